@@ -136,6 +136,7 @@ def test_what_a_task_costs(source: Source) -> None:
         for part in block.modules()
         if type(part).__name__ == "Mix"
     )
+    columns += sum(2 * 7 * (level.channels - level.keep) for level in snow.plan.levels)
     scalars = sum(level.channels for level in snow.plan.levels) + snow.plan.final
     learning = sum(value.numel() for value in snow.parameters())
     assert snow.learned_parameters == learning - scalars - columns + poolings_served
@@ -151,6 +152,7 @@ def test_more_is_kept_when_asked_for(source: Source) -> None:
 def test_the_paper_s_configuration() -> None:
     config = SnowConfig.paper(1e-8)
     assert (config.width, config.keep, config.final_keep, config.dropout) == (1 / 8, 1 / 8, 1 / 8, 0.0)
+    assert config.readout == 0
     assert config.pooling == PoolingConfig(1e-8, slots="index", init="ones", settle=0.0, rescale=False)
 
 
@@ -170,6 +172,7 @@ def test_options_come_by_name_nested_or_whole(resnet: Source) -> None:
         ({"keep": 1.5}, r"keep is a ratio"),
         ({"final_keep": -1}, r"final_keep is a ratio"),
         ({"dropout": 1.0}, r"dropout is a probability in \[0, 1\), not 1"),
+        ({"readout": -0.1}, r"readout is a scale, zero or more, not -0.1"),
         ({"subscription": "newspaper"}, "no subscription 'newspaper': there are channel_pooling, conv1x1"),
         ({"depth": 3}, "no option 'depth': there are width, keep"),
         ({"pooling": {"sigma": 3}}, "no option 'sigma': there are sigma2, slots"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.subscribe import ChannelPooling, ChannelStatistics, Mix, PoolingConfig
 from snow.subscribe.channel_pooling import Chosen
+
+Known = Callable[[Tensor, Tensor], ChannelStatistics]
 
 
 @st.composite
@@ -221,45 +224,45 @@ def test_only_the_columns_of_chosen_channels_learn(case: tuple[ChannelPooling, T
 
 
 @given(st.integers(2, 60), st.integers(0, 1000), st.data())
-def test_scores_decide_the_first_choice(channels: int, seed: int, data: st.DataObject) -> None:
+def test_scores_decide_the_first_choice(known: Known, channels: int, seed: int, data: st.DataObject) -> None:
     keep = data.draw(st.integers(1, channels))
     generator = torch.Generator().manual_seed(seed)
     score = torch.randperm(channels, generator=generator).float() ** 3  # any scale: only the order counts
     pooling = ChannelPooling(channels, keep, PoolingConfig(init="score"))
-    pooling.calibrate(ChannelStatistics(torch.ones(channels), score))
+    pooling.calibrate(known(torch.ones(channels), score))
     best = score.topk(keep).indices.sort().values
     assert torch.equal(pooling.eval().choice(), best)
     assert torch.equal(pooling.weight.argsort(), score.argsort())
 
 
-def test_scored_weights_are_spread_as_normal_ones() -> None:
+def test_scored_weights_are_spread_as_normal_ones(known: Known) -> None:
     pooling = ChannelPooling(1001, 10, PoolingConfig(init="score", spread=0.3))
-    pooling.calibrate(ChannelStatistics(torch.ones(1001), torch.rand(1001)))
+    pooling.calibrate(known(torch.ones(1001), torch.rand(1001)))
     assert pooling.weight.mean().item() == pytest.approx(1.0, abs=1e-4)
     assert pooling.weight.std().item() == pytest.approx(0.3, rel=0.02)
 
 
-def test_calibration_scales_channels_to_unit_spread() -> None:
+def test_calibration_scales_channels_to_unit_spread(known: Known) -> None:
     pooling = ChannelPooling(8, 8, PoolingConfig(init="ones", sigma2=0.0))
     x = torch.randn(64, 8, 4, 4) * torch.logspace(-1, 1, 8).view(-1, 1, 1)
-    pooling.calibrate(ChannelStatistics(x.std((0, 2, 3)), torch.ones(8)))
+    pooling.calibrate(known(x.std((0, 2, 3)), torch.ones(8)))
     torch.testing.assert_close(pooling.eval()(x).features.std((0, 2, 3)), torch.ones(8))
 
 
 @pytest.mark.parametrize("std", [[0.0, 1.0, 2.0, 3.0], [1e-30, 1.0, 1.0, 1.0], [0.0] * 4, [0.0, 0.0, 0.0, 1e-20]])
-def test_channels_silent_in_calibration_do_not_blow_up(std: list[float]) -> None:
+def test_channels_silent_in_calibration_do_not_blow_up(std: list[float], known: Known) -> None:
     """A picture later wakes what was silent in the sample: with a gain of 1/0 it would drown all others."""
     pooling = ChannelPooling(4, 4, PoolingConfig())
-    pooling.calibrate(ChannelStatistics(torch.tensor(std), torch.zeros(4)))
+    pooling.calibrate(known(torch.tensor(std), torch.zeros(4)))
     assert pooling.gain.isfinite().all()
     assert pooling.weight.isfinite().all()
     typical = torch.tensor(std)[torch.tensor(std) > 0].mean() if sum(std) > 1e-15 else torch.tensor(1.0)
     assert (pooling.gain * typical <= 400).all()
 
 
-def test_without_calibration_options_weights_and_scales_stay() -> None:
+def test_without_calibration_options_weights_and_scales_stay(known: Known) -> None:
     pooling = ChannelPooling(16, 4, PoolingConfig(init="ones", rescale=False))
-    pooling.calibrate(ChannelStatistics(torch.rand(16), torch.rand(16)))
+    pooling.calibrate(known(torch.rand(16), torch.rand(16)))
     assert pooling.weight.tolist() == [1.0] * 16
     assert pooling.gain.tolist() == [1.0] * 16
 

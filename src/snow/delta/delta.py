@@ -11,19 +11,21 @@ from torch import Tensor, nn
 from snow.delta.families import FAMILIES
 from snow.delta.family import Block
 from snow.delta.plan import Plan
+from snow.delta.readout import Readout
 from snow.source import Features
-from snow.subscribe import SUBSCRIPTIONS, ChannelStatistics, Mix, PoolingConfig, Subscription
+from snow.subscribe import SUBSCRIPTIONS, ChannelStatistics, Mix, PoolingConfig, Slots, Subscription
 
 
 class Delta(nn.Module):
     """`own = stem(picture)`, then at each tap `own = block(concat(own, subscribed))`, then the family's head and a
-    linear classifier over `concat(mean of own, subscribed final features)`.
+    linear classifier over `concat(mean of own, subscribed final features)` and the moments of what was subscribed to.
 
     Args:
         num_classes: width of the answer.
         subscription: a name in `SUBSCRIPTIONS`.
         served: build the form that answers and is saved: only the chosen channels.
         dropout: probability with which a classifier input is dropped while training.
+        readout: scale of the subscribed moments that the classifier reads; 0: it does not read them (the paper).
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Delta(nn.Module):
         pooling: PoolingConfig | None = None,
         served: bool = False,
         dropout: float = 0.0,
+        readout: float = 0.0,
     ) -> None:
         super().__init__()
         family, kind = FAMILIES[plan.family], SUBSCRIPTIONS[subscription]
@@ -51,19 +54,26 @@ class Delta(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = Mix(features, self.final.slots, self.final.width, num_classes, bias=True)
         nn.init.zeros_(self.classifier.weight)  # the first step is a linear probe's: own features join as they help
+        read = subscriptions if readout else []
+        self.readouts = nn.ModuleList(Readout(one.slots, num_classes, readout, dropout) for one in read)
 
     def forward(self, features: Features) -> Tensor:
         """Returns logits (B, num_classes)."""
         own = self.stem(features.images)
+        subscribed = []
         for tap, subscription, block in self.levels():
             x = features.maps[tap]
             if own.shape[-2:] != x.shape[-2:]:  # unpadded convolutions make odd sizes
                 own = nn.functional.adaptive_avg_pool2d(own, (x.shape[-2], x.shape[-1]))
-            own = block(own, subscription(x))
+            subscribed.append(subscription(x))
+            own = block(own, subscribed[-1])
         mine = self.dropout(self.head(own).mean((2, 3), keepdim=True))
         theirs = self.final(features.final[:, :, None, None])
         theirs = theirs._replace(features=self.dropout(theirs.features))
-        return self.classifier(mine, theirs).flatten(1)
+        logits = self.classifier(mine, theirs).flatten(1)
+        for readout, one in zip(self.all_readouts(), subscribed, strict=False):
+            logits = logits + readout(one)
+        return logits
 
     def levels(self) -> Iterator[tuple[str, Subscription, Block]]:
         """Tap, subscription and block of each level in order."""
@@ -74,6 +84,10 @@ class Delta(nn.Module):
         """Those of the levels in order, then that of the final features."""
         return [*cast(Iterable[Subscription], self.subscriptions), self.final]
 
+    def all_readouts(self) -> Iterable[Readout]:
+        """That of each level in order; none, if the classifier does not read the maps."""
+        return cast(Iterable[Readout], self.readouts)
+
     def set_progress(self, fraction: float) -> None:
         for subscription in self.all_subscriptions():
             subscription.set_progress(fraction)
@@ -83,17 +97,22 @@ class Delta(nn.Module):
         for tap, subscription, _ in self.levels():
             subscription.calibrate(statistics[tap])
         self.final.calibrate(final)
+        for readout, (tap, subscription, _) in zip(self.all_readouts(), self.levels(), strict=False):
+            if (factors := subscription.factors()) is not None:
+                readout.calibrate(statistics[tap], factors)
 
     def served(self) -> Delta:
         """A copy in eval mode that holds only the chosen channels and their weights; this one is left as it is."""
         delta = copy.deepcopy(self).eval()
-        consumers: list[nn.Module] = [*delta.blocks, delta.classifier]
+        behind: list[list[nn.Module]] = [[block] for block in delta.blocks] + [[delta.classifier]]
+        for readout, consumers in zip(delta.all_readouts(), behind, strict=False):
+            consumers.append(readout)
         chosen: list[Subscription] = []
-        for subscription, consumer in zip(delta.all_subscriptions(), consumers, strict=True):
+        for subscription, consumers in zip(delta.all_subscriptions(), behind, strict=True):
             serving, columns = subscription.served()
-            for mix in consumer.modules():
-                if columns is not None and isinstance(mix, Mix):
-                    mix.keep(columns)
+            for layer in nn.ModuleList(consumers).modules():
+                if columns is not None and isinstance(layer, Slots):
+                    layer.keep(columns)
             chosen.append(serving)
         delta.subscriptions, delta.final = nn.ModuleList(chosen[:-1]), chosen[-1]
         return delta

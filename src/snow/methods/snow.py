@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Self
@@ -13,7 +14,7 @@ from snow.delta import Delta, Plan, make_plan
 from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Features, Source
-from snow.subscribe import SUBSCRIPTIONS, ChannelStatistics, PoolingConfig
+from snow.subscribe import SUBSCRIPTIONS, ChannelStatistics, PoolingConfig, moments
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class SnowConfig:
         keep: K for each of a map's N channels (paper: 1/8).
         final_keep: the same for the source's final features, which the classifier takes.
         dropout: probability with which an input of the classifier is dropped while training.
+        readout: scale with which the classifier reads the mean and deviation of every subscribed channel beside the
+            delta's own features and the final ones, whose scale is 1; 0: it does not (paper).
         subscription: a name in `SUBSCRIPTIONS`; `pooling` is for channel pooling alone.
 
     Raises:
@@ -35,6 +38,7 @@ class SnowConfig:
     keep: float = 1 / 8
     final_keep: float = 3 / 4
     dropout: float = 0.5
+    readout: float = 1.0
     subscription: str = "channel_pooling"
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
 
@@ -44,13 +48,15 @@ class SnowConfig:
                 raise SnowError(f"{name} is a ratio in (0, 1], not {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise SnowError(f"dropout is a probability in [0, 1), not {self.dropout}")
+        if not 0 <= self.readout < math.inf:
+            raise SnowError(f"readout is a scale, zero or more, not {self.readout}")
         if self.subscription not in SUBSCRIPTIONS:
             raise SnowError(f"no subscription {self.subscription!r}: there are {', '.join(SUBSCRIPTIONS)}")
 
     @classmethod
     def paper(cls, sigma2: float = 1e-3) -> SnowConfig:
         """The paper's delta with Algorithm 1 to the letter."""
-        return cls(final_keep=1 / 8, dropout=0.0, pooling=PoolingConfig.literal(sigma2))
+        return cls(final_keep=1 / 8, dropout=0.0, readout=0.0, pooling=PoolingConfig.literal(sigma2))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SnowConfig:
@@ -71,7 +77,9 @@ class Snow(Method):
     def __init__(self, plan: Plan, num_classes: int, options: SnowConfig, served: bool = False) -> None:
         super().__init__()
         self.plan, self.num_classes, self.options = plan, num_classes, options
-        self.delta = Delta(plan, num_classes, options.subscription, options.pooling, served, options.dropout)
+        self.delta = Delta(
+            plan, num_classes, options.subscription, options.pooling, served, options.dropout, options.readout
+        )
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
@@ -81,7 +89,8 @@ class Snow(Method):
     @classmethod
     def rebuild(cls, source: Source, num_classes: int, config: Mapping[str, Any]) -> Self:
         plan = Plan.from_dict(config["plan"])
-        return cls(plan, num_classes, SnowConfig.from_dict(config["options"]), served=True).eval()
+        options = SnowConfig.from_dict({"readout": 0.0, **config["options"]})  # before there were readouts
+        return cls(plan, num_classes, options, served=True).eval()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -100,16 +109,13 @@ class Snow(Method):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[tuple[Features, Tensor]]) -> None:
         gathered: dict[str, list[Tensor]] = {tap: [] for tap in (*self.delta.taps, _FINAL)}
-        squares: dict[str, list[Tensor]] = {tap: [] for tap in gathered}
         labels: list[Tensor] = []
         for features, label in batches:
             labels.append(label)
             for tap in gathered:
-                x = (features.final[:, :, None] if tap == _FINAL else features.maps[tap].flatten(2)).float()
-                gathered[tap].append(x.mean(2))
-                squares[tap].append(x.square().mean(2))
-        label = torch.cat(labels)
-        statistics = {tap: _statistics(torch.cat(gathered[tap]), torch.cat(squares[tap]), label) for tap in gathered}
+                x = features.final[:, :, None, None] if tap == _FINAL else features.maps[tap]
+                gathered[tap].append(moments(x.float()))
+        statistics = {tap: ChannelStatistics.of(found, torch.cat(labels)) for tap, found in gathered.items()}
         self.delta.calibrate(statistics, statistics[_FINAL])
 
     def served(self) -> Self:
@@ -120,21 +126,6 @@ class Snow(Method):
 
 
 _FINAL = ""
-
-
-def _statistics(mean: Tensor, square: Tensor, label: Tensor) -> ChannelStatistics:
-    """Of (n, C) spatial means and mean squares: each channel's spread, and the F ratio of its means over classes.
-
-    Pictures without a label count for the spread alone.
-    """
-    std = (square.mean(0) - mean.mean(0).square()).clamp(min=0).sqrt()
-    within, between = torch.zeros_like(std), torch.zeros_like(std)
-    mean, label = mean[label >= 0], label[label >= 0]
-    for value in label.unique():
-        group = mean[label == value]
-        within += (group - group.mean(0)).square().sum(0)
-        between += len(group) * (group.mean(0) - mean.mean(0)).square()
-    return ChannelStatistics(std, between / within.clamp(min=1e-12))
 
 
 def _check_names(values: Mapping[str, Any], of: type[SnowConfig] | type[PoolingConfig]) -> None:

@@ -1,11 +1,13 @@
 """Subscriptions: which channels of a feature map a delta takes. A new one is one file and one line here."""
 
 from snow.subscribe.channel_attention import ChannelAttention
-from snow.subscribe.channel_pooling import ChannelPooling, PoolingConfig, unit_gain
+from snow.subscribe.channel_pooling import ChannelPooling, PoolingConfig
 from snow.subscribe.conv1x1 import Conv1x1
 from snow.subscribe.everything import Everything
 from snow.subscribe.mix import Mix
-from snow.subscribe.subscription import ChannelStatistics, Subscribed, Subscription
+from snow.subscribe.slots import Slots
+from snow.subscribe.statistics import ChannelStatistics, moments, unit_gain
+from snow.subscribe.subscription import Subscribed, Subscription
 
 SUBSCRIPTIONS: dict[str, type[Subscription]] = {
     "channel_pooling": ChannelPooling,
@@ -20,7 +22,9 @@ __all__ = [
     "ChannelStatistics",
     "Mix",
     "PoolingConfig",
+    "Slots",
     "Subscribed",
     "Subscription",
+    "moments",
     "unit_gain",
 ]

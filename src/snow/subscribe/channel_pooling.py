@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.subscribe.subscription import ChannelStatistics, Subscribed, Subscription
+from snow.subscribe.statistics import ChannelStatistics, unit_gain
+from snow.subscribe.subscription import Subscribed, Subscription
 
 SLOTS = ("channel", "index")
 INITS = ("score", "normal", "ones")
@@ -100,7 +101,7 @@ class ChannelPooling(Subscription):
 
     def forward(self, x: Tensor) -> Subscribed:
         index = self.choice()
-        scale = (self.weight * self.gain)[index].to(x.dtype)
+        scale = self._scaled()[index].to(x.dtype)
         y = x.index_select(1, index) * scale.view(-1, 1, 1)
         return Subscribed(_finish(y, self.norm, self.config.relu), index if self.config.slots == "channel" else None)
 
@@ -127,20 +128,21 @@ class ChannelPooling(Subscription):
         left = max(0.0, 1 - fraction / settle) if settle else 1.0
         self.noise = left * self.config.sigma2**0.5
 
+    def factors(self) -> Tensor | None:
+        return self._scaled().detach() if self.config.slots == "channel" else None
+
     def served(self) -> tuple[Subscription, Tensor | None]:
         index = self.eval().choice()
         chosen = Chosen(self.channels, self.width, self.config.norm, self.config.relu)
         chosen.index.copy_(index)
-        chosen.scale.data = (self.weight * self.gain).detach()[index]
+        chosen.scale.data = self._scaled().detach()[index]
         if self.norm is not None and chosen.norm is not None:
             chosen.norm.load_state_dict(self.norm.state_dict())
         return chosen, index if self.config.slots == "channel" else None
 
-
-def unit_gain(std: Tensor) -> Tensor:
-    """(N,): 1 / std, bounded where a channel was silent in the sample, so that it is not blown up when it wakes."""
-    floor = 0.01 * std.mean()
-    return 1 / std.clamp(min=floor) if floor > 1e-12 else torch.ones_like(std)
+    def _scaled(self) -> Tensor:
+        """(N,): the learned scalars, with the calibrated gain."""
+        return self.weight * self.gain
 
 
 class Chosen(Subscription):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from snow.subscribe.channel_pooling import PoolingConfig
@@ -21,3 +22,6 @@ class Everything(Subscription):
 
     def forward(self, x: Tensor) -> Subscribed:
         return Subscribed(x, None)
+
+    def factors(self) -> Tensor:
+        return torch.ones(self.channels)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from snow.subscribe.slots import Slots
 from snow.subscribe.subscription import Subscribed
 
 
-class Mix(nn.Module):
+class Mix(Slots):
     """Convolution over `concat(own, subscribed)` (paper, section 2.1), the first layer behind a subscription.
 
     Its weight (out, own + slots, k, k) has a column per own channel and per slot of the subscription. Where the
@@ -43,7 +44,6 @@ class Mix(nn.Module):
         return nn.functional.conv2d(x, weight, self.bias, self.stride, self.padding)
 
     def keep(self, columns: Tensor) -> None:
-        """Keeps the own columns and these slots for good, in this order."""
         self.weight = nn.Parameter(self._gathered(columns).detach().clone())
 
     def _gathered(self, columns: Tensor) -> Tensor:

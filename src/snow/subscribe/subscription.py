@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
+
+from snow.subscribe.statistics import ChannelStatistics
 
 if TYPE_CHECKING:
     from snow.subscribe.channel_pooling import PoolingConfig
@@ -22,19 +23,6 @@ class Subscribed(NamedTuple):
 
     features: Tensor
     columns: Tensor | None
-
-
-@dataclass(frozen=True)
-class ChannelStatistics:
-    """What is known of each of N channels before training, from some training pictures.
-
-    Attributes:
-        std: (N,), standard deviation over pictures and places.
-        score: (N,), how well the channel tells the classes apart: larger is better, on any scale.
-    """
-
-    std: Tensor
-    score: Tensor
 
 
 class Subscription(nn.Module, ABC):
@@ -67,6 +55,10 @@ class Subscription(nn.Module, ABC):
 
     def set_progress(self, fraction: float) -> None:
         """Told how much of training is over, 0..1. Does nothing unless overridden."""
+
+    def factors(self) -> Tensor | None:
+        """(N,), what each channel is multiplied with now; None, unless its slot is that of a channel as it is."""
+        return None
 
     def served(self) -> tuple[Subscription, Tensor | None]:
         """The form that is saved and answers, and the weight columns that the layer behind it keeps (None: all)."""

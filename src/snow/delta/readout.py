@@ -1,0 +1,59 @@
+"""What a delta's classifier reads of the subscribed maps themselves: two moments of each channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from snow.subscribe import ChannelStatistics, Slots, Subscribed, moments, unit_gain
+
+PICTURES = 1000
+
+
+class Readout(Slots):
+    """The part of the logits that is linear in the mean and the standard deviation over space of each channel.
+
+    A source's final features say what told its own classes apart; on the way there its inner maps saw more, which
+    the paper leaves to the delta's blocks to carry to the end (section 2.1). Read directly, as Head2Toe (Evci et al.,
+    2022) does with means, it is there from the first step, and the deviation adds how unevenly a channel answers over
+    a picture: its texture.
+
+    Args:
+        slots: weight columns for the subscription.
+        num_classes: width of the answer.
+        scale: standard deviation of the moments as the weights meet them, where that of the final features is 1. It
+            shrinks to `scale · sqrt(n / (n + 1000))` when they are calibrated on n pictures with labels: few pictures
+            speak for the final features, which need less evidence.
+        dropout: probability with which a moment is dropped while training.
+    """
+
+    def __init__(self, slots: int, num_classes: int, scale: float, dropout: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(torch.zeros(num_classes, 2, slots))
+        self.centre: Tensor
+        self.gain: Tensor
+        self.register_buffer("centre", torch.zeros(2, slots))
+        self.register_buffer("gain", torch.full((2, slots), scale))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, subscribed: Subscribed) -> Tensor:
+        """Returns (B, num_classes)."""
+        x, columns = subscribed.features.float(), subscribed.columns
+        weight, centre, gain = self.weight, self.centre, self.gain
+        if columns is not None:
+            weight, centre, gain = weight[..., columns], centre[:, columns], gain[:, columns]
+        standard = self.dropout((moments(x) - centre) * gain)
+        return nn.functional.linear(standard.flatten(1), weight.flatten(1))
+
+    @torch.no_grad()
+    def calibrate(self, statistics: ChannelStatistics, factors: Tensor) -> None:
+        """Told what is known of each channel before training, and (slots,) by what the subscription multiplies it."""
+        factors = factors.to(self.centre)
+        scale = self.scale * (statistics.pictures / (statistics.pictures + PICTURES)) ** 0.5
+        self.centre.copy_(statistics.centre * factors)
+        self.gain.copy_(scale * torch.stack([unit_gain(spread) for spread in statistics.spread * factors]))
+
+    def keep(self, columns: Tensor) -> None:
+        self.weight = nn.Parameter(self.weight.detach()[..., columns].clone())
+        self.centre, self.gain = self.centre[:, columns].clone(), self.gain[:, columns].clone()
