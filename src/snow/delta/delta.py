@@ -12,7 +12,7 @@ from snow.delta.families import FAMILIES
 from snow.delta.family import Block
 from snow.delta.plan import Plan
 from snow.source import Features
-from snow.subscribe import SUBSCRIPTIONS, ChannelStatistics, Mix, PoolingConfig, Subscription
+from snow.subscribe import FINAL, SUBSCRIPTIONS, ChannelStatistics, Mix, PoolingConfig, Subscription
 
 
 class Delta(nn.Module):
@@ -73,6 +73,12 @@ class Delta(nn.Module):
     def all_subscriptions(self) -> list[Subscription]:
         """Those of the levels in order, then that of the final features."""
         return [*cast(Iterable[Subscription], self.subscriptions), self.final]
+
+    def taken(self) -> dict[str, Tensor]:
+        """By tap, and `FINAL` for the final features: (N,) of bool, what it would take if it answered now."""
+        named = zip((*self.taps, FINAL), self.all_subscriptions(), strict=True)
+        found = {tap: subscription.taken() for tap, subscription in named}
+        return {tap: mask for tap, mask in found.items() if mask is not None}
 
     def set_progress(self, fraction: float) -> None:
         for subscription in self.all_subscriptions():

@@ -68,6 +68,10 @@ class Subscription(nn.Module, ABC):
     def set_progress(self, fraction: float) -> None:
         """Told how much of training is over, 0..1. Does nothing unless overridden."""
 
+    def taken(self) -> Tensor | None:
+        """(channels,) of bool: which channels it would take if it answered now; None if it makes no choice."""
+        return None
+
     def served(self) -> tuple[Subscription, Tensor | None]:
         """The form that is saved and answers, and the weight columns that the layer behind it keeps (None: all)."""
         return self, None

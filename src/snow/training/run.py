@@ -17,6 +17,7 @@ from snow.data.task import Dataset
 from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Source
+from snow.subscribe import Choices
 from snow.training import checkpoint as checkpoints
 from snow.training.calibration import calibrate
 from snow.training.evaluate import Metrics, score
@@ -32,6 +33,7 @@ from snow.training.peers import Peers
 from snow.training.randomness import seed_all
 from snow.training.readback import Readback
 from snow.training.recipe import Recipe
+from snow.training.recorder import moments
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -68,6 +70,7 @@ class Run:
         self.checkpoint = checkpoint
         self.feed = Feed(dataset, learners, source.preprocessing, recipe, self.peers, fabric.device)
         self.order = self.feed.order
+        self.moments = moments(recipe.epochs, self.order.batches)
         self.epoch = self.batch = 0
         self.seconds, self.history = 0.0, list[EpochRecord]()
         self.readback: Readback[_Step] = Readback(late=fabric.device.type == "cuda")
@@ -88,7 +91,9 @@ class Run:
             Learner(name, method, self.feed.columns[name], recipe, fabric.device, scaled=precision == "16-mixed")
             for name, method in methods.items()
         ]
-        if resumed is not None:
+        if resumed is None:
+            self._record()
+        else:
             self._load(resumed)
 
     def fit(self) -> dict[str, Metrics]:
@@ -110,6 +115,16 @@ class Run:
         metrics = score(self.source, methods, self.feed.columns, self.feed.test(), self.fabric)
         return {name: metric for name, metric in metrics.items() if metric.images}
 
+    def choices(self) -> dict[str, Choices]:
+        """Of the learners that make a choice: what it was over time."""
+        found = {learner.name: learner.recorder.choices(self.order.batches) for learner in self.learners}
+        return {name: choices for name, choices in found.items() if choices is not None}
+
+    def _record(self) -> None:
+        for learner in self.learners:
+            if not learner.stopped:
+                learner.recorder.record(self.epoch * self.order.batches + self.batch)
+
     def _calibrate(self, methods: Mapping[str, Method]) -> None:
         """Before the first step; afterwards all processes have the same methods and noise of their own."""
         seed_all(self.recipe.seed)
@@ -126,6 +141,8 @@ class Run:
         for images, labels in training:
             due = self._step(images, labels, counts[self.batch])
             self.batch += 1
+            if self.batch in self.moments:
+                self._record()
             self.seconds = time.monotonic() - started
             if self._attend(self._digest(due)):
                 started = time.monotonic() - self.seconds
