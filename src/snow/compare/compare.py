@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from snow.artifact import Artifact, read_json, write_json
+from snow.artifact import Artifact, read_json
 from snow.compare.cost import measure
-from snow.compare.provenance import provenance
+from snow.compare.provenance import provenance, write_results
 from snow.compare.variant import Variant
 from snow.data import Dataset
 from snow.errors import SnowError
@@ -19,7 +19,6 @@ from snow.source import Source
 from snow.training.checkpoint import data_fingerprint
 from snow.training.listeners.listener import Listener
 from snow.training.loop import fit
-from snow.training.randomness import own_randomness, seed_all
 from snow.training.recipe import Recipe
 
 RATES = (3e-4, 1e-3, 3e-3)
@@ -81,21 +80,21 @@ def compare(
                 tuning = tunings.get(variant.label, {f"{work.rates[0]:g}": None})
                 best = max(tuning, key=lambda rate: tuning[rate] or 0.0)
                 entries[variant.label] |= {"tuning": tuning, "lr": float(best), "runs": {}}
-            _write(out, results)
+            write_results(out, results)
         for seed in work.seeds:
             missing = [variant for variant in group if str(seed) not in entries[variant.label]["runs"]]
             if missing:
                 rates = {variant.label: entries[variant.label]["lr"] for variant in missing}
                 for label, run in _run(work, missing, rates, seed, listeners(f"{names}: seed {seed}")).items():
                     entries[label]["runs"][str(seed)] = run
-                _write(out, results)
+                write_results(out, results)
     for entry in entries.values():
         entry.update(_summary(list(entry["runs"].values())))
     if work.costs and any("images_per_second" not in results["methods"][one.label] for one in work.methods):
         size, classes = work.source.preprocessing.image_size, len(work.dataset.tasks[0].classes)
         for label, cost in measure(work.source.architecture, size, classes, work.methods, work.recipe).items():
             results["methods"][label].update(asdict(cost))
-    _write(out, results)
+    write_results(out, results)
     return results
 
 
@@ -116,18 +115,6 @@ def _begun(work: Comparison, about: Mapping[str, Any] | None, out: Path | None) 
     return {**provenance(), **settings, "methods": {}}
 
 
-def _write(out: Path | None, results: Mapping[str, Any]) -> None:
-    if out is None:
-        return
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}.partial")
-        write_json(partial, results)
-        partial.replace(out)
-    except OSError as error:
-        raise SnowError(f"{out} cannot be written: {error.strerror or error}") from error
-
-
 def _groups(work: Comparison) -> list[list[Variant]]:
     """Methods that look at the source learn side by side on one pass of it, each of the others alone."""
     together = [variant for variant in work.methods if METHODS[variant.method].uses_source]
@@ -139,9 +126,8 @@ def _tune(
     work: Comparison, variants: Sequence[Variant], listeners: Sequence[Listener]
 ) -> dict[str, dict[str, float | None]]:
     """Label -> rate -> accuracy on held-out training pictures."""
-    rest, part = work.dataset.train.split(work.held_out, seed=work.recipe.seed)
-    dataset = replace(work.dataset, train=rest, test=part)
     seed = work.recipe.seed
+    dataset = work.dataset.held_out(work.held_out, seed)
     learners = {
         f"{variant.label} {rate:g}": _built(work, variant, rate, seed) for variant in variants for rate in work.rates
     }
@@ -174,11 +160,7 @@ def _run(
 
 
 def _built(work: Comparison, variant: Variant, rate: float, seed: int) -> Method:
-    with own_randomness():
-        seed_all(seed)
-        method = variant.build(work.source, len(work.dataset.tasks[0].classes))
-    method.lr_scale = rate / work.recipe.lr
-    return method
+    return variant.start(work.source, len(work.dataset.tasks[0].classes), seed, rate / work.recipe.lr)
 
 
 def _summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

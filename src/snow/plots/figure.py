@@ -26,11 +26,19 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def check(path: Path) -> None:
+    """Before the work that is to be drawn.
+
+    Raises:
+        SnowError: matplotlib is not installed, or the path's ending names no kind of picture.
+    """
+    if path.suffix[1:].lower() not in new_figure(1, 1).canvas.get_supported_filetypes():
+        raise SnowError(f"{path} names no kind of picture: end it in .png, .svg or .pdf")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Raises SnowError: its ending names no kind of picture, or it cannot be written."""
-    kinds = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in kinds:
-        raise SnowError(f"{path} names no kind of picture: end it in .png, .svg or .pdf")
+    check(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=DPI)

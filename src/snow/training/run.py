@@ -20,6 +20,7 @@ from snow.source import Source
 from snow.subscribe import Choices
 from snow.training import checkpoint as checkpoints
 from snow.training.calibration import calibrate
+from snow.training.divergence import DivergedError
 from snow.training.evaluate import Metrics, score
 from snow.training.feed import Feed
 from snow.training.history import EpochRecord, Plan, StepReport, Totals
@@ -258,10 +259,11 @@ class Run:
 
     def _diverged(self, learner: Learner, batch: int) -> None:
         kept = self.checkpoint is not None and self.checkpoint.exists()
-        raise SnowError(
+        raise DivergedError(
             f"the loss of {learner.name} is not finite in epoch {self.epoch + 1}, step {batch + 1} of "
             f"{self.order.batches}: train with a learning rate below {self.recipe.lr:g}"
-            f"{f' (the last checkpoint, {self.checkpoint}, is kept)' if kept else ''}"
+            f"{f' (the last checkpoint, {self.checkpoint}, is kept)' if kept else ''}",
+            learner.name,
         )
 
     def _save(self) -> None:
