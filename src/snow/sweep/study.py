@@ -73,7 +73,7 @@ class Study:
             )
             # not the numbers again that a part of the search before has drawn
             drawn = seed + len(self._study.trials)
-            self._study.sampler = optuna.samplers.TPESampler(seed=drawn, constant_liar=True)
+            self._study.sampler = optuna.samplers.TPESampler(seed=drawn)
             kept = self._study.user_attrs.get(IDENTITY)
             if kept is None:
                 self._study.set_user_attr(IDENTITY, dict(identity))
