@@ -1,6 +1,6 @@
 """A learned task as a folder: `config.json`, `model.safetensors`, `metrics.json`. Only what was learned is in it.
 
-Where the choice of channels was recorded in training, `choice.npz` holds it; a task answers without that file.
+Where the choice of channels was recorded in training, `choice.safetensors` holds it; a task answers without that file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FORMAT = 1
 KINDS = {"format": int, "task": str, "classes": list, "method": str, "config": dict, "source": dict, "training": dict}
 """What `config.json` holds."""
 
-CHOICES = "choice.npz"
+CHOICES = "choice.safetensors"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

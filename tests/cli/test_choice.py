@@ -56,9 +56,9 @@ def test_the_overlap_of_two_tasks(run: Run, two: Path, tmp_path: Path) -> None:
 def test_a_task_without_a_record_answers_and_says_so(
     run: Run, refused: Callable[..., str], hub: Path, colours: Path
 ) -> None:
-    (hub / "tasks/colours/choice.npz").unlink()
+    (hub / "tasks/colours/choice.safetensors").unlink()
     assert run("eval", hub, colours, "--task", "colours", "--workers", "0").code == 0
-    assert "task colours has no choice.npz" in refused("choice", hub, "colours")
+    assert "task colours has no choice.safetensors" in refused("choice", hub, "colours")
 
 
 def test_what_is_not_there_is_refused(refused: Callable[..., str], hub: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where a figure comes from: command, versions, machine; and the file that says so."""
+"""Where a figure comes from: command, versions, machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from snow.artifact import versions, write_json
-from snow.errors import SnowError
+from snow.artifact import versions
 
 
 def provenance() -> dict[str, Any]:
@@ -25,23 +23,6 @@ def provenance() -> dict[str, Any]:
         "versions": versions(),
         "hardware": hardware(),
     }
-
-
-def write_results(path: Path | None, results: Mapping[str, Any]) -> None:
-    """Writes a results file whole or not at all; does nothing without a path.
-
-    Raises:
-        SnowError: it cannot be written.
-    """
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        write_json(partial, results)
-        partial.replace(path)
-    except OSError as error:
-        raise SnowError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def hardware() -> dict[str, Any]:

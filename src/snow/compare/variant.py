@@ -50,12 +50,12 @@ class Variant:
     def build(self, source: Source, num_classes: int) -> Method:
         return METHODS[self.method].build(source, num_classes, self.config)
 
-    def start(self, source: Source, num_classes: int, seed: int, lr_scale: float) -> Method:
-        """As `build`, with weights that depend on nothing but the seed, and a learning rate beside the recipe's."""
+    def start(self, source: Source, num_classes: int, seed: int, rate: float) -> Method:
+        """As `build`, with weights that depend on nothing but the seed, and so many times its learning rate."""
         with own_randomness():
             seed_all(seed)
             method = self.build(source, num_classes)
-        method.lr_scale = lr_scale
+        method.lr_scale *= rate
         return method
 
 

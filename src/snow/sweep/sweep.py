@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from snow.compare.compare import HELD_OUT
-from snow.compare.provenance import provenance, write_results
+from snow.compare.provenance import provenance
+from snow.compare.record import keep
 from snow.data import Dataset
 from snow.errors import SnowError
 from snow.source import Source
@@ -136,7 +137,7 @@ def sweep(
         "best": max((trial for trial in trials if "top1" in trial), key=itemgetter("top1"), default=None),
         "trials": trials,
     }
-    write_results(out, results)
+    keep(out, results)
     return results
 
 
