@@ -129,7 +129,7 @@ def test_only_what_is_missing_is_trained(work: Sweep, tmp_path: Path) -> None:
     assert [entry["runs"] for entry in narrow["over"]["keep"]] == [2, 2], "wider deltas are not the default"
     assert json.loads(out.read_text())["over"] == narrow["over"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "sweep.db", "sweep.json"]
-    with pytest.raises(SnowError, match="its recipe differ"):
+    with pytest.raises(SnowError, match="recipe differ"):
         sweep(replace(small, around=Point(SnowConfig(), replace(RECIPE, epochs=2))), out=out)
 
 
@@ -210,3 +210,7 @@ def test_no_sweep(work: Sweep, changes: dict[str, Any], told: str) -> None:
 def test_results_are_not_the_trials(work: Sweep, tmp_path: Path) -> None:
     with pytest.raises(SnowError, match=r"name the results, such as .*sweep.json"):
         sweep(work, out=tmp_path / "sweep.db")
+    (tmp_path / "compared.json").write_text('{"methods": {}}')
+    with pytest.raises(SnowError, match=r"compared.json holds other results"):
+        sweep(work, out=tmp_path / "compared.json")
+    assert [path.name for path in tmp_path.glob("*.*")] == ["compared.json"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from snow.compare.compare import HELD_OUT
 from snow.compare.provenance import provenance
-from snow.compare.record import keep
+from snow.compare.record import begin, keep
 from snow.data import Dataset
 from snow.errors import SnowError
 from snow.source import Source
@@ -91,7 +91,7 @@ def sweep(
         listeners: for a stage with this name.
 
     Raises:
-        SnowError: Optuna is not installed, the file holds another sweep; and as `fit`.
+        SnowError: Optuna is not installed, `out` holds something else; and as `fit`.
         Interrupted: as `fit`; the same call goes on.
     """
     about = {**(about or {}), "fingerprint": data_fingerprint(work.dataset)}
@@ -102,6 +102,7 @@ def sweep(
         "options": asdict(work.around.config),
         "held_out": work.held_out,
     }
+    begun = begin(out, settings, {"over": {}})
     path = _study_path(out)
     study = Study(path, settings, work.options, work.around.recipe.seed)
     training = Training(work, study, path, listeners)
@@ -129,8 +130,8 @@ def sweep(
     ]
     over = {option.name: curve(option.name, option.values, work.centre, trials) for option in work.options}
     results = {
+        **begun,
         **provenance(),
-        **settings,
         "seeds": list(work.seeds),
         "centre": work.centre,
         "over": over,
