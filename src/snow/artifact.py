@@ -1,4 +1,7 @@
-"""A learned task as a folder: `config.json`, `model.safetensors`, `metrics.json`. Only what was learned is in it."""
+"""A learned task as a folder: `config.json`, `model.safetensors`, `metrics.json`. Only what was learned is in it.
+
+Where the choice of channels was recorded in training, `choice.safetensors` holds it; a task answers without that file.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,13 @@ from safetensors.torch import load_file, save_file
 from snow.errors import SnowError
 from snow.methods import METHODS, Method
 from snow.source import Source
+from snow.subscribe import Choices
 
 FORMAT = 1
 KINDS = {"format": int, "task": str, "classes": list, "method": str, "config": dict, "source": dict, "training": dict}
 """What `config.json` holds."""
+
+CHOICES = "choice.safetensors"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -40,6 +46,7 @@ class Artifact:
         source: the description of the source it was learned on.
         metrics: what was measured, as JSON values.
         training: how it was learned, as JSON values.
+        choices: what it took at moments of its training. `load` leaves it on the disk, for `Choices.load`.
 
     Raises:
         SnowError: an unsafe name, or classes that do not match the method's answer.
@@ -51,6 +58,7 @@ class Artifact:
     source: dict[str, Any]
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    choices: Choices | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -81,6 +89,8 @@ class Artifact:
             save_file(tensors, new / "model.safetensors")
             write_json(new / "config.json", config)
             write_json(new / "metrics.json", self.metrics)
+            if self.choices is not None:
+                self.choices.save(new / CHOICES)
         return folder
 
     @classmethod

@@ -13,10 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from snow.artifact import Artifact, check_name, read_json, write_json
+from snow.artifact import CHOICES, Artifact, check_name, read_json, write_json
 from snow.data import decode, eval_transform
 from snow.errors import SnowError
 from snow.source import Source
+from snow.subscribe import Choices
 
 REOPENED = ("embedded", "pretrained")
 """Weights that a name is enough to open again; all others are stored in the hub."""
@@ -190,13 +191,32 @@ class Hub:
         return answers
 
     def _unknown(self, name: str) -> str:
-        return f"hub {self.path} has no task {name!r}: it has {', '.join(self.names()) or 'none yet'}"
+        return _unknown(self.path, name)
 
 
 def task_names(path: Path) -> list[str]:
     """Of the tasks in the hub at `path`, sorted."""
     folders = [config.parent.name for config in (path / "tasks").glob("*/config.json")]
     return sorted(name for name in folders if not name.startswith("."))
+
+
+def read_choices(path: Path, name: str) -> Choices:
+    """What a task of the hub at `path` took over the time of its training, without opening the source.
+
+    Raises:
+        SnowError: there is no such hub or task, or it has no record of a choice.
+    """
+    read_source(path)
+    folder = path / "tasks" / check_name(name)
+    if not (folder / "config.json").exists():
+        raise SnowError(_unknown(path, name))
+    if not (folder / CHOICES).exists():
+        raise SnowError(f"task {name} has no {CHOICES}: its method chooses no channels, or it was not trained here")
+    return Choices.load(folder / CHOICES)
+
+
+def _unknown(path: Path, name: str) -> str:
+    return f"hub {path} has no task {name!r}: it has {', '.join(task_names(path)) or 'none yet'}"
 
 
 def read_source(path: Path) -> dict[str, Any]:

@@ -123,6 +123,7 @@ def artifact_of(
         method,
         source.description(),
         training={"recipe": recipe.to_dict(), "seed": recipe.seed, "data": data},
+        choices=fitted.choices.get(task.name),
     )
     measured = fitted.metrics.get(task.name)
     artifact.metrics.update(

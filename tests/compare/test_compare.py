@@ -51,7 +51,7 @@ def test_a_comparison_goes_on_where_it_was_stopped(work: Comparison, tmp_path: P
     assert both["methods"]["fo"] == first["methods"]["fo"]
     assert all(name in " ".join(stages) for name in ("rates", "seed 0"))
     compare(work, out=out, listeners=lambda stage: pytest.fail(f"{stage} is done again"))
-    with pytest.raises(SnowError, match="its recipe differ"):
+    with pytest.raises(SnowError, match="recipe differ"):
         compare(replace(work, recipe=replace(RECIPE, epochs=3)), out=out)
 
 

@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,15 @@ from snow.errors import SnowError
 from snow.hub import Hub
 from snow.methods import METHODS, Method
 from snow.source import Features, Source
-from snow.subscribe import SUBSCRIPTIONS
+from snow.subscribe import FINAL, SUBSCRIPTIONS
 
 CLASSES = ("blue", "green", "red")
 STEPS = 8
+POOLING = "channel_pooling"
 EXTRAS = {"lora": "peft"}
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in METHODS},
-    **{f"snow-{name}": ("snow", {"subscription": name}) for name in SUBSCRIPTIONS if name != "channel_pooling"},
+    **{f"snow-{name}": ("snow", {"subscription": name}) for name in SUBSCRIPTIONS if name != POOLING},
     "snow-literal": ("snow", {"pooling": {"slots": "index", "init": "ones", "settle": 0.0, "rescale": False}}),
     "snow-norm": ("snow", {"pooling": {"slots": "index", "norm": True, "relu": True}}),
 }
@@ -163,6 +164,36 @@ def test_it_asks_for_maps_that_the_source_has(learned: Learned, features: Featur
     if not learned.method.uses_source:
         bare = Features(features.images, {}, torch.empty(0), torch.empty(0))
         assert torch.equal(learned.method.eval()(bare), learned.method(features))
+
+
+def test_what_it_takes_is_all_that_it_looks_at(learned: Learned, features: Features) -> None:
+    """Channels that a method says it leaves out can hold anything; asking draws no random numbers."""
+    method = learned.method.eval()
+    expected, state = method(features), torch.get_rng_state()
+    taken = method.taken()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert set(taken) <= {*method.taps, FINAL}
+    if WAYS[learned.way][0] != "snow":
+        assert taken == {}
+    elif method.config["options"]["subscription"] == POOLING:
+        assert set(taken) == {*method.taps, FINAL}
+    other = {tap: _without(value, taken.get(tap)) for tap, value in features.maps.items()}
+    final = _without(features.final, taken.get(FINAL))
+    assert torch.equal(method(replace(features, maps=other, final=final)), expected)
+    if FINAL in taken:
+        final = _without(features.final, ~taken[FINAL])
+        assert not torch.equal(method(replace(features, final=final)), expected)
+    served = method.served().taken()
+    assert served.keys() == taken.keys()
+    assert all(torch.equal(served[tap], mask) for tap, mask in taken.items())
+
+
+def _without(value: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return value
+    changed = value.clone()
+    changed[:, ~mask] = 7.0
+    return changed
 
 
 def test_served_answers_alike_and_leaves_learning_alone(learned: Learned, features: Features) -> None:

@@ -42,3 +42,14 @@ def test_labels_have_one_column_for_each_task_and_stay_within_its_classes():
         Dataset(tasks, pictures([[1, 2]]), pictures([[2, 2]]))
     with pytest.raises(SnowError, match="at least one task"):
         Dataset((), pictures([[1]]), pictures([[1]]))
+
+
+def test_what_is_held_out_takes_the_place_of_the_test_pictures():
+    train = Pictures([Path(f"{index}.jpg") for index in range(8)], torch.arange(8) % 2)
+    whole = Dataset((Task("pets", ("cat", "dog")),), train, pictures([[0]]))
+    part = whole.held_out(0.25, seed=3)
+    assert (len(part.train), len(part.test)) == (6, 2)
+    assert set(part.train.items) | set(part.test.items) == set(train.items)
+    assert part.test.items == whole.held_out(0.25, seed=3).test.items == train.split(0.25, 3)[1].items
+    with pytest.raises(SnowError, match="hold out"):
+        whole.held_out(0.0, seed=3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import random
 from typing import Any
 
@@ -14,6 +15,7 @@ from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Features, Source
 from snow.training import Recipe
+from snow.training.divergence import DivergedError
 from snow.training.listeners import Listener
 from snow.training.loop import Fitted, fit
 
@@ -225,9 +227,12 @@ class Diverging(Noisy):
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(tmp_path: Any) -> None:
     path = tmp_path / "checkpoint.pt"
-    with pytest.raises(SnowError, match=r"loss of colour .* epoch 2, step 2 of 3.*below 0\.01.*checkpoint") as caught:
+    told = r"loss of colour .* epoch 2, step 2 of 3.*below 0\.01.*checkpoint"
+    with pytest.raises(DivergedError, match=told) as caught:
         run({"colour": Diverging(3)}, checkpoint=path)
     assert "\n" not in str(caught.value)
+    handed_over = pickle.loads(pickle.dumps(caught.value))
+    assert (handed_over.learner, str(handed_over)) == ("colour", str(caught.value))
     resumed = Noisy(3)
     with pytest.raises(SnowError, match="was"):
         run({"other": resumed}, checkpoint=path, resume=True)

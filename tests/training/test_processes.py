@@ -83,6 +83,9 @@ def test_what_is_returned_is_what_was_trained(runs: Runs) -> None:
     assert not runs.learners["colour"].training
     assert runs.fitted.learners == runs.learners
     assert runs.fitted.is_first
+    choices = runs.fitted.choices["colour"]
+    assert choices.steps.tolist() == list(range(7))
+    assert torch.equal(choices.masks["block2"][-1], runs.learners["colour"].taken()["block2"])
 
 
 def test_stopped_in_one_process_and_resumed_is_as_uninterrupted(runs: Runs) -> None:

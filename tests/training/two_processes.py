@@ -38,6 +38,9 @@ class Telling(Noisy):
 
     stop_at = -1
 
+    def taken(self) -> dict[str, Tensor]:
+        return {self.tap: self.classifier.weight.flatten() > 0}
+
     def forward(self, features: Features) -> Tensor:
         rank = os.environ["RANK"]
         if not self.training:

@@ -23,8 +23,11 @@ COMMANDS = {
     "predict": "Ask the tasks of a hub about pictures.",
     "taps": "List the feature maps that a CNN offers.",
     "compare": "Train methods on the same work and measure them side by side.",
+    "sweep": "Measure how accuracy depends on the options of method snow.",
     "lifelong": "Learn tasks one after the other and measure the earlier ones after each.",
     "params": "Count parameters, by method and by subscription.",
+    "choice": "Show which channels a task took, over the time of its training.",
+    "overlap": "Show how far the tasks of a hub take the same channels.",
     "hub": "Look into a hub.",
 }
 

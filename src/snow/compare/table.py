@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from snow.errors import SnowError
+from snow.plots.figure import new_figure, save
 
 COLUMNS = ("method", "top-1 %", "top-5 %", "lr", "images/s", "peak memory MB", "learned parameters", "on disk MB")
 
@@ -35,18 +36,14 @@ def picture(results: Mapping[str, Any], path: Path) -> None:
     """Accuracy against training speed, the area of a circle for memory, as in the paper's Figure 4.
 
     Raises:
-        SnowError: matplotlib is not installed, or nothing was measured.
+        SnowError: matplotlib is not installed, the path cannot be written, or nothing was measured.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SnowError("pictures need matplotlib: pip install 'snow-cnn[plots]'") from None
     measured = {
         label: entry for label, entry in results["methods"].items() if {"top1", "images_per_second"} <= set(entry)
     }
     if not measured:
         raise SnowError("there is nothing to draw: no method has both accuracy and speed")
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure(7, 4.5)
     axes = figure.subplots()
     largest = max(entry["peak_memory_bytes"] for entry in measured.values())
     for label, entry in measured.items():
@@ -58,7 +55,7 @@ def picture(results: Mapping[str, Any], path: Path) -> None:
     axes.margins(0.2)
     axes.grid(alpha=0.3)
     axes.set_title("area: peak training memory", fontsize=9, loc="right")
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
 def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:

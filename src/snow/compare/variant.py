@@ -9,6 +9,7 @@ from typing import Any, Self
 from snow.errors import SnowError
 from snow.methods import METHODS, Method, installed_methods
 from snow.source import Source
+from snow.training.randomness import own_randomness, seed_all
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,14 @@ class Variant:
 
     def build(self, source: Source, num_classes: int) -> Method:
         return METHODS[self.method].build(source, num_classes, self.config)
+
+    def start(self, source: Source, num_classes: int, seed: int, rate: float) -> Method:
+        """As `build`, with weights that depend on nothing but the seed, and so many times its learning rate."""
+        with own_randomness():
+            seed_all(seed)
+            method = self.build(source, num_classes)
+        method.lr_scale *= rate
+        return method
 
 
 def _value(text: str) -> Any:

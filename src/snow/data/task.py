@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snow.data.pictures import Pictures
 from snow.errors import SnowError
@@ -59,3 +59,15 @@ class Dataset:
             for column, task in zip(pictures.labels.unbind(1), self.tasks, strict=True):
                 if column.numel() and not -1 <= column.min() <= column.max() < len(task.classes):
                     raise SnowError(f"a {split} label of task {task.name!r} is outside -1..{len(task.classes) - 1}")
+
+    def held_out(self, fraction: float, seed: int) -> Dataset:
+        """What settings are chosen on: learns a part of the training pictures and is tested on the rest of them.
+
+        Args:
+            fraction: of the training pictures that stands in the place of the test pictures.
+
+        Raises:
+            SnowError: as `Pictures.split`.
+        """
+        rest, part = self.train.split(fraction, seed)
+        return replace(self, train=rest, test=part)

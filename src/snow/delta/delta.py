@@ -13,7 +13,7 @@ from snow.delta.family import Block
 from snow.delta.plan import Plan
 from snow.delta.readout import Readout
 from snow.source import Features
-from snow.subscribe import SUBSCRIPTIONS, ChannelStatistics, Mix, PoolingConfig, Slots, Subscription
+from snow.subscribe import FINAL, SUBSCRIPTIONS, ChannelStatistics, Mix, PoolingConfig, Slots, Subscription
 
 
 class Delta(nn.Module):
@@ -87,6 +87,12 @@ class Delta(nn.Module):
     def all_readouts(self) -> Iterable[Readout]:
         """That of each level in order; none, if the classifier does not read the maps."""
         return cast(Iterable[Readout], self.readouts)
+
+    def taken(self) -> dict[str, Tensor]:
+        """By tap, and `FINAL` for the final features: (N,) of bool, what it would take if it answered now."""
+        named = zip((*self.taps, FINAL), self.all_subscriptions(), strict=True)
+        found = {tap: subscription.taken() for tap, subscription in named}
+        return {tap: mask for tap, mask in found.items() if mask is not None}
 
     def set_progress(self, fraction: float) -> None:
         for subscription in self.all_subscriptions():

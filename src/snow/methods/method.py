@@ -67,6 +67,13 @@ class Method(nn.Module, ABC):
     def penalty(self) -> Tensor | None:
         """What the last `forward` adds to the mean loss of its pictures: a scalar, or None for nothing."""
 
+    def taken(self) -> dict[str, Tensor]:
+        """By tap where it makes a choice: (N,) of bool, the channels that it would take if it answered now.
+
+        Draws no random numbers and changes nothing: it is asked while training.
+        """
+        return {}
+
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Optimizer groups with `params`, `weight_decay` and `lr_scale`; what is one-dimensional does not decay."""
         learned = [parameter for parameter in self.parameters() if parameter.requires_grad]

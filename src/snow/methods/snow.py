@@ -103,6 +103,9 @@ class Snow(Method):
     def forward(self, features: Features) -> Tensor:
         return self.delta(features)
 
+    def taken(self) -> dict[str, Tensor]:
+        return self.delta.taken()
+
     def set_progress(self, fraction: float) -> None:
         self.delta.set_progress(fraction)
 

@@ -2,6 +2,7 @@
 
 from snow.subscribe.channel_attention import ChannelAttention
 from snow.subscribe.channel_pooling import ChannelPooling, PoolingConfig
+from snow.subscribe.choices import FINAL, Choices
 from snow.subscribe.conv1x1 import Conv1x1
 from snow.subscribe.everything import Everything
 from snow.subscribe.mix import Mix
@@ -17,9 +18,11 @@ SUBSCRIPTIONS: dict[str, type[Subscription]] = {
 }
 
 __all__ = [
+    "FINAL",
     "SUBSCRIPTIONS",
     "ChannelPooling",
     "ChannelStatistics",
+    "Choices",
     "Mix",
     "PoolingConfig",
     "Slots",

@@ -114,6 +114,10 @@ class ChannelPooling(Subscription):
         return value.topk(self.width).indices.sort().values
 
     @torch.no_grad()
+    def taken(self) -> Tensor:
+        return _mask(self.weight.topk(self.width).indices, self.channels)
+
+    @torch.no_grad()
     def calibrate(self, statistics: ChannelStatistics) -> None:
         if self.config.init == "score":
             # normal quantiles in the order of the scores: the shape of init="normal", the order of the data
@@ -164,6 +168,13 @@ class Chosen(Subscription):
     def forward(self, x: Tensor) -> Subscribed:
         y = x.index_select(1, self.index) * self.scale.to(x.dtype).view(-1, 1, 1)
         return Subscribed(_finish(y, self.norm, self.relu), None)
+
+    def taken(self) -> Tensor:
+        return _mask(self.index.long(), self.channels)
+
+
+def _mask(index: Tensor, channels: int) -> Tensor:
+    return torch.zeros(channels, dtype=torch.bool, device=index.device).index_fill_(0, index, True)
 
 
 def _finish(y: Tensor, norm: nn.Module | None, relu: bool) -> Tensor:

@@ -60,6 +60,10 @@ class Subscription(nn.Module, ABC):
         """(N,), what each channel is multiplied with now; None, unless its slot is that of a channel as it is."""
         return None
 
+    def taken(self) -> Tensor | None:
+        """(channels,) of bool: which channels it would take if it answered now; None if it makes no choice."""
+        return None
+
     def served(self) -> tuple[Subscription, Tensor | None]:
         """The form that is saved and answers, and the weight columns that the layer behind it keeps (None: all)."""
         return self, None

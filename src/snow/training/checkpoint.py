@@ -20,7 +20,7 @@ from snow.methods.method import Method
 from snow.source import Source
 from snow.training.recipe import Recipe
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from snow.source import Features
 from snow.training.average import Average
 from snow.training.history import Totals
 from snow.training.recipe import Recipe
+from snow.training.recorder import Recorder
 
 
 class Learner:
@@ -46,6 +47,7 @@ class Learner:
         self.totals = Totals()
         self.stopped = False
         self.lr = 0.0
+        self.recorder = Recorder(method)
         self._recipe = recipe
         self._optimizer = _optimizer(method, recipe, device)
         self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)
@@ -132,6 +134,7 @@ class Learner:
             "totals": [totals.loss, totals.correct, totals.labels],
             "stopped": self.stopped,
             "lr": self.lr,
+            "choices": self.recorder.state_dict(),
             "best": [self._best_accuracy, self._epochs_since_best, self._best_weights],
         }
 
@@ -144,6 +147,7 @@ class Learner:
             self._average.load_state_dict(state["average"])
         self.totals = Totals(*state["totals"])
         self.stopped, self.lr = state["stopped"], state["lr"]
+        self.recorder.load_state_dict(state["choices"])
         self._best_accuracy, self._epochs_since_best, self._best_weights = state["best"]
 
     def _averaged(self) -> dict[str, Tensor]:

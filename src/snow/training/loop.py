@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from snow.data.task import Dataset
 from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Source
+from snow.subscribe import Choices
 from snow.training.evaluate import Metrics
 from snow.training.history import EpochRecord
 from snow.training.launch import is_launched, open_fabric, spawn
@@ -33,12 +34,14 @@ class Fitted:
         learners: the methods that were passed in, trained, in eval mode.
         history: a record per learner and epoch.
         metrics: of each learner on the test pictures with the label of its task; empty if there are none.
+        choices: of each learner that makes a choice, what it was over time.
         is_first: whether this process is the one that should write files; False in all but one that torchrun starts.
     """
 
     learners: dict[str, Method]
     history: tuple[EpochRecord, ...]
     metrics: dict[str, Metrics]
+    choices: dict[str, Choices] = field(default_factory=dict)
     is_first: bool = True
 
 
@@ -85,16 +88,16 @@ def fit(
         raise SnowError("resuming needs to know the checkpoint")
     if fabric is None and devices > 1 and not is_launched():
         call = (source, dict(learners), dataset, recipe, accelerator, devices, tuple(listeners), path, resume)
-        states, history, metrics = spawn(_fit_in_child, call, devices)
+        states, *left = spawn(_fit_in_child, call, devices)
         for name, method in learners.items():
             method.load_state_dict(states[name])
             method.eval()
-        return Fitted(dict(learners), history, metrics)
+        return Fitted(dict(learners), *left)
     fabric = fabric or open_fabric(recipe.precision, accelerator, devices)
     with own_randomness():
         run = Run(fabric, source, learners, dataset, recipe, listeners, path, resume)
         metrics = run.fit()
-    return Fitted(dict(learners), tuple(run.history), metrics, run.peers.is_first)
+    return Fitted(dict(learners), tuple(run.history), metrics, run.choices(), run.peers.is_first)
 
 
 def _fit_in_child(
@@ -107,9 +110,9 @@ def _fit_in_child(
     listeners: Sequence[Listener],
     checkpoint: Path | None,
     resume: bool,
-) -> tuple[dict[str, dict[str, Tensor]], tuple[EpochRecord, ...], dict[str, Metrics]]:
+) -> tuple[dict[str, dict[str, Tensor]], tuple[EpochRecord, ...], dict[str, Metrics], dict[str, Choices]]:
     fabric = open_fabric(recipe.precision, accelerator, devices)
     run = Run(fabric, source, learners, dataset, recipe, listeners, checkpoint, resume)
     metrics = run.fit()
     states = {name: method.cpu().state_dict() for name, method in learners.items()}
-    return states, tuple(run.history), metrics
+    return states, tuple(run.history), metrics, run.choices()

@@ -17,8 +17,10 @@ from snow.data.task import Dataset
 from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Source
+from snow.subscribe import Choices
 from snow.training import checkpoint as checkpoints
 from snow.training.calibration import calibrate
+from snow.training.divergence import DivergedError
 from snow.training.evaluate import Metrics, score
 from snow.training.feed import Feed
 from snow.training.history import EpochRecord, Plan, StepReport, Totals
@@ -32,6 +34,7 @@ from snow.training.peers import Peers
 from snow.training.randomness import seed_all
 from snow.training.readback import Readback
 from snow.training.recipe import Recipe
+from snow.training.recorder import moments
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -68,6 +71,7 @@ class Run:
         self.checkpoint = checkpoint
         self.feed = Feed(dataset, learners, source.preprocessing, recipe, self.peers, fabric.device)
         self.order = self.feed.order
+        self.moments = moments(recipe.epochs, self.order.batches)
         self.epoch = self.batch = 0
         self.seconds, self.history = 0.0, list[EpochRecord]()
         self.readback: Readback[_Step] = Readback(late=fabric.device.type == "cuda")
@@ -88,7 +92,9 @@ class Run:
             Learner(name, method, self.feed.columns[name], recipe, fabric.device, scaled=precision == "16-mixed")
             for name, method in methods.items()
         ]
-        if resumed is not None:
+        if resumed is None:
+            self._record()
+        else:
             self._load(resumed)
 
     def fit(self) -> dict[str, Metrics]:
@@ -110,6 +116,16 @@ class Run:
         metrics = score(self.source, methods, self.feed.columns, self.feed.test(), self.fabric)
         return {name: metric for name, metric in metrics.items() if metric.images}
 
+    def choices(self) -> dict[str, Choices]:
+        """Of the learners that make a choice: what it was over time."""
+        found = {learner.name: learner.recorder.choices(self.order.batches) for learner in self.learners}
+        return {name: choices for name, choices in found.items() if choices is not None}
+
+    def _record(self) -> None:
+        for learner in self.learners:
+            if not learner.stopped:
+                learner.recorder.record(self.epoch * self.order.batches + self.batch)
+
     def _calibrate(self, methods: Mapping[str, Method]) -> None:
         """Before the first step; afterwards all processes have the same methods and noise of their own."""
         seed_all(self.recipe.seed)
@@ -126,6 +142,8 @@ class Run:
         for images, labels in training:
             due = self._step(images, labels, counts[self.batch])
             self.batch += 1
+            if self.batch in self.moments:
+                self._record()
             self.seconds = time.monotonic() - started
             if self._attend(self._digest(due)):
                 started = time.monotonic() - self.seconds
@@ -241,10 +259,11 @@ class Run:
 
     def _diverged(self, learner: Learner, batch: int) -> None:
         kept = self.checkpoint is not None and self.checkpoint.exists()
-        raise SnowError(
+        raise DivergedError(
             f"the loss of {learner.name} is not finite in epoch {self.epoch + 1}, step {batch + 1} of "
             f"{self.order.batches}: train with a learning rate below {self.recipe.lr:g}"
-            f"{f' (the last checkpoint, {self.checkpoint}, is kept)' if kept else ''}"
+            f"{f' (the last checkpoint, {self.checkpoint}, is kept)' if kept else ''}",
+            learner.name,
         )
 
     def _save(self) -> None:

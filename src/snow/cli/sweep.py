@@ -1,0 +1,93 @@
+"""`snow sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from snow.cli.app import command
+from snow.cli.options import RECIPE, SNOW, SOURCE, Json, SnowOptions, SourceOptions
+from snow.cli.output import counting, note, print_json, print_table
+from snow.cli.sources import new_source
+from snow.compare.compare import HELD_OUT
+from snow.data import open_dataset
+from snow.methods import SnowConfig
+from snow.plots.figure import check
+from snow.plots.sweep import draw_sweep
+from snow.sweep import PAPER, Option, Point, Sweep, sweep
+from snow.sweep.sweep import TOGETHER
+from snow.sweep.table import COLUMNS, rows
+from snow.training.interrupt import Interrupted
+from snow.training.listeners import ProgressBar
+from snow.training.listeners.listener import Listener
+from snow.training.recipe import Recipe
+
+app = command("sweep", "snow sweep pictures/ --over keep=1/4,1/8,1/16 --over lr=3e-4,1e-3 --out sweep.json")
+
+
+@app.default
+def sweep_command(
+    data: str,
+    /,
+    *,
+    over: Annotated[tuple[str, ...], Parameter(show_default=" ".join)] = PAPER,
+    seeds: int = 1,
+    search: int = 0,
+    held_out: float = HELD_OUT,
+    together: int = TOGETHER,
+    test_fraction: float = 0.2,
+    out: Path | None = None,
+    plot: Path | None = None,
+    json: Json = False,
+    source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
+    recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
+    options: Annotated[SnowOptions | None, Parameter(name="*", group=SNOW)] = None,
+) -> None:
+    """Train method snow with one option at a time changed, and measure each on held-out training pictures.
+
+    Trials learn side by side on one pass of the source where their recipes agree. The test pictures are never seen.
+
+    Args:
+        data: as for `snow train`.
+        over: an option and its values, NAME=VALUE,VALUE; several times for several. Any option of method snow or of
+            the recipe; those not named, and the default of each, are as given below.
+        seeds: how many, counted from --seed.
+        search: afterwards, try so many settings in which all options change at once within their ranges (Optuna's TPE).
+        held_out: part of the training pictures on which accuracy is measured.
+        together: trials on one pass of the source; fewer need less memory.
+        test_fraction: part of each class that is set aside where the data has no test part.
+        out: JSON file for the results; the trials are kept in a file .db beside it, and the same command, or one with
+            further options, values or seeds, trains only what is missing.
+        plot: picture of accuracy over each option (.png, .svg or .pdf).
+        json: print the results.
+    """
+    around = Point(options or SnowConfig(), recipe or Recipe())
+    swept = tuple(Option.parse(text, around) for text in over)
+    if plot is not None:
+        check(plot)
+    opened = new_source(source or SourceOptions(), around.recipe.seed)
+    with counting("checking pictures") as progress:
+        dataset = open_dataset(data, test_fraction=test_fraction, seed=around.recipe.seed, progress=progress)
+    for warning in dataset.warnings:
+        note(f"warning: {warning}")
+    chosen = tuple(range(around.recipe.seed, around.recipe.seed + seeds))
+    work = Sweep(opened, dataset, around, swept, chosen, held_out, together, search)
+
+    def listeners(stage: str) -> Sequence[Listener]:
+        note(f"{stage} …")
+        return (ProgressBar(),)
+
+    try:
+        results = sweep(work, {"path": Path(data).name}, out, listeners)
+    except Interrupted as stopped:
+        how = "the same command goes on" if out else "with --out FILE the same command could go on"
+        raise Interrupted(f"stopped: {how}", stopped.signal) from None
+    if plot is not None:
+        draw_sweep(results, plot)
+    if json:
+        print_json(results)
+    else:
+        print_table(COLUMNS, rows(results))
