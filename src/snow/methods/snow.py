@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -25,7 +25,8 @@ class SnowConfig:
         keep: K for each of a map's N channels (paper: 1/8).
         final_keep: the same for the source's final features, which the classifier takes.
         dropout: probability with which an input of the classifier is dropped while training.
-        subscription: a name in `SUBSCRIPTIONS`; `pooling` is for channel pooling alone.
+        subscription: what takes a map's channels, a name in `SUBSCRIPTIONS`.
+        pooling: how channel pooling learns its choice.
 
     Raises:
         SnowError: a ratio outside (0, 1], an unknown subscription.
@@ -54,13 +55,24 @@ class SnowConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SnowConfig:
-        """Raises SnowError: an unknown option."""
+        """Options by name over the defaults, or over `SnowConfig.paper()` with `preset="paper"` among them.
+
+        Raises:
+            SnowError: an unknown option or preset.
+        """
         values = dict(values)
-        pooling = values.pop("pooling", {})
+        preset, pooling = values.pop("preset", "default"), values.pop("pooling", {})
+        if preset not in PRESETS:
+            raise SnowError(f"method snow has no preset {preset!r}: there are {', '.join(PRESETS)}")
+        base = PRESETS[preset]()
         pooling = asdict(pooling) if isinstance(pooling, PoolingConfig) else dict(pooling)
         _check_names(values, cls)
         _check_names(pooling, PoolingConfig)
-        return cls(**values, pooling=PoolingConfig(**pooling))
+        return replace(base, **values, pooling=replace(base.pooling, **pooling))
+
+
+PRESETS = {"default": SnowConfig, "paper": SnowConfig.paper}
+"""What options are changes of."""
 
 
 class Snow(Method):
