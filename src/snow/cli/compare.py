@@ -14,7 +14,8 @@ from snow.cli.output import counting, note, print_json, print_table
 from snow.cli.sources import new_source
 from snow.compare import Comparison, compare
 from snow.compare.compare import HELD_OUT, RATES
-from snow.compare.table import COLUMNS, picture, rows
+from snow.compare.picture import picture, require_drawable
+from snow.compare.table import COLUMNS, rows
 from snow.compare.variant import Variant
 from snow.data import open_dataset
 from snow.errors import SnowError
@@ -69,6 +70,8 @@ def compare_command(
     """
     recipe, options = recipe or Recipe(), source or SourceOptions()
     variants = Variant.parse(methods)
+    if plot is not None:
+        require_drawable(plot)
     opened = new_source(options, recipe.seed)
     with counting("checking pictures") as progress:
         dataset = open_dataset(data, test_fraction=test_fraction, seed=recipe.seed, progress=progress)

@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from snow.artifact import Artifact, read_json, write_json
+from snow.artifact import Artifact
 from snow.compare.cost import measure
-from snow.compare.provenance import provenance
+from snow.compare.record import begin, keep
 from snow.compare.variant import Variant
 from snow.data import Dataset
 from snow.errors import SnowError
@@ -70,7 +70,7 @@ def compare(
     Raises:
         SnowError: `out` holds another comparison; and as `fit`.
     """
-    results = _begun(work, about, out)
+    results = begin(out, _settings(work, about), {"methods": {}})
     entries = {variant.label: results["methods"].setdefault(variant.label, {}) for variant in work.methods}
     for group in _groups(work):
         names = ", ".join(variant.label for variant in group)
@@ -81,51 +81,33 @@ def compare(
                 tuning = tunings.get(variant.label, {f"{work.rates[0]:g}": None})
                 best = max(tuning, key=lambda rate: tuning[rate] or 0.0)
                 entries[variant.label] |= {"tuning": tuning, "lr": float(best), "runs": {}}
-            _write(out, results)
+            keep(out, results)
         for seed in work.seeds:
             missing = [variant for variant in group if str(seed) not in entries[variant.label]["runs"]]
             if missing:
                 rates = {variant.label: entries[variant.label]["lr"] for variant in missing}
                 for label, run in _run(work, missing, rates, seed, listeners(f"{names}: seed {seed}")).items():
                     entries[label]["runs"][str(seed)] = run
-                _write(out, results)
+                keep(out, results)
     for entry in entries.values():
         entry.update(_summary(list(entry["runs"].values())))
     if work.costs and any("images_per_second" not in results["methods"][one.label] for one in work.methods):
         size, classes = work.source.preprocessing.image_size, len(work.dataset.tasks[0].classes)
         for label, cost in measure(work.source.architecture, size, classes, work.methods, work.recipe).items():
             results["methods"][label].update(asdict(cost))
-    _write(out, results)
+    keep(out, results)
     return results
 
 
-def _begun(work: Comparison, about: Mapping[str, Any] | None, out: Path | None) -> dict[str, Any]:
-    settings = {
+def _settings(work: Comparison, about: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What figures must have in common to stand in one file."""
+    return {
         "source": work.source.description(),
         "data": {**(about or {}), "fingerprint": data_fingerprint(work.dataset)},
         "recipe": work.recipe.to_dict(),
         "rates": list(work.rates),
         "held_out": work.held_out,
     }
-    if out is not None and out.exists():
-        results = read_json(out)
-        differing = [key for key, value in settings.items() if results.get(key) != value]
-        if differing:
-            raise SnowError(f"{out} holds another comparison: its {', '.join(differing)} differ; choose another file")
-        return results
-    return {**provenance(), **settings, "methods": {}}
-
-
-def _write(out: Path | None, results: Mapping[str, Any]) -> None:
-    if out is None:
-        return
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}.partial")
-        write_json(partial, results)
-        partial.replace(out)
-    except OSError as error:
-        raise SnowError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
 def _groups(work: Comparison) -> list[list[Variant]]:
