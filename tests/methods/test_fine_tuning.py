@@ -97,6 +97,16 @@ def test_a_convolution_as_classifier_is_replaced_as_well(observe: Callable[..., 
     assert method.learned_parameters == source.learned_parameters - 513 * 1000 + 513 * 3
 
 
-def test_it_has_no_options(resnet: Source) -> None:
-    with pytest.raises(SnowError, match="method ft has no option width: it has none"):
+def test_the_head_learns_faster_than_the_copy(resnet: Source) -> None:
+    method = FineTuning.build(resnet, 3, {"copy_rate": 0.25})
+    groups = method.parameter_groups(0.1)
+    rates = {id(value): group["lr_scale"] for group in groups for value in group["params"]}
+    assert {rates[id(value)] for value in method.cnn.parameters()} == {0.25}
+    assert {rates[id(value)] for value in method.classifier.parameters()} == {1.0}
+
+
+def test_an_impossible_option_is_refused(resnet: Source) -> None:
+    with pytest.raises(SnowError, match="method ft has no option width: it has copy_rate"):
         FineTuning.build(resnet, 3, {"width": 0.5})
+    with pytest.raises(SnowError, match=r"copy_rate is a ratio in \(0, 1\], not 2"):
+        FineTuning.build(resnet, 3, {"copy_rate": 2})

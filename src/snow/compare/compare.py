@@ -32,7 +32,8 @@ class Comparison:
 
     Attributes:
         methods: what is compared, see `Variant`.
-        rates: learning rates that each method may choose from; a single one is taken as it is.
+        rates: learning rates that each method may choose from, in the place of the recipe's; a method's own factors
+            (`Method.lr_scale`, `Method.rate`) apply. A single one is taken as it is.
         seeds: each method is trained with each of them.
         held_out: fraction of the training pictures on which the rate is chosen; the test pictures are seen once.
         costs: measure images/s and memory too.
@@ -159,7 +160,7 @@ def _built(work: Comparison, variant: Variant, rate: float, seed: int) -> Method
     with own_randomness():
         seed_all(seed)
         method = variant.build(work.source, len(work.dataset.tasks[0].classes))
-    method.lr_scale = rate / work.recipe.lr
+    method.lr_scale *= rate / work.recipe.lr
     return method
 
 

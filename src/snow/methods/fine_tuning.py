@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
+from snow.errors import SnowError
 from snow.methods.options import read_options
 from snow.methods.own_copy import OwnCopy
 from snow.source import Source
@@ -13,7 +14,17 @@ from snow.source import Source
 
 @dataclass(frozen=True)
 class FineTuningConfig:
-    """There is nothing to choose."""
+    """`copy_rate`: learning rate of the copy beside that of its head, which starts from nothing.
+
+    Raises:
+        SnowError: a ratio outside (0, 1].
+    """
+
+    copy_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.copy_rate <= 1:
+            raise SnowError(f"copy_rate is a ratio in (0, 1], not {self.copy_rate}")
 
 
 class FineTuning(OwnCopy):
@@ -24,12 +35,14 @@ class FineTuning(OwnCopy):
     """
 
     name: ClassVar[str] = "ft"
-    lr_scale = 0.1
+
+    def __init__(self, source: Source, num_classes: int, options: FineTuningConfig) -> None:
+        super().__init__(source, num_classes)
+        self.options = options
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
-        read_options(FineTuningConfig, config, cls.name)
-        return cls(source, num_classes)
+        return cls(source, num_classes, read_options(FineTuningConfig, config, cls.name))
 
     @classmethod
     def rebuild(cls, source: Source, num_classes: int, config: Mapping[str, Any]) -> Self:
@@ -37,4 +50,7 @@ class FineTuning(OwnCopy):
 
     @property
     def config(self) -> dict[str, Any]:
-        return {}
+        return asdict(self.options)
+
+    def rate(self, name: str) -> float:
+        return self.options.copy_rate if name.startswith("cnn.") else 1.0

@@ -79,6 +79,10 @@ class ModelPatch(OwnCopy):
     def config(self) -> dict[str, Any]:
         return asdict(self.options)
 
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """The head alone: a patch says nothing when it is as it started, not when it is zero."""
+        return name == "classifier.weight"
+
 
 class ScaleBias(nn.Module):
     """`x * scale + bias` for each of the channels of x, (B, channels, H, W); starts as the identity."""
