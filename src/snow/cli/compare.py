@@ -14,7 +14,7 @@ from snow.cli.output import counting, note, print_json, print_table
 from snow.cli.sources import new_source
 from snow.compare import Comparison, compare
 from snow.compare.compare import HELD_OUT, RATES
-from snow.compare.picture import picture, require_drawable
+from snow.compare.picture import picture, require_drawable, wrapped
 from snow.compare.table import COLUMNS, rows
 from snow.compare.variant import Variant
 from snow.data import open_dataset
@@ -90,4 +90,4 @@ def compare_command(
     if json:
         print_json(results)
     else:
-        print_table(COLUMNS, rows(results))
+        print_table(COLUMNS, [(wrapped(label, 24), *cells) for label, *cells in rows(results)])
