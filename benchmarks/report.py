@@ -1,4 +1,4 @@
-"""Turns every comparison in `benchmarks/results` into a table: `python benchmarks/report.py` rewrites REPORT.md.
+"""Turns all results in `benchmarks/results` into tables: `python benchmarks/report.py` rewrites REPORT.md.
 
 `python benchmarks/report.py --check` writes nothing and fails if REPORT.md is not what the results say.
 """
@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from snow.compare.table import markdown
+from snow.compare import table, triangle
 
 HERE = Path(__file__).parent
 REPORT = HERE / "REPORT.md"
@@ -20,7 +20,9 @@ def report() -> str:
     parts = [HEAD]
     for path in sorted((HERE / "results").glob("*.json")):
         results = json.loads(path.read_text("utf-8"))
-        parts.append(f"## {path.stem}\n\n{results.get('note', '')}\n\n{markdown(results)}".replace("\n\n\n\n", "\n\n"))
+        kind = triangle if "orders" in results else table
+        note = f"{results['note']}\n\n" if "note" in results else ""
+        parts.append(f"## {path.stem}\n\n{note}{kind.markdown(results)}")
     return "\n".join(parts)
 
 

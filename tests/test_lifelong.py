@@ -112,6 +112,26 @@ def test_both_orders_are_measured_and_kept(
         run(replace(RECIPE, epochs=1))
 
 
+def test_what_is_in_the_file_is_not_done_again(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+
+    def run(labels: str, folder: str, *tasks: Dataset, told: Any = lambda _: ()) -> dict[str, Any]:
+        return lifelong(source, tasks, Variant.parse(labels), RECIPE, tmp_path / folder, told, out)
+
+    first = run("fo", "one", *datasets[:2])
+    assert json.loads(out.read_text())["orders"] == first["orders"]
+    stages: list[str] = []
+    both = run("fo,snow", "two", *datasets[:2], told=lambda stage: stages.append(stage) or ())
+    assert len(stages) == 4
+    assert all(stage.startswith("snow: ") for stage in stages)
+    for before, after in zip(first["orders"], both["orders"], strict=True):
+        assert list(after["methods"]) == ["fo", "snow"]
+        assert after["methods"]["fo"] == before["methods"]["fo"]
+    for other in ((datasets[1], datasets[0]), (datasets[0], datasets[2])):
+        with pytest.raises(SnowError, match="holds other results: data differ"):
+            run("fo", "three", *other)
+
+
 def test_forgetting_is_the_mean_loss_of_the_earlier_tasks() -> None:
     assert forgetting([[0.8, 0.5, 0.4], [None, 0.6, 0.7], [None, None, 0.9]]) == pytest.approx((0.4 - 0.1) / 2)
 
@@ -147,14 +167,17 @@ def test_the_command_prints_json(folders: list[str], capsys: pytest.CaptureFixtu
 
 def test_the_command_prints_a_table(folders: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     hubs = tmp_path / "hubs"
-    assert main(["lifelong", *folders, "--methods", "fo", "--hubs", str(hubs), "--workers", "0", *OPTIONS]) == 0
+    files = ["--hubs", str(hubs), "--out", str(tmp_path / "some/results.json"), "--plot", str(tmp_path / "new/one.png")]
+    assert main(["lifelong", *folders, "--methods", "fo", *files, "--workers", "0", *OPTIONS]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["fo", "→", "first", "→", "second"]
+    assert lines[0].split() == ["fo,", "%", "→", "first", "→", "second"]
     assert lines[1].startswith("first")
-    assert lines[1].count("%") == 2
-    assert lines[2].count("%") == 1
+    assert len(lines[1].split()) == 3
+    assert len(lines[2].split()) == 2
     assert "lost of the earlier tasks at the end: 0.0 %" in lines
     assert sorted(path.name for path in hubs.iterdir()) == ["first+second", "second+first"]
+    assert (tmp_path / "new/one.png").read_bytes().startswith(b"\x89PNG")
+    assert list(json.loads((tmp_path / "some/results.json").read_text())["orders"][0]["methods"]) == ["fo"]
 
 
 @pytest.mark.parametrize(("kept", "told"), [(True, "the same command goes on"), (False, "with --hubs DIR")])
@@ -180,7 +203,9 @@ def test_a_stopped_command_says_how_to_go_on(
 def test_bad_input_is_one_line(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lifelong", folders[0], "--methods", "fo", *OPTIONS]) == 2
     assert main(["lifelong", *folders, "--methods", "nothing", *OPTIONS]) == 2
+    assert main(["lifelong", *folders, "--methods", "fo", "--plot", "figure.doc", *OPTIONS]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2
+    assert len(errors) == 3
     assert "two or more tasks" in errors[0]
     assert "no method 'nothing'" in errors[1]
+    assert "figure.doc names no kind of picture" in errors[2]

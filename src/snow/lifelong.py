@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from snow.artifact import check_name
-from snow.compare.provenance import provenance
+from snow.compare.record import begin, keep
 from snow.compare.variant import Variant
 from snow.data import Dataset
 from snow.errors import SnowError
@@ -36,20 +36,22 @@ def lifelong(
     recipe: Recipe,
     folder: Path,
     listeners: Listeners = lambda _: (),
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Trains some tasks in the order given and in the reverse one, and measures all earlier tasks after each.
 
     Args:
         datasets: of one task each.
         folder: holds a hub for each order and method; a second call with the same arguments goes on from what is there.
+        out: file that holds what is done so far; a second call with the same arguments leaves out what is in it.
 
     Returns:
         `{"orders": [{"order": names, "methods": {LABEL: {"accuracy": Table, "forgetting": float}}}], …}` with where
         the figures come from, as JSON values.
 
     Raises:
-        SnowError: fewer than two tasks, two of one name, a data set of several tasks, a folder with another run; and
-            as `train`.
+        SnowError: fewer than two tasks, two of one name, a data set of several tasks, a folder or a file with another
+            run; and as `train`.
     """
     names = [task.name for dataset in datasets for task in dataset.tasks]
     if any(len(dataset.tasks) != 1 for dataset in datasets):
@@ -58,16 +60,24 @@ def lifelong(
         raise SnowError(f"lifelong learning takes two or more tasks with names of their own, not {', '.join(names)}")
     for name in names:
         check_name(name)
-    orders = []
-    for order in (list(datasets), list(reversed(datasets))):
-        path = [dataset.tasks[0].name for dataset in order]
-        measured = {}
+    settings = {
+        "source": source.description(),
+        "data": [
+            {"task": name, "fingerprint": data_fingerprint(dataset)}
+            for name, dataset in zip(names, datasets, strict=True)
+        ],
+        "recipe": recipe.to_dict(),
+    }
+    orders = [{"order": order, "methods": {}} for order in (names, names[::-1])]
+    results = begin(out, settings, {"orders": orders})
+    for entry, order in zip(results["orders"], (list(datasets), list(reversed(datasets))), strict=True):
         for variant in methods:
-            hub = Hub.create(folder / "+".join(path) / variant.label, source)
-            table = _measure(hub, order, variant, recipe, listeners)
-            measured[variant.label] = {"accuracy": table, "forgetting": forgetting(table)}
-        orders.append({"order": path, "methods": measured})
-    return {**provenance(), "source": source.description(), "recipe": recipe.to_dict(), "orders": orders}
+            if variant.label not in entry["methods"]:
+                hub = Hub.create(folder / "+".join(entry["order"]) / variant.label, source)
+                table = _measure(hub, order, variant, recipe, listeners)
+                entry["methods"][variant.label] = {"accuracy": table, "forgetting": forgetting(table)}
+                keep(out, results)
+    return results
 
 
 def learn_in_turn(

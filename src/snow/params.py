@@ -7,54 +7,57 @@ from typing import Any
 
 import torch
 
+from snow.compare.variant import Variant
 from snow.errors import SnowError
-from snow.methods import METHODS, Method, Snow, SnowConfig, installed_methods
+from snow.methods import METHODS, Method, Snow, installed_methods
 from snow.methods.successive import Successive
 from snow.source import Source
 from snow.subscribe import SUBSCRIPTIONS
 
+PAPER: dict[str, Any] = {"preset": "paper"}
 
-def count_parameters(source: Source, classes: Sequence[int], config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+
+def count_parameters(source: Source, classes: Sequence[int], variants: Sequence[Variant] = ()) -> dict[str, Any]:
     """Plain counts of what is served.
 
     Args:
         classes: of each task.
-        config: options of SNOW.
+        variants: what else is counted, with the options of its label alone.
 
     Returns:
         `{"source": {"name", "parameters"}, "methods": {METHOD: {"total", "per_task"}}, "subscriptions": {NAME:
-        {"overhead"}}}`: `parameters` is the source with its own head, `total` that and all tasks, `overhead` all
-        tasks of SNOW with that subscription.
+        {"overhead"}}, "variants": {LABEL: {"total", "per_task"}}}`. `parameters` is the source with its own head,
+        `total` that and all tasks. Methods are as in the paper: SNOW with the delta of `SnowConfig.paper()`. `overhead`
+        is that of all its tasks with that subscription.
 
     Raises:
         SnowError: fewer than two classes, impossible options.
     """
     if not classes or min(classes) < 2:
         raise SnowError(f"a task has at least two classes: {', '.join(map(str, classes)) or 'none'} cannot be")
-    options = SnowConfig.from_dict(config or {})
-    options_of = {Snow.name: config}
-    methods = {name: _each(source, name, classes, options_of.get(name)) for name in installed_methods()}
-    subscriptions = {
-        name: methods[Snow.name]
-        if name == options.subscription
-        else _each(source, Snow.name, classes, {**(config or {}), "subscription": name})
-        for name in SUBSCRIPTIONS
-    }
     own = source.learned_parameters
+    methods = {name: _each(source, name, classes, PAPER if name == Snow.name else {}) for name in installed_methods()}
+    subscriptions = {name: _each(source, Snow.name, classes, {**PAPER, "subscription": name}) for name in SUBSCRIPTIONS}
+    others = {variant.label: _each(source, variant.method, classes, variant.config) for variant in variants}
     return {
         "source": {"name": source.architecture, "parameters": own},
-        "methods": {name: {"total": own + sum(counts), "per_task": counts} for name, counts in methods.items()},
+        "methods": _totals(methods, own),
         "subscriptions": {name: {"overhead": sum(counts)} for name, counts in subscriptions.items()},
+        "variants": _totals(others, own),
     }
 
 
-def _each(source: Source, method: str, classes: Sequence[int], config: Mapping[str, Any] | None) -> list[int]:
+def _totals(each: Mapping[str, list[int]], source: int) -> dict[str, Any]:
+    return {name: {"total": source + sum(counts), "per_task": counts} for name, counts in each.items()}
+
+
+def _each(source: Source, method: str, classes: Sequence[int], config: Mapping[str, Any]) -> list[int]:
     """What each task adds, in order; counted without memory for the weights where the counts do not depend on them."""
     try:
         with torch.device("meta"):
-            return _added(source, METHODS[method], classes, config or {})
+            return _added(source, METHODS[method], classes, config)
     except RuntimeError:
-        return _added(source, METHODS[method], classes, config or {})
+        return _added(source, METHODS[method], classes, config)
 
 
 def _added(source: Source, kind: type[Method], classes: Sequence[int], config: Mapping[str, Any]) -> list[int]:

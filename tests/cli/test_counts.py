@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from snow.methods import METHODS, Snow, installed_methods
+from snow.methods import METHODS, Snow, SnowConfig, installed_methods
 from snow.source import Source
 from snow.subscribe import SUBSCRIPTIONS
 
@@ -44,26 +45,26 @@ def test_params_are_what_the_methods_learn(run: Run, make_source: Callable[..., 
     assert counts["source"] == {"name": "timm/test_resnet", "parameters": source.learned_parameters}
     assert list(counts["methods"]) == installed_methods()
     assert list(counts["subscriptions"]) == list(SUBSCRIPTIONS)
-    for name in ("snow", "fo", "fe", "ft"):
+    paper = asdict(SnowConfig.paper())
+    configs = {"snow": paper, "fo": {}, "fe": {}, "ft": {}}
+    for name, config in configs.items():
         entry = counts["methods"][name]
-        per_task = [METHODS[name].build(source, classes).learned_parameters for classes in (3, 10)]
+        per_task = [METHODS[name].build(source, classes, config).learned_parameters for classes in (3, 10)]
         assert entry == {"total": source.learned_parameters + sum(per_task), "per_task": per_task}
     for name, entry in counts["subscriptions"].items():
-        built = [Snow.build(source, classes, {"subscription": name}) for classes in (3, 10)]
+        built = [Snow.build(source, classes, {**paper, "subscription": name}) for classes in (3, 10)]
         assert entry == {"overhead": sum(method.learned_parameters for method in built)}
-
-
-def test_params_of_the_papers_five_tasks(run: Run) -> None:
-    counts = run("params", "--source", "resnet50", "--classes", "101,47,40,196,200", "--json").json
-    assert abs(counts["subscriptions"]["channel_pooling"]["overhead"] - 5.5e6) < 0.1 * 5.5e6
+    default = [Snow.build(source, classes).learned_parameters for classes in (3, 10)]
+    assert counts["variants"] == {"snow": {"total": source.learned_parameters + sum(default), "per_task": default}}
 
 
 def test_params_of_a_wider_delta_are_more(run: Run) -> None:
-    def each(*options: str) -> int:
-        arguments = ("params", "--source", "test_resnet", "--image-size", "64", "--classes", "5", *options, "--json")
-        return run(*arguments).json["methods"]["snow"]["per_task"][0]
-
-    assert each("--width", "0.5") > each("--width", "0.25")
+    labels = ["snow:width=0.5", "snow:width=0.25"]
+    arguments = ("--source", "test_resnet", "--image-size", "64", "--classes", "5", "--variants", ",".join(labels))
+    variants = run("params", *arguments, "--json").json["variants"]
+    assert list(variants) == labels
+    assert variants[labels[0]]["total"] > variants[labels[1]]["total"]
+    assert labels[0] in run("params", *arguments).out
 
 
 def test_params_refuse_what_is_no_task(refused: Callable[..., str]) -> None:

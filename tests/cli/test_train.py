@@ -124,6 +124,14 @@ def test_options_reach_the_recipe_and_the_method(run: Run, colours: Path, tmp_pa
     assert config["training"]["recipe"]["label_smoothing"] == 0
 
 
+def test_a_method_takes_its_options_with_its_name(run: Run, colours: Path, tmp_path: Path) -> None:
+    hub = tmp_path / "hub"
+    label = ("--method", "mp:patch=scale_bias")
+    assert run("train", colours, "--task", "colours", "--hub", hub, *TINY, *QUICK, *label).code == 0
+    config = json.loads((hub / "tasks" / "colours" / "config.json").read_text())
+    assert (config["method"], config["config"]["patch"]) == ("mp", "scale_bias")
+
+
 def _bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from snow.compare import Comparison, compare
-from snow.compare.table import COLUMNS, markdown, picture, rows
+from snow.compare.picture import picture, spread_out, wrapped
+from snow.compare.table import COLUMNS, markdown, rows
 from snow.compare.variant import Variant
 from snow.data import open_dataset
 from snow.errors import SnowError
@@ -97,6 +98,29 @@ def test_the_picture_is_a_picture(tmp_path: Path) -> None:
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SnowError, match="nothing to draw"):
         picture({**_results(), "methods": {}}, tmp_path / "none.png")
+    with pytest.raises(SnowError, match=r"none.doc names no kind of picture: end it in .png, .svg or .pdf"):
+        picture(_results(), tmp_path / "none.doc")
+
+
+def test_the_picture_names_every_measured_method(tmp_path: Path) -> None:
+    entry = _results()["methods"]["fo"]
+    methods = {f"snow:keep=0.{index}:pooling.slots=index:dropout=0": entry for index in range(12)}
+    picture({"methods": methods}, tmp_path / "figure.svg")
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert all(f"snow:keep=0.{index}" in drawn for index in range(12))
+
+
+def test_names_are_spread_out_without_an_overlap() -> None:
+    assert spread_out([0.2, 0.5, 0.8], [0.1] * 3) == [0.2, 0.5, 0.8]
+    crowded = spread_out([0.01, 0.9, 0.9, 0.9, 0.95], [0.1, 0.1, 0.2, 0.1, 0.1])
+    assert crowded == pytest.approx([0.05, 0.55, 0.7, 0.85, 0.95])
+
+
+def test_long_labels_are_broken_between_options() -> None:
+    assert wrapped("snow:keep=0.5") == "snow:keep=0.5"
+    label = "snow:pooling.slots=index:pooling.init=ones:keep=0.5"
+    assert wrapped(label).split("\n") == ["snow:pooling.slots=index", ":pooling.init=ones:keep=0.5"]
+    assert wrapped(label).replace("\n", "") == label
 
 
 @pytest.mark.parametrize(("label", "told"), [("magic", "no method 'magic'"), ("snow:keep", "is not OPTION=VALUE")])

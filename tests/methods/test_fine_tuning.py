@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.methods import Method
 from snow.methods.fine_tuning import FineTuning
+from snow.methods.model_patch import ModelPatch
+from snow.methods.own_copy import OwnCopy
 from snow.preprocessing import Preprocessing
 from snow.source import Features, Source
 
@@ -59,6 +61,27 @@ def test_batchnorm_follows_the_pictures_of_its_task(resnet: Source, observe: Cal
     torch.testing.assert_close(norm.running_mean, 0.9 * before + 0.1 * entered[0].mean((0, 2, 3)))
 
 
+@pytest.mark.parametrize("build", [FineTuning.build, ModelPatch.build])
+def test_batchnorm_can_keep_the_statistics_of_the_source(
+    build: Callable[..., OwnCopy],
+    resnet: Source,
+    draw: Callable[..., tuple[Tensor, Tensor]],
+    observe: Callable[..., Features],
+    learn: Callable[..., None],
+) -> None:
+    method = build(resnet, 3, {"statistics": "source"})
+    seen = resnet(draw(6)[0])
+    torch.testing.assert_close(method.train().cnn(seen.images), seen.final)
+    learn(method, observe(resnet, method))
+    theirs = dict(resnet.cnn.named_buffers())
+    norms = [(name, norm) for name, norm in method.cnn.named_modules() if isinstance(norm, nn.BatchNorm2d)]
+    assert norms
+    for name, norm in norms:
+        assert torch.equal(norm.running_mean, theirs[f"{name}.running_mean"])
+    with pytest.raises(SnowError, match="no statistics 'none' for BatchNorm: there are task, source"):
+        build(resnet, 3, {"statistics": "none"})
+
+
 def test_what_is_saved_answers_alike(
     source: Source, observe: Callable[..., Features], learn: Callable[..., None], rebuilt: Callable[..., Method]
 ) -> None:
@@ -97,6 +120,16 @@ def test_a_convolution_as_classifier_is_replaced_as_well(observe: Callable[..., 
     assert method.learned_parameters == source.learned_parameters - 513 * 1000 + 513 * 3
 
 
-def test_it_has_no_options(resnet: Source) -> None:
-    with pytest.raises(SnowError, match="method ft has no option width: it has none"):
+def test_the_head_learns_faster_than_the_copy(resnet: Source) -> None:
+    method = FineTuning.build(resnet, 3, {"copy_rate": 0.25})
+    groups = method.parameter_groups(0.1)
+    rates = {id(value): group["lr_scale"] for group in groups for value in group["params"]}
+    assert {rates[id(value)] for value in method.cnn.parameters()} == {0.25}
+    assert {rates[id(value)] for value in method.classifier.parameters()} == {1.0}
+
+
+def test_an_impossible_option_is_refused(resnet: Source) -> None:
+    with pytest.raises(SnowError, match="method ft has no option width: it has copy_rate, statistics"):
         FineTuning.build(resnet, 3, {"width": 0.5})
+    with pytest.raises(SnowError, match=r"copy_rate is a ratio in \(0, 1\], not 2"):
+        FineTuning.build(resnet, 3, {"copy_rate": 2})

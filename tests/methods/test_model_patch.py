@@ -114,6 +114,14 @@ def test_each_task_has_its_own_statistics_and_saves_them(
         assert not torch.equal(value, theirs[name.removeprefix("cnn.")])
 
 
+def test_nothing_draws_a_patch_to_zero(source: Source, patch: str) -> None:
+    method = ModelPatch.build(source, 3, {"patch": patch})
+    decayed = {
+        id(value) for group in method.parameter_groups(0.1) if group["weight_decay"] for value in group["params"]
+    }
+    assert decayed == {id(method.classifier.weight)}
+
+
 def test_what_is_saved_answers_alike(
     source: Source,
     patch: str,

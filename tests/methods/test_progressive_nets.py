@@ -58,6 +58,16 @@ def test_it_is_a_network_of_the_sources_shape_with_other_weights(source: Source)
         assert not torch.equal(value, theirs[name])
 
 
+def test_it_can_start_from_the_sources_weights(source: Source) -> None:
+    method = ProgressiveNets.build(source, 3, {"start": "source"}).eval()
+    for adapter in method.column.adapters:
+        adapter.scales.data.zero_()
+    features = observed(source)
+    torch.testing.assert_close(method.column(features.images, [features.maps])[0], features.final)
+    with pytest.raises(SnowError, match="no start 'somewhere' of a column: there are random, source"):
+        ProgressiveNets.build(source, 3, {"start": "somewhere"})
+
+
 def test_there_are_adapters_ahead_of_the_last_resolution(source: Source) -> None:
     last = max(tap.stride for tap in source.taps)
     assert ProgressiveNets.build(source, 3).taps == {tap.name for tap in source.taps if tap.stride < last}

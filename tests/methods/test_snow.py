@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -162,6 +162,9 @@ def test_options_come_by_name_nested_or_whole(resnet: Source) -> None:
         assert snow.options == SnowConfig(keep=0.25, pooling=PoolingConfig(0.5, "index"))
     config = SnowConfig(width=0.5, subscription="all")
     assert SnowConfig.from_dict(asdict(config)) == config
+    assert SnowConfig.from_dict({"preset": "paper", "pooling": {"sigma2": 1e-8}}) == SnowConfig.paper(1e-8)
+    wider = SnowConfig.from_dict({"preset": "paper", "width": 0.25})
+    assert wider == replace(SnowConfig.paper(), width=0.25)
     assert SnowConfig.from_dict({}) == SnowConfig()
 
 
@@ -174,6 +177,7 @@ def test_options_come_by_name_nested_or_whole(resnet: Source) -> None:
         ({"dropout": 1.0}, r"dropout is a probability in \[0, 1\), not 1"),
         ({"readout": -0.1}, r"readout is a scale, zero or more, not -0.1"),
         ({"subscription": "newspaper"}, "no subscription 'newspaper': there are channel_pooling, conv1x1"),
+        ({"preset": "best"}, "no preset 'best': there are default, paper"),
         ({"depth": 3}, "no option 'depth': there are width, keep"),
         ({"pooling": {"sigma": 3}}, "no option 'sigma': there are sigma2, slots"),
         ({"pooling": {"slots": "x"}}, "slots is one of channel, index"),

@@ -16,7 +16,7 @@ N, K = 48, 6
 LEARNED = {
     "channel_pooling": N,
     "conv1x1": N * K + 2 * K,
-    "channel_attention": (N * 3 + 3) + (3 * N + N),
+    "channel_attention": (N * 6 + 6) + (6 * N + N),
     "all": 0,
 }
 SERVED = LEARNED | {"channel_pooling": K}

@@ -14,10 +14,12 @@ from snow.cli.output import counting, note, print_json, print_table
 from snow.cli.sources import new_source
 from snow.compare import Comparison, compare
 from snow.compare.compare import HELD_OUT, RATES
-from snow.compare.table import COLUMNS, picture, rows
+from snow.compare.picture import picture, wrapped
+from snow.compare.table import COLUMNS, rows
 from snow.compare.variant import Variant
 from snow.data import open_dataset
 from snow.errors import SnowError
+from snow.plots.figure import check
 from snow.training.listeners import ProgressBar
 from snow.training.listeners.listener import Listener
 from snow.training.recipe import Recipe
@@ -69,6 +71,8 @@ def compare_command(
     """
     recipe, options = recipe or Recipe(), source or SourceOptions()
     variants = Variant.parse(methods)
+    if plot is not None:
+        check(plot)
     opened = new_source(options, recipe.seed)
     with counting("checking pictures") as progress:
         dataset = open_dataset(data, test_fraction=test_fraction, seed=recipe.seed, progress=progress)
@@ -87,4 +91,4 @@ def compare_command(
     if json:
         print_json(results)
     else:
-        print_table(COLUMNS, rows(results))
+        print_table(COLUMNS, [(wrapped(label, 24), *cells) for label, *cells in rows(results)])

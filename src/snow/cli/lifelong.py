@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -13,9 +13,11 @@ from snow.cli.app import command
 from snow.cli.options import RECIPE, SOURCE, Json, SourceOptions
 from snow.cli.output import counting, note, percent, print_json, print_table
 from snow.cli.sources import new_source
+from snow.compare.triangle import columns, picture, rows
 from snow.compare.variant import Variant
 from snow.data import Dataset, open_dataset
 from snow.lifelong import lifelong
+from snow.plots.figure import check
 from snow.training.interrupt import Interrupted
 from snow.training.listeners import ProgressBar
 from snow.training.listeners.listener import Listener
@@ -30,6 +32,8 @@ def lifelong_command(
     methods: str = "lf,snow",
     test_fraction: float = 0.2,
     hubs: Path | None = None,
+    out: Path | None = None,
+    plot: Path | None = None,
     json: Json = False,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
@@ -41,25 +45,32 @@ def lifelong_command(
         methods: with commas between; `all` is every one, `lf:old_weight=4` one with options.
         test_fraction: part of each class to test on where the data has no test part.
         hubs: folder that keeps a hub for each order and method; the same command goes on from what is in it.
+        out: JSON file for the results; what is in it already is not done again.
+        plot: picture of the triangular tables (.png, .svg or .pdf).
         json: print {"orders": [{"order", "methods": {METHOD: {"accuracy", "forgetting"}}}]}, with fractions;
             accuracy[i][j] is that of task i after task j.
     """
     recipe, options = recipe or Recipe(), source or SourceOptions()
     variants = Variant.parse(methods)
+    if plot is not None:
+        check(plot)
     opened = new_source(options, recipe.seed)
     datasets = [_open(one, test_fraction, recipe.seed) for one in data]
     with tempfile.TemporaryDirectory(prefix="snow-") as temporary:
         try:
-            results = lifelong(opened, datasets, variants, recipe, hubs or Path(temporary), _announced)
+            results = lifelong(opened, datasets, variants, recipe, hubs or Path(temporary), _announced, out)
         except Interrupted as stopped:
             how = "the same command goes on" if hubs else "with --hubs DIR the same command could go on"
             raise Interrupted(f"stopped: {how}", stopped.signal) from None
+    if plot is not None:
+        picture(results, plot)
     if json:
         print_json(results)
         return
     for order in results["orders"]:
         for label, measured in order["methods"].items():
-            _print(label, order["order"], measured)
+            print_table(columns(order["order"], f"{label}, %"), rows(order["order"], measured))
+            print(f"lost of the earlier tasks at the end: {percent(measured['forgetting'])}\n")
 
 
 def _open(data: str, test_fraction: float, seed: int) -> Dataset:
@@ -75,9 +86,3 @@ def _open(data: str, test_fraction: float, seed: int) -> Dataset:
 def _announced(stage: str) -> Sequence[Listener]:
     note(f"{stage} …")
     return (ProgressBar(),)
-
-
-def _print(label: str, order: Sequence[str], measured: Mapping[str, Any]) -> None:
-    rows = [(name, *map(percent, row)) for name, row in zip(order, measured["accuracy"], strict=True)]
-    print_table((label, *(f"→ {name}" for name in order)), rows)
-    print(f"lost of the earlier tasks at the end: {percent(measured['forgetting'])}\n")

@@ -16,17 +16,18 @@ from snow.cli.app import command
 from snow.cli.options import RECIPE, SNOW, SOURCE, Flag, Json, Names, SnowOptions, SourceOptions
 from snow.cli.output import counting, megabytes, note, percent, print_json, print_table
 from snow.cli.sources import open_source
+from snow.compare.variant import Variant
 from snow.data import open_dataset
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.methods import METHODS
-from snow.pipeline import method_named, require_free, run_folder, train, undone
+from snow.pipeline import require_free, run_folder, train, undone
 from snow.training.interrupt import Interrupted
 from snow.training.launch import is_launched
 from snow.training.listeners import LOGS, ProgressBar
 from snow.training.recipe import Recipe
 
-Method = Annotated[str, Parameter(help=f"how to learn: {', '.join(METHODS)}.")]
+Method = Annotated[str, Parameter(help=f"how to learn: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
 Logs = Annotated[
     Names, Parameter(help=f"what keeps the history, with commas between: {', '.join(LOGS)}.", show_default=",".join)
 ]
@@ -70,7 +71,7 @@ def train_command(
     recipe, source = recipe or Recipe(), source or SourceOptions()
     names = _task_names(task, labels)
     require_free(hub, names, replace)
-    config = _config(method, options)
+    variant, config = _chosen(method, options)
     listeners = _logs(log, run_folder(hub, names))
     opened = open_source(hub, source, recipe.seed)
     with counting("checking pictures") as progress:
@@ -96,7 +97,7 @@ def train_command(
                 target,
                 dataset,
                 recipe,
-                method=method,
+                method=variant.method,
                 config=config,
                 about={"path": data, "labels": list(labels), "test_fraction": test_fraction},
                 listeners=(*listeners, ProgressBar()),
@@ -121,11 +122,13 @@ def _task_names(task: str | None, labels: Sequence[str]) -> list[str]:
     return [labels[0] if task is None else task]
 
 
-def _config(method: str, options: SnowOptions | None) -> dict[str, Any] | None:
-    method_named(method)
-    if options is not None and method != "snow":
-        raise SnowError(f"method {method} has none of the options of method snow: leave them out")
-    return None if options is None else asdict(options)
+def _chosen(method: str, options: SnowOptions | None) -> tuple[Variant, dict[str, Any]]:
+    variant = Variant(method)
+    if options is None:
+        return variant, variant.config
+    if variant.label != "snow":
+        raise SnowError(f"options of method snow cannot go with --method {method}: leave them out")
+    return variant, asdict(options)
 
 
 def _logs(names: Sequence[str], folder: Path) -> list[Any]:

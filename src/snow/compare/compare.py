@@ -31,8 +31,8 @@ class Comparison:
 
     Attributes:
         methods: what is compared, see `Variant`.
-        rates: learning rates that each method may choose from, in the place of the recipe's; a method's own factor
-            (`Method.lr_scale`) applies. A single one is taken as it is.
+        rates: learning rates that each method may choose from, in the place of the recipe's; a method's own factors
+            (`Method.lr_scale`, `Method.rate`) apply. A single one is taken as it is.
         seeds: each method is trained with each of them.
         held_out: fraction of the training pictures on which the rate is chosen; the test pictures are seen once.
         costs: measure images/s and memory too.

@@ -1,13 +1,9 @@
-"""A comparison as a table and as a picture."""
+"""A comparison as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from snow.errors import SnowError
-from snow.plots.figure import new_figure, save
 
 COLUMNS = ("method", "top-1 %", "top-5 %", "lr", "images/s", "peak memory MB", "learned parameters", "on disk MB")
 
@@ -19,43 +15,23 @@ def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The table with a line on where its figures come from."""
-    lines = ["| " + " | ".join(row) + " |" for row in (COLUMNS, ("---",) * len(COLUMNS), *rows(results))]
-    source, recipe, machine = results["source"], results["recipe"], results["hardware"]
     seeds = {seed for entry in results["methods"].values() for seed in entry.get("runs", {})}
-    lines += [
-        "",
+    return f"{markdown_table(COLUMNS, rows(results))}\n{origin(results, sorted(seeds))}"
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "".join("| " + " | ".join(row) + " |\n" for row in (columns, ("---",) * len(columns), *rows))
+
+
+def origin(results: Mapping[str, Any], seeds: Sequence[object]) -> str:
+    """A line on where figures come from: command, source, recipe, machine."""
+    source, recipe, machine = results["source"], results["recipe"], results["hardware"]
+    return (
         f"`{results['command']}`: {source['architecture']} ({source['weights']}) at "
         f"{source['preprocessing']['image_size']} px, {recipe['epochs']} epochs, batch {recipe['batch_size']}, "
-        f"seed {', '.join(sorted(seeds))}; {machine['gpu'] or machine['cpu']}, {machine['cores']} cores; "
-        f"torch {results['versions']['torch']}, {results['date']}.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def picture(results: Mapping[str, Any], path: Path) -> None:
-    """Accuracy against training speed, the area of a circle for memory, as in the paper's Figure 4.
-
-    Raises:
-        SnowError: matplotlib is not installed, the path cannot be written, or nothing was measured.
-    """
-    measured = {
-        label: entry for label, entry in results["methods"].items() if {"top1", "images_per_second"} <= set(entry)
-    }
-    if not measured:
-        raise SnowError("there is nothing to draw: no method has both accuracy and speed")
-    figure = new_figure(7, 4.5)
-    axes = figure.subplots()
-    largest = max(entry["peak_memory_bytes"] for entry in measured.values())
-    for label, entry in measured.items():
-        x, y = entry["images_per_second"], 100 * entry["top1"]
-        axes.scatter(x, y, s=2500 * entry["peak_memory_bytes"] / largest, alpha=0.5, linewidths=0)
-        axes.annotate(label, (x, y), ha="center", va="center", fontsize=9)
-    axes.set_xlabel("training, images/s")
-    axes.set_ylabel("top-1 accuracy, %")
-    axes.margins(0.2)
-    axes.grid(alpha=0.3)
-    axes.set_title("area: peak training memory", fontsize=9, loc="right")
-    save(figure, path)
+        f"seed {', '.join(map(str, seeds))}; {machine['gpu'] or machine['cpu']}, {machine['cores']} cores; "
+        f"torch {results['versions']['torch']}, {results['date']}.\n"
+    )
 
 
 def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,16 +13,26 @@ from snow.delta.family import Block
 from snow.delta.plan import Plan
 from snow.delta.readout import Readout
 from snow.source import Features
-from snow.subscribe import FINAL, SUBSCRIPTIONS, ChannelStatistics, Mix, PoolingConfig, Slots, Subscription
+from snow.subscribe import (
+    FINAL,
+    SUBSCRIPTIONS,
+    ChannelPooling,
+    ChannelStatistics,
+    Mix,
+    PoolingConfig,
+    Slots,
+    Subscription,
+)
 
 
 class Delta(nn.Module):
     """`own = stem(picture)`, then at each tap `own = block(concat(own, subscribed))`, then the family's head and a
     linear classifier over `concat(mean of own, subscribed final features)` and the moments of what was subscribed to.
+    The final features, which are no map, go through channel pooling whatever the subscription of the maps.
 
     Args:
         num_classes: width of the answer.
-        subscription: a name in `SUBSCRIPTIONS`.
+        subscription: of the maps, a name in `SUBSCRIPTIONS`.
         served: build the form that answers and is saved: only the chosen channels.
         dropout: probability with which a classifier input is dropped while training.
         readout: scale of the subscribed moments that the classifier reads; 0: it does not read them (the paper).
@@ -39,8 +49,10 @@ class Delta(nn.Module):
         readout: float = 0.0,
     ) -> None:
         super().__init__()
-        family, kind = FAMILIES[plan.family], SUBSCRIPTIONS[subscription]
-        create, pooling = kind.create_served if served else kind.create, pooling or PoolingConfig()
+        family, pooling = FAMILIES[plan.family], pooling or PoolingConfig()
+        create, create_final = (
+            kind.create_served if served else kind.create for kind in (SUBSCRIPTIONS[subscription], ChannelPooling)
+        )
         self.taps = [level.tap for level in plan.levels]
         self.stem = family.stem(plan.stem, plan.stem_stride)
         subscriptions = [create(level.channels, level.keep, pooling) for level in plan.levels]
@@ -50,7 +62,7 @@ class Delta(nn.Module):
             for level, subscription in zip(plan.levels, subscriptions, strict=True)
         )
         self.head, features = family.head(plan.levels[-1].out, plan.features)
-        self.final = create(plan.final, plan.final_keep, pooling)
+        self.final = create_final(plan.final, plan.final_keep, pooling)
         self.dropout = nn.Dropout(dropout)
         self.classifier = Mix(features, self.final.slots, self.final.width, num_classes, bias=True)
         nn.init.zeros_(self.classifier.weight)  # the first step is a linear probe's: own features join as they help

@@ -129,14 +129,8 @@ class LearningWithoutForgetting(Successive):
             self.teacher.eval()
         return self
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        new = {id(parameter) for parameter in self.network.heads[-1].parameters()}
-        groups = []
-        for group in super().parameter_groups(weight_decay):
-            for is_new, rate in ((True, 1.0), (False, self.options.old_rate)):
-                params = [parameter for parameter in group["params"] if (id(parameter) in new) == is_new]
-                groups.append({**group, "params": params, "lr_scale": group["lr_scale"] * rate})
-        return groups
+    def rate(self, name: str) -> float:
+        return 1.0 if name.startswith(f"network.heads.{len(self.network.heads) - 1}.") else self.options.old_rate
 
     def served(self) -> Self:
         """The network and its heads without the one before it."""

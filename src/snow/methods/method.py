@@ -75,14 +75,23 @@ class Method(nn.Module, ABC):
         return {}
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Optimizer groups with `params`, `weight_decay` and `lr_scale`; what is one-dimensional does not decay."""
-        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        decayed = [parameter for parameter in learned if parameter.ndim > 1]
-        others = [parameter for parameter in learned if parameter.ndim <= 1]
+        """Optimizer groups with `params`, `weight_decay` and `lr_scale`: one for each kind of parameter that learns."""
+        groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault((self.decays(name, parameter), self.rate(name)), []).append(parameter)
         return [
-            {"params": decayed, "weight_decay": weight_decay, "lr_scale": self.lr_scale},
-            {"params": others, "weight_decay": 0.0, "lr_scale": self.lr_scale},
+            {"params": params, "weight_decay": weight_decay if decays else 0.0, "lr_scale": self.lr_scale * rate}
+            for (decays, rate), params in groups.items()
         ]
+
+    def rate(self, name: str) -> float:
+        """The learning rate of the parameter of this name, beside the method's."""
+        return 1.0
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether weight decay draws this parameter to zero: not what is one-dimensional."""
+        return parameter.ndim > 1
 
     def served(self) -> Self:
         """What is saved and answers, in eval mode; itself, unless training needs more than answering."""

@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from snow.errors import SnowError
 from snow.methods.options import read_options
-from snow.methods.own_copy import OwnCopy
+from snow.methods.own_copy import OwnCopy, require_statistics
 from snow.source import Source
 
 PATCHES = ("scale_bias", "depthwise", "both")
@@ -36,21 +36,27 @@ NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 
 @dataclass(frozen=True)
 class ModelPatchConfig:
-    """`patch`: one of `PATCHES`.
+    """What learns.
+
+    Attributes:
+        patch: one of `PATCHES`.
+        statistics: of BatchNorm, see `OwnCopy`: the task's in Mudrakarta et al.
 
     Raises:
-        SnowError: an unknown patch.
+        SnowError: an unknown patch or unknown statistics.
     """
 
     patch: str = "depthwise"
+    statistics: str = "task"
 
     def __post_init__(self) -> None:
         if self.patch not in PATCHES:
             raise SnowError(f"no patch {self.patch!r}: there are {', '.join(PATCHES)}")
+        require_statistics(self.statistics)
 
 
 class ModelPatch(OwnCopy):
-    """What is learned and saved: the patches, the statistics of BatchNorm, and the head.
+    """What is learned and saved: the patches, the statistics of BatchNorm if they are the task's, and the head.
 
     A CNN without normalisation layers (VGG) gets a scale and a bias behind each convolution.
     """
@@ -58,14 +64,14 @@ class ModelPatch(OwnCopy):
     name: ClassVar[str] = "mp"
 
     def __init__(self, source: Source, num_classes: int, options: ModelPatchConfig) -> None:
-        super().__init__(source, num_classes)
+        super().__init__(source, num_classes, options.statistics)
         self.options = options
         self.cnn.requires_grad_(False)
         if options.patch != "depthwise":
             _patch_scales(self.cnn)
         if options.patch != "scale_bias":
             _patch_filters(self.cnn)
-        self.freeze(buffers=False)
+        self.freeze(buffers=options.statistics == "source")
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
@@ -78,6 +84,10 @@ class ModelPatch(OwnCopy):
     @property
     def config(self) -> dict[str, Any]:
         return asdict(self.options)
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """The head alone: a patch says nothing when it is as it started, not when it is zero."""
+        return name == "classifier.weight"
 
 
 class ScaleBias(nn.Module):

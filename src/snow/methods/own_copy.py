@@ -9,8 +9,17 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Features, Source
+
+STATISTICS = ("task", "source")
+
+
+def require_statistics(name: str) -> None:
+    """Raises SnowError: no such statistics for BatchNorm."""
+    if name not in STATISTICS:
+        raise SnowError(f"no statistics {name!r} for BatchNorm: there are {', '.join(STATISTICS)}")
 
 
 class OwnCopy(Method, ABC):
@@ -21,12 +30,15 @@ class OwnCopy(Method, ABC):
 
     Attributes:
         cnn: the copy, without the source's classifier: (B, 3, S, S) -> (B, num_features).
+        statistics: those that BatchNorm in the copy has. "task": of each batch while it learns, of the task's pictures
+            after; "source": the source's, always.
     """
 
     uses_source: ClassVar[bool] = False
 
-    def __init__(self, source: Source, num_classes: int) -> None:
+    def __init__(self, source: Source, num_classes: int, statistics: str = "task") -> None:
         super().__init__()
+        self.statistics = statistics
         self.num_classes = num_classes
         self._frozen: list[tuple[nn.Module, str]] = []
         self.cnn = source.thawed().train()
@@ -40,6 +52,13 @@ class OwnCopy(Method, ABC):
         if isinstance(final, tuple):  # Inception adds the answers of auxiliary heads while it trains
             final = final[0]
         return self.classifier(final.flatten(2).mean(2) if final.ndim > 2 else final)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.cnn.modules():
+            if isinstance(module, _NormBase) and self.statistics == "source":
+                module.eval()
+        return self
 
     def freeze(self, buffers: bool) -> None:
         """Takes every parameter of the copy that wants no gradient, and the buffers if so wished, out of what learns.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -11,13 +12,31 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
+from snow.methods.options import read_options
 from snow.methods.successive import Successive, stilled
 from snow.source import Features, Source
 from snow.taps import Tap
 
+STARTS = ("random", "source")
+
+
+@dataclass(frozen=True)
+class ProgressiveConfig:
+    """`start`: what a column's own weights are at first, one of `STARTS`: random in Rusu et al.
+
+    Raises:
+        SnowError: an unknown start.
+    """
+
+    start: str = "random"
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise SnowError(f"no start {self.start!r} of a column: there are {', '.join(STARTS)}")
+
 
 class ProgressiveNets(Successive):
-    """A full-width network of the source's architecture, from random weights, fed by every column before it.
+    """A full-width network of the source's architecture, fed by every column before it.
 
     The columns before that of task k are the source and those of tasks 1 to k - 1. At each tap the next block takes
     `h + relu(V [a_j h_j]_j)`, where `h` is the column's own map, `h_j` those of the columns before, `a_j` a learned
@@ -48,12 +67,12 @@ class ProgressiveNets(Successive):
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
-        earlier, options = cls._earlier(config)
-        if options:
-            raise SnowError(f"method pn has no option {next(iter(options))}: it has earlier")
+        earlier, values = cls._earlier(config)
+        options = read_options(ProgressiveConfig, values, cls.name)
         columns = {name: copy.deepcopy(method.column) for name, method in earlier.items()}
         method = cls(source, num_classes, columns)
-        method.column.cnn.apply(_forget)
+        if options.start == "random":
+            method.column.cnn.apply(_forget)
         return method
 
     @classmethod

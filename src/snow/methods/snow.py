@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -28,7 +28,8 @@ class SnowConfig:
         dropout: probability with which an input of the classifier is dropped while training.
         readout: scale with which the classifier reads the mean and deviation of every subscribed channel beside the
             delta's own features and the final ones, whose scale is 1; 0: it does not (paper).
-        subscription: a name in `SUBSCRIPTIONS`; `pooling` is for channel pooling alone.
+        subscription: what takes a map's channels, a name in `SUBSCRIPTIONS`.
+        pooling: how channel pooling learns its choice.
 
     Raises:
         SnowError: a ratio outside (0, 1], an unknown subscription.
@@ -60,13 +61,24 @@ class SnowConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SnowConfig:
-        """Raises SnowError: an unknown option."""
+        """Options by name over the defaults, or over `SnowConfig.paper()` with `preset="paper"` among them.
+
+        Raises:
+            SnowError: an unknown option or preset.
+        """
         values = dict(values)
-        pooling = values.pop("pooling", {})
+        preset, pooling = values.pop("preset", "default"), values.pop("pooling", {})
+        if preset not in PRESETS:
+            raise SnowError(f"method snow has no preset {preset!r}: there are {', '.join(PRESETS)}")
+        base = PRESETS[preset]()
         pooling = asdict(pooling) if isinstance(pooling, PoolingConfig) else dict(pooling)
         _check_names(values, cls)
         _check_names(pooling, PoolingConfig)
-        return cls(**values, pooling=PoolingConfig(**pooling))
+        return replace(base, **values, pooling=replace(base.pooling, **pooling))
+
+
+PRESETS = {"default": SnowConfig, "paper": SnowConfig.paper}
+"""What options are changes of."""
 
 
 class Snow(Method):
