@@ -19,6 +19,7 @@ LEARNING = SOURCE | {"subscribe", "delta", "methods"}
 
 ALLOWED = {
     "errors": set(),
+    "store": {"errors"},
     "preprocessing": {"errors"},
     "weights": {"errors"},
     "architectures": BASE | {"weights"},
@@ -29,8 +30,9 @@ ALLOWED = {
     "methods": SOURCE | {"subscribe", "delta"},
     "data": BASE,
     "training": LEARNING | {"data"},
-    "artifact": LEARNING,
-    "hub": LEARNING | {"artifact", "data"},
+    "artifact": LEARNING | {"store"},
+    "source_file": SOURCE | {"artifact", "store"},
+    "hub": LEARNING | {"artifact", "data", "source_file", "store"},
 }
 """What a room may import; rooms that are not named here stand above all of these."""
 

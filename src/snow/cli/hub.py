@@ -9,7 +9,8 @@ from snow.artifact import read_config, read_json
 from snow.cli.app import command
 from snow.cli.options import Json
 from snow.cli.output import megabytes, percent, print_json, print_table
-from snow.hub import read_source, task_names
+from snow.hub import store_of
+from snow.source_file import read_source
 
 app = command("hub", "snow hub list my-hub")
 
@@ -24,7 +25,7 @@ def list_tasks(hub: Path, /, *, json: Json = False) -> None:
     """
     read_source(hub)
     entries: list[dict[str, Any]] = []
-    for name in task_names(hub):
+    for name in store_of(hub).names():
         config, metrics = read_config(hub / "tasks" / name), read_json(hub / "tasks" / name / "metrics.json")
         entries.append(
             {
