@@ -32,7 +32,8 @@ ALLOWED = {
     "training": LEARNING | {"data"},
     "artifact": LEARNING | {"store"},
     "source_file": SOURCE | {"artifact", "store"},
-    "hub": LEARNING | {"artifact", "data", "source_file", "store"},
+    "fingerprint": LEARNING | {"artifact"},
+    "hub": LEARNING | {"artifact", "data", "fingerprint", "source_file", "store"},
 }
 """What a room may import; rooms that are not named here stand above all of these."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from snow.errors import SnowError
@@ -99,7 +101,8 @@ class Artifact:
         if config["method"] not in METHODS:
             raise SnowError(f"task {name}: method {config['method']!r} is unknown: there are {', '.join(METHODS)}")
         try:
-            method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
+            with torch.random.fork_rng(devices=[]):  # what is loaded takes the place of what is drawn
+                method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
             method.load_state_dict(load_file(folder / "model.safetensors"))
         except SnowError:
             raise
@@ -117,6 +120,14 @@ class Artifact:
 def files_of(folder: Path) -> list[Path]:
     """The files that a task's folder holds, by name."""
     return sorted(path for path in folder.iterdir() if path.suffix in KEPT and path.is_file() and path.name[0] != ".")
+
+
+def copy_files(folder: Path, new: Path) -> None:
+    """A task's files, and no others, into `new`; what was there is gone."""
+    for path in files_of(new):
+        path.unlink()
+    for path in files_of(folder):
+        shutil.copyfile(path, new / path.name)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

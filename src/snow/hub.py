@@ -14,12 +14,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from snow.artifact import Artifact
+from snow.artifact import Artifact, copy_files, read_config
 from snow.data import decode, eval_transform
 from snow.errors import SnowError
+from snow.fingerprint import TOLERANCE, Difference, Probe, Verdict, record, verify
 from snow.source import Source
 from snow.source_file import open_source, read_source, write_source
-from snow.store import Store, check_name
+from snow.store import Store, check_name, consistent
 
 SOURCE_HEAD = "(source)"
 """Asks for the answer of the source's own head among those of the tasks; no task can have this name."""
@@ -117,6 +118,19 @@ class Hub:
             raise SnowError(f"task {artifact.name} was learned on another source than that of hub {self.path}")
         return self._keep(artifact.name, artifact.write, replace)
 
+    def copy(self, folder: str | Path, name: str | None = None, replace: bool = False) -> Path:
+        """Keeps a task from another folder, such as `tasks/NAME` of another hub.
+
+        Args:
+            name: by default what the task was called when it was learned.
+
+        Raises:
+            SnowError: there is no task, it is not what it was when it was added there; and as `add`.
+        """
+        folder = Path(folder)
+        name = name or read_config(folder)["task"]
+        return self._keep(name, lambda new: consistent(lambda: folder, lambda there: copy_files(there, new)), replace)
+
     def remove(self, name: str) -> None:
         """Raises SnowError: there is no such task."""
         if not self._store.remove(name):
@@ -136,6 +150,20 @@ class Hub:
             self._forget(name)
             self._loaded[name] = dataclasses.replace(artifact, name=name)
         return self._loaded[name]
+
+    def verify(self, tolerance: float = TOLERANCE) -> dict[str, Verdict]:
+        """Whether each task is what it was when it was added: its files, its tensors, its answers to a few pictures.
+
+        Args:
+            tolerance: how far logits may be off, beside the largest of them.
+        """
+        probe, verdicts = Probe(self.source), {}
+        for name in self.names():
+            try:
+                verdicts[name] = self._store.read(name, lambda folder: verify(folder, probe, tolerance))
+            except SnowError as error:
+                verdicts[name] = Verdict((Difference(str(error)),), recorded=False)
+        return verdicts
 
     def classes(self, name: str) -> tuple[str, ...]:
         """Of a task; those of the source's own head are numbers, in the order of the data that it was trained on."""
@@ -180,6 +208,7 @@ class Hub:
     def _keep(self, name: str, fill: Callable[[Path], object], replace: bool) -> Path:
         with self._store.writing(name, replace) as new:
             fill(new)
+            record(new, Probe(self.source))
         self._forget(name)
         return self.folder(name)
 

@@ -22,7 +22,8 @@ Run = Callable[..., Any]
 
 def test_it_leaves_a_task_that_has_learned_and_logs_but_no_checkpoint(learned: Path) -> None:
     task = learned / "tasks" / "colours"
-    assert {path.name for path in task.iterdir()} == {"config.json", "model.safetensors", "metrics.json"}
+    files = {"config.json", "fingerprint.json", "metrics.json", "model.safetensors"}
+    assert {path.name for path in task.iterdir()} == files
     metrics = json.loads((task / "metrics.json").read_text())
     assert metrics["test"]["images"] == 12
     assert metrics["test"]["top1"] > 0.8
