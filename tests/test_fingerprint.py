@@ -119,7 +119,7 @@ def test_other_arithmetic_is_allowed_as_far_as_the_tolerance(hub: Hub) -> None:
     for off, tolerance, differences in ((0.5, 1e-3, 0), (2.0, 1e-3, 1), (2.0, 3e-3, 0)):
         moved = [[value + off * 1e-3 * largest for value in row] for row in recorded["logits"]]
         write_json(file, {**recorded, "logits": moved})
-        assert len(hub.verify(tolerance)["delta"].differences) == differences
+        assert len(hub.verify(tolerance=tolerance)["delta"].differences) == differences
 
 
 @pytest.mark.parametrize("junk", [[], {}, 3, "x", None, [[1.0]], [["x"]], [None], [[1.0], [1.0, 2.0]]])

@@ -89,12 +89,13 @@ def record(folder: Path, probe: Probe) -> None:
     Raises:
         SnowError: it does not fit the source, is damaged, or is not what was recorded.
     """
+    artifact = Artifact.load(folder, probe.source)
     if (folder / FILE).exists():
         found = verify(folder, probe)
         if found.differences:
-            raise SnowError(f"the task is not what it was when it was added: {found.differences[0].why}")
+            why = found.differences[0].why
+            raise SnowError(f"task {artifact.name} is not what it was when it was added: {why}")
         return
-    artifact = Artifact.load(folder, probe.source)
     files = files_of(folder)
     values = {
         "files": {file.name: _digest(file.read_bytes()) for file in files},

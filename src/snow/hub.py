@@ -151,14 +151,15 @@ class Hub:
             self._loaded[name] = dataclasses.replace(artifact, name=name)
         return self._loaded[name]
 
-    def verify(self, tolerance: float = TOLERANCE) -> dict[str, Verdict]:
+    def verify(self, tasks: Collection[str] | None = None, tolerance: float = TOLERANCE) -> dict[str, Verdict]:
         """Whether each task is what it was when it was added: its files, its tensors, its answers to a few pictures.
 
         Args:
+            tasks: by default all.
             tolerance: how far logits may be off, beside the largest of them.
         """
         probe, verdicts = Probe(self.source), {}
-        for name in self.names():
+        for name in self.names() if tasks is None else tasks:
             try:
                 verdicts[name] = self._store.read(name, lambda folder: verify(folder, probe, tolerance))
             except SnowError as error:

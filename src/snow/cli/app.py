@@ -25,7 +25,7 @@ COMMANDS = {
     "compare": "Train methods on the same work and measure them side by side.",
     "lifelong": "Learn tasks one after the other and measure the earlier ones after each.",
     "params": "Count parameters, by method and by subscription.",
-    "hub": "Look into a hub.",
+    "hub": "Look into a hub, change it, verify it, compare it with another one.",
 }
 
 BAD_INPUT = 2
