@@ -122,14 +122,15 @@ def test_other_arithmetic_is_allowed_as_far_as_the_tolerance(hub: Hub) -> None:
         assert len(hub.verify(tolerance=tolerance)["delta"].differences) == differences
 
 
-@pytest.mark.parametrize("junk", [[], {}, 3, "x", None, [[1.0]], [["x"]], [None], [[1.0], [1.0, 2.0]]])
 @pytest.mark.parametrize("key", ["files", "tensors", "logits"])
-def test_a_damaged_record_is_a_difference(hub: Hub, key: str, junk: object) -> None:
+def test_a_damaged_record_is_a_difference(hub: Hub, key: str) -> None:
     file = hub.folder("delta") / FILE
-    write_json(file, {**json.loads(file.read_text()), key: junk})
-    verdict = hub.verify()["delta"]
-    assert verdict.differences or (key, junk) == ("tensors", {})  # which counts for a changed file only
-    assert not hub.verify()["linear"].differences
+    recorded = json.loads(file.read_text())
+    for junk in ([], {}, 3, "x", None, [[1.0]], [["x"]], [None], [[1.0], [1.0, 2.0]]):
+        write_json(file, {**recorded, key: junk})
+        verdicts = hub.verify()
+        assert verdicts["delta"].differences or (key, junk) == ("tensors", {})  # looked at for a changed file only
+        assert not verdicts["linear"].differences
 
 
 def test_a_task_without_a_record_is_asked_whether_it_can_answer(hub: Hub) -> None:

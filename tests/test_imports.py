@@ -30,10 +30,12 @@ ALLOWED = {
     "methods": SOURCE | {"subscribe", "delta"},
     "data": BASE,
     "training": LEARNING | {"data"},
-    "artifact": LEARNING | {"store"},
+    "card": set(),
+    "sharing": {"errors", "store"},
+    "artifact": LEARNING | {"card", "sharing", "store"},
     "source_file": SOURCE | {"artifact", "store"},
     "fingerprint": LEARNING | {"artifact"},
-    "hub": LEARNING | {"artifact", "data", "fingerprint", "source_file", "store"},
+    "hub": LEARNING | {"artifact", "card", "data", "fingerprint", "sharing", "source_file", "store"},
 }
 """What a room may import; rooms that are not named here stand above all of these."""
 

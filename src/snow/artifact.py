@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from snow.card import task_card
 from snow.errors import SnowError
 from snow.methods import METHODS, Method
+from snow.sharing import Shared, located
 from snow.source import Source
 from snow.store import check_name, whole_folder
 
@@ -28,7 +30,7 @@ KEPT = (".json", ".safetensors")
 
 
 @dataclass(frozen=True)
-class Artifact:
+class Artifact(Shared):
     """One learned task, ready to answer.
 
     Attributes:
@@ -110,6 +112,21 @@ class Artifact:
             raise SnowError(f"task {name} is damaged: {folder / 'model.safetensors'}: {error}") from error
         metrics = read_json(folder / "metrics.json")
         return cls(name, tuple(config["classes"]), method.eval(), theirs, metrics, config["training"])
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, source: Source, *, revision: str | None = None, token: str | None = None
+    ) -> Artifact:
+        """Reads a task for `source` from a folder, or from a repository OWNER/NAME of the Hugging Face hub.
+
+        Raises:
+            SnowError: there is neither, or the hub cannot be reached; and as `load`.
+        """
+        return cls.load(located(name, revision, token), source)
+
+    def export(self, folder: Path, repository: str) -> str:
+        self.write(folder)
+        return task_card(read_config(folder), self.metrics, repository)
 
     @property
     def size(self) -> int:

@@ -14,10 +14,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from snow.artifact import Artifact, copy_files, read_config
+from snow.artifact import Artifact, copy_files, read_config, read_json
+from snow.card import hub_card
 from snow.data import decode, eval_transform
 from snow.errors import SnowError
 from snow.fingerprint import TOLERANCE, Difference, Probe, Verdict, record, verify
+from snow.sharing import Shared, kept, located
 from snow.source import Source
 from snow.source_file import open_source, read_source, write_source
 from snow.store import Store, check_name, consistent
@@ -35,7 +37,7 @@ class Answer:
     probabilities: tuple[float, ...]
 
 
-class Hub:
+class Hub(Shared):
     """`source.json` and `tasks/NAME/`. Adding a task changes no other one by a single bit.
 
     Tasks are added, replaced and removed in one step (`snow.store`), by any number of processes; in one process a hub
@@ -87,6 +89,37 @@ class Hub:
             SnowError: there is none, or its source is not what it was.
         """
         return cls(path, open_source(Path(path), **options))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        folder: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        **options: Any,
+    ) -> Hub:
+        """The hub in a folder, or a copy of the one in a repository OWNER/NAME of the Hugging Face hub.
+
+        Args:
+            folder: for the copy; by default one beside the cache of the Hugging Face hub.
+            options: as for `open`.
+
+        Raises:
+            SnowError: there is none, the Hugging Face hub cannot be reached, `folder` is there already; and as `open`.
+        """
+        found = located(name, revision, token)
+        return cls.open(found if found == Path(name) else kept(name, found, folder), **options)
+
+    def export(self, folder: Path, repository: str) -> str:
+        """Writes all tasks that can answer; the log names the others."""
+        other, names, read = Hub.create(folder, self.source), self._sound(), self._store.read
+        for name in names:
+            other._keep(name, lambda new, name=name: read(name, lambda there: copy_files(there, new)), False)
+        folders = {name: other.folder(name) for name in names}
+        tasks = [(name, read_config(one), read_json(one / "metrics.json")) for name, one in folders.items()]
+        return hub_card(read_source(folder), tasks, repository)
 
     def folder(self, name: str) -> Path:
         """Where a task of this name is kept."""

@@ -35,11 +35,9 @@ def whole_folder(folder: Path, replace: bool = False) -> Generator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         yield new
-        for path in new.iterdir():
-            path.chmod(0o644)
+        for path in (*new.rglob("*"), new):
+            path.chmod(0o755 if path.is_dir() else 0o644)
             _sync(path)
-        new.chmod(0o755)
-        _sync(new)
         if os.path.lexists(folder):
             _swap(new, folder)
         else:
