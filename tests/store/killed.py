@@ -51,11 +51,16 @@ def coming_and_going(store: Store, told: Callable[[int], None], start: int) -> N
 def forked(work: Callable[[Store, Callable[[int], None], int], None], store: Store, start: int) -> tuple[int, int]:
     """A process at work; its number, and a pipe on which it tells each version when that is written."""
     readable, writable = os.pipe()
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if not child:
         pipe = os.fdopen(writable, "w")
+
+        def tell(version: int) -> None:
+            assert os.getppid() == parent, "nobody is there to end it"
+            print(version, file=pipe, flush=True)
+
         try:
-            work(store, lambda version: print(version, file=pipe, flush=True), start)
+            work(store, tell, start)
         finally:
             os._exit(1)
     os.close(writable)
