@@ -20,8 +20,26 @@ from snow.artifact import FORMAT, Artifact, check_name, read_config, versions
 from snow.errors import SnowError
 from snow.methods import METHODS
 from snow.source import Source
+from snow.store import whole
 
-UNSAFE = ["../x", "", ".hidden", "a/b", "a" * 65, "..", "-a", "_a", "a b", "a\n", "ä", "a\x00", "C:\\x", "(source)"]
+UNSAFE = [
+    "../x",
+    "",
+    ".hidden",
+    "a/b",
+    "a" * 65,
+    "..",
+    "-a",
+    "_a",
+    "a b",
+    "a\n",
+    "ä",
+    "a\x00",
+    "C:\\x",
+    "(source)",
+    "a.",
+]
+UNSAFE += ["con", "NUL", "aux.txt", "Com1", "lpt9.safetensors"]
 
 
 @pytest.fixture
@@ -172,7 +190,7 @@ def test_unsafe_names_are_refused(name: str, task: Artifact) -> None:
         Artifact(name, task.classes, task.method, task.source)
 
 
-@pytest.mark.parametrize("name", ["a", "A.b-c_d", "0", "a" * 64, "cars-196.v2"])
+@pytest.mark.parametrize("name", ["a", "A.b-c_d", "0", "a" * 64, "cars-196.v2", "console", "a-", "b_"])
 def test_safe_names_are_kept(name: str) -> None:
     assert check_name(name) == name
 
@@ -230,7 +248,7 @@ def test_an_interrupt_leaves_nothing(
 def test_nothing_is_seen_before_it_is_whole(task: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file is on the disk before the folder has its name, and the folder gets it in one step."""
     seen: list[bool] = []
-    monkeypatch.setattr(module.os, "fsync", lambda _: seen.append((tmp_path / "flowers").exists()))
+    monkeypatch.setattr(whole.os, "fsync", lambda _: seen.append((tmp_path / "flowers").exists()))
     real, folders = module.save_file, []
 
     def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -239,7 +257,7 @@ def test_nothing_is_seen_before_it_is_whole(task: Artifact, tmp_path: Path, monk
 
     monkeypatch.setattr(module, "save_file", save)
     task.save(tmp_path / "flowers")
-    assert seen == [False] * 3
+    assert seen == [False] * 4 + [True]  # three files and their folder, then its name
     assert folders == [(tmp_path / "flowers").stat().st_ino]
 
 

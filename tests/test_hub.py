@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from snow import artifact as artifact_module
-from snow import hub as module
+from snow import source_file
 from snow.artifact import Artifact
 from snow.data import decode, eval_transform
 from snow.errors import SnowError
@@ -120,11 +120,11 @@ def test_what_a_killed_run_left_is_no_task(hub: Hub, resnet: Source) -> None:
     hub.add(task(resnet, "a"))
     for left in (".a.removed", ".a.new", ".b.xyz"):
         shutil.copytree(hub.path / "tasks/a", hub.path / "tasks" / left)
-    (hub.path / "tasks/half").mkdir()
     assert hub.names() == ["a"]
     hub.add(task(resnet, "a", 1), replace=True)
     hub.remove("a")
     assert hub.names() == []
+    assert list((hub.path / "tasks").iterdir()) == [hub.path / "tasks/.b.xyz"]
 
 
 def test_a_task_of_another_source_is_refused(hub: Hub, make_source: Callable[..., Source]) -> None:
@@ -181,7 +181,7 @@ def test_a_source_laid_out_otherwise_is_kept(make_source: Callable[..., Source],
 def test_a_hub_of_the_embedded_source_stores_no_weights(tmp_path: Path) -> None:
     source = Source.embedded(64)
     Hub.create(tmp_path / "hub", source)
-    assert sorted(content(tmp_path / "hub")) == ["source.json"]
+    assert sorted(content(tmp_path / "hub")) == [".lock", "source.json"]
     assert Hub.open(tmp_path / "hub").source.fingerprint == source.fingerprint
 
 
@@ -205,7 +205,7 @@ def test_a_full_disk_leaves_no_hub(
         path.write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(module, "save_file", fail)
+    monkeypatch.setattr(source_file, "save_file", fail)
     with pytest.raises(SnowError, match="cannot be made: .*No space left on device"):
         Hub.create(tmp_path / "hub", resnet)
     assert list(tmp_path.iterdir()) == []
@@ -220,6 +220,14 @@ def test_a_hub_without_its_stored_weights_says_so(hub: Hub) -> None:
     """It must not go and download others."""
     (hub.path / "source.safetensors").unlink()
     with pytest.raises(SnowError, match=r"damaged: .*source.safetensors is missing"):
+        Hub.open(hub.path)
+
+
+@pytest.mark.parametrize("file", ["source.json", "source.safetensors"])
+def test_a_source_outside_of_the_hub_is_refused(hub: Hub, file: str) -> None:
+    (hub.path / file).rename(hub.path.parent / file)
+    (hub.path / file).symlink_to(hub.path.parent / file)
+    with pytest.raises(SnowError, match=f"{file} is a link"):
         Hub.open(hub.path)
 
 
@@ -249,16 +257,83 @@ def test_a_damaged_description_is_one_line(hub: Hub, key: str, junk: object) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_task_breaks_no_other(hub: Hub, resnet: Source, images: Tensor) -> None:
-    for name in ("a", "b"):
+def _truncated(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
+
+
+def _newer(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({**json.loads((folder / "config.json").read_text()), "format": 99}))
+
+
+def _other_source(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["source"]["fingerprint"] = "sha256:0"
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def _emptied(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def _pickled(folder: Path) -> None:
+    torch.save({"weight": torch.ones(3)}, folder / "model.safetensors")
+
+
+def _linked(folder: Path) -> None:
+    folder.rename(folder.parent.parent / "elsewhere")
+    folder.symlink_to(folder.parent.parent / "elsewhere")
+
+
+def _misnamed(folder: Path) -> None:
+    folder.rename(folder.parent / "ä b")
+
+
+def _nested(folder: Path) -> None:
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (_truncated, "task b is damaged"),
+        (_newer, "newer than this version reads"),
+        (_other_source, "learned on another source"),
+        (_emptied, "config.json cannot be read"),
+        (_pickled, "task b is damaged"),
+        (_linked, "is a link"),
+        (_misnamed, "cannot name a task"),
+        (_nested, "config.json cannot be read"),
+    ],
+)
+def test_a_task_that_cannot_answer_is_named_once_and_left_out(
+    hub: Hub,
+    resnet: Source,
+    images: Tensor,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], None],
+    told: str,
+) -> None:
+    for name in ("a", "b", "c"):
         hub.add(task(resnet, name))
-    expected = hub.logits(images, ["a"])["a"]
-    (hub.path / "tasks/b/model.safetensors").write_bytes(b"x")
-    again = Hub.create(hub.path, resnet)
-    assert again.names() == ["a", "b"]
-    assert torch.equal(again.logits(images, ["a"])["a"], expected)
-    with pytest.raises(SnowError, match="task b is damaged"):
-        again.logits(images)
+    expected = hub.logits(images, ["a", "c"])
+    damage(hub.folder("b"))
+    again = Hub.open(hub.path)
+    [broken] = set(again.names()) - {"a", "c"}
+    assert {name: told in why for name, why in again.broken().items()} == {broken: True}
+    logits = again.logits(images)
+    assert list(logits) == sorted(expected)
+    assert all(torch.equal(logits[name], expected[name]) for name in expected)
+    assert [set(answers) for answers in again.predict(images)] == [{"a", "c"}] * 3
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"task {broken} of hub {hub.path} is left out: ")
+    assert told in record.getMessage()
+    with pytest.raises(SnowError, match=told):
+        again.logits(images, ["a", broken])
+    if broken == "b":
+        again.add(task(resnet, "b", 1), replace=True)
+        assert list(again.logits(images)) == ["a", "b", "c"]
+        assert again.broken() == {}
 
 
 def test_a_copied_folder_is_a_task_of_its_own(hub: Hub, resnet: Source, images: Tensor) -> None:
@@ -268,6 +343,7 @@ def test_a_copied_folder_is_a_task_of_its_own(hub: Hub, resnet: Source, images: 
     assert list(logits) == ["a", "b"]
     assert torch.equal(logits["a"], logits["b"])
     assert [answer["b"].task for answer in hub.predict(images)] == ["b"] * 3
+    assert hub.task("b").name == "b"
 
 
 def test_one_pass_answers_all_tasks(hub: Hub, resnet: Source, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

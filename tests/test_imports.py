@@ -19,6 +19,7 @@ LEARNING = SOURCE | {"subscribe", "delta", "methods"}
 
 ALLOWED = {
     "errors": set(),
+    "store": {"errors"},
     "preprocessing": {"errors"},
     "weights": {"errors"},
     "architectures": BASE | {"weights"},
@@ -29,8 +30,12 @@ ALLOWED = {
     "methods": SOURCE | {"subscribe", "delta"},
     "data": BASE,
     "training": LEARNING | {"data"},
-    "artifact": LEARNING,
-    "hub": LEARNING | {"artifact", "data"},
+    "card": set(),
+    "sharing": {"errors", "store"},
+    "artifact": LEARNING | {"card", "sharing", "store"},
+    "source_file": SOURCE | {"artifact", "store"},
+    "fingerprint": LEARNING | {"artifact"},
+    "hub": LEARNING | {"artifact", "card", "data", "fingerprint", "sharing", "source_file", "store"},
 }
 """What a room may import; rooms that are not named here stand above all of these."""
 

@@ -6,24 +6,23 @@ Where the choice of channels was recorded in training, `choice.safetensors` hold
 from __future__ import annotations
 
 import json
-import os
 import platform
-import re
 import shutil
-import tempfile
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
 from safetensors.torch import load_file, save_file
 
+from snow.card import task_card
 from snow.errors import SnowError
 from snow.methods import METHODS, Method
+from snow.sharing import Shared, located
 from snow.source import Source
+from snow.store import check_name, whole_folder
 from snow.subscribe import Choices
 
 FORMAT = 1
@@ -32,15 +31,16 @@ KINDS = {"format": int, "task": str, "classes": list, "method": str, "config": d
 
 CHOICES = "choice.safetensors"
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+KEPT = (".json", ".safetensors")
+"""Files of a task's folder that belong to it. Neither can run anything when it is read."""
 
 
 @dataclass(frozen=True)
-class Artifact:
+class Artifact(Shared):
     """One learned task, ready to answer.
 
     Attributes:
-        name: letters, digits, '.', '_' and '-', at most 64.
+        name: as `check_name` has it.
         classes: names in the order of the method's logits.
         method: in its served form.
         source: the description of the source it was learned on.
@@ -74,6 +74,12 @@ class Artifact:
             SnowError: it exists, or cannot be written (a full disk, no permission); nothing is left behind.
         """
         folder = Path(folder)
+        with whole_folder(folder) as new:
+            self.write(new)
+        return folder
+
+    def write(self, folder: Path) -> None:
+        """Its files, into a folder that is there."""
         config = {
             "format": FORMAT,
             "task": self.name,
@@ -84,14 +90,12 @@ class Artifact:
             "training": self.training,
             "versions": versions(),
         }
-        with _new_folder(folder) as new:
-            tensors = {name: value.detach().cpu().contiguous() for name, value in self.method.state_dict().items()}
-            save_file(tensors, new / "model.safetensors")
-            write_json(new / "config.json", config)
-            write_json(new / "metrics.json", self.metrics)
-            if self.choices is not None:
-                self.choices.save(new / CHOICES)
-        return folder
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.method.state_dict().items()}
+        save_file(tensors, folder / "model.safetensors")
+        write_json(folder / "config.json", config)
+        write_json(folder / "metrics.json", self.metrics)
+        if self.choices is not None:
+            self.choices.save(folder / CHOICES)
 
     @classmethod
     def load(cls, folder: str | Path, source: Source) -> Artifact:
@@ -109,7 +113,8 @@ class Artifact:
         if config["method"] not in METHODS:
             raise SnowError(f"task {name}: method {config['method']!r} is unknown: there are {', '.join(METHODS)}")
         try:
-            method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
+            with torch.random.fork_rng(devices=[]):  # what is loaded takes the place of what is drawn
+                method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
             method.load_state_dict(load_file(folder / "model.safetensors"))
         except SnowError:
             raise
@@ -118,17 +123,38 @@ class Artifact:
         metrics = read_json(folder / "metrics.json")
         return cls(name, tuple(config["classes"]), method.eval(), theirs, metrics, config["training"])
 
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, source: Source, *, revision: str | None = None, token: str | None = None
+    ) -> Artifact:
+        """Reads a task for `source` from a folder, or from a repository OWNER/NAME of the Hugging Face hub.
+
+        Raises:
+            SnowError: there is neither, or the hub cannot be reached; and as `load`.
+        """
+        return cls.load(located(name, revision, token), source)
+
+    def export(self, folder: Path, repository: str) -> str:
+        self.write(folder)
+        return task_card(read_config(folder), self.metrics, repository)
+
     @property
     def size(self) -> int:
         """Bytes of the saved tensors."""
         return sum(value.numel() * value.element_size() for value in self.method.state_dict().values())
 
 
-def check_name(name: str) -> str:
-    """Raises SnowError for a name that is not safe as a folder's name everywhere."""
-    if not NAME.fullmatch(name):
-        raise SnowError(f"{name!r} cannot name a task: use 1 to 64 letters, digits, '.', '_' or '-', no leading sign")
-    return name
+def files_of(folder: Path) -> list[Path]:
+    """The files that a task's folder holds, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix in KEPT and path.is_file() and path.name[0] != ".")
+
+
+def copy_files(folder: Path, new: Path) -> None:
+    """A task's files, and no others, into `new`; what was there is gone."""
+    for path in files_of(new):
+        path.unlink()
+    for path in files_of(folder):
+        shutil.copyfile(path, new / path.name)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -137,6 +163,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if isinstance(config.get("format"), int) and config["format"] > FORMAT:
         raise SnowError(f"{folder} has format {config['format']}, newer than this version reads ({FORMAT}): upgrade")
     wrong = [key for key, kind in KINDS.items() if not isinstance(config.get(key), kind)]
+    if not wrong and not all(isinstance(one, str) for one in config["classes"]):
+        wrong = ["classes"]
     if wrong or "fingerprint" not in config["source"]:
         raise SnowError(
             f"{folder / 'config.json'} is not a task: {', '.join(wrong) or 'fingerprint'} is missing or damaged"
@@ -148,7 +176,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Raises SnowError: the file is missing or is not a JSON object."""
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SnowError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise SnowError(f"{path} is not a JSON object")
@@ -163,29 +191,6 @@ def versions() -> dict[str, str]:
     """Of Python and of what computes."""
     packages = ("snow-cnn", "torch", "torchvision", "timm")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Generator[Path]:
-    """A temporary folder beside `folder` that becomes it when the block ends well, and vanishes otherwise."""
-    if folder.exists():
-        raise SnowError(f"{folder} is there already: remove it or choose another name")
-    new: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        yield new
-        for path in new.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            path.chmod(0o644)
-        new.chmod(0o755)
-        new.rename(folder)
-    except (OSError, SafetensorError) as error:
-        raise SnowError(f"{folder} cannot be written: {error}") from error
-    finally:
-        if new is not None and new.exists():
-            shutil.rmtree(new, ignore_errors=True)
 
 
 def _foreign(name: str, theirs: Mapping[str, Any], source: Source) -> str:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from snow.artifact import CHOICES, Artifact, check_name, read_json, write_json
+from snow.artifact import CHOICES, Artifact, copy_files, read_config, read_json
+from snow.card import hub_card
 from snow.data import decode, eval_transform
 from snow.errors import SnowError
+from snow.fingerprint import TOLERANCE, Difference, Probe, Verdict, record, verify
+from snow.sharing import Shared, kept, located
 from snow.source import Source
+from snow.source_file import open_source, read_source, write_source
+from snow.store import Store, check_name, consistent
 from snow.subscribe import Choices
-
-REOPENED = ("embedded", "pretrained")
-"""Weights that a name is enough to open again; all others are stored in the hub."""
 
 SOURCE_HEAD = "(source)"
 """Asks for the answer of the source's own head among those of the tasks; no task can have this name."""
@@ -35,16 +38,21 @@ class Answer:
     probabilities: tuple[float, ...]
 
 
-class Hub:
+class Hub(Shared):
     """`source.json` and `tasks/NAME/`. Adding a task changes no other one by a single bit.
 
-    A hub is used by one thread at a time.
+    Tasks are added, replaced and removed in one step (`snow.store`), by any number of processes; in one process a hub
+    is used by one thread at a time. A task that cannot answer (damaged, of another source, of a newer format) leaves
+    the others as they are.
     """
 
     def __init__(self, path: str | Path, source: Source) -> None:
         self.path = Path(path)
         self.source = source
+        self._store = store_of(self.path)
         self._loaded: dict[str, Artifact] = {}
+        self._broken: dict[str, str] = {}
+        self._reported: set[str] = set()
 
     @classmethod
     def create(cls, path: str | Path, source: Source) -> Hub:
@@ -54,28 +62,24 @@ class Hub:
             SnowError: `path` is a file, cannot be written, or is a hub of another source.
         """
         path = Path(path)
-        if (path / "source.json").exists():
-            described = read_source(path)
-            if described["fingerprint"] != source.fingerprint:
-                raise SnowError(
-                    f"hub {path} has another source: {described['architecture']} at "
-                    f"{described['preprocessing']['image_size']} px, fingerprint {described['fingerprint']}; this one "
-                    f"is {source.name} at {source.preprocessing.image_size} px, fingerprint {source.fingerprint}"
-                )
-            return cls(path, source)
-        is_new = not path.exists()
-        try:
-            (path / "tasks").mkdir(parents=True, exist_ok=True)
-            if source.weights not in REOPENED:
-                tensors = {name: value.contiguous() for name, value in source.cnn.state_dict().items()}
-                save_file(tensors, path / "source.safetensors")
-            partial = path / ".source.json"
-            write_json(partial, source.description())
-            partial.rename(path / "source.json")
-        except (OSError, SafetensorError) as error:
-            if is_new:
-                shutil.rmtree(path, ignore_errors=True)
-            raise SnowError(f"hub {path} cannot be made: {getattr(error, 'strerror', None) or error}") from error
+        if not (path / "source.json").exists():
+            is_new = not path.exists()
+            try:
+                (path / "tasks").mkdir(parents=True, exist_ok=True)
+                with store_of(path).locked():
+                    if not (path / "source.json").exists():
+                        write_source(path, source)
+            except (OSError, SafetensorError) as error:
+                if is_new and not (path / "source.json").exists():
+                    shutil.rmtree(path, ignore_errors=True)
+                raise SnowError(f"hub {path} cannot be made: {getattr(error, 'strerror', None) or error}") from error
+        described = read_source(path)
+        if described["fingerprint"] != source.fingerprint:
+            raise SnowError(
+                f"hub {path} has another source: {described['architecture']} at "
+                f"{described['preprocessing']['image_size']} px, fingerprint {described['fingerprint']}; this one "
+                f"is {source.name} at {source.preprocessing.image_size} px, fingerprint {source.fingerprint}"
+            )
         return cls(path, source)
 
     @classmethod
@@ -85,32 +89,57 @@ class Hub:
         Raises:
             SnowError: there is none, or its source is not what it was.
         """
-        path = Path(path)
-        described = read_source(path)
-        weights = path / "source.safetensors"
-        size = described["preprocessing"]["image_size"]
-        if described["weights"] == "embedded":
-            source = Source.embedded(size, **options)
-        else:
-            stored = weights if weights.exists() else None
-            if stored is None and described["weights"] not in REOPENED:
-                raise SnowError(f"hub {path} is damaged: {weights} is missing")
-            source = Source.open(described["architecture"], stored is None, stored, size, **options)
-            source.weights = described["weights"]
-        if source.fingerprint != described["fingerprint"]:
-            raise SnowError(
-                f"the source of hub {path} is not what it was: fingerprint {source.fingerprint}, "
-                f"recorded {described['fingerprint']}"
-            )
-        return cls(path, source)
+        return cls(path, open_source(Path(path), **options))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        folder: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        **options: Any,
+    ) -> Hub:
+        """The hub in a folder, or a copy of the one in a repository OWNER/NAME of the Hugging Face hub.
+
+        Args:
+            folder: for the copy; by default one beside the cache of the Hugging Face hub.
+            options: as for `open`.
+
+        Raises:
+            SnowError: there is none, the Hugging Face hub cannot be reached, `folder` is there already; and as `open`.
+        """
+        found = located(name, revision, token)
+        return cls.open(found if found == Path(name) else kept(name, found, folder), **options)
+
+    def export(self, folder: Path, repository: str) -> str:
+        """Writes all tasks that can answer; the log names the others."""
+        other, names, read = Hub.create(folder, self.source), self._sound(), self._store.read
+        for name in names:
+            other._keep(name, lambda new, name=name: read(name, lambda there: copy_files(there, new)), False)
+        folders = {name: other.folder(name) for name in names}
+        tasks = [(name, read_config(one), read_json(one / "metrics.json")) for name, one in folders.items()]
+        return hub_card(read_source(folder), tasks, repository)
 
     def folder(self, name: str) -> Path:
         """Where a task of this name is kept."""
         return self.path / "tasks" / check_name(name)
 
     def names(self) -> list[str]:
-        """Of its tasks, sorted."""
-        return task_names(self.path)
+        """Of its tasks, sorted, `broken` ones too."""
+        return self._store.names()
+
+    def broken(self) -> dict[str, str]:
+        """The tasks that cannot answer, and why."""
+        names = self.names()
+        for name in names:
+            if name not in self._loaded and name not in self._broken:
+                try:
+                    self.task(name)
+                except SnowError as error:
+                    self._broken[name] = str(error)
+        return {name: self._broken[name] for name in names if name in self._broken}
 
     def add(self, artifact: Artifact, replace: bool = False) -> Path:
         """Keeps a task.
@@ -121,38 +150,55 @@ class Hub:
         """
         if artifact.source["fingerprint"] != self.source.fingerprint:
             raise SnowError(f"task {artifact.name} was learned on another source than that of hub {self.path}")
-        folder = self.folder(artifact.name)
-        self._loaded.pop(artifact.name, None)
-        if not (folder.exists() and replace):
-            return artifact.save(folder)
-        new = folder.with_name(f".{artifact.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
-        artifact.save(new)
-        self.remove(artifact.name)
-        return new.rename(folder)
+        return self._keep(artifact.name, artifact.write, replace)
+
+    def copy(self, folder: str | Path, name: str | None = None, replace: bool = False) -> Path:
+        """Keeps a task from another folder, such as `tasks/NAME` of another hub.
+
+        Args:
+            name: by default what the task was called when it was learned.
+
+        Raises:
+            SnowError: there is no task, it is not what it was when it was added there; and as `add`.
+        """
+        folder = Path(folder)
+        name = name or read_config(folder)["task"]
+        return self._keep(name, lambda new: consistent(lambda: folder, lambda there: copy_files(there, new)), replace)
 
     def remove(self, name: str) -> None:
         """Raises SnowError: there is no such task."""
-        folder = self.folder(name)
-        if not folder.exists():
+        if not self._store.remove(name):
             raise SnowError(self._unknown(name))
-        gone = folder.with_name(f".{name}.removed")
-        shutil.rmtree(gone, ignore_errors=True)
-        folder.rename(gone)
-        shutil.rmtree(gone)
-        self._loaded.pop(name, None)
+        self._forget(name)
 
     def task(self, name: str) -> Artifact:
         """A task, read once and kept.
 
         Raises:
-            SnowError: there is none of this name, or it is damaged.
+            SnowError: there is none of this name, or it cannot answer.
         """
         if name not in self._loaded:
-            if not (self.folder(name) / "config.json").exists():
+            if not self._store.has(name):
                 raise SnowError(self._unknown(name))
-            self._loaded[name] = Artifact.load(self.folder(name), self.source)
+            artifact = self._store.read(name, lambda folder: Artifact.load(folder, self.source))
+            self._forget(name)
+            self._loaded[name] = dataclasses.replace(artifact, name=name)
         return self._loaded[name]
+
+    def verify(self, tasks: Collection[str] | None = None, tolerance: float = TOLERANCE) -> dict[str, Verdict]:
+        """Whether each task is what it was when it was added: its files, its tensors, its answers to a few pictures.
+
+        Args:
+            tasks: by default all.
+            tolerance: how far logits may be off, beside the largest of them.
+        """
+        probe, verdicts = Probe(self.source), {}
+        for name in self.names() if tasks is None else tasks:
+            try:
+                verdicts[name] = self._store.read(name, lambda folder: verify(folder, probe, tolerance))
+            except SnowError as error:
+                verdicts[name] = Verdict((Difference(str(error)),), recorded=False)
+        return verdicts
 
     def classes(self, name: str) -> tuple[str, ...]:
         """Of a task; those of the source's own head are numbers, in the order of the data that it was trained on."""
@@ -163,9 +209,13 @@ class Hub:
         """Every task's logits (B, classes) from one pass over `images`, (B, 3, S, S) uint8, where the source is.
 
         Args:
-            tasks: by default all; `SOURCE_HEAD` among them asks for the logits of the source's own head.
+            tasks: by default all that can answer, and the log names the others, once; `SOURCE_HEAD` among them asks
+                for the logits of the source's own head.
+
+        Raises:
+            SnowError: a task is asked for that is unknown or cannot answer.
         """
-        names = self.names() if tasks is None else tasks
+        names = self._sound() if tasks is None else tasks
         device = next(self.source.buffers()).device
         methods = {name: self.task(name).method.to(device) for name in names if name != SOURCE_HEAD}
         features = self.source(images.to(device), frozenset[str]().union(*(one.taps for one in methods.values())))
@@ -177,7 +227,7 @@ class Hub:
         """For each picture (files, or a (B, 3, S, S) uint8 tensor) the answer of each task, in one source pass.
 
         Raises:
-            SnowError: a file is not a readable picture, or a task is unknown or damaged.
+            SnowError: a file is not a readable picture; and as `logits`.
         """
         if not isinstance(images, Tensor):
             prepare = eval_transform(self.source.preprocessing)
@@ -190,14 +240,27 @@ class Hub:
                 answer[name] = Answer(name, tuple(classes[index] for index in indices), tuple(row))
         return answers
 
+    def _keep(self, name: str, fill: Callable[[Path], object], replace: bool) -> Path:
+        with self._store.writing(name, replace) as new:
+            fill(new)
+            record(new, Probe(self.source))
+        self._forget(name)
+        return self.folder(name)
+
+    def _forget(self, name: str) -> None:
+        self._loaded.pop(name, None)
+        self._broken.pop(name, None)
+        self._reported.discard(name)
+
+    def _sound(self) -> list[str]:
+        broken = self.broken()
+        for name in broken.keys() - self._reported:
+            logging.getLogger("snow").warning("task %s of hub %s is left out: %s", name, self.path, broken[name])
+        self._reported.update(broken)
+        return [name for name in self.names() if name in self._loaded]
+
     def _unknown(self, name: str) -> str:
         return _unknown(self.path, name)
-
-
-def task_names(path: Path) -> list[str]:
-    """Of the tasks in the hub at `path`, sorted."""
-    folders = [config.parent.name for config in (path / "tasks").glob("*/config.json")]
-    return sorted(name for name in folders if not name.startswith("."))
 
 
 def read_choices(path: Path, name: str) -> Choices:
@@ -207,31 +270,21 @@ def read_choices(path: Path, name: str) -> Choices:
         SnowError: there is no such hub or task, or it has no record of a choice.
     """
     read_source(path)
-    folder = path / "tasks" / check_name(name)
-    if not (folder / "config.json").exists():
+    if not store_of(path).has(name):
         raise SnowError(_unknown(path, name))
-    if not (folder / CHOICES).exists():
-        raise SnowError(f"task {name} has no {CHOICES}: its method chooses no channels, or it was not trained here")
-    return Choices.load(folder / CHOICES)
+
+    def read(folder: Path) -> Choices:
+        if not (folder / CHOICES).exists():
+            raise SnowError(f"task {name} has no {CHOICES}: its method chooses no channels, or it was not trained here")
+        return Choices.load(folder / CHOICES)
+
+    return store_of(path).read(name, read)
 
 
 def _unknown(path: Path, name: str) -> str:
-    return f"hub {path} has no task {name!r}: it has {', '.join(task_names(path)) or 'none yet'}"
+    return f"hub {path} has no task {name!r}: it has {', '.join(store_of(path).names()) or 'none yet'}"
 
 
-def read_source(path: Path) -> dict[str, Any]:
-    """The description of a hub's source, without opening it.
-
-    Raises:
-        SnowError: there is no hub at `path`, or its `source.json` is damaged.
-    """
-    file = path / "source.json"
-    if not file.is_file():
-        raise SnowError(f"{path} is not a hub: it has no source.json")
-    described = read_json(file)
-    needed = {"architecture": str, "weights": str, "fingerprint": str, "preprocessing": dict}
-    if not all(isinstance(described.get(key), kind) for key, kind in needed.items()) or not isinstance(
-        described["preprocessing"].get("image_size"), int
-    ):
-        raise SnowError(f"{file} is damaged: it should have {', '.join(needed)}")
-    return described
+def store_of(path: Path) -> Store:
+    """The tasks of the hub at `path`, as folders."""
+    return Store(path / "tasks", path / ".lock")

@@ -14,7 +14,7 @@ import torch
 from snow.artifact import Artifact, check_name
 from snow.data import Dataset, Task
 from snow.errors import SnowError
-from snow.hub import Hub
+from snow.hub import Hub, store_of
 from snow.methods import METHODS, Method
 from snow.source import Source
 from snow.training.checkpoint import data_fingerprint
@@ -88,7 +88,7 @@ def require_free(hub: Path, names: Collection[str], replace: bool) -> None:
     """Raises SnowError: a name cannot be a task's, or is taken and may not be replaced."""
     for name in names:
         check_name(name)
-        if not replace and (hub / "tasks" / name).exists():
+        if not replace and store_of(hub).has(name):
             raise SnowError(f"hub {hub} has a task {name!r} already: replace it or choose another name")
 
 

@@ -101,18 +101,24 @@ def test_weights_other_than_the_hubs_are_refused(refused: Refused, hub: Path, co
 def test_a_task_of_another_source_is_refused_with_both_fingerprints(
     run: Callable[..., object], refused: Refused, hub: Path, colours: Path, tmp_path: Path, command: str
 ) -> None:
+    """Where it is asked for by name."""
     other = tmp_path / "other"
     options = ("--method", "fo", "--epochs", "1", "--workers", "0", "--seed", "7")
     run("train", colours, "--task", "theirs", "--hub", other, *TINY, *options)
     shutil.copytree(hub / "tasks" / "colours", other / "tasks" / "colours")
-    arguments = {"eval": (colours, "--task", "colours"), "predict": (next(colours.rglob("*.png")),)}
+    arguments = {
+        "eval": (colours, "--task", "colours"),
+        "predict": (next(colours.rglob("*.png")), "--tasks", "colours"),
+    }
     assert refused(command, other, *arguments[command]).count("sha256:") == 2
 
 
 def test_a_damaged_task_is_refused(refused: Refused, hub: Path, colours: Path) -> None:
     model = hub / "tasks" / "colours" / "model.safetensors"
     model.write_bytes(model.read_bytes()[:100])
-    assert "damaged" in refused("predict", hub, next(colours.rglob("*.png")))
+    picture = next(colours.rglob("*.png"))
+    assert "damaged" in refused("predict", hub, picture, "--tasks", "colours")
+    assert "has no task that can answer: task colours is damaged" in refused("predict", hub, picture)
 
 
 def test_a_task_that_is_not_there_is_refused(refused: Refused, hub: Path, colours: Path) -> None:

@@ -22,12 +22,8 @@ Run = Callable[..., Any]
 
 def test_it_leaves_a_task_that_has_learned_and_logs_but_no_checkpoint(learned: Path) -> None:
     task = learned / "tasks" / "colours"
-    assert {path.name for path in task.iterdir()} == {
-        "choice.safetensors",
-        "config.json",
-        "metrics.json",
-        "model.safetensors",
-    }
+    files = {"choice.safetensors", "config.json", "fingerprint.json", "metrics.json", "model.safetensors"}
+    assert {path.name for path in task.iterdir()} == files
     metrics = json.loads((task / "metrics.json").read_text())
     assert metrics["test"]["images"] == 12
     assert metrics["test"]["top1"] > 0.8
@@ -60,17 +56,33 @@ def test_replacing_a_task_is_asked_for(run: Run, refused: Callable[..., str], hu
     assert sorted(path.name for path in (hub / "tasks").iterdir()) == ["colours"]
 
 
-def test_several_label_columns_are_several_tasks_in_one_run(run: Run, tmp_path: Path, pictures: Path) -> None:
-    rows = ["path,split,colour,warm"]
-    for path in sorted(pictures.rglob("*.png")):
+@pytest.mark.parametrize("option", ["--tasks", "--labels"])
+def test_several_label_columns_are_several_tasks_in_one_run(
+    run: Run, tmp_path: Path, pictures: Path, option: str
+) -> None:
+    """Pictures may lack labels: every third one has no colour, and most batches have no `rare` label at all."""
+    rows = ["path,split,colour,warm,rare"]
+    for number, path in enumerate(sorted(pictures.rglob("*.png"))):
         split, colour = path.parts[-3:-1]
-        rows.append(f"{path.relative_to(tmp_path)},{split},{colour},{'yes' if colour == 'red' else 'no'}")
+        warm = "yes" if colour == "red" else "no"
+        rare = warm if number % 8 == 0 else ""
+        rows.append(f"{path.relative_to(tmp_path)},{split},{colour if number % 3 else ''},{warm},{rare}")
     table = tmp_path / "table.csv"
     table.write_text("\n".join(rows))
-    result = run("train", table, "--labels", "colour,warm", "--hub", tmp_path / "hub", "--json", *TINY, *QUICK)
-    assert [entry["task"] for entry in result.json["tasks"]] == ["colour", "warm"]
-    assert run("eval", tmp_path / "hub", table, "--task", "warm", "--json").json["images"] == 12
-    assert [path.name for path in (tmp_path / "hub" / "runs").iterdir()] == ["colour+warm"]
+    hub = tmp_path / "hub"
+    small = ["4" if one == "8" else one for one in QUICK]
+    result = run("train", table, option, "colour,warm,rare", "--hub", hub, "--json", *TINY, *small)
+    assert result.code == 0, result.err
+    tasks = {entry["task"]: entry for entry in result.json["tasks"]}
+    assert list(tasks) == ["colour", "warm", "rare"]
+    assert {name: entry["images"] for name, entry in tasks.items()} == {"colour": 8, "warm": 12, "rare": 2}
+    assert tasks["warm"]["top1"] > 0.8
+    assert run("eval", hub, table, "--task", "warm", "--json").json["images"] == 12
+    assert run("hub", "verify", hub).code == 0
+    assert [path.name for path in (hub / "runs").iterdir()] == ["colour+warm+rare"]
+    for name, labelled in (("colour", 16), ("warm", 24), ("rare", 3)):
+        config = json.loads((hub / "tasks" / name / "config.json").read_text())
+        assert config["training"]["data"]["train_images"] == labelled
 
 
 def test_stopped_and_resumed_it_learns_the_same_bits(

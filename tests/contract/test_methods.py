@@ -257,7 +257,7 @@ def test_the_hub_answers_as_each_task_alone(
     for way, method in served.items():
         hub.add(Artifact(way, CLASSES, method, source.description()))
     files = {path: path.read_bytes() for path in (tmp_path / "hub/tasks").rglob("*.*")}
-    assert len(files) == 3 * len(WAYS)
+    assert len(files) == 4 * len(WAYS)
     for way in WAYS:
         assert torch.equal(hub.logits(images, [way])[way], alone[way])
     together = Hub.create(tmp_path / "hub", source).logits(images)
@@ -271,6 +271,9 @@ def test_the_hub_answers_as_each_task_alone(
     assert others.keys() == stayed | {"another", "fo"}
     assert all(torch.equal(others[way], alone[way]) for way in stayed)
     assert all(path.read_bytes() == content for path, content in files.items() if path.parent.name in stayed)
+    verdicts = hub.verify()
+    assert verdicts.keys() == others.keys()
+    assert {(verdict.differences, verdict.logits) for verdict in verdicts.values()} == {((), 0.0)}
 
 
 @pytest.mark.parametrize("way", ["snow", "snow-literal", "fo"])

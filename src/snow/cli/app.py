@@ -28,7 +28,7 @@ COMMANDS = {
     "params": "Count parameters, by method and by subscription.",
     "choice": "Show which channels a task took, over the time of its training.",
     "overlap": "Show how far the tasks of a hub take the same channels.",
-    "hub": "Look into a hub.",
+    "hub": "Look into a hub, change it, verify it, compare it with another one.",
 }
 
 BAD_INPUT = 2

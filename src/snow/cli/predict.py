@@ -34,10 +34,12 @@ def predict(
 ) -> int:
     """Ask all tasks about pictures, in one pass of the source. Pictures that cannot be read are named; exit code 2.
 
+    Tasks that cannot answer are named on the standard error and left out.
+
     Args:
         hub: its folder.
         images: pictures, or folders with pictures in them.
-        tasks: which, with commas between; by default all.
+        tasks: which, with commas between; by default all that can answer.
         top_k: how many classes to name.
         source_head: ask the source's own head too: its classes are numbers.
         json: print a list of {"image", "tasks": {NAME: [{"class", "probability"}]}}, most likely first.
@@ -45,9 +47,14 @@ def predict(
     if top_k < 1:
         raise SnowError(f"--top-k is at least 1, not {top_k}")
     opened = Hub.open(hub)
-    asked = [*(dict.fromkeys(tasks) or opened.names()), *([SOURCE_HEAD] if source_head else [])]
+    broken = {} if tasks else opened.broken()
+    asked = list(dict.fromkeys(tasks)) or [name for name in opened.names() if name not in broken]
+    asked += [SOURCE_HEAD] if source_head else []
     if not asked:
-        raise SnowError(f"hub {hub} has no task yet: snow train adds one")
+        why = f"that can answer: {'; '.join(broken.values())}" if broken else "yet: snow train adds one"
+        raise SnowError(f"hub {hub} has no task {why}")
+    for name, reason in broken.items():
+        note(f"warning: task {name} is left out: {reason}")
     for name in asked:
         opened.classes(name)
     answered: list[tuple[Path, dict[str, Answer]]] = []

@@ -10,8 +10,9 @@ import torch
 from snow.architectures import EMBEDDED
 from snow.cli.options import SourceOptions
 from snow.errors import SnowError
-from snow.hub import Hub, read_source
+from snow.hub import Hub
 from snow.source import Source
+from snow.source_file import read_source
 from snow.training.randomness import own_randomness
 
 

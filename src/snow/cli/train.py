@@ -28,6 +28,7 @@ from snow.training.listeners import LOGS, ProgressBar
 from snow.training.recipe import Recipe
 
 Method = Annotated[str, Parameter(help=f"how to learn: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
+Columns = Annotated[Names, Parameter(name=("--tasks", "--labels"))]
 Logs = Annotated[
     Names, Parameter(help=f"what keeps the history, with commas between: {', '.join(LOGS)}.", show_default=",".join)
 ]
@@ -42,7 +43,7 @@ def train_command(
     *,
     hub: Path,
     task: str | None = None,
-    labels: Names = (),
+    labels: Columns = (),
     test_fraction: float = 0.2,
     method: Method = "snow",
     replace: Flag = False,
@@ -61,7 +62,8 @@ def train_command(
             or Parquet table of path and label; or the name of a data set, such as torch/cifar10.
         hub: folder that holds the source and the tasks; made if it is not there.
         task: what to call it.
-        labels: label columns of a table; several train several tasks in one pass, named as their columns.
+        labels: label columns of a table, with commas between; each trains a task of its name, all in one pass of the
+            source. A picture may lack the label of a task: its cell is empty.
         test_fraction: part of each class to test on where the data has no test part.
         replace: put the task in the place of the one with its name.
         resume: go on with the same run where it was stopped.
@@ -118,7 +120,7 @@ def _task_names(task: str | None, labels: Sequence[str]) -> list[str]:
             raise SnowError("several label columns name their tasks themselves: leave --task out")
         return list(labels)
     if task is None and not labels:
-        raise SnowError("the task needs a name: add --task NAME")
+        raise SnowError("the task needs a name: add --task NAME, or --tasks COLUMN,… for the columns of a table")
     return [labels[0] if task is None else task]
 
 

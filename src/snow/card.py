@@ -1,0 +1,157 @@
+"""The model card of a task and of a hub: README.md with what it answers, how well, and how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LIBRARY = "snow-cnn"
+
+
+def task_card(config: Mapping[str, Any], metrics: Mapping[str, Any], repository: str) -> str:
+    """Of one task.
+
+    Args:
+        config: as `config.json` has it.
+        metrics: as `metrics.json` has them.
+        repository: its name on the Hugging Face hub, or its folder.
+    """
+    name, source = config["task"], config["source"]
+    load = [
+        "import snow",
+        "",
+        f'hub = snow.Hub.create("my-hub", {_source_call(source)})',
+        f'hub.add(snow.Artifact.from_pretrained("{repository}", hub.source))',
+        f'print(hub.predict(["picture.jpg"], ["{name}"])[0]["{name}"].classes[0])',
+    ]
+    return "\n".join(
+        [
+            _head(repository, [(name, metrics)]),
+            f"# {name}",
+            "",
+            f"Classifies pictures into {len(config['classes'])} classes. Learned with method `{config['method']}` of "
+            "SNOW on a frozen source, which is not in here: these are the few numbers that the task has learned.",
+            "",
+            "## How good it is",
+            "",
+            _table(("task", "top-1", "top-5", "test pictures", "parameters"), [_row(name, metrics)]),
+            *_training(config),
+            "## Classes",
+            "",
+            ", ".join(_plain(one) for one in config["classes"]),
+            "",
+            "## Source",
+            "",
+            _source_table(source),
+            "## How to load it",
+            "",
+            *_python(load),
+        ]
+    )
+
+
+def hub_card(
+    source: Mapping[str, Any], tasks: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]], repository: str
+) -> str:
+    """Of a hub.
+
+    Args:
+        source: as `source.json` has it.
+        tasks: name, `config.json` and `metrics.json` of each.
+        repository: its name on the Hugging Face hub, or its folder.
+    """
+    rows = [_row(name, metrics) for name, _, metrics in tasks]
+    load = [
+        "import snow",
+        "",
+        f'hub = snow.Hub.from_pretrained("{repository}")',
+        'print(hub.predict(["picture.jpg"])[0])  # of each task: classes with probabilities, most likely first',
+    ]
+    return "\n".join(
+        [
+            _head(repository, [(name, metrics) for name, _, metrics in tasks]),
+            f"# {repository.rpartition('/')[2]}",
+            "",
+            f"{len(tasks)} image-classification tasks on one frozen source, made with SNOW: one pass answers them all.",
+            "",
+            "## Tasks",
+            "",
+            _table(("task", "top-1", "top-5", "test pictures", "parameters"), rows),
+            *(f"- **{name}**: {', '.join(_plain(one) for one in config['classes'])}" for name, config, _ in tasks),
+            "",
+            "## Source",
+            "",
+            _source_table(source),
+            "## How to load it",
+            "",
+            *_python(load),
+        ]
+    )
+
+
+def _head(repository: str, tasks: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """What the Hugging Face hub reads."""
+    from huggingface_hub import EvalResult, ModelCardData  # late: it takes a moment
+
+    measured = [(name, _test(metrics)["top1"]) for name, metrics in tasks if "top1" in _test(metrics)]
+    data = ModelCardData(
+        library_name=LIBRARY,
+        pipeline_tag="image-classification",
+        tags=["snow", "image-classification"],
+        model_name=repository.rpartition("/")[2],
+        eval_results=[EvalResult("image-classification", name, name, "accuracy", top1) for name, top1 in measured],
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    test = _test(metrics)
+    shares = (f"{100 * test[key]:.1f} %" if key in test else "" for key in ("top1", "top5"))
+    parameters = metrics.get("learned_parameters")
+    return (name, *shares, str(test.get("images", "")), f"{parameters:,}" if isinstance(parameters, int) else "")
+
+
+def _test(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    test = metrics.get("test")
+    return test if isinstance(test, Mapping) else {}
+
+
+def _training(config: Mapping[str, Any]) -> list[str]:
+    recipe, data = config["training"].get("recipe"), config["training"].get("data")
+    if not isinstance(recipe, Mapping) or not isinstance(data, Mapping):
+        return []
+    names = ("epochs", "batch_size", "optimizer", "lr", "augment", "seed")
+    told = [f"{data['train_images']} pictures"] if "train_images" in data else []
+    told += [f"{name.replace('_', ' ')} {recipe[name]}" for name in names if name in recipe]
+    return [f"Learned from {', '.join(told)}.", ""]
+
+
+def _source_table(source: Mapping[str, Any]) -> str:
+    rows = [(key, source[key]) for key in ("architecture", "weights") if key in source]
+    rows += [*source.get("preprocessing", {}).items(), ("fingerprint", source["fingerprint"])]
+    return _table(("", ""), rows)
+
+
+def _source_call(source: Mapping[str, Any]) -> str:
+    """What opens a source of this description, for someone who has its weights."""
+    library, _, name = str(source.get("architecture", "")).rpartition("/")
+    size = source.get("preprocessing", {}).get("image_size")
+    if source.get("weights") == "embedded":
+        return f"snow.Source.embedded({size})"
+    weights = "pretrained=True" if source.get("weights") == "pretrained" else 'weights="source.safetensors"'
+    return f'snow.Source.from_{library or "timm"}("{name}", {weights}, image_size={size})'
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(_plain(cell) for cell in line)} |\n" for line in lines)
+
+
+def _plain(value: object) -> str:
+    """On one line, without what would be taken for markup."""
+    text = " ".join(str(value).split())
+    return "".join(f"\\{letter}" if letter in r"\`*_[]<>|#" else letter for letter in text)
+
+
+def _python(lines: Sequence[str]) -> list[str]:
+    return ["```bash", f"pip install {LIBRARY}", "```", "", "```python", *lines, "```", ""]

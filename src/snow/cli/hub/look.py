@@ -1,0 +1,111 @@
+"""`snow hub list` and `snow hub show`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from snow.artifact import files_of, read_config, read_json
+from snow.cli.hub.app import app
+from snow.cli.hub.place import place, summary
+from snow.cli.options import Json
+from snow.cli.output import megabytes, note, percent, print_json, print_table
+from snow.errors import SnowError
+from snow.hub import store_of
+from snow.source_file import read_source
+
+
+@app.command(name="list")
+def list_tasks(hub: Path, /, *, json: Json = False) -> None:
+    """The tasks of a hub. One that cannot answer is named on the standard error and left out.
+
+    Args:
+        hub: its folder.
+        json: print a list of {"task", "method", "classes", "artifact_bytes", "top1"}.
+    """
+    entries = summaries(hub)
+    if json:
+        print_json(entries)
+    else:
+        print_tasks(entries)
+
+
+@app.command
+def show(where: Path, /, *, json: Json = False) -> None:
+    """What is known of a hub or of one task: source, classes, how it was learned, what was measured.
+
+    Args:
+        where: HUB, HUB/TASK, or a folder with a task.
+        json: print {"hub", "source", "tasks"}, or {"folder", "config", "metrics", "files": {NAME: bytes}}.
+    """
+    found = place(where)
+    if found.hub and not found.task:
+        _show_hub(found.hub, json)
+        return
+    task = found.read(_described)
+    if json:
+        print_json({"folder": str(found.path), **task})
+    else:
+        _show_task(found.path, task)
+
+
+def summaries(hub: Path) -> list[dict[str, Any]]:
+    """Of the tasks that can answer; a line on the standard error for each of the others."""
+    read_source(hub)
+    entries = []
+    for name in store_of(hub).names():
+        try:
+            entries.append(summary(hub, name))
+        except SnowError as error:
+            note(f"warning: task {name} is left out: {error}")
+    return entries
+
+
+def print_tasks(entries: Sequence[dict[str, Any]]) -> None:
+    print_table(
+        ("task", "method", "classes", "size", "top-1"),
+        [(*list(e.values())[:3], megabytes(e["artifact_bytes"]), percent(e["top1"])) for e in entries],
+    )
+
+
+def _show_hub(hub: Path, json: bool) -> None:
+    described, entries = read_source(hub), summaries(hub)
+    if json:
+        print_json({"hub": str(hub), "source": described, "tasks": entries})
+        return
+    rows = [("source", described["architecture"]), ("weights", described["weights"])]
+    rows += [(key, value) for key, value in described["preprocessing"].items()]
+    print_table(("hub", str(hub)), [*rows, ("fingerprint", described["fingerprint"])])
+    print()
+    print_tasks(entries)
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    return {
+        "config": read_config(folder),
+        "metrics": read_json(folder / "metrics.json"),
+        "files": {file.name: file.stat().st_size for file in files_of(folder)},
+    }
+
+
+def _show_task(folder: Path, task: dict[str, Any]) -> None:
+    config, metrics, files = task["config"], task["metrics"], task["files"]
+    rows: list[tuple[str, object]] = [
+        ("folder", folder),
+        ("classes", f"{len(config['classes'])}: {', '.join(config['classes'])}"),
+        ("method", config["method"]),
+        ("source", f"{config['source'].get('architecture')} ({config['source'].get('weights')})"),
+        ("fingerprint of the source", config["source"]["fingerprint"]),
+    ]
+    for part in ("recipe", "data"):
+        values = config["training"].get(part)
+        if isinstance(values, dict):
+            rows.append((part, ", ".join(f"{key} {value}" for key, value in values.items() if key != "fingerprint")))
+    rows += [(key, _plain(value)) for key, value in metrics.items() if key != "history"]
+    rows += [(name, f"{size:,} bytes") for name, size in files.items()]
+    print_table(("task", config["task"]), rows)
+
+
+def _plain(value: object) -> str:
+    return ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else str(value)

@@ -1,0 +1,93 @@
+"""What a path on the command line means: HUB, HUB/TASK, or a folder with a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+
+from snow.artifact import read_config, read_json
+from snow.errors import SnowError
+from snow.hub import store_of
+from snow.source_file import read_source
+from snow.store import consistent
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A hub, one of its tasks, or a task in a folder of its own.
+
+    Attributes:
+        hub: None for a folder of its own.
+        task: in `hub`; None for the whole hub.
+        path: of the hub or of the task's folder.
+    """
+
+    hub: Path | None
+    task: str | None
+    path: Path
+
+    def read(self, reader: Callable[[Path], T]) -> T:
+        """What `reader` makes of the task's folder, all of one version."""
+        if self.hub and self.task:
+            return store_of(self.hub).read(self.task, reader)
+        return consistent(lambda: self.path, reader)
+
+
+def place(path: Path) -> Place:
+    """Raises SnowError: there is neither a hub nor a task."""
+    if (path / "source.json").exists():
+        return Place(path, None, path)
+    hub = path.parent.parent if path.parent.name == "tasks" else path.parent
+    if (hub / "source.json").exists():
+        require(hub, path.name)
+        return Place(hub, path.name, hub / "tasks" / path.name)
+    if (path / "config.json").exists():
+        return Place(None, None, path)
+    raise SnowError(f"{path} is neither a hub nor a task: it has no source.json and no config.json")
+
+
+def require(hub: Path, *names: str) -> None:
+    """Raises SnowError: there is no hub, or it has no task of one of these names."""
+    read_source(hub)
+    for name in names:
+        if not store_of(hub).has(name):
+            there = ", ".join(store_of(hub).names()) or "none yet"
+            raise SnowError(f"hub {hub} has no task {name!r}: it has {there}")
+
+
+def summary(hub: Path, name: str) -> dict[str, Any]:
+    """What a task says of itself, without building it.
+
+    Raises:
+        SnowError: it is damaged, of another source or of a newer format.
+    """
+    fingerprint = read_source(hub)["fingerprint"]
+
+    def read(folder: Path) -> dict[str, Any]:
+        config, metrics = read_config(folder), read_json(folder / "metrics.json")
+        if config["source"]["fingerprint"] != fingerprint:
+            raise SnowError(
+                f"it was learned on another source: its fingerprint is {config['source']['fingerprint']}, that of the "
+                f"hub {fingerprint}"
+            )
+        try:
+            with safe_open(folder / "model.safetensors", "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise SnowError(f"{folder / 'model.safetensors'} cannot be read: {error}") from error
+        test = metrics.get("test")
+        return {
+            "task": name,
+            "method": config["method"],
+            "classes": len(config["classes"]),
+            "artifact_bytes": (folder / "model.safetensors").stat().st_size,
+            "top1": test.get("top1") if isinstance(test, dict) else None,
+        }
+
+    return store_of(hub).read(name, read)

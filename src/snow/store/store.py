@@ -1,0 +1,134 @@
+"""Named folders of plain files: `ROOT/NAME/FILE`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+
+from snow.errors import SnowError
+from snow.store.names import NAME, check_name
+from snow.store.whole import aside, consistent, discard, whole_folder
+
+PATIENCE = 60
+"""Seconds that a writer waits for another one."""
+
+LEFTOVER = re.compile(rf"\.({NAME.pattern})\.(new|old|removed|[a-z0-9_]{{8}})")
+"""What a killed writer leaves beside the folders."""
+
+T = TypeVar("T")
+
+
+class Store:
+    """Any number of folders, each there whole or not at all, and free of links: no name leads anywhere else.
+
+    Readers never wait, and each sees one version of a folder. Writers take turns under a lock that the system lifts
+    when its process dies, and each clears away first what a killed one has left.
+
+    Args:
+        root: the folder of the folders.
+        lock: a file outside of `root` that writers lock; it is never removed.
+    """
+
+    def __init__(self, root: Path, lock: Path) -> None:
+        self.root, self.lock = root, lock
+
+    def names(self) -> list[str]:
+        """Of all folders and links, sorted, whatever is in them."""
+        found: set[str] = set()
+        try:
+            for entry in os.scandir(self.root):
+                left = LEFTOVER.fullmatch(entry.name)
+                if left and left[2] == "old":
+                    found.add(left[1])
+                elif not entry.name.startswith(".") and (entry.is_dir() or entry.is_symlink()):
+                    found.add(entry.name)
+        except FileNotFoundError:
+            return []
+        return sorted(found)
+
+    def has(self, name: str) -> bool:
+        """Raises SnowError for an unsafe name."""
+        return os.path.lexists(self._place(name))
+
+    def read(self, name: str, reader: Callable[[Path], T]) -> T:
+        """What `reader` makes of the folder, all of one version; asked again if the folder was replaced meanwhile.
+
+        Raises:
+            SnowError: there is no such folder, it cannot be read, or it has links in it; and what `reader` raises.
+        """
+        try:
+            return consistent(lambda: self._place(name), lambda folder: reader(_without_links(folder)))
+        except OSError as error:
+            raise SnowError(f"{self.root / name} cannot be read: {error}") from error
+
+    @contextmanager
+    def writing(self, name: str, replace: bool = False) -> Generator[Path]:
+        """An empty folder to fill, which gets the name in one step when the block ends well.
+
+        Raises:
+            SnowError: the name is unsafe, or taken and `replace` is False; it cannot be written.
+        """
+        folder = self.root / check_name(name)
+        with self.locked(), whole_folder(folder, replace) as new:
+            yield new
+
+    def remove(self, name: str) -> bool:
+        """In one step. False: there is no such folder."""
+        folder = self.root / check_name(name)
+        with self.locked():
+            if not os.path.lexists(folder):
+                return False
+            gone = folder.with_name(f".{name}.removed")
+            try:
+                folder.rename(gone)
+            except OSError as error:
+                raise SnowError(f"{folder} cannot be removed: {error}") from error
+            discard(gone)
+        return True
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """The only writer, for as long as the block lasts, with nothing left over from one that was killed.
+
+        Raises:
+            SnowError: another one is at work for longer than `PATIENCE`, or the lock cannot be had.
+        """
+        lock = FileLock(self.lock, timeout=PATIENCE, poll_interval=0.01)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise SnowError(f"{self.lock.parent} is being written by another process: try again later") from None
+        except OSError as error:
+            raise SnowError(f"{self.lock.parent} cannot be written: {error}") from error
+        try:
+            self._tidy()
+            yield
+        finally:
+            lock.release()
+
+    def _place(self, name: str) -> Path:
+        folder = self.root / check_name(name)
+        return folder if os.path.lexists(folder) or not os.path.lexists(aside(folder)) else aside(folder)
+
+    def _tidy(self) -> None:
+        for path in self.root.glob(".*"):
+            left = LEFTOVER.fullmatch(path.name)
+            if left and left[2] == "old" and not os.path.lexists(self.root / left[1]):
+                path.rename(self.root / left[1])
+            elif left:
+                discard(path)
+
+
+def _without_links(folder: Path) -> Path:
+    for path in (folder.parent, folder, *([] if folder.is_symlink() else folder.iterdir())):
+        if path.is_symlink():
+            raise SnowError(f"{path} is a link: a hub holds plain files")
+        if not (path.is_file() or path.is_dir()):
+            raise SnowError(f"{path} is neither a file nor a folder")
+    return folder
