@@ -98,6 +98,7 @@ def test_its_own_head_answers_as_timm_s_model(name: str, images: Tensor) -> None
     torch.manual_seed(7)
     cnn = timm.create_model(name).eval()
     untouched = copy.deepcopy(cnn)
+    untouched.to(memory_format=torch.channels_last)  # in another layout sums are rounded otherwise
     source = Source(cnn, f"timm/{name}", "random", Preprocessing(64))
     with torch.no_grad():
         normalised = source.preprocessing.normalize(images)

@@ -73,7 +73,7 @@ class Source(nn.Module):
         found = discover(cnn, size)
         self.taps: tuple[Tap, ...] = choose(cnn, found, size, taps, without_taps)
         self._learned_names = frozenset(name for name, _ in cnn.named_parameters())
-        self.cnn = _freeze(cnn)
+        self.cnn = _freeze(cnn).to(memory_format=torch.channels_last)  # most convolutions run faster so
         self._caught: dict[str, Tensor] = {}
         self._hooked: set[str] = set()
         self.classifier, self.num_features, self.num_classes = self._find_classifier()

@@ -14,7 +14,7 @@ from snow.delta import Delta, Plan, make_plan
 from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Features, Source
-from snow.subscribe import SUBSCRIPTIONS, ChannelStatistics, PoolingConfig, moments
+from snow.subscribe import FINAL, SUBSCRIPTIONS, ChannelStatistics, PoolingConfig, moments
 
 
 @dataclass(frozen=True)
@@ -123,24 +123,21 @@ class Snow(Method):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[tuple[Features, Tensor]]) -> None:
-        gathered: dict[str, list[Tensor]] = {tap: [] for tap in (*self.delta.taps, _FINAL)}
+        gathered: dict[str, list[Tensor]] = {tap: [] for tap in (*self.delta.taps, FINAL)}
         labels: list[Tensor] = []
         for features, label in batches:
             labels.append(label)
             for tap in gathered:
-                x = features.final[:, :, None, None] if tap == _FINAL else features.maps[tap]
+                x = features.final[:, :, None, None] if tap == FINAL else features.maps[tap]
                 gathered[tap].append(moments(x.float()))
         statistics = {tap: ChannelStatistics.of(found, torch.cat(labels)) for tap, found in gathered.items()}
-        self.delta.calibrate(statistics, statistics[_FINAL])
+        self.delta.calibrate(statistics, statistics[FINAL])
 
     def served(self) -> Self:
         with torch.device("meta"):  # a shell without weights, which draws no random numbers
             served = type(self)(self.plan, self.num_classes, self.options, served=True)
         served.delta = self.delta.served()
         return served.eval()
-
-
-_FINAL = ""
 
 
 def _check_names(values: Mapping[str, Any], of: type[SnowConfig] | type[PoolingConfig]) -> None:
