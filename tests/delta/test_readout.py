@@ -45,10 +45,12 @@ def test_deviation_has_a_gradient_where_a_map_is_flat() -> None:
 
 
 @pytest.mark.parametrize("pictures", [100, PICTURES])
-def test_calibrated_moments_have_one_scale_that_few_pictures_shrink(x: Tensor, pictures: int) -> None:
+@pytest.mark.parametrize("loudness", [1.0, 1e-3])
+def test_calibrated_moments_have_one_scale_that_few_pictures_shrink(x: Tensor, pictures: int, loudness: float) -> None:
+    x = loudness * x
     known = statistics(x)
     readout = Readout(N, 1, scale=0.5, dropout=0.0)
-    factors = torch.rand(N) + 0.5
+    factors = (torch.rand(N) + 0.5) / loudness
     readout.calibrate(ChannelStatistics(known.std, known.score, known.centre, known.spread, pictures), factors)
     with torch.no_grad():
         columns = []

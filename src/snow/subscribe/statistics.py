@@ -9,7 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-EPSILON = 1e-4
+EPSILON = 1e-12
+"""Under the root of a deviation, which has no gradient at zero: so small that a deviation scales as its map does."""
 
 
 @dataclass(frozen=True)
