@@ -37,8 +37,8 @@ class SnowConfig:
 
     width: float = 1 / 8
     keep: float = 1 / 8
-    final_keep: float = 3 / 4
-    dropout: float = 0.5
+    final_keep: float = 1 / 2
+    dropout: float = 0.2
     readout: float = 1.0
     subscription: str = "channel_pooling"
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
