@@ -14,7 +14,7 @@ import huggingface_hub
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors import torch as safetensors
 from torch import Tensor, nn
 from torchvision import models
 
@@ -25,6 +25,11 @@ from snow.source import Source
 from snow.weights import embedded_weights, load_weights, read_weights
 
 Write = Callable[[dict[str, Tensor], Path], None]
+
+
+def save_file(values: dict[str, torch.Tensor], path: Path) -> None:
+    """The format takes the usual layout only; a source's convolutions lie channels last."""
+    safetensors.save_file({name: value.contiguous() for name, value in values.items()}, path)
 
 
 class Malicious:
