@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.subscribe.statistics import ChannelStatistics, unit_gain
 from snow.subscribe.subscription import Subscribed, Subscription
+from snow.subscribe.take import take
 
 SLOTS = ("channel", "index")
 INITS = ("score", "normal", "ones")
@@ -102,7 +103,7 @@ class ChannelPooling(Subscription):
     def forward(self, x: Tensor) -> Subscribed:
         index = self.choice()
         scale = self._scaled()[index].to(x.dtype)
-        y = x.index_select(1, index) * scale.view(-1, 1, 1)
+        y = take(x, index) * scale.view(-1, 1, 1)
         return Subscribed(_finish(y, self.norm, self.config.relu), index if self.config.slots == "channel" else None)
 
     @torch.no_grad()
@@ -166,7 +167,7 @@ class Chosen(Subscription):
         return cls(channels, keep, pooling.norm, pooling.relu)
 
     def forward(self, x: Tensor) -> Subscribed:
-        y = x.index_select(1, self.index) * self.scale.to(x.dtype).view(-1, 1, 1)
+        y = take(x, self.index) * self.scale.to(x.dtype).view(-1, 1, 1)
         return Subscribed(_finish(y, self.norm, self.relu), None)
 
     def taken(self) -> Tensor:
