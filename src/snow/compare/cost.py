@@ -15,10 +15,10 @@ from statistics import median
 import torch
 
 from snow.compare.variant import Variant
+from snow.methods.observing import observe
 from snow.source import Source
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
-from snow.training.observing import observe
 from snow.training.recipe import Recipe
 
 ROUNDS = 3

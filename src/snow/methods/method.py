@@ -19,6 +19,7 @@ class Method(nn.Module, ABC):
     Attributes:
         name: its key in `METHODS`.
         uses_source: False if it looks at nothing but `features.images`, as fine-tuning does.
+        uses_final: False if it does not look at `features.final` or `features.logits`.
         extra: the package that it needs beyond a plain installation, which is also the name of the extra.
         lr_scale: its learning rate beside that of the recipe.
         num_classes: width of its answer.
@@ -26,6 +27,7 @@ class Method(nn.Module, ABC):
 
     name: ClassVar[str]
     uses_source: ClassVar[bool] = True
+    uses_final: ClassVar[bool] = True
     extra: ClassVar[str | None] = None
     lr_scale: float = 1.0
     num_classes: int

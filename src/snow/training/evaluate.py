@@ -13,10 +13,10 @@ from snow.data.pictures import Pictures
 from snow.data.transforms import eval_transform
 from snow.errors import SnowError
 from snow.methods.method import Method
+from snow.methods.observing import observe
 from snow.source import Source
 from snow.training.launch import open_fabric
 from snow.training.loading import Loading, in_turn
-from snow.training.observing import observe
 from snow.training.peers import Peers
 
 if TYPE_CHECKING:

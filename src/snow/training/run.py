@@ -16,6 +16,7 @@ from torch import Tensor
 from snow.data.task import Dataset
 from snow.errors import SnowError
 from snow.methods.method import Method
+from snow.methods.observing import observe
 from snow.source import Source
 from snow.subscribe import Choices
 from snow.training import checkpoint as checkpoints
@@ -29,7 +30,6 @@ from snow.training.launch import is_child
 from snow.training.learner import Learner
 from snow.training.listeners.listener import Listener
 from snow.training.loading import Loading
-from snow.training.observing import observe
 from snow.training.peers import Peers
 from snow.training.randomness import seed_all
 from snow.training.readback import Readback

@@ -12,7 +12,7 @@ from snow.source import Features, Source
 
 
 def observe(source: Source, methods: Collection[Method], images: Tensor) -> Features:
-    """One source pass with the union of the taps that the methods want.
+    """One source pass with the union of the taps that the methods want; it stops where none of them looks further.
 
     Where no method uses the source there is no pass: the features are the normalised images, no maps, and `final`
     and `logits` of shape (B, 0).
@@ -23,7 +23,8 @@ def observe(source: Source, methods: Collection[Method], images: Tensor) -> Feat
     images = images.contiguous(memory_format=torch.channels_last)
     users = [method for method in methods if method.uses_source]
     if users:
-        return source(images, taps=frozenset().union(*(method.taps for method in users)))
+        taps = frozenset[str]().union(*(method.taps for method in users))
+        return source(images, taps, final=any(method.uses_final for method in users))
     normalised = source.preprocessing.normalize(images)
     nothing = normalised.new_empty(len(images), 0)
     return Features(images=normalised, maps={}, final=nothing, logits=nothing)
