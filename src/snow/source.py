@@ -39,6 +39,13 @@ class Features:
     final: Tensor
     logits: Tensor
 
+    def rows(self, start: int, stop: int) -> Features:
+        """Those of some pictures that follow one another: views, which cost nothing."""
+        if (start, stop) == (0, len(self.images)):
+            return self
+        maps = {tap: value[start:stop] for tap, value in self.maps.items()}
+        return Features(self.images[start:stop], maps, self.final[start:stop], self.logits[start:stop])
+
 
 class Source(nn.Module):
     """A frozen CNN with named taps, its own head, and a fingerprint.

@@ -25,12 +25,11 @@ def open_source(hub: Path, options: SourceOptions, seed: int) -> Source:
     Raises:
         SnowError: a path that cannot be a hub, options that contradict the hub's source, a source that cannot be had.
     """
-    taps = {"taps": options.taps or None, "without_taps": options.without_taps}
     if hub.exists() and not hub.is_dir():
         raise SnowError(f"hub {hub} is a file: a hub is a folder")
     if (hub / "source.json").exists():
         _refuse_contradiction(hub, options)
-        return Hub.open(hub, **taps).source
+        return Hub.open(hub, taps=options.taps or None, without_taps=options.without_taps).source
     return new_source(options, seed)
 
 
