@@ -13,7 +13,7 @@ class Conditions:
 
     Attributes:
         source: as `Source.open` takes it. Its weights do not matter, and are not looked for.
-        image_size: side of the pictures in pixels; None: the CNN's own.
+        image_size: side of the pictures in pixels.
         classes: of the task.
         recipe: batch size, precision, optimizer, augmentation, loading processes and seed.
         accelerator: "auto", "cpu", "cuda" or "mps".
@@ -21,7 +21,7 @@ class Conditions:
     """
 
     source: str
-    image_size: int | None
+    image_size: int
     classes: int
     recipe: Recipe
     accelerator: str = "auto"
