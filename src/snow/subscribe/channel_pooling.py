@@ -135,6 +135,15 @@ class ChannelPooling(Subscription):
     def factors(self) -> Tensor | None:
         return self._scaled().detach() if self.config.slots == "channel" else None
 
+    def settled(self) -> tuple[Subscription, Tensor | None]:
+        index = self.weight.detach().topk(self.width).indices.sort().values
+        settled = Settled(self.channels, index, self.config.norm, self.config.relu)
+        settled.weight.data = self.weight.detach()[index]
+        settled.gain.copy_(self.gain[index])
+        if self.norm is not None and settled.norm is not None:
+            settled.norm.load_state_dict(self.norm.state_dict())
+        return settled, index if self.config.slots == "channel" else None
+
     def served(self) -> tuple[Subscription, Tensor | None]:
         index = self.eval().choice()
         chosen = Chosen(self.channels, self.width, self.config.norm, self.config.relu)
@@ -147,6 +156,49 @@ class ChannelPooling(Subscription):
     def _scaled(self) -> Tensor:
         """(N,): the learned scalars, with the calibrated gain."""
         return self.weight * self.gain
+
+
+class Settled(Subscription):
+    """Channel pooling that learns on after the choice: `y = x[index] * w`, as in Algorithm 1 with `index` a constant.
+
+    Args:
+        index: (K,), ascending.
+    """
+
+    def __init__(self, channels: int, index: Tensor, norm: bool = False, relu: bool = False) -> None:
+        super().__init__()
+        self.channels, self.width, self.slots = channels, len(index), len(index)
+        self.index: Tensor
+        self.register_buffer("index", index.clone())
+        self.weight = nn.Parameter(torch.ones(self.width, device=index.device))
+        self.gain: Tensor
+        self.register_buffer("gain", torch.ones(self.width, device=index.device))
+        self.norm = nn.BatchNorm2d(self.width, device=index.device) if norm else None
+        self.relu = relu
+
+    @classmethod
+    def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Settled:
+        return cls(channels, torch.arange(keep), pooling.norm, pooling.relu)
+
+    def forward(self, x: Tensor) -> Subscribed:
+        """`x`: the whole map, or its chosen channels alone."""
+        y = x if x.shape[1] == self.width else x.index_select(1, self.index)
+        y = y * (self.weight * self.gain).to(x.dtype).view(-1, 1, 1)
+        return Subscribed(_finish(y, self.norm, self.relu), None)
+
+    def taken(self) -> Tensor:
+        return _mask(self.index, self.channels)
+
+    def chosen(self) -> Tensor:
+        return self.index
+
+    def served(self) -> tuple[Subscription, Tensor | None]:
+        chosen = Chosen(self.channels, self.width, self.norm is not None, self.relu)
+        chosen.index.copy_(self.index)
+        chosen.scale.data = (self.weight * self.gain).detach()
+        if self.norm is not None and chosen.norm is not None:
+            chosen.norm.load_state_dict(self.norm.state_dict())
+        return chosen, None
 
 
 class Chosen(Subscription):

@@ -64,6 +64,17 @@ class Subscription(nn.Module, ABC):
         """(channels,) of bool: which channels it would take if it answered now; None if it makes no choice."""
         return None
 
+    def settled(self) -> tuple[Subscription, Tensor | None]:
+        """The form that learns on with the choice that it has now, and the columns that the layer behind it keeps."""
+        return self, None
+
+    def chosen(self) -> Tensor | None:
+        """(width,), ascending: the channels of a map that it looks at, now that its choice is settled; None: all.
+
+        A map of these channels alone, in this order, may then stand in the place of the whole one.
+        """
+        return None
+
     def served(self) -> tuple[Subscription, Tensor | None]:
         """The form that is saved and answers, and the weight columns that the layer behind it keeps (None: all)."""
         return self, None
