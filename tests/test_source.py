@@ -85,6 +85,24 @@ def test_only_the_taps_asked_for_are_kept(source: Source, images: Tensor) -> Non
         assert torch.equal(some.logits, everything.logits)
 
 
+def test_a_pass_stops_behind_the_last_tap_where_nothing_more_is_wanted(source: Source, images: Tensor) -> None:
+    first = source.taps[0].name
+    ran: list[str] = []
+    watched = [source.taps[1].name, source.classifier]
+    handles = [
+        source.cnn.get_submodule(name).register_forward_pre_hook(lambda _m, _i, name=name: ran.append(name))
+        for name in watched
+    ]
+    short = source(images, [first], final=False)
+    assert ran == []
+    whole = source(images, [first])
+    assert ran == watched
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(short.maps[first], whole.maps[first])
+    assert (short.final.shape, short.logits.shape) == ((len(images), 0), (len(images), 0))
+
+
 def test_an_unknown_tap_is_one_line(resnet: Source, images: Tensor) -> None:
     with pytest.raises(SnowError, match="no tap 'nope'"):
         resnet(images, ["nope"])

@@ -74,7 +74,7 @@ class Source(nn.Module):
         self.taps: tuple[Tap, ...] = choose(cnn, found, size, taps, without_taps)
         self._learned_names = frozenset(name for name, _ in cnn.named_parameters())
         self.cnn = _freeze(cnn).to(memory_format=torch.channels_last)  # most convolutions run faster so
-        self._caught: dict[str, Tensor] = {}
+        self._caught = _Caught()
         self._hooked: set[str] = set()
         self.classifier, self.num_features, self.num_classes = self._find_classifier()
         self.cnn.get_submodule(self.classifier).register_forward_pre_hook(_CatchInput(self._caught))
@@ -168,25 +168,43 @@ class Source(nn.Module):
         raise SnowError(f"{self.name} has no tap {name!r}")
 
     @torch.no_grad()
-    def forward(self, images: Tensor, taps: Collection[str] | None = None) -> Features:
+    def forward(self, images: Tensor, taps: Collection[str] | None = None, final: bool = True) -> Features:
         """One pass. `images`: (B, 3, S, S), uint8 in 0..255 or floating in 0..1; `taps`: None asks for all.
+
+        With `final=False` it stops behind the last of the taps: `final` and `logits` are of shape (B, 0).
 
         Raises:
             SnowError: there is no such tap.
         """
-        wanted = [tap.name for tap in self.taps] if taps is None else list(taps)
-        normalised = self.preprocessing.normalize(images)
         with _ONE_PASS:
-            for name in set(wanted) - self._hooked:
+            self.listen(taps)
+            self.cnn.eval()
+            return self.observe(images, taps, final)
+
+    def listen(self, taps: Collection[str] | None = None) -> None:
+        """Makes `observe` ready to give these maps; None: those of all taps.
+
+        Raises:
+            SnowError: there is no such tap.
+        """
+        for name in {tap.name for tap in self.taps} if taps is None else set(taps):
+            if name not in self._hooked:
                 self._submodule(name).register_forward_hook(_CatchOutput(self._caught, name))
                 self._hooked.add(name)
-            self.cnn.eval()
-            self._caught.clear()
+
+    def observe(self, images: Tensor, taps: Collection[str] | None = None, final: bool = True) -> Features:
+        """`forward` without what a compiler cannot see through: for one thread, in eval mode, after `listen`."""
+        wanted = [tap.name for tap in self.taps] if taps is None else list(taps)
+        normalised = self.preprocessing.normalize(images)
+        nothing = normalised.new_empty(len(normalised), 0)
+        maps = self._caught.start(None if final else wanted)
+        try:
             logits = self.cnn(normalised)
-            caught = dict(self._caught)
-            self._caught.clear()
-        maps = {name: caught[name] for name in wanted}
-        return Features(normalised, maps, _pooled(caught[_FINAL]), logits)
+        except _LastTapError:
+            logits = nothing
+        self._caught.start(None)
+        final_features = _pooled(maps[_FINAL]) if final else nothing
+        return Features(normalised, {name: maps[name] for name in wanted}, final_features, logits)
 
     def thawed(self) -> nn.Module:
         """A trainable copy of the whole CNN: what fine-tuning starts from."""
@@ -230,24 +248,44 @@ class Source(nn.Module):
 _FINAL = ""  # the name under which the classifier's input is caught: no submodule has it
 
 
+class _LastTapError(Exception):
+    """Ends a pass: all is there that it was for."""
+
+
+class _Caught:
+    """What the hooks of one pass leave: module -> map."""
+
+    def __init__(self) -> None:
+        self.maps: dict[str, Tensor] = {}
+        self.last: frozenset[str] | None = None
+
+    def start(self, last: Collection[str] | None) -> dict[str, Tensor]:
+        """Where the maps of the next pass will be. It is over when it has all of `last`; None: when the CNN is."""
+        self.maps = {}
+        self.last = None if last is None else frozenset(last)
+        return self.maps
+
+
 class _CatchOutput:
     """A picklable hook: keeps a module's output."""
 
-    def __init__(self, caught: dict[str, Tensor], name: str) -> None:
+    def __init__(self, caught: _Caught, name: str) -> None:
         self.caught, self.name = caught, name
 
     def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        self.caught[self.name] = output
+        self.caught.maps[self.name] = output
+        if self.caught.last is not None and self.caught.last <= self.caught.maps.keys():
+            raise _LastTapError
 
 
 class _CatchInput:
     """A picklable hook: keeps a module's input."""
 
-    def __init__(self, caught: dict[str, Tensor]) -> None:
+    def __init__(self, caught: _Caught) -> None:
         self.caught = caught
 
     def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.caught[_FINAL] = inputs[0]
+        self.caught.maps[_FINAL] = inputs[0]
 
 
 def _pooled(value: Tensor) -> Tensor:

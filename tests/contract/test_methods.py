@@ -20,10 +20,12 @@ from snow.artifact import Artifact
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.methods import METHODS, Method
+from snow.methods.observing import observe
 from snow.source import Features, Source
 from snow.subscribe import FINAL, SUBSCRIPTIONS
 
 CLASSES = ("blue", "green", "red")
+Draw = Callable[..., tuple[Tensor, Tensor]]
 STEPS = 8
 POOLING = "channel_pooling"
 EXTRAS = {"lora": "peft"}
@@ -165,6 +167,14 @@ def test_it_asks_for_maps_that_the_source_has(learned: Learned, features: Featur
     if not learned.method.uses_source:
         bare = Features(features.images, {}, torch.empty(0), torch.empty(0))
         assert torch.equal(learned.method.eval()(bare), learned.method(features))
+
+
+def test_it_says_whether_it_looks_at_the_final_features(learned: Learned, draw: Draw) -> None:
+    """Where it does not, a pass that stops behind the last tap is enough, and gives the same answer."""
+    method, images = learned.method.served(), draw(6, seed=9)[0].contiguous(memory_format=torch.channels_last)
+    seen = observe(learned.source, [method], images)
+    assert torch.equal(method(seen), method(learned.source(images, method.taps)))
+    assert (seen.final.numel() > 0) == method.uses_final
 
 
 def test_what_it_takes_is_all_that_it_looks_at(learned: Learned, features: Features) -> None:

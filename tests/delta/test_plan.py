@@ -48,10 +48,10 @@ def test_resnet50_at_an_eighth(weightless: Weightless) -> None:
     """Every level leads from one map to the next; the last map reaches the classifier as final features."""
     source = weightless("resnet50")
     plan = make_plan(source, 1 / 8, 1 / 8, 1 / 8)
-    assert (plan.family, plan.stem, plan.stem_stride) == ("bottleneck", 32, 4)
+    assert (plan.family, plan.stem, plan.stem_stride) == ("bottleneck", 8, 4)
     assert [level.tap for level in plan.levels] == [tap.name for tap in source.taps[:-1]]
     assert [level.channels for level in plan.levels] == [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 2
-    assert [level.own for level in plan.levels] == [32] * 3 + [64] * 4 + [128] * 6 + [256] * 2
+    assert [level.own for level in plan.levels] == [8] + [32] * 2 + [64] * 4 + [128] * 6 + [256] * 2
     assert [level.out for level in plan.levels] == [32] * 2 + [64] * 4 + [128] * 6 + [256] * 3
     assert [level.hidden for level in plan.levels] == [8] * 2 + [16] * 4 + [32] * 6 + [64] * 3
     assert [level.stride for level in plan.levels] == [1, 1, 2, 1, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1]

@@ -13,10 +13,10 @@ from torch import Tensor
 from snow.artifact import Artifact
 from snow.errors import SnowError
 from snow.methods.learning_without_forgetting import LearningWithoutForgetting
+from snow.methods.observing import observe
 from snow.source import Source
 from snow.training import Recipe
 from snow.training.learner import Learner
-from snow.training.observing import observe
 
 Draw = Callable[..., tuple[Tensor, Tensor]]
 

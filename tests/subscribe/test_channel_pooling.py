@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.subscribe import ChannelPooling, ChannelStatistics, Mix, PoolingConfig
 from snow.subscribe.channel_pooling import Chosen
+from snow.subscribe.take import take
 
 Known = Callable[[Tensor, Tensor], ChannelStatistics]
 
@@ -325,3 +326,11 @@ def test_an_impossible_k_is_one_line(keep: int) -> None:
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SnowError, match=r"channel pooling"):
         PoolingConfig(**options)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_taking_channels_keeps_their_order_and_the_layout(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 6, 5, 4).to(memory_format=layout)
+    y = take(x, torch.tensor([5, 0, 3], dtype=torch.int32))
+    assert torch.equal(y, x[:, [5, 0, 3]])
+    assert y.is_contiguous(memory_format=layout)

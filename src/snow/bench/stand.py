@@ -14,10 +14,10 @@ from torch import Tensor
 from snow.bench.conditions import Conditions
 from snow.bench.memory import PeakMemory
 from snow.methods.method import Method
+from snow.methods.observing import observe
 from snow.source import Features, Source
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
-from snow.training.observing import observe
 
 WARM_UP = 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snow.delta.family import BlockShape, Family
+from snow.delta.family import BlockShape, Family, convolutions
 from snow.delta.general import General
 from snow.delta.mbconv import MBConv
 from snow.delta.plan import Level, Plan, kept, scaled
@@ -34,7 +34,7 @@ def make_plan(source: Source, width: float, keep: float, final_keep: float) -> P
     family = _family_of(source, taps)
     shapes = [_shape(source, tap, FAMILIES[family]) for tap in taps]
     levels: list[Level] = []
-    own = stem = scaled(shapes[0].out, width)
+    own = stem = scaled(convolutions(source.cnn)[0].out_channels, width)
     for tap, following, shape in zip(taps, taps[1:] or taps, shapes[1:] or shapes, strict=False):
         out, hidden = scaled(shape.out, width), scaled(shape.hidden, width)
         stride = following.stride // tap.stride

@@ -66,6 +66,7 @@ class LearningWithoutForgetting(Successive):
 
     name: ClassVar[str] = "lf"
     uses_source: ClassVar[bool] = False
+    uses_final: ClassVar[bool] = False
     is_shared: ClassVar[bool] = True
 
     def __init__(

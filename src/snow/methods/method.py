@@ -21,6 +21,7 @@ class Method(nn.Module, ABC):
         name: its key in `METHODS`.
         uses_source: False if it looks at nothing but `features.images`, as fine-tuning does.
         uses_pictures: False if it looks at nothing but what the source makes of them.
+        uses_final: False if it does not look at `features.final` or `features.logits`.
         extra: the package that it needs beyond a plain installation, which is also the name of the extra.
         lr_scale: its learning rate beside that of the recipe.
         num_classes: width of its answer.
@@ -29,6 +30,7 @@ class Method(nn.Module, ABC):
     name: ClassVar[str]
     uses_source: ClassVar[bool] = True
     uses_pictures: ClassVar[bool] = True
+    uses_final: ClassVar[bool] = True
     extra: ClassVar[str | None] = None
     lr_scale: float = 1.0
     num_classes: int
@@ -85,7 +87,7 @@ class Method(nn.Module, ABC):
 
         Maps and final features of these channels alone, in this order, may then stand in the place of whole ones.
         """
-        return dict.fromkeys((*sorted(self.taps), FINAL))
+        return dict.fromkeys((*sorted(self.taps), *([FINAL] if self.uses_final else [])))
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Optimizer groups with `params`, `weight_decay` and `lr_scale`: one for each kind of parameter that learns."""

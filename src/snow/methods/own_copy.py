@@ -35,6 +35,7 @@ class OwnCopy(Method, ABC):
     """
 
     uses_source: ClassVar[bool] = False
+    uses_final: ClassVar[bool] = False
 
     def __init__(self, source: Source, num_classes: int, statistics: str = "task") -> None:
         super().__init__()

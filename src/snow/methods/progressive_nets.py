@@ -54,6 +54,7 @@ class ProgressiveNets(Successive):
     """
 
     name: ClassVar[str] = "pn"
+    uses_final: ClassVar[bool] = False
 
     def __init__(self, source: Source, num_classes: int, earlier: Mapping[str, Column]) -> None:
         super().__init__()

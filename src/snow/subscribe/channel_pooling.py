@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.subscribe.statistics import ChannelStatistics, unit_gain
 from snow.subscribe.subscription import Subscribed, Subscription
+from snow.subscribe.take import take
 
 SLOTS = ("channel", "index")
 INITS = ("score", "normal", "ones")
@@ -101,9 +102,8 @@ class ChannelPooling(Subscription):
 
     def forward(self, x: Tensor) -> Subscribed:
         index = self.choice()
-        scale = self._scaled()[index].to(x.dtype)
-        y = x.index_select(1, index) * scale.view(-1, 1, 1)
-        return Subscribed(_finish(y, self.norm, self.config.relu), index if self.config.slots == "channel" else None)
+        taken = Subscribed(take(x, index), index if self.config.slots == "channel" else None, self._scaled()[index])
+        return _finished(taken, self.norm, self.config.relu)
 
     @torch.no_grad()
     def choice(self) -> Tensor:
@@ -182,9 +182,8 @@ class Settled(Subscription):
 
     def forward(self, x: Tensor) -> Subscribed:
         """`x`: the whole map, or its chosen channels alone."""
-        y = x if x.shape[1] == self.width else x.index_select(1, self.index)
-        y = y * (self.weight * self.gain).to(x.dtype).view(-1, 1, 1)
-        return Subscribed(_finish(y, self.norm, self.relu), None)
+        y = x if x.shape[1] == self.width else take(x, self.index)
+        return _finished(Subscribed(y, None, self.weight * self.gain), self.norm, self.relu)
 
     def taken(self) -> Tensor:
         return _mask(self.index, self.channels)
@@ -218,8 +217,7 @@ class Chosen(Subscription):
         return cls(channels, keep, pooling.norm, pooling.relu)
 
     def forward(self, x: Tensor) -> Subscribed:
-        y = x.index_select(1, self.index) * self.scale.to(x.dtype).view(-1, 1, 1)
-        return Subscribed(_finish(y, self.norm, self.relu), None)
+        return _finished(Subscribed(take(x, self.index), None, self.scale), self.norm, self.relu)
 
     def taken(self) -> Tensor:
         return _mask(self.index.long(), self.channels)
@@ -229,6 +227,8 @@ def _mask(index: Tensor, channels: int) -> Tensor:
     return torch.zeros(channels, dtype=torch.bool, device=index.device).index_fill_(0, index, True)
 
 
-def _finish(y: Tensor, norm: nn.Module | None, relu: bool) -> Tensor:
-    y = norm(y) if norm is not None else y
-    return y.relu() if relu else y
+def _finished(taken: Subscribed, norm: nn.Module | None, relu: bool) -> Subscribed:
+    if norm is None and not relu:
+        return taken
+    y = taken.scaled if norm is None else norm(taken.scaled)
+    return Subscribed(y.relu() if relu else y, taken.columns)

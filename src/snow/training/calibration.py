@@ -10,9 +10,9 @@ from torch import Tensor
 
 from snow.data.pictures import Pictures
 from snow.methods.method import Method
+from snow.methods.observing import in_full_precision, observe
 from snow.source import Features, Source
 from snow.training.loading import Loading, in_turn
-from snow.training.observing import in_full_precision, observe
 from snow.training.recipe import Recipe
 
 if TYPE_CHECKING:

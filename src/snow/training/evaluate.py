@@ -16,8 +16,8 @@ from snow.methods.method import Method
 from snow.source import Source
 from snow.training.launch import open_fabric
 from snow.training.loading import Loading, in_turn
-from snow.training.observing import Online, Seen
 from snow.training.peers import Peers
+from snow.training.seen import Online, Seen
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -30,12 +30,12 @@ from snow.training.launch import is_child
 from snow.training.learner import Learner
 from snow.training.listeners.listener import Listener
 from snow.training.loading import Loading
-from snow.training.observing import Online, Seen
 from snow.training.peers import Peers
 from snow.training.randomness import seed_all
 from snow.training.readback import Readback
 from snow.training.recipe import Recipe
 from snow.training.recorder import moments
+from snow.training.seen import Online, Seen
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

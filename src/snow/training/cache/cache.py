@@ -14,13 +14,14 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.methods.method import Method
+from snow.methods.observing import observe
 from snow.source import Features, Source
 from snow.subscribe import FINAL
 from snow.training.cache.layout import Layout, only
 from snow.training.cache.shelf import Shelf
 from snow.training.cache.size import parse_size, shown_size
 from snow.training.loading import Loading
-from snow.training.observing import Seen, observe
+from snow.training.seen import Seen
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

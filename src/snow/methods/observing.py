@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -12,36 +11,8 @@ from snow.methods.method import Method
 from snow.source import Features, Source
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A batch of B pictures, once it is seen.
-
-    Attributes:
-        labels: (B, T).
-        features: given some methods, what each of them sees.
-    """
-
-    labels: Tensor
-    features: Callable[[Sequence[Method]], Sequence[Features]]
-
-
-class Online:
-    """Pictures as the source sees them when they are asked for: one pass for all methods that ask together.
-
-    Args:
-        loading: (images, labels) by the batch.
-    """
-
-    def __init__(self, source: Source, loading: Iterable[tuple[Tensor, Tensor]]) -> None:
-        self._source, self._loading = source, loading
-
-    def __iter__(self) -> Iterator[Seen]:
-        for images, labels in self._loading:
-            yield Seen(labels, lambda methods, images=images: [observe(self._source, methods, images)] * len(methods))
-
-
 def observe(source: Source, methods: Collection[Method], images: Tensor) -> Features:
-    """One source pass with the union of the taps that the methods want.
+    """One source pass with the union of the taps that the methods want; it stops where none of them looks further.
 
     Where no method uses the source there is no pass: the features are the normalised images, no maps, and `final`
     and `logits` of shape (B, 0).
@@ -52,7 +23,8 @@ def observe(source: Source, methods: Collection[Method], images: Tensor) -> Feat
     images = images.contiguous(memory_format=torch.channels_last)
     users = [method for method in methods if method.uses_source]
     if users:
-        return source(images, taps=frozenset().union(*(method.taps for method in users)))
+        taps = frozenset[str]().union(*(method.taps for method in users))
+        return source(images, taps, final=any(method.uses_final for method in users))
     normalised = source.preprocessing.normalize(images)
     nothing = normalised.new_empty(len(images), 0)
     return Features(images=normalised, maps={}, final=nothing, logits=nothing)
