@@ -36,6 +36,7 @@ def train(
     resume: bool = False,
     replace: bool = False,
     devices: int = 1,
+    cache: Path | None = None,
 ) -> list[Artifact]:
     """Trains every task of a data set on one pass of the hub's source, measures it on the test pictures, and keeps it.
 
@@ -51,6 +52,8 @@ def train(
         resume: go on from where a run with the same arguments was stopped, if there is such a run.
         replace: put the new tasks in the place of those that have their names.
         devices: processes, as in `fit`.
+        cache: folder for what `recipe.cache` keeps, for other runs to use as well; by default one that goes with the
+            run.
 
     Returns:
         The tasks, as they are in the hub.
@@ -64,18 +67,23 @@ def train(
     names = [task.name for task in dataset.tasks]
     require_free(hub.path, names, replace)
     kind = method_named(method)
+    if recipe.cache is not None and not kind.uses_source:
+        raise SnowError(f"method {method} learns from the pictures themselves: leave the cache out")
     with own_randomness():
         seed_all(recipe.seed)
         learners = {task.name: kind.build(hub.source, len(task.classes), config) for task in dataset.tasks}
     folder = run_folder(hub.path, names)
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint, own_cache = folder / "checkpoint.pt", folder / "cache"
+    if not (resume and checkpoint.exists()):
+        shutil.rmtree(own_cache, ignore_errors=True)
     with undone(folder, keep=checkpoint):
-        fitted = _fit(hub.source, learners, dataset, recipe, listeners, checkpoint, resume, devices)
+        fitted = _fit(hub.source, learners, dataset, recipe, listeners, checkpoint, resume, devices, cache or own_cache)
     artifacts = [artifact_of(task, fitted, hub.source, dataset, recipe, about) for task in dataset.tasks]
     if fitted.is_first:
         for artifact in artifacts:
             hub.add(artifact, replace)
         checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(own_cache, ignore_errors=True)
     return artifacts
 
 
@@ -159,6 +167,7 @@ def _fit(
     checkpoint: Path,
     resume: bool,
     devices: int,
+    cache: Path,
 ) -> Fitted:
     try:
         return fit(
@@ -170,6 +179,7 @@ def _fit(
             checkpoint=checkpoint,
             resume=resume,
             devices=devices,
+            cache=cache,
         )
     except torch.OutOfMemoryError:
         raise SnowError(

@@ -24,6 +24,7 @@ COMMANDS = {
     "taps": "List the feature maps that a CNN offers.",
     "compare": "Train methods on the same work and measure them side by side.",
     "sweep": "Measure how accuracy depends on the options of method snow.",
+    "bench": "Measure how fast this machine trains, and where the time goes.",
     "lifelong": "Learn tasks one after the other and measure the earlier ones after each.",
     "params": "Count parameters, by method and by subscription.",
     "choice": "Show which channels a task took, over the time of its training.",

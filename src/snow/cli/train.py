@@ -49,6 +49,7 @@ def train_command(
     replace: Flag = False,
     resume: Flag = False,
     devices: int = 1,
+    cache_dir: Path | None = None,
     log: Logs = ("csv",),
     json: Json = False,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
@@ -68,6 +69,7 @@ def train_command(
         replace: put the task in the place of the one with its name.
         resume: go on with the same run where it was stopped.
         devices: processes that share each batch, one a GPU or some CPU cores.
+        cache_dir: folder for what --cache keeps, for other runs to use as well; by default it goes with the run.
         json: print {"hub", "tasks": [{"task", "folder", "top1", "top5", "images", …}]}.
     """
     recipe, source = recipe or Recipe(), source or SourceOptions()
@@ -106,6 +108,7 @@ def train_command(
                 resume=resume,
                 replace=replace,
                 devices=devices,
+                cache=cache_dir,
             )
         except Interrupted as stopped:
             how = " (the same command with --resume goes on)" if checkpoint.exists() else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 from torch import Tensor, nn
@@ -121,16 +121,28 @@ class Delta(nn.Module):
 
     def served(self) -> Delta:
         """A copy in eval mode that holds only the chosen channels and their weights; this one is left as it is."""
-        delta = copy.deepcopy(self).eval()
+        return self._narrowed(lambda one: one.served()).eval()
+
+    def settled(self) -> Delta:
+        """A copy that learns on with the channels that it would take now, and their weights alone."""
+        return self._narrowed(lambda one: one.settled()).train(self.training)
+
+    def chosen(self) -> dict[str, Tensor | None]:
+        """By tap, and `FINAL`: see `Subscription.chosen`."""
+        named = zip((*self.taps, FINAL), self.all_subscriptions(), strict=True)
+        return {tap: subscription.chosen() for tap, subscription in named}
+
+    def _narrowed(self, narrow: Callable[[Subscription], tuple[Subscription, Tensor | None]]) -> Delta:
+        delta = copy.deepcopy(self)
         behind: list[list[nn.Module]] = [[block] for block in delta.blocks] + [[delta.classifier]]
         for readout, consumers in zip(delta.all_readouts(), behind, strict=False):
             consumers.append(readout)
         chosen: list[Subscription] = []
         for subscription, consumers in zip(delta.all_subscriptions(), behind, strict=True):
-            serving, columns = subscription.served()
+            narrower, columns = narrow(subscription)
             for layer in nn.ModuleList(consumers).modules():
                 if columns is not None and isinstance(layer, Slots):
                     layer.keep(columns)
-            chosen.append(serving)
+            chosen.append(narrower)
         delta.subscriptions, delta.final = nn.ModuleList(chosen[:-1]), chosen[-1]
         return delta

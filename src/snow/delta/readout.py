@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snow.subscribe import ChannelStatistics, Slots, Subscribed, moments, unit_gain
+from snow.subscribe import ChannelStatistics, Slots, Subscribed, scaled_moments, unit_gain
 
 PICTURES = 1000
 """So many labelled pictures halve the variance with which moments are heard. Picked on held-out training pictures: 180
@@ -41,11 +41,11 @@ class Readout(Slots):
 
     def forward(self, subscribed: Subscribed) -> Tensor:
         """Returns (B, num_classes)."""
-        x, columns = subscribed.features.float(), subscribed.columns
+        columns = subscribed.columns
         weight, centre, gain = self.weight, self.centre, self.gain
         if columns is not None:
             weight, centre, gain = weight[..., columns], centre[:, columns], gain[:, columns]
-        standard = self.dropout((moments(x) - centre) * gain)
+        standard = self.dropout((scaled_moments(subscribed.features.float(), subscribed.scale) - centre) * gain)
         return nn.functional.linear(standard.flatten(1), weight.flatten(1))
 
     @torch.no_grad()

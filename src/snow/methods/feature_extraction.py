@@ -65,6 +65,7 @@ class FeatureExtraction(Method):
     """
 
     name: ClassVar[str] = "fe"
+    uses_pictures: ClassVar[bool] = False
     uses_final: ClassVar[bool] = False
 
     def __init__(self, stage: Stage, num_classes: int) -> None:

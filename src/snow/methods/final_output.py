@@ -18,6 +18,7 @@ class FinalOutput(Method):
     """The linear probe. Each feature is divided by its standard deviation over some training pictures."""
 
     name: ClassVar[str] = "fo"
+    uses_pictures: ClassVar[bool] = False
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()

@@ -79,6 +79,7 @@ class Head2Toe(Method):
     """
 
     name: ClassVar[str] = "head2toe"
+    uses_pictures: ClassVar[bool] = False
     lr_scale = 10.0
 
     def __init__(

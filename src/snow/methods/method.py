@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from snow.source import Features, Source
+from snow.subscribe import FINAL
 
 
 class Method(nn.Module, ABC):
@@ -19,6 +20,7 @@ class Method(nn.Module, ABC):
     Attributes:
         name: its key in `METHODS`.
         uses_source: False if it looks at nothing but `features.images`, as fine-tuning does.
+        uses_pictures: False if it looks at nothing but what the source makes of them.
         uses_final: False if it does not look at `features.final` or `features.logits`.
         extra: the package that it needs beyond a plain installation, which is also the name of the extra.
         lr_scale: its learning rate beside that of the recipe.
@@ -27,6 +29,7 @@ class Method(nn.Module, ABC):
 
     name: ClassVar[str]
     uses_source: ClassVar[bool] = True
+    uses_pictures: ClassVar[bool] = True
     uses_final: ClassVar[bool] = True
     extra: ClassVar[str | None] = None
     lr_scale: float = 1.0
@@ -75,6 +78,16 @@ class Method(nn.Module, ABC):
         Draws no random numbers and changes nothing: it is asked while training.
         """
         return {}
+
+    def settle(self) -> None:
+        """Makes its choice of channels for good, as it would answer now; what is learned after is other parameters."""
+
+    def chosen(self) -> dict[str, Tensor | None]:
+        """By tap, and `FINAL`: (K,), ascending, the channels that a settled method looks at; None: all of them.
+
+        Maps and final features of these channels alone, in this order, may then stand in the place of whole ones.
+        """
+        return dict.fromkeys((*sorted(self.taps), *([FINAL] if self.uses_final else [])))
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Optimizer groups with `params`, `weight_decay` and `lr_scale`: one for each kind of parameter that learns."""

@@ -118,6 +118,12 @@ class Snow(Method):
     def taken(self) -> dict[str, Tensor]:
         return self.delta.taken()
 
+    def settle(self) -> None:
+        self.delta = self.delta.settled()
+
+    def chosen(self) -> dict[str, Tensor | None]:
+        return self.delta.chosen()
+
     def set_progress(self, fraction: float) -> None:
         self.delta.set_progress(fraction)
 

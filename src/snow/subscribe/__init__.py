@@ -7,7 +7,7 @@ from snow.subscribe.conv1x1 import Conv1x1
 from snow.subscribe.everything import Everything
 from snow.subscribe.mix import Mix
 from snow.subscribe.slots import Slots
-from snow.subscribe.statistics import ChannelStatistics, moments, unit_gain
+from snow.subscribe.statistics import ChannelStatistics, moments, scaled_moments, unit_gain
 from snow.subscribe.subscription import Subscribed, Subscription
 
 SUBSCRIPTIONS: dict[str, type[Subscription]] = {
@@ -29,5 +29,6 @@ __all__ = [
     "Subscribed",
     "Subscription",
     "moments",
+    "scaled_moments",
     "unit_gain",
 ]

@@ -102,9 +102,8 @@ class ChannelPooling(Subscription):
 
     def forward(self, x: Tensor) -> Subscribed:
         index = self.choice()
-        scale = self._scaled()[index].to(x.dtype)
-        y = take(x, index) * scale.view(-1, 1, 1)
-        return Subscribed(_finish(y, self.norm, self.config.relu), index if self.config.slots == "channel" else None)
+        taken = Subscribed(take(x, index), index if self.config.slots == "channel" else None, self._scaled()[index])
+        return _finished(taken, self.norm, self.config.relu)
 
     @torch.no_grad()
     def choice(self) -> Tensor:
@@ -136,6 +135,15 @@ class ChannelPooling(Subscription):
     def factors(self) -> Tensor | None:
         return self._scaled().detach() if self.config.slots == "channel" else None
 
+    def settled(self) -> tuple[Subscription, Tensor | None]:
+        index = self.weight.detach().topk(self.width).indices.sort().values
+        settled = Settled(self.channels, index, self.config.norm, self.config.relu)
+        settled.weight.data = self.weight.detach()[index]
+        settled.gain.copy_(self.gain[index])
+        if self.norm is not None and settled.norm is not None:
+            settled.norm.load_state_dict(self.norm.state_dict())
+        return settled, index if self.config.slots == "channel" else None
+
     def served(self) -> tuple[Subscription, Tensor | None]:
         index = self.eval().choice()
         chosen = Chosen(self.channels, self.width, self.config.norm, self.config.relu)
@@ -148,6 +156,48 @@ class ChannelPooling(Subscription):
     def _scaled(self) -> Tensor:
         """(N,): the learned scalars, with the calibrated gain."""
         return self.weight * self.gain
+
+
+class Settled(Subscription):
+    """Channel pooling that learns on after the choice: `y = x[index] * w`, as in Algorithm 1 with `index` a constant.
+
+    Args:
+        index: (K,), ascending.
+    """
+
+    def __init__(self, channels: int, index: Tensor, norm: bool = False, relu: bool = False) -> None:
+        super().__init__()
+        self.channels, self.width, self.slots = channels, len(index), len(index)
+        self.index: Tensor
+        self.register_buffer("index", index.clone())
+        self.weight = nn.Parameter(torch.ones(self.width, device=index.device))
+        self.gain: Tensor
+        self.register_buffer("gain", torch.ones(self.width, device=index.device))
+        self.norm = nn.BatchNorm2d(self.width, device=index.device) if norm else None
+        self.relu = relu
+
+    @classmethod
+    def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Settled:
+        return cls(channels, torch.arange(keep), pooling.norm, pooling.relu)
+
+    def forward(self, x: Tensor) -> Subscribed:
+        """`x`: the whole map, or its chosen channels alone."""
+        y = x if x.shape[1] == self.width else take(x, self.index)
+        return _finished(Subscribed(y, None, self.weight * self.gain), self.norm, self.relu)
+
+    def taken(self) -> Tensor:
+        return _mask(self.index, self.channels)
+
+    def chosen(self) -> Tensor:
+        return self.index
+
+    def served(self) -> tuple[Subscription, Tensor | None]:
+        chosen = Chosen(self.channels, self.width, self.norm is not None, self.relu)
+        chosen.index.copy_(self.index)
+        chosen.scale.data = (self.weight * self.gain).detach()
+        if self.norm is not None and chosen.norm is not None:
+            chosen.norm.load_state_dict(self.norm.state_dict())
+        return chosen, None
 
 
 class Chosen(Subscription):
@@ -167,8 +217,7 @@ class Chosen(Subscription):
         return cls(channels, keep, pooling.norm, pooling.relu)
 
     def forward(self, x: Tensor) -> Subscribed:
-        y = take(x, self.index) * self.scale.to(x.dtype).view(-1, 1, 1)
-        return Subscribed(_finish(y, self.norm, self.relu), None)
+        return _finished(Subscribed(take(x, self.index), None, self.scale), self.norm, self.relu)
 
     def taken(self) -> Tensor:
         return _mask(self.index.long(), self.channels)
@@ -178,6 +227,8 @@ def _mask(index: Tensor, channels: int) -> Tensor:
     return torch.zeros(channels, dtype=torch.bool, device=index.device).index_fill_(0, index, True)
 
 
-def _finish(y: Tensor, norm: nn.Module | None, relu: bool) -> Tensor:
-    y = norm(y) if norm is not None else y
-    return y.relu() if relu else y
+def _finished(taken: Subscribed, norm: nn.Module | None, relu: bool) -> Subscribed:
+    if norm is None and not relu:
+        return taken
+    y = taken.scaled if norm is None else norm(taken.scaled)
+    return Subscribed(y.relu() if relu else y, taken.columns)

@@ -35,16 +35,18 @@ class Mix(Slots):
 
     def forward(self, own: Tensor, subscribed: Subscribed | None = None) -> Tensor:
         """`own`: (B, own, H, W); `subscribed` of the same H, W. Returns (B, out, H/stride, W/stride)."""
-        weight = self.weight
-        x = own
-        if subscribed is not None:
-            x = torch.cat([own, subscribed.features], 1)
-            if subscribed.columns is not None:
-                weight = self._gathered(subscribed.columns)
+        if subscribed is None:
+            return nn.functional.conv2d(own, self.weight, self.bias, self.stride, self.padding)
+        theirs = self._theirs(subscribed.columns)
+        if subscribed.scale is not None:
+            theirs = theirs * subscribed.scale.to(theirs).view(-1, 1, 1)
+        x, weight = torch.cat([own, subscribed.features], 1), torch.cat([self.weight[:, : self.own], theirs], 1)
         return nn.functional.conv2d(x, weight, self.bias, self.stride, self.padding)
 
     def keep(self, columns: Tensor) -> None:
-        self.weight = nn.Parameter(self._gathered(columns).detach().clone())
+        kept = torch.cat([self.weight[:, : self.own], self._theirs(columns)], 1)
+        self.weight = nn.Parameter(kept.detach().clone())
 
-    def _gathered(self, columns: Tensor) -> Tensor:
-        return torch.cat([self.weight[:, : self.own], self.weight[:, self.own :].index_select(1, columns)], 1)
+    def _theirs(self, columns: Tensor | None) -> Tensor:
+        theirs = self.weight[:, self.own :]
+        return theirs if columns is None else theirs.index_select(1, columns)

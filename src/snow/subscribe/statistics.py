@@ -51,6 +51,12 @@ def moments(x: Tensor) -> Tensor:
     return torch.stack([mean, (variance + EPSILON).sqrt()], 1)
 
 
+def scaled_moments(x: Tensor, scale: Tensor | None) -> Tensor:
+    """`moments` of a map that is to be multiplied by `scale` (N,): found without multiplying the map."""
+    found = moments(x)
+    return found if scale is None else found * torch.stack([scale, scale.abs()])
+
+
 def unit_gain(std: Tensor) -> Tensor:
     """(N,): 1 / std, bounded where a channel was silent in the sample, so that it is not blown up when it wakes."""
     floor = 0.01 * std.mean()

@@ -17,12 +17,20 @@ class Subscribed(NamedTuple):
     """What a subscription hands to the layer behind it.
 
     Attributes:
-        features: (B, width, H, W).
+        features: (B, width, H, W), before they are scaled.
         columns: (width,), which of the layer's `slots` weight columns meet these channels; None: all, in order.
+        scale: (width,), by what each channel is to be multiplied; None: it is as it should be. The layer behind
+            multiplies its weights by it, which are few, and spares the map, which is large, one pass and two back.
     """
 
     features: Tensor
     columns: Tensor | None
+    scale: Tensor | None = None
+
+    @property
+    def scaled(self) -> Tensor:
+        """(B, width, H, W)."""
+        return self.features if self.scale is None else self.features * self.scale.to(self.features).view(-1, 1, 1)
 
 
 class Subscription(nn.Module, ABC):
@@ -62,6 +70,17 @@ class Subscription(nn.Module, ABC):
 
     def taken(self) -> Tensor | None:
         """(channels,) of bool: which channels it would take if it answered now; None if it makes no choice."""
+        return None
+
+    def settled(self) -> tuple[Subscription, Tensor | None]:
+        """The form that learns on with the choice that it has now, and the columns that the layer behind it keeps."""
+        return self, None
+
+    def chosen(self) -> Tensor | None:
+        """(width,), ascending: the channels of a map that it looks at, now that its choice is settled; None: all.
+
+        A map of these channels alone, in this order, may then stand in the place of the whole one.
+        """
         return None
 
     def served(self) -> tuple[Subscription, Tensor | None]:

@@ -13,11 +13,11 @@ from snow.data.pictures import Pictures
 from snow.data.transforms import eval_transform
 from snow.errors import SnowError
 from snow.methods.method import Method
-from snow.methods.observing import observe
 from snow.source import Source
 from snow.training.launch import open_fabric
 from snow.training.loading import Loading, in_turn
 from snow.training.peers import Peers
+from snow.training.seen import Online, Seen
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -72,7 +72,7 @@ def evaluate(
     shares = in_turn(range(len(pictures)), max(1, batch_size // peers.count), peers.rank, peers.count)
     shown = pictures.with_transform(eval_transform(source.preprocessing))
     loading = Loading(shown, shares, workers, fabric.device)
-    return score(source, learners, columns, loading, fabric)
+    return score(learners, columns, Online(source, loading), fabric)
 
 
 def label_columns(learners: Iterable[str], width: int, tasks: Sequence[str] | None) -> dict[str, int]:
@@ -89,10 +89,9 @@ def label_columns(learners: Iterable[str], width: int, tasks: Sequence[str] | No
 
 @torch.no_grad()
 def score(
-    source: Source,
     learners: Mapping[str, Method],
     columns: Mapping[str, int],
-    loading: Loading,
+    batches: Iterable[Seen],
     fabric: Fabric,
 ) -> dict[str, Metrics]:
     """As `evaluate`, with everything in its place."""
@@ -100,12 +99,13 @@ def score(
     with ExitStack() as modes:
         for method in learners.values():
             modes.enter_context(_answering(method))
-        for images, labels in loading:
+        methods = list(learners.values())
+        for batch in batches:
             with fabric.autocast():
-                features = observe(source, learners.values(), images)
-                answers = [method(features) for method in learners.values()]
+                seen = zip(methods, batch.features(methods), strict=True)
+                answers = [method(features) for method, features in seen]
             for row, (name, logits) in enumerate(zip(learners, answers, strict=True)):
-                truth = labels[:, columns[name]]
+                truth = batch.labels[:, columns[name]]
                 ranked = logits.float().topk(min(5, logits.shape[1])).indices == truth[:, None]
                 counts[row] += torch.stack([ranked[:, 0].sum(), ranked.sum(), (truth >= 0).sum()])
     totals = Peers(fabric).sum(counts).tolist()

@@ -25,6 +25,7 @@ class Feed:
         columns: learner -> column of its task in the labels (n, T).
         train: training pictures with the transform of evaluation, less those that are held out.
         order: of the training pictures; starts the epochs.
+        views: of training pictures, and pictures that are held out: how many different ones all epochs ask for.
 
     Raises:
         SnowError: no task for a learner, an unknown augmentation, too few pictures.
@@ -38,6 +39,7 @@ class Feed:
         recipe: Recipe,
         peers: Peers,
         device: torch.device,
+        views: int | None = None,
     ) -> None:
         self._recipe, self._peers, self._device = recipe, peers, device
         self._augment = train_transform(preprocessing, recipe.augment)
@@ -49,11 +51,22 @@ class Feed:
             self.train, self._held_out = self.train.split(recipe.validation, recipe.seed)
         for name, column in self.columns.items():
             self._require_labels(name, column)
-        self.order = Order(len(self.train), recipe.batch_size, recipe.seed, peers.rank, peers.count)
+        self.order = Order(len(self.train), recipe.batch_size, recipe.seed, peers.rank, peers.count, views)
+        self._views_each = views or recipe.epochs
+        self._training_views = len(self.train) * self._views_each
+        self.views = self._training_views + (0 if self._held_out is None else len(self._held_out))
 
     def training(self) -> Loading:
         """What `order` says, augmented."""
         return self._loading(self.train.with_transform(self._augment), self.order)
+
+    def training_row(self, key: tuple[int, int]) -> int:
+        """The number of the view of a training picture that is asked for by this key in this epoch."""
+        return key[0] * self._views_each + self.order.view
+
+    def validation_row(self, key: int) -> int:
+        """The number of a picture that is held out, after those of all views."""
+        return self._training_views + key
 
     def validation(self) -> Loading | None:
         """What is held out."""

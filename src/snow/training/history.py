@@ -41,6 +41,7 @@ class Plan:
         recipe: the fields of the recipe.
         first_step: steps done already, when a run is resumed.
         history: records so far, when a run is resumed.
+        notes: what else there is to know before it starts, a line each.
     """
 
     learners: tuple[str, ...]
@@ -49,6 +50,7 @@ class Plan:
     recipe: dict[str, object]
     first_step: int
     history: tuple[EpochRecord, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

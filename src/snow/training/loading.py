@@ -30,6 +30,7 @@ class Loading:
     """
 
     def __init__(self, pictures: Pictures, batches: Any, workers: int, device: torch.device) -> None:
+        self.pictures, self.batches = pictures, batches
         self._device = device
         self._loader: DataLoader[Any] = DataLoader(
             pictures,

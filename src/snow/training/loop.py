@@ -14,6 +14,7 @@ from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Source
 from snow.subscribe import Choices
+from snow.training.cache.open import is_cached
 from snow.training.evaluate import Metrics
 from snow.training.history import EpochRecord
 from snow.training.launch import is_launched, open_fabric, spawn
@@ -57,6 +58,7 @@ def fit(
     listeners: Sequence[Listener] = (),
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    cache: str | Path | None = None,
 ) -> Fitted:
     """Trains methods, each on the task with its name, or all on the one task that the data set has.
 
@@ -76,6 +78,7 @@ def fit(
         checkpoint: file that holds the state of the run from time to time and at the end of each epoch. It is left
             when the run ends: remove it when its result is safe.
         resume: go on from `checkpoint` if there is one.
+        cache: folder for what `recipe.cache` keeps, which is left when the run ends; None: in memory.
 
     Raises:
         SnowError: data or recipe that do not fit, a checkpoint that cannot be written or is of another run, or a loss
@@ -84,18 +87,21 @@ def fit(
     """
     recipe = recipe or Recipe()
     path = None if checkpoint is None else Path(checkpoint)
+    kept = None if cache is None else Path(cache)
     if resume and path is None:
         raise SnowError("resuming needs to know the checkpoint")
     if fabric is None and devices > 1 and not is_launched():
-        call = (source, dict(learners), dataset, recipe, accelerator, devices, tuple(listeners), path, resume)
+        call = (source, dict(learners), dataset, recipe, accelerator, devices, tuple(listeners), path, resume, kept)
         states, *left = spawn(_fit_in_child, call, devices)
         for name, method in learners.items():
+            if is_cached(recipe, learners.values()):
+                method.settle()
             method.load_state_dict(states[name])
             method.eval()
         return Fitted(dict(learners), *left)
     fabric = fabric or open_fabric(recipe.precision, accelerator, devices)
     with own_randomness():
-        run = Run(fabric, source, learners, dataset, recipe, listeners, path, resume)
+        run = Run(fabric, source, learners, dataset, recipe, listeners, path, resume, kept)
         metrics = run.fit()
     return Fitted(dict(learners), tuple(run.history), metrics, run.choices(), run.peers.is_first)
 
@@ -110,9 +116,10 @@ def _fit_in_child(
     listeners: Sequence[Listener],
     checkpoint: Path | None,
     resume: bool,
+    cache: Path | None,
 ) -> tuple[dict[str, dict[str, Tensor]], tuple[EpochRecord, ...], dict[str, Metrics], dict[str, Choices]]:
     fabric = open_fabric(recipe.precision, accelerator, devices)
-    run = Run(fabric, source, learners, dataset, recipe, listeners, checkpoint, resume)
+    run = Run(fabric, source, learners, dataset, recipe, listeners, checkpoint, resume, cache)
     metrics = run.fit()
     states = {name: method.cpu().state_dict() for name, method in learners.items()}
     return states, tuple(run.history), metrics, run.choices()

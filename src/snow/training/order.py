@@ -24,17 +24,21 @@ class Order(Sampler[list[tuple[int, int]]]):
         batch_size: largest number of pictures in a batch, over all processes.
         seed: of the permutations and augmentations.
         rank: this process, of `processes`.
+        views: in how many ways a picture is augmented, in turn from epoch to epoch; None: always in a new one.
 
     Raises:
         SnowError: a process would get fewer than two pictures of some batch (batch normalisation needs two).
     """
 
-    def __init__(self, pictures: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self, pictures: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1, views: int | None = None
+    ) -> None:
         self.pictures = pictures
         self.batches = -(-pictures // batch_size)
         self.seed = seed
         self.rank = rank
         self.processes = processes
+        self.views = views
         if not pictures:
             raise SnowError("there is no picture to train on")
         smallest = pictures // self.batches
@@ -48,10 +52,15 @@ class Order(Sampler[list[tuple[int, int]]]):
 
     def start(self, epoch: int, batch: int = 0) -> None:
         """The next iteration begins with this batch of this epoch, both counted from 0."""
-        seed = int(np.random.SeedSequence((self.seed, epoch)).generate_state(1, np.uint64)[0])
-        generator = torch.Generator().manual_seed(seed)
+        generator = self._generator(epoch)
         self._indices = torch.randperm(self.pictures, generator=generator)
+        self.view = epoch
+        if self.views is not None:
+            self.view = epoch % self.views
+            generator = self._generator(self.view, self.views)
         self._seeds = torch.randint(2**62, (self.pictures,), generator=generator)
+        if self.views is not None:
+            self._seeds = self._seeds[self._indices]  # a view belongs to a picture, not to its turn
         self._first = batch
 
     def batch(self, number: int) -> Tensor:
@@ -65,6 +74,10 @@ class Order(Sampler[list[tuple[int, int]]]):
 
     def __len__(self) -> int:
         return self.batches - self._first
+
+    def _generator(self, *numbers: int) -> torch.Generator:
+        seed = int(np.random.SeedSequence((self.seed, *numbers)).generate_state(1, np.uint64)[0])
+        return torch.Generator().manual_seed(seed)
 
     def _edge(self, number: int) -> int:
         return self.pictures * number // self.batches

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 from snow.errors import SnowError
+from snow.training.cache.size import parse_size
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "constant"]
 Precision = Literal["auto", "32", "bf16", "16"]
+CacheDtype = Literal["fp16", "fp32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Recipe:
         patience: stop a learner after this many epochs without a better validation accuracy and keep its best weights.
         calibration: training pictures that a method may look at before the first step.
         precision: auto takes bf16 where the hardware computes in it, otherwise 32.
+        cache: a size such as 4GB: the choice of channels is that of the calibration for good, and what the source makes
+            of the training pictures is kept within this size, so that it is run but once for each view of a picture.
+        cache_views: views of each picture that are kept, each augmented in its own way, for the epochs in turn.
+        cache_dtype: fp32 keeps features as they are, fp16 takes half of that, int8 about a quarter.
         seed: of order, augmentation and noise.
         workers: processes a process loads pictures with; by default one for each spare core, at most 8.
         checkpoint_seconds: longest time between two checkpoints; there is always one at the end of an epoch.
@@ -61,14 +67,22 @@ class Recipe:
     patience: int | None = None
     calibration: int = 2048
     precision: Precision = "auto"
+    cache: str | None = None
+    cache_views: int = 4
+    cache_dtype: CacheDtype = "fp16"
     seed: int = 0
     workers: int | None = None
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for name, choices in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision)):
+        for name, choices in (
+            ("optimizer", Optimizer),
+            ("schedule", Schedule),
+            ("precision", Precision),
+            ("cache_dtype", CacheDtype),
+        ):
             self._require(name, getattr(self, name) in get_args(choices), f"one of {', '.join(get_args(choices))}")
-        for name in ("epochs", "batch_size", "step_epochs"):
+        for name in ("epochs", "batch_size", "step_epochs", "cache_views"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in (
             "weight_decay",
@@ -84,6 +98,9 @@ class Recipe:
         self._require("lr", 0 < self.lr < math.inf, "more than zero")
         self._require("patience", self.patience is None or self.patience >= 1, "at least 1, or None")
         self._require("workers", self.workers is None or self.workers >= 0, "zero or more, or None")
+        if self.cache is not None:
+            parse_size(self.cache)
+            self._require("calibration", self.calibration > 0, "more than zero with a cache: it makes the choice")
         if self.patience is not None and not self.validation:
             raise SnowError("patience needs pictures to measure on: set validation to a fraction such as 0.1")
 
@@ -115,6 +132,11 @@ class Recipe:
         if self.schedule == "step":
             return 0.1 ** (step // batches // self.step_epochs)
         return 1.0
+
+    @property
+    def views(self) -> int | None:
+        """Into how many views of a picture the epochs are divided; None: each has one of its own."""
+        return None if self.cache is None else min(self.cache_views, self.epochs)
 
     def loading_workers(self, processes: int = 1) -> int:
         """Loading processes of each training process, when `processes` of them share this machine."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -11,15 +11,15 @@ from signal import SIGINT
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from snow.data.task import Dataset
 from snow.errors import SnowError
 from snow.methods.method import Method
-from snow.methods.observing import observe
 from snow.source import Source
 from snow.subscribe import Choices
 from snow.training import checkpoint as checkpoints
+from snow.training.cache.cache import FeatureCache
+from snow.training.cache.open import is_cached, open_cache
 from snow.training.calibration import calibrate
 from snow.training.divergence import DivergedError
 from snow.training.evaluate import Metrics, score
@@ -35,6 +35,7 @@ from snow.training.randomness import seed_all
 from snow.training.readback import Readback
 from snow.training.recipe import Recipe
 from snow.training.recorder import moments
+from snow.training.seen import Online, Seen
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -62,6 +63,7 @@ class Run:
         listeners: Sequence[Listener],
         checkpoint: Path | None,
         resume: bool,
+        cache: Path | None = None,
     ) -> None:
         if not learners:
             raise SnowError("there is nothing to train: name at least one learner")
@@ -69,7 +71,9 @@ class Run:
         self.peers = Peers(fabric)
         self.listeners = listeners if self.peers.is_first else ()
         self.checkpoint = checkpoint
-        self.feed = Feed(dataset, learners, source.preprocessing, recipe, self.peers, fabric.device)
+        cached = is_cached(recipe, learners.values())
+        views = recipe.views if cached else None
+        self.feed = Feed(dataset, learners, source.preprocessing, recipe, self.peers, fabric.device, views)
         self.order = self.feed.order
         self.moments = moments(recipe.epochs, self.order.batches)
         self.epoch = self.batch = 0
@@ -88,6 +92,9 @@ class Run:
         resumed = checkpoints.load(checkpoint) if resume and checkpoint is not None and checkpoint.exists() else None
         if resumed is None:
             self._calibrate(methods)
+        if cached:
+            for method in methods.values():
+                method.settle()
         self.learners = [
             Learner(name, method, self.feed.columns[name], recipe, fabric.device, scaled=precision == "16-mixed")
             for name, method in methods.items()
@@ -96,6 +103,9 @@ class Run:
             self._record()
         else:
             self._load(resumed)
+        self.cache: FeatureCache | None = None
+        if cached:
+            self.cache = open_cache(source, list(methods.values()), dataset, self.feed, recipe, fabric, cache)
 
     def fit(self) -> dict[str, Metrics]:
         """Trains to the end. Returns what `score` measures of the kept weights on the test pictures."""
@@ -104,7 +114,9 @@ class Run:
                 stack.callback(listener.on_end)
                 listener.on_start(self._plan())
             with self.interrupt:
-                training, validation = self.feed.training(), self.feed.validation()
+                training, held_out = self.feed.training(), self.feed.validation()
+                training = self._seen(training, self.feed.training_row)
+                validation = None if held_out is None else self._seen(held_out, self.feed.validation_row)
                 while self.epoch < self.recipe.epochs and not all(learner.stopped for learner in self.learners):
                     self._train_epoch(training)
                     self._end_epoch(validation)
@@ -113,7 +125,7 @@ class Run:
         for learner in self.learners:
             learner.finish()
         methods = {learner.name: learner.method for learner in self.learners}
-        metrics = score(self.source, methods, self.feed.columns, self.feed.test(), self.fabric)
+        metrics = score(methods, self.feed.columns, Online(self.source, self.feed.test()), self.fabric)
         return {name: metric for name, metric in metrics.items() if metric.images}
 
     def choices(self) -> dict[str, Choices]:
@@ -134,13 +146,17 @@ class Run:
         self.peers.align(methods.values())
         seed_all(self.recipe.seed, self.peers.rank)
 
-    def _train_epoch(self, training: Loading) -> None:
+    def _seen(self, loading: Loading, row: Callable[[Any], int]) -> Iterable[Seen]:
+        """`row`: from a key of a picture to its row in the cache."""
+        return Online(self.source, loading) if self.cache is None else self.cache.remembered(loading, row)
+
+    def _train_epoch(self, training: Iterable[Seen]) -> None:
         counts = self.feed.start(self.epoch, self.batch)
         started = time.monotonic() - self.seconds
         for learner in self.learners:
             learner.method.train(not learner.stopped)
-        for images, labels in training:
-            due = self._step(images, labels, counts[self.batch])
+        for batch in training:
+            due = self._step(batch, counts[self.batch])
             self.batch += 1
             if self.batch in self.moments:
                 self._record()
@@ -151,7 +167,7 @@ class Run:
         self._require_finite()
         self.seconds = time.monotonic() - started
 
-    def _step(self, images: Tensor, labels: Tensor, counts: list[int]) -> tuple[_Step, list[float]] | None:
+    def _step(self, batch: Seen, counts: list[int]) -> tuple[_Step, list[float]] | None:
         """One step of each learner. Returns the numbers that are due: sums by learner, then wishes to stop and save."""
         learners = [learner for learner in self.learners if not learner.stopped and counts[learner.column]]
         if not learners:
@@ -162,10 +178,12 @@ class Run:
             learner.prepare(rate, number / (self.recipe.epochs * self.order.batches))
         methods = [learner.method for learner in learners]
         with self.fabric.autocast():
-            features = observe(self.source, methods, images)
-            parts = [learner.loss(features, labels[:, learner.column], counts[learner.column]) for learner in learners]
+            parts = [
+                learner.loss(features, batch.labels[:, learner.column], counts[learner.column])
+                for learner, features in zip(learners, batch.features(methods), strict=True)
+            ]
         torch.stack([loss for loss, _ in parts]).sum().backward()
-        wishes = torch.tensor(self._wishes(), dtype=torch.float32, device=images.device)
+        wishes = torch.tensor(self._wishes(), dtype=torch.float32, device=self.fabric.device)
         numbers = torch.cat([*(sums for _, sums in parts), wishes])
         numbers = self.peers.reduce(methods, numbers)
         for learner in learners:
@@ -210,7 +228,7 @@ class Run:
         due = time.monotonic() - self.saved_at > self.recipe.checkpoint_seconds
         return self.interrupt.requested, due and self.checkpoint is not None and self.peers.is_first
 
-    def _end_epoch(self, validation: Loading | None) -> None:
+    def _end_epoch(self, validation: Iterable[Seen] | None) -> None:
         """Measures, decides on stopping, writes history and checkpoint."""
         active = [learner for learner in self.learners if not learner.stopped]
         accuracies: dict[str, float] = {}
@@ -219,7 +237,7 @@ class Run:
                 settled.enter_context(learner.settled())
             if validation is not None:
                 methods = {learner.name: learner.method for learner in active}
-                measured = score(self.source, methods, self.feed.columns, validation, self.fabric)
+                measured = score(methods, self.feed.columns, validation, self.fabric)
                 accuracies = {name: metrics.top1 for name, metrics in measured.items()}
                 for learner in active:
                     learner.judge(accuracies[learner.name])
@@ -268,6 +286,9 @@ class Run:
 
     def _save(self) -> None:
         """All processes call this together; the first one writes."""
+        if self.cache is not None:
+            self.cache.save()
+            self.peers.agree(None)
         if self.checkpoint is None:
             return
         states = self.peers.random_states()
@@ -308,4 +329,5 @@ class Run:
             recipe=self.recipe.to_dict(),
             first_step=self.epoch * self.order.batches + self.batch,
             history=tuple(self.history),
+            notes=() if self.cache is None else (self.cache.note,),
         )

@@ -31,6 +31,8 @@ class ProgressBar(Listener):
     def on_start(self, plan: Plan) -> None:
         self._console = Console(stderr=True)
         self._epochs = plan.epochs
+        for note in plan.notes:
+            self._console.print(note, highlight=False, markup=False, soft_wrap=True)
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),

@@ -1,0 +1,44 @@
+"""Measurements in processes of their own, in turn: memory is a process's, and a machine's speed drifts."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from snow.errors import SnowError
+
+T = TypeVar("T")
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], T]], rounds: int, tell: Callable[[str], None] = lambda line: None
+) -> Iterator[dict[str, list[T]]]:
+    """Makes every call once a round, each time in a fresh process. Yields what came back so far after each round.
+
+    Args:
+        calls: name -> what a process can be given, such as a `functools.partial` of a function of a module.
+        rounds: at least one.
+        tell: hears of each call before it is made.
+
+    Raises:
+        SnowError: as a call raised it, or its process died.
+    """
+    found: dict[str, list[T]] = {name: [] for name in calls}
+    for number in range(1, rounds + 1):
+        for name, call in calls.items():
+            tell(f"round {number} of {rounds}: {name} …")
+            found[name].append(_apart(name, call))
+        yield {name: list(results) for name, results in found.items()}
+
+
+def _apart(name: str, call: Callable[[], T]) -> T:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            return process.submit(call).result()
+        except BrokenProcessPool:
+            raise SnowError(
+                f"the process that measured {name} died, perhaps for want of memory: use a smaller batch size"
+            ) from None

@@ -1,0 +1,114 @@
+"""`snow bench training`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from snow.bench.conditions import Conditions
+from snow.bench.pipeline import write_pictures
+from snow.bench.training import PHASES, TrainingBench, measure_training
+from snow.cli.bench.app import app
+from snow.cli.options import Json
+from snow.cli.output import note, print_json, print_table
+from snow.cli.sources import unfilled_source
+from snow.compare.variant import Variant
+from snow.data import Dataset, open_dataset
+from snow.training.recipe import Precision, Recipe
+
+
+@app.command(help_epilogue="Example: `snow bench training --source resnet50 --methods fo,ft,snow --device cpu`")
+def training(
+    *,
+    source: str = "embedded",
+    image_size: int | None = None,
+    batch_size: int = 32,
+    methods: str = "fo,ft,snow",
+    precision: Precision = "auto",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    augment: str = "mild",
+    workers: int | None = None,
+    rounds: int = 3,
+    steps: int = 5,
+    data: Path | None = None,
+    out: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Measure training steps: images/s from memory and from picture files, peak memory, and where the time goes.
+
+    Methods are measured in turn, in processes of their own, at the same batch size and precision. Three rows show
+    the limit: the source's pass alone, a delta's step on features that are there already, and loading alone. Figures
+    are medians over rounds; phases are timed one by one, so a GPU does not overlap them.
+
+    Args:
+        source: embedded, the name of a timm model, or torchvision/NAME; random weights will do.
+        image_size: side of the pictures in pixels; by default the CNN's own.
+        batch_size: pictures a step.
+        methods: with commas between; ratios are to `ft`, if it is among them.
+        precision: auto takes bf16 where the hardware computes in it, otherwise 32.
+        device: where to train.
+        augment: how training pictures are varied.
+        workers: loading processes; by default one for each spare core, at most 8.
+        rounds: times that each row is measured.
+        steps: timed steps of each measurement.
+        data: folder of pictures to load, as for `snow train`; by default some are generated.
+        out: JSON file for the results.
+        json: print the results: {"methods": {METHOD: {"images_per_second", "peak_memory_bytes", "over_ft",
+            "memory_over_ft", "milliseconds_per_image", …}}, "limits": {"source", "delta", "decoding"}, …}.
+    """
+    recipe = Recipe(batch_size=batch_size, precision=precision, augment=augment, workers=workers)
+    size = unfilled_source(source, image_size).preprocessing.image_size
+    variants = Variant.parse(methods)
+    with _pictures(data, batch_size) as dataset:
+        conditions = Conditions(source, size, len(dataset.tasks[0].classes), recipe, device, steps)
+        work = TrainingBench(conditions, variants, dataset.train, rounds)
+        results = measure_training(work, out, note)
+    if json:
+        print_json(results)
+    else:
+        _report(results)
+
+
+@contextmanager
+def _pictures(folder: Path | None, batch_size: int) -> Generator[Dataset]:
+    if folder is not None:
+        yield open_dataset(folder, check=False)
+        return
+    with TemporaryDirectory(prefix="snow-") as place:
+        write_pictures(Path(place), max(64, 4 * batch_size), classes=10)
+        yield open_dataset(place, check=False)
+
+
+def _report(results: Mapping[str, Any]) -> None:
+    named = {**results["methods"], **{f"limit: {name}": entry for name, entry in results["limits"].items()}}
+    columns = ("", "images/s", "range", "from files", "memory MB", "x ft", "memory x ft", "of source")
+    print_table(columns, [(name, *_cells(entry)) for name, entry in named.items()])
+    print()
+    spent = {
+        name: entry["milliseconds_per_image"] for name, entry in named.items() if "milliseconds_per_image" in entry
+    }
+    print_table(
+        ("ms an image", *PHASES),
+        [(name, *(f"{phases[one]:.2f}" if one in phases else "" for one in PHASES)) for name, phases in spent.items()],
+    )
+
+
+def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    least, most = entry.get("images_per_second_range", (None, None))
+    memory = entry.get("peak_memory_bytes")
+    return (
+        _figure(entry.get("images_per_second")),
+        "" if least is None else f"{_figure(least)}–{_figure(most)}",
+        _figure(entry.get("pipeline_images_per_second")),
+        "" if memory is None else f"{memory / 1e6:,.0f}",
+        _figure(entry.get("over_ft")),
+        _figure(entry.get("memory_over_ft")),
+        _figure(entry.get("over_source")),
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,137 @@
+"""A picture's features as one row of bytes, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from snow.preprocessing import Preprocessing
+from snow.source import Features
+from snow.subscribe import FINAL
+
+PICTURE, LOGITS = "(picture)", "(logits)"
+"""Stand among the maps, as `FINAL` does: no module has these names."""
+
+STORED = {"uint8": torch.uint8, "int8": torch.int8, "fp16": torch.float16, "fp32": torch.float32}
+ALIGNMENT = 16
+LARGEST = torch.finfo(torch.float16).max
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor of a picture.
+
+    Attributes:
+        name: of a tap, or a name in brackets.
+        shape: (H, W, C) or (D,).
+        stored: a name in `STORED`. int8 keeps the largest magnitude of each channel of the picture beside it.
+        given: the type that it has outside.
+        start: its first byte in the row.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    stored: str
+    given: str
+    start: int
+
+    @property
+    def size(self) -> int:
+        scales = 4 * self.shape[-1] if self.stored == "int8" else 0
+        return scales + math.prod(self.shape) * STORED[self.stored].itemsize
+
+    def encode(self, values: Tensor) -> Tensor:
+        """(B, *shape) to (B, size) of bytes."""
+        if self.stored == "int8":
+            values = values.float()
+            largest = values.abs().amax((1, 2))
+            steps = (values / largest.clamp(min=1e-30)[:, None, None] * 127).round().to(torch.int8)
+            return torch.cat([_bytes(largest), _bytes(steps)], 1)
+        if self.stored == "fp16":
+            values = values.clamp(-LARGEST, LARGEST)
+        return _bytes(values.to(STORED[self.stored]))
+
+    def decode(self, content: Tensor) -> Tensor:
+        """(B, size) of bytes, to (B, C, H, W) laid out channels last, or (B, D)."""
+        given = getattr(torch, self.given)
+        scales = 4 * self.shape[-1] if self.stored == "int8" else 0
+        values = content[:, scales:].view(STORED[self.stored]).unflatten(1, self.shape)
+        if self.stored == "int8":
+            values = values.float() * (content[:, :scales].view(torch.float32) / 127)[:, None, None]
+        if len(self.shape) == 1:
+            return values.to(given)
+        return values.permute(0, 3, 1, 2).to(given, memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is in a row of `size` bytes."""
+
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, images: Tensor | None, features: Features, stored: str) -> Self:
+        """That of such features.
+
+        Args:
+            images: (B, 3, S, S) uint8, if they are to be kept.
+            features: of the channels that are to be kept.
+            stored: type of the maps: fp32, fp16 or int8. What is no map is kept as fp16 where maps are int8.
+        """
+        parts: list[Part] = []
+        for name, value in _parts(images, features).items():
+            kind = "uint8" if name == PICTURE else "fp16" if stored == "int8" and value.ndim == 2 else stored
+            start = -(-(parts[-1].start + parts[-1].size) // ALIGNMENT) * ALIGNMENT if parts else 0
+            given = str(value.dtype).removeprefix("torch.")
+            parts.append(Part(name, tuple(value.shape[1:]), kind, given, start))
+        return cls(tuple(parts))
+
+    @property
+    def size(self) -> int:
+        return -(-(self.parts[-1].start + self.parts[-1].size) // ALIGNMENT) * ALIGNMENT
+
+    def pack(self, images: Tensor | None, features: Features) -> Tensor:
+        """(B, size) of bytes, where the features are."""
+        values = _parts(images, features)
+        rows = torch.zeros(len(features.final), self.size, dtype=torch.uint8, device=features.final.device)
+        for part in self.parts:
+            rows[:, part.start : part.start + part.size] = part.encode(values[part.name])
+        return rows
+
+    def unpack(self, rows: Tensor, preprocessing: Preprocessing) -> Features:
+        """What was packed, where the rows are. Pictures that were not kept are of shape (B, 0)."""
+        values = {part.name: part.decode(rows[:, part.start : part.start + part.size]) for part in self.parts}
+        final, logits = values.pop(FINAL), values.pop(LOGITS)
+        picture = values.pop(PICTURE, None)
+        images = final.new_empty(len(rows), 0) if picture is None else preprocessing.normalize(picture)
+        return Features(images, values, final, logits)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """As JSON values."""
+        return [{**asdict(part), "shape": list(part.shape)} for part in self.parts]
+
+
+def only(features: Features, chosen: Mapping[str, Tensor | None]) -> Features:
+    """The maps and final features at `chosen` alone, of these channels; None: all."""
+    maps = {name: _picked(value, chosen[name]) for name, value in features.maps.items() if name in chosen}
+    return Features(features.images, maps, _picked(features.final, chosen.get(FINAL)), features.logits)
+
+
+def _picked(value: Tensor, index: Tensor | None) -> Tensor:
+    return value if index is None else value.index_select(1, index.to(value.device))
+
+
+def _parts(images: Tensor | None, features: Features) -> dict[str, Tensor]:
+    """(B, H, W, C) or (B, D) by name."""
+    pictures = {} if images is None else {PICTURE: images}
+    maps = {name: value.permute(0, 2, 3, 1) for name, value in {**pictures, **features.maps}.items()}
+    return {**maps, FINAL: features.final, LOGITS: features.logits}
+
+
+def _bytes(values: Tensor) -> Tensor:
+    return values.contiguous().flatten(1).view(torch.uint8)

@@ -1,0 +1,44 @@
+"""`snow bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+QUICK = ("--source", "test_resnet", "--image-size", "64", "--batch-size", "6", "--rounds", "1", "--steps", "1")
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snow.bench.apart._apart", lambda _, call: call())
+
+
+def test_training_is_measured_on_a_folder(run: Callable[..., Any], colours: Path) -> None:
+    rest = ("--methods", "fo,ft", "--device", "cpu", "--workers", "0", "--data", colours, "--json")
+    result = run("bench", "training", *QUICK, *rest)
+    assert result.code == 0
+    assert {"images_per_second", "peak_memory_bytes", "over_ft", "memory_over_ft"} <= set(result.json["methods"]["fo"])
+    assert {"command", "date", "versions", "hardware"} <= set(result.json)
+    assert "round 1 of 1: limit: source …" in result.err
+
+
+def test_training_is_shown_as_tables(run: Callable[..., Any], colours: Path) -> None:
+    shown = run("bench", "training", *QUICK, "--methods", "ft", "--workers", "0", "--data", colours).out
+    assert "ms an image" in shown
+    assert "limit: decoding" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--methods", "magic"), "no method 'magic'"),
+        (("--rounds", "0"), "at least one round"),
+        (("--source", "resnet5000"), "resnet5000"),
+        (("--data", "nowhere"), "nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(refused: Callable[..., str], arguments: tuple[str, ...], told: str) -> None:
+    assert told in refused("bench", "training", *arguments)
