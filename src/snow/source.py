@@ -203,7 +203,7 @@ class Source(nn.Module):
         """`forward` without what a compiler cannot see through: for one thread, in eval mode, after `listen`."""
         wanted = [tap.name for tap in self.taps] if taps is None else list(taps)
         normalised = self.preprocessing.normalize(images)
-        nothing = normalised.new_empty(len(normalised), 0)
+        nothing = normalised.new_empty(normalised.shape[0], 0)  # `len` would fix B in an exported program
         maps = self._caught.start(None if final else wanted)
         try:
             logits = self.cnn(normalised)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -59,6 +61,16 @@ def test_a_convolution_that_others_see_is_left_as_it_is() -> None:
     light = folded(network, run)
     assert norms(light) == 1
     assert torch.equal(run(light)[0], run(network)[0])
+
+
+def test_a_tap_on_a_norm_stays_a_tap(make_source: Callable[..., Source]) -> None:
+    source = make_source("test_efficientnet", taps=["blocks.1.0.bn1"])
+    pictures = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    for _ in range(2):  # with the hooks of an earlier pass, too
+        light = light_source(source)
+        assert norms(light) == 0
+        found, expected = (one(pictures).maps["blocks.1.0.bn1"] for one in (light, source))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_source_itself_stays_as_it_is(source: Source) -> None:

@@ -34,7 +34,7 @@ def folded(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Netw
     before, pairs = _watched(lighter, run)
     for convolution, norm in pairs:
         _fold(lighter.get_submodule(convolution), lighter.get_submodule(norm))
-        lighter.set_submodule(norm, nn.Sequential(*lighter.get_submodule(norm).children()))
+        lighter.set_submodule(norm, _left_of(lighter.get_submodule(norm)))
     after = run(lighter)
     if all(_close(one, other) for one, other in zip(after, before, strict=True)):
         return lighter
@@ -76,6 +76,13 @@ def _fold(convolution: nn.Module, norm: nn.Module) -> None:
     for name, value in (("weight", weight), ("bias", bias)):
         delattr(convolution, name)
         convolution.register_buffer(name, value.detach())
+
+
+def _left_of(norm: nn.Module) -> nn.Module:
+    """What a BatchNorm does behind its own arithmetic: timm's have dropout and activation inside. Hooks stay."""
+    left = nn.Sequential(*norm.children())
+    left._forward_hooks, left._forward_pre_hooks = norm._forward_hooks, norm._forward_pre_hooks
+    return left
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
