@@ -72,7 +72,7 @@ def test_a_file_that_would_answer_otherwise_is_not_kept(
     hub, path = hub_of(resnet, tmp_path / "hub"), tmp_path / "hub.pt2"
     path.write_text("what was there before")
     monkeypatch.setattr(module, "_write_program", lambda *_: (b"", lambda images: hub.logits(images + 1)))
-    with pytest.raises(SnowError, match="not kept: task colour.1 would not answer there"):
+    with pytest.raises(SnowError, match="not kept: logits of task colour.1 would be off by"):
         export(hub, path)
     assert path.read_text() == "what was there before"
     assert [one.name for one in tmp_path.glob(".*")] == []
