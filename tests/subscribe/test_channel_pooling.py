@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.subscribe import ChannelPooling, ChannelStatistics, Mix, PoolingConfig
+from snow.subscribe import ChannelPooling, ChannelStatistics, Mix, PoolingConfig, Subscribed
 from snow.subscribe.channel_pooling import Chosen
 from snow.subscribe.take import take
 
@@ -53,7 +53,8 @@ def algorithm_1(x: Tensor, w: Tensor, keep: int, noise: Tensor | None) -> Tensor
 @given(poolings())
 def test_eval_passes_the_top_k_scaled(case: tuple[ChannelPooling, Tensor]) -> None:
     pooling, x = case
-    y, columns = pooling.eval()(x)
+    taken = pooling.eval()(x)
+    y, columns = taken.scaled, taken.columns
     index = pooling.weight.topk(pooling.width).indices.sort().values
     assert torch.equal(y, x[:, index] * (pooling.weight * pooling.gain)[index].view(-1, 1, 1))
     if pooling.config.slots == "channel":
@@ -71,7 +72,7 @@ def test_training_passes_k_distinct_channels_in_ascending_order(case: tuple[Chan
     assert (index.diff() > 0).all()
     assert index.min() >= 0
     assert index.max() < pooling.channels
-    assert pooling(x).features.shape == (len(x), pooling.width, *x.shape[2:])
+    assert pooling(x).scaled.shape == (len(x), pooling.width, *x.shape[2:])
 
 
 @given(poolings())
@@ -80,7 +81,7 @@ def test_gradient_reaches_exactly_the_scalars_that_took_part(case: tuple[Channel
     torch.manual_seed(1)
     index = pooling.train().choice()
     torch.manual_seed(1)
-    y = pooling(x).features
+    y = pooling(x).scaled
     y.sum().backward()
     gradient = pooling.weight.grad
     assert gradient is not None
@@ -93,9 +94,10 @@ def test_gradient_reaches_exactly_the_scalars_that_took_part(case: tuple[Channel
 @given(poolings())
 def test_served_is_eval_to_the_bit_and_holds_nothing_of_size_n(case: tuple[ChannelPooling, Tensor]) -> None:
     pooling, x = case
-    expected, columns = pooling.eval()(x)
+    taken = pooling.eval()(x)
+    expected, columns = taken.scaled, taken.columns
     served, kept = pooling.served()
-    assert torch.equal(served(x).features, expected)
+    assert torch.equal(served(x).scaled, expected)
     assert served(x).columns is None
     assert (columns is None and kept is None) or torch.equal(columns, kept)
     assert (served.channels, served.width, served.slots) == (pooling.channels, pooling.width, pooling.width)
@@ -103,7 +105,7 @@ def test_served_is_eval_to_the_bit_and_holds_nothing_of_size_n(case: tuple[Chann
     assert {name for name, _ in served.named_parameters()} == {"scale"}
     rebuilt = ChannelPooling.create_served(pooling.channels, pooling.width, pooling.config)
     rebuilt.load_state_dict(served.state_dict())
-    assert torch.equal(rebuilt(x).features, expected)
+    assert torch.equal(rebuilt(x).scaled, expected)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -115,13 +117,14 @@ def test_the_literal_form_is_algorithm_1(training: bool) -> None:
         torch.manual_seed(step)
         noise = 0.1 * torch.randn(32) if training else None
         torch.manual_seed(step)
-        y, columns = pooling(x)
+        taken = pooling(x)
+        y, columns = taken.scaled, taken.columns
         assert columns is None
         if training:
             assert torch.equal(y, algorithm_1(x, pooling.weight, 8, noise))
         nn.init.normal_(pooling.weight, 1.0, 0.2)
         torch.manual_seed(step)
-        assert torch.equal(pooling(x).features, algorithm_1(x, pooling.weight, 8, noise))
+        assert torch.equal(pooling(x).scaled, algorithm_1(x, pooling.weight, 8, noise))
 
 
 def test_noise_decides_who_passes_but_not_the_scale() -> None:
@@ -132,7 +135,7 @@ def test_noise_decides_who_passes_but_not_the_scale() -> None:
         torch.manual_seed(seed)
         index = pooling.choice()
         torch.manual_seed(seed)
-        assert torch.equal(pooling(x).features, x[:, index] * pooling.weight[index].view(-1, 1, 1))
+        assert torch.equal(pooling(x).scaled, x[:, index] * pooling.weight[index].view(-1, 1, 1))
 
 
 @pytest.mark.parametrize(("sigma2", "fraction"), [(1e-3, 0.0), (1e-2, 0.0), (1e-3, 0.25), (1e-3, 0.4)])
@@ -167,7 +170,7 @@ def test_noise_settles_and_is_constant_if_it_must_not() -> None:
     for fraction in (0.5, 0.9, 1.0):
         pooling.set_progress(fraction)
         assert pooling.noise == 0
-        assert torch.equal(pooling.train()(x).features, pooling.eval()(x).features)
+        assert torch.equal(pooling.train()(x).scaled, pooling.eval()(x).scaled)
     pooling.set_progress(0.0)
     assert pooling.noise == pytest.approx(math.sqrt(1e-3))
     literal = ChannelPooling(32, 8, PoolingConfig.literal())
@@ -186,10 +189,10 @@ def test_a_channel_meets_the_same_weights_wherever_it_stands(kernel: int) -> Non
     y = mix(own, subscribed)
     order = torch.randperm(8)
     assert not torch.equal(order, torch.arange(8))
-    moved = subscribed._replace(features=subscribed.features[:, order], columns=subscribed.columns[order])
+    moved = Subscribed(subscribed.features[:, order], subscribed.columns[order], subscribed.scale[order])
     torch.testing.assert_close(mix(own, moved), y, rtol=1e-4, atol=1e-5)
     whole = torch.zeros_like(x)
-    whole[:, subscribed.columns] = subscribed.features
+    whole[:, subscribed.columns] = subscribed.scaled
     full = nn.functional.conv2d(torch.cat([own, whole], 1), mix.weight, padding=kernel // 2)
     torch.testing.assert_close(y, full, rtol=1e-4, atol=1e-5)
     wrong = subscribed._replace(features=subscribed.features[:, order])
@@ -247,7 +250,7 @@ def test_calibration_scales_channels_to_unit_spread(known: Known) -> None:
     pooling = ChannelPooling(8, 8, PoolingConfig(init="ones", sigma2=0.0))
     x = torch.randn(64, 8, 4, 4) * torch.logspace(-1, 1, 8).view(-1, 1, 1)
     pooling.calibrate(known(x.std((0, 2, 3)), torch.ones(8)))
-    torch.testing.assert_close(pooling.eval()(x).features.std((0, 2, 3)), torch.ones(8))
+    torch.testing.assert_close(pooling.eval()(x).scaled.std((0, 2, 3)), torch.ones(8))
 
 
 @pytest.mark.parametrize("std", [[0.0, 1.0, 2.0, 3.0], [1e-30, 1.0, 1.0, 1.0], [0.0] * 4, [0.0, 0.0, 0.0, 1e-20]])
@@ -273,16 +276,16 @@ def test_batchnorm_and_relu_behind_the_pooling(norm: bool, relu: bool) -> None:
     pooling = pooled(slots="index", norm=norm, relu=relu, sigma2=0.0)
     x = torch.randn(16, 32, 4, 4)
     for _ in range(3):
-        y = pooling.train()(x).features
+        y = pooling.train()(x).scaled
     if norm and not relu:
         torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(8), atol=1e-5, rtol=0)
         torch.testing.assert_close(y.std((0, 2, 3), unbiased=False), torch.ones(8), atol=1e-3, rtol=0)
     assert bool((y >= 0).all()) == relu
     served, _ = pooling.served()
-    assert torch.equal(served.eval()(x).features, pooling.eval()(x).features)
+    assert torch.equal(served.eval()(x).scaled, pooling.eval()(x).scaled)
     rebuilt = Chosen.create(32, 8, pooling.config).eval()
     rebuilt.load_state_dict(served.state_dict())
-    assert torch.equal(rebuilt(x).features, pooling(x).features)
+    assert torch.equal(rebuilt(x).scaled, pooling(x).scaled)
 
 
 def test_serving_again_changes_nothing() -> None:
@@ -290,7 +293,7 @@ def test_serving_again_changes_nothing() -> None:
     again, columns = served.served()
     assert columns is None
     x = torch.randn(1, 32, 2, 2)
-    assert torch.equal(again(x).features, served(x).features)
+    assert torch.equal(again(x).scaled, served(x).scaled)
 
 
 def test_parameters_are_one_scalar_a_channel() -> None:
@@ -301,8 +304,8 @@ def test_parameters_are_one_scalar_a_channel() -> None:
 def test_a_half_precision_map_stays_one() -> None:
     pooling = pooled()
     x = torch.randn(1, 32, 2, 2, dtype=torch.bfloat16)
-    assert pooling(x).features.dtype == torch.bfloat16
-    assert pooling.served()[0](x).features.dtype == torch.bfloat16
+    assert pooling(x).scaled.dtype == torch.bfloat16
+    assert pooling.served()[0](x).scaled.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("keep", [0, -1, 9])

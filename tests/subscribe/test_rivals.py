@@ -78,7 +78,7 @@ def test_served_and_rebuilt_answer_as_eval(
 
 
 def test_all_learned_gets_a_gradient(subscription: Subscription, x: Tensor) -> None:
-    (subscription(x.requires_grad_()).features * torch.randn(1)).square().sum().backward()
+    (subscription(x.requires_grad_()).scaled * torch.randn(1)).square().sum().backward()
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in subscription.parameters())
 
 
@@ -96,7 +96,7 @@ def test_conv1x1_mixes_normalises_and_rectifies(x: Tensor) -> None:
 
 def test_attention_weighs_each_channel_between_nothing_and_all(x: Tensor) -> None:
     subscription = SUBSCRIPTIONS["channel_attention"].create(N, K, PoolingConfig())
-    ratio = subscription(x).features / x
+    ratio = subscription(x).scaled / x
     assert ((ratio > 0) & (ratio < 1)).all()
     torch.testing.assert_close(ratio, ratio[:, :, :1, :1].expand_as(ratio))
     pooled = [subscription.excite(subscription.squeeze(value).relu()) for value in (x.mean((2, 3)), x.amax((2, 3)))]

@@ -12,7 +12,8 @@ from snow.subscribe.subscription import Subscribed
 class Mix(Slots):
     """Convolution over `concat(own, subscribed)` (paper, section 2.1), the first layer behind a subscription.
 
-    Its weight (out, own + slots, k, k) has a column per own channel and per slot of the subscription. Where the
+    Nothing is copied to concatenate it: the convolution is linear, and each side's part of it is taken alone, so that
+    none is computed backward for what learns nothing. The weight (out, own + slots, k, k) has a column per own channel and per slot of the subscription. Where the
     subscription names columns, only those take part, so that a source channel meets the same weights whenever it
     is chosen.
 
@@ -40,8 +41,8 @@ class Mix(Slots):
         theirs = self._theirs(subscribed.columns)
         if subscribed.scale is not None:
             theirs = theirs * subscribed.scale.to(theirs).view(-1, 1, 1)
-        x, weight = torch.cat([own, subscribed.features], 1), torch.cat([self.weight[:, : self.own], theirs], 1)
-        return nn.functional.conv2d(x, weight, self.bias, self.stride, self.padding)
+        mine = nn.functional.conv2d(own, self.weight[:, : self.own], self.bias, self.stride, self.padding)
+        return mine + nn.functional.conv2d(subscribed.features, theirs, None, self.stride, self.padding)
 
     def keep(self, columns: Tensor) -> None:
         kept = torch.cat([self.weight[:, : self.own], self._theirs(columns)], 1)

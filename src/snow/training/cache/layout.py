@@ -13,6 +13,7 @@ from torch import Tensor
 from snow.preprocessing import Preprocessing
 from snow.source import Features
 from snow.subscribe import FINAL
+from snow.subscribe.take import take
 
 PICTURE, LOGITS = "(picture)", "(logits)"
 """Stand among the maps, as `FINAL` does: no module has these names."""
@@ -65,7 +66,8 @@ class Part:
             values = values.float() * (content[:, :scales].view(torch.float32) / 127)[:, None, None]
         if len(self.shape) == 1:
             return values.to(given)
-        return values.permute(0, 3, 1, 2).to(given, memory_format=torch.channels_last)
+        values = values.permute(0, 3, 1, 2).to(given, memory_format=torch.channels_last)
+        return values.contiguous(memory_format=torch.channels_last)  # which `to` leaves out where types are alike
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,10 @@ def only(features: Features, chosen: Mapping[str, Tensor | None]) -> Features:
 
 
 def _picked(value: Tensor, index: Tensor | None) -> Tensor:
-    return value if index is None else value.index_select(1, index.to(value.device))
+    if index is None:
+        return value
+    index = index.to(value.device)
+    return take(value, index) if value.ndim == 4 else value.index_select(1, index)
 
 
 def _parts(images: Tensor | None, features: Features) -> dict[str, Tensor]:

@@ -1,0 +1,73 @@
+"""Channel pooling after the choice: what is learned on is what the chosen channels would have learned."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from snow.subscribe import ChannelPooling, Mix, PoolingConfig, Subscribed
+
+N, K = 32, 8
+
+
+def pooling(**options: object) -> ChannelPooling:
+    torch.manual_seed(0)
+    made = ChannelPooling(N, K, PoolingConfig(sigma2=0.0, init="normal", **options))
+    made.gain.uniform_(0.5, 2.0)
+    return made
+
+
+@pytest.mark.parametrize("slots", ["channel", "index"])
+def test_gradients_are_those_of_the_chosen_channels(slots: str) -> None:
+    wide = pooling(slots=slots)
+    narrow, columns = wide.settled()
+    mix = Mix(4, wide.slots, K, 6)
+    kept = Mix(4, K, K, 6)
+    index = wide.choice()
+    columns = torch.arange(K) if columns is None else columns
+    kept.weight = nn.Parameter(torch.cat([mix.weight[:, :4], mix.weight[:, 4:][:, columns]], 1).detach())
+    x, own = torch.randn(3, N, 5, 5), torch.randn(3, 4, 5, 5)
+    results = [mix(own, wide(x)), kept(own, narrow(x)), kept(own, narrow(x[:, index]))]
+    for result in results:
+        assert torch.equal(result, results[0])
+    results[0].square().sum().backward()
+    for result in results[1:]:
+        narrow.zero_grad()
+        kept.zero_grad()
+        result.square().sum().backward()
+        assert torch.equal(narrow.weight.grad, wide.weight.grad[index])
+        assert torch.equal(kept.weight.grad[:, :4], mix.weight.grad[:, :4])
+        assert torch.equal(kept.weight.grad[:, 4:], mix.weight.grad[:, 4:][:, columns])
+
+
+def test_the_choice_stays_when_the_weights_move() -> None:
+    wide = pooling()
+    narrow, _ = wide.settled()
+    narrow.weight.data.neg_()
+    assert torch.equal(narrow.taken(), wide.taken())
+    assert torch.equal(narrow.chosen(), wide.choice())
+    served, columns = narrow.served()
+    assert columns is None
+    assert torch.equal(served.taken(), wide.taken())
+    x = torch.randn(2, N, 3, 3)
+    assert torch.equal(served(x).scaled, narrow(x).scaled)
+    assert narrow.settled() == (narrow, None)
+
+
+def test_norm_and_activation_go_with_it() -> None:
+    wide = pooling(slots="index", norm=True, relu=True)
+    wide.norm.weight.data.uniform_(0.5, 2.0)
+    narrow, columns = wide.settled()
+    assert columns is None
+    x = torch.randn(4, N, 3, 3)
+    assert torch.equal(narrow.train()(x).scaled, wide.train()(x).scaled)
+    assert torch.equal(narrow.norm.running_mean, wide.norm.running_mean)
+    assert torch.equal(narrow.served()[0].eval()(x).scaled, narrow.eval()(x).scaled)
+
+
+def test_a_map_that_is_to_be_scaled_is_scaled_by_the_layer_behind() -> None:
+    mix = Mix(2, K, K, 5, kernel=3)
+    own, x, scale = torch.randn(2, 2, 6, 6), torch.randn(2, K, 6, 6), torch.randn(K)
+    expected = mix(own, Subscribed(x * scale.view(-1, 1, 1), None))
+    torch.testing.assert_close(mix(own, Subscribed(x, None, scale)), expected, rtol=1e-4, atol=1e-5)
