@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "Train a task, or several at once, on a frozen CNN.",
     "eval": "Measure a task on labelled pictures.",
     "predict": "Ask the tasks of a hub about pictures.",
+    "serve": "Answer over HTTP, with a page for the browser.",
     "taps": "List the feature maps that a CNN offers.",
     "compare": "Train methods on the same work and measure them side by side.",
     "sweep": "Measure how accuracy depends on the options of method snow.",
