@@ -13,7 +13,7 @@ from snow.errors import SnowError
 from snow.hub import Hub
 from snow.serving.limits import Limits
 
-app = command("serve", "SNOW_TOKEN=secret snow serve my-hub --port 8000")
+app = command("serve", "snow serve my-hub --port 8000")
 
 
 @app.default

@@ -14,14 +14,14 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from snow import __version__
 from snow.errors import SnowError
 from snow.serving import models
 from snow.serving.access import authorise
-from snow.serving.bodies import MOST, Question, content_type, parse_form, read_body, read_question, split, stream_body
+from snow.serving.bodies import MOST, Question, content_type, form_parts, read_body, read_question, split, stream_body
 from snow.serving.details import describe, describe_source, summarise
 from snow.serving.errors import RefusedError
 from snow.serving.models import problems
@@ -210,7 +210,11 @@ def create_app(service: Service, token: str | None = None) -> FastAPI:
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
     return app
 
 
@@ -218,8 +222,8 @@ async def _receive(request: Request, folder: Path, limit: int) -> None:
     """The files of an uploaded task, into `folder`."""
     kind = content_type(request)
     if kind == "multipart/form-data":
-        parts = await parse_form(request, await read_body(request, limit))
-        await asyncio.to_thread(keep, of_form(parts), folder, limit)
+        async with form_parts(request, await read_body(request, limit)) as parts:
+            await asyncio.to_thread(keep, of_form(parts), folder, limit)
     elif kind in ARCHIVES:
         with tempfile.TemporaryFile() as archive:
             async for chunk in stream_body(request, limit):

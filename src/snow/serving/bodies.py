@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -35,7 +36,7 @@ class Encoded(BaseModel):
 
     images: Annotated[list[str], Field(min_length=1, description="each a picture file in base64")]
     tasks: Annotated[list[str], Field(description="names of tasks; by default all that can answer")] = []
-    top_k: Annotated[TopK | None, Field(description="classes that an answer names")] = None
+    top_k: Annotated[TopK | None, Field(strict=True, description="classes that an answer names")] = None
 
 
 class Fields(BaseModel):
@@ -125,16 +126,16 @@ def why(error: ValidationError | Any) -> str:
 
 
 async def _from_form(request: Request, body: bytes) -> Question:
-    parts = await parse_form(request, body)
     fields: dict[str, Any] = {}
     pictures: list[Picture] = []
-    for name, value in parts:
-        if isinstance(value, UploadFile):
-            pictures.append(Picture(await value.read(), value.filename))
-        elif name == "tasks":
-            fields.setdefault(name, []).append(value)
-        else:
-            fields[name] = value
+    async with form_parts(request, body) as parts:
+        for name, value in parts:
+            if isinstance(value, UploadFile):
+                pictures.append(Picture(await value.read(), value.filename))
+            elif name == "tasks":
+                fields.setdefault(name, []).append(value)
+            else:
+                fields[name] = value
     try:
         said = Fields.model_validate(fields)
     except ValidationError as error:
@@ -142,8 +143,9 @@ async def _from_form(request: Request, body: bytes) -> Question:
     return Question(tuple(pictures), tuple(said.tasks), said.top_k or TOP)
 
 
-async def parse_form(request: Request, body: bytes) -> list[tuple[str, str | UploadFile]]:
-    """The parts of a form in order. Files stay in memory.
+@asynccontextmanager
+async def form_parts(request: Request, body: bytes) -> AsyncGenerator[list[tuple[str, str | UploadFile]]]:
+    """The parts of a form in order, with files in memory.
 
     Raises:
         RefusedError: it is malformed.
@@ -155,11 +157,14 @@ async def parse_form(request: Request, body: bytes) -> list[tuple[str, str | Upl
     parser = MultiPartParser(request.headers, once(), max_fields=FIELDS)
     parser.spool_max_size = len(body) + 1
     try:
-        return (await parser.parse()).multi_items()
+        form = await parser.parse()
     except (MultiPartException, KeyError, ValueError, LookupError) as error:
-        raise RefusedError(
-            "malformed", f"the form cannot be read: {getattr(error, 'message', None) or error}"
-        ) from None
+        message = error.message if isinstance(error, MultiPartException) else error
+        raise RefusedError("malformed", f"the form cannot be read: {message}") from None
+    try:
+        yield form.multi_items()
+    finally:
+        await form.close()
 
 
 def _from_json(body: bytes) -> Question:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 CODES: dict[str, tuple[int, str]] = {
@@ -56,3 +58,10 @@ class RefusedError(Exception):
     def headers(self) -> dict[str, str]:
         found = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         return found | ({"WWW-Authenticate": "Bearer"} if self.code == "unauthorized" else {})
+
+
+def without_paths(message: str, *folders: Path) -> str:
+    """Names of files in these folders stay, where they are on this machine does not."""
+    for folder in folders:
+        message = re.sub(rf"{re.escape(str(folder))}(?:/(?:[^\s/]+/)*|(?=\W|$))", "", message)
+    return " ".join(message.split())

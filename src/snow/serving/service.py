@@ -18,7 +18,7 @@ from snow.hub import SOURCE_HEAD, Hub, read_choices
 from snow.serving.batcher import Batched, Batcher
 from snow.serving.bodies import Question
 from snow.serving.details import describe_choices
-from snow.serving.errors import RefusedError
+from snow.serving.errors import RefusedError, without_paths
 from snow.serving.limits import Limits
 from snow.serving.metrics import Metrics
 from snow.serving.pictures import prepare
@@ -141,7 +141,8 @@ class Service:
         try:
             await self._on(self._changing, self.hub.copy, folder, name, replace=True)
         except SnowError as error:
-            raise full(error) or RefusedError("bad_task", str(error).replace(str(folder), "upload")) from None
+            why = without_paths(str(error), folder, self.hub.path)
+            raise full(error) or RefusedError("bad_task", why) from None
         await self.refresh()
         return there
 
@@ -152,7 +153,7 @@ class Service:
         except SnowError as error:
             await self.refresh()
             if name in self.catalog.tasks or name in self.catalog.broken:
-                raise full(error) or RefusedError("internal", str(error)) from None
+                raise full(error) or error from None
             raise RefusedError("unknown_task", f"there is no task {name!r}") from None
         await self.refresh()
 
@@ -162,7 +163,7 @@ class Service:
         try:
             return describe_choices(await asyncio.to_thread(read_choices, self.hub.path, name))
         except SnowError as error:
-            raise RefusedError("not_found", f"task {name} has no choice over time: {error}") from None
+            raise RefusedError("not_found", without_paths(str(error), self.hub.path)) from None
 
     def known(self, name: str) -> None:
         """Raises RefusedError: there is no task of this name, or it cannot answer."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from snow.artifact import Artifact
 from snow.errors import SnowError
 from snow.hub import SOURCE_HEAD, Hub
+from snow.serving.errors import without_paths
 from snow.source import Features
 
 log = logging.getLogger("snow.serving")
@@ -59,7 +60,7 @@ class Worker:
     def refresh(self) -> Catalog:
         """Reads what has changed in the hub's folder."""
         self.hub.refresh()
-        broken = self.hub.broken()
+        broken = {name: without_paths(why, self.hub.path) for name, why in self.hub.broken().items()}
         found: dict[str, Artifact] = {}
         for name in self.hub.names():
             if name not in broken:
@@ -109,7 +110,7 @@ class Worker:
                 try:
                     methods[name] = self.hub.task(name).method.to(device)
                 except SnowError as error:
-                    found[name] = str(error)
+                    found[name] = without_paths(str(error), self.hub.path)
         features = source(images.to(device), frozenset[str]().union(*(one.taps for one in methods.values())))
         if SOURCE_HEAD in rows_of:
             found[SOURCE_HEAD] = features.logits[list(rows_of[SOURCE_HEAD])]
