@@ -23,7 +23,7 @@ from snow.fingerprint import TOLERANCE, Difference, Probe, Verdict, record, veri
 from snow.sharing import Shared, kept, located
 from snow.source import Source
 from snow.source_file import open_source, read_source, write_source
-from snow.store import Store, check_name, consistent
+from snow.store import Stamp, Store, check_name, consistent
 from snow.subscribe import Choices
 
 SOURCE_HEAD = "(source)"
@@ -59,6 +59,7 @@ class Hub(Shared):
         self.engine = open_engine(engine, source)
         self._store = store_of(self.path)
         self._loaded: dict[str, Artifact] = {}
+        self._stamps: dict[str, Stamp] = {}
         self._broken: dict[str, str] = {}
         self._reported: set[str] = set()
 
@@ -188,10 +189,23 @@ class Hub(Shared):
         if name not in self._loaded:
             if not self._store.has(name):
                 raise SnowError(self._unknown(name))
+            self._stamps[name] = self._store.stamp(name)
             artifact = self._store.read(name, lambda folder: Artifact.load(folder, self.source))
             self._forget(name)
             self._loaded[name] = dataclasses.replace(artifact, name=name)
         return self._loaded[name]
+
+    def refresh(self) -> list[str]:
+        """Forgets each task that was changed, replaced or removed by another process since it was read.
+
+        Returns:
+            Their names. Until then a task answers as it did when it was read.
+        """
+        changed = sorted(name for name, stamp in self._stamps.items() if self._store.stamp(name) != stamp)
+        for name in changed:
+            self._forget(name)
+            del self._stamps[name]
+        return changed
 
     def verify(self, tasks: Collection[str] | None = None, tolerance: float = TOLERANCE) -> dict[str, Verdict]:
         """Whether each task is what it was when it was added: its files, its tensors, its answers to a few pictures.

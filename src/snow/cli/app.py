@@ -22,6 +22,7 @@ COMMANDS = {
     "eval": "Measure a task on labelled pictures.",
     "predict": "Ask the tasks of a hub about pictures.",
     "export": "Write a hub as one file for ONNX Runtime or torch.export.",
+    "serve": "Answer over HTTP, with a page for the browser.",
     "taps": "List the feature maps that a CNN offers.",
     "compare": "Train methods on the same work and measure them side by side.",
     "sweep": "Measure how accuracy depends on the options of method snow.",
