@@ -13,7 +13,7 @@ from snow.compare.variant import Variant
 from snow.reproduce import estimate
 from snow.reproduce.estimate import Cost
 from snow.reproduce.paper import SIGMA2
-from snow.reproduce.sets import Opened, title
+from snow.reproduce.sets import OWN, OWN_SPLITS, Opened, title
 from snow.reproduce.work import Work
 
 LITERAL = "snow:preset=paper"
@@ -59,10 +59,16 @@ def origins(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         found = entry["comparison"]
         seeds = sorted({seed for method in found["methods"].values() for seed in method.get("runs", {})})
         note = f" {found['note']}" if "note" in found else ""
-        pictures = f"{entry['train_images']:,} training and {entry['test_images']:,} test pictures"
-        sizes = "" if entry["as_in_table_3"] else f" in {entry['classes']} classes"
-        lines.append(f"- {title(entry)}, {pictures}{sizes}. {origin(found, seeds).strip()}{note}")
+        lines.append(f"- {title(entry)}{_sizes(entry)}. {origin(found, seeds).strip()}{note}")
     return [*lines, ""]
+
+
+def entry_of(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
+    """As in `compared`, of a comparison by `snow compare` on one of the sets with splits of their own."""
+    name = comparison["data"].get("path")
+    if name not in OWN_SPLITS:
+        return None
+    return {"set": f"{name}{OWN}", "paper": OWN_SPLITS[name], "as_in_table_3": False, "comparison": comparison}
 
 
 def theirs(entry: Mapping[str, Any]) -> str:
@@ -74,6 +80,13 @@ def theirs(entry: Mapping[str, Any]) -> str:
 
 def percent(method: Mapping[str, Any] | None, key: str = "top1") -> float | None:
     return None if method is None or key not in method else 100 * method[key]
+
+
+def _sizes(entry: Mapping[str, Any]) -> str:
+    if "train_images" not in entry:
+        return ""
+    pictures = f", {entry['train_images']:,} training and {entry['test_images']:,} test pictures"
+    return pictures if entry["as_in_table_3"] else f"{pictures} in {entry['classes']} classes"
 
 
 def _comparison(work: Work, opened: Opened, variants: Sequence[Variant]) -> Comparison:

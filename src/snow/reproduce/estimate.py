@@ -13,6 +13,7 @@ import torch
 
 from snow.compare.variant import Variant
 from snow.data import Pictures, train_transform
+from snow.data.published import PUBLISHED
 from snow.reproduce.paper import LF_THROUGHPUT, SETS, TABLE8
 from snow.source import Source
 from snow.training.launch import open_fabric
@@ -75,6 +76,15 @@ def _loading_seconds(work: Work, pictures: Pictures) -> float:
     for place in places:
         seen[place, 0]
     return (time.perf_counter() - started) / len(places) / max(1, work.recipe.loading_workers())
+
+
+def paper_seconds(variants: Sequence[Variant], epochs: float) -> float:
+    """Of so many epochs of all five sets at the speeds of the paper's Table 8, one V100."""
+    return epochs * sum(
+        known.train / TABLE8[ROWS[variant.method]][SETS.index(known.column)][0]
+        for variant in variants
+        for known in PUBLISHED.values()
+    )
 
 
 def total(costs: Sequence[Cost]) -> float:

@@ -65,7 +65,10 @@ class Experiment(ABC):
         """Raises SnowError: as `snow.plots.figure.check`; there is nothing to draw."""
         panel.draw(self.panels(results), path)
 
-    def markdown(self, results: Results, level: int = 1) -> str:
-        """Everything that is to be read, under a heading of this level."""
-        origins = "\n".join(self.origins(results))
-        return f"{'#' * level} {self.title}\n\n{self.body(results)}\n{origins}\n**What differs.** {self.differs}\n"
+    def measured(self, results: Results) -> str:
+        """The tables and where they come from, as Markdown."""
+        return "\n".join([self.body(results), *self.origins(results)])
+
+    def markdown(self, results: Results) -> str:
+        """Everything that is to be read."""
+        return f"# {self.title}\n\n{self.measured(results)}\n**What differs.** {self.differs}\n"

@@ -24,7 +24,7 @@ class Table9(Experiment):
     differs = (
         "The paper's orders A and B are followed as far as their sets are there; others come last. The paper tried "
         "several orders and shows the best outcome for LF. It took a batch of 128 and a rate of 0.005 for LF; here "
-        "the recipe is that of the line above. SNOW stands beside LF to show what it forgets, which is nothing: no "
+        "the recipe is that of the lines above. SNOW stands beside LF to show what it forgets, which is nothing: no "
         "task changes another."
     )
     methods = "lf,snow"
