@@ -29,6 +29,7 @@ COMMANDS = {
     "bench": "Measure how fast this machine trains and answers, and where the time goes.",
     "lifelong": "Learn tasks one after the other and measure the earlier ones after each.",
     "params": "Count parameters, by method and by subscription.",
+    "reproduce": "Measure a table or figure of the paper anew, beside the paper's own figures.",
     "choice": "Show which channels a task took, over the time of its training.",
     "overlap": "Show how far the tasks of a hub take the same channels.",
     "hub": "Look into a hub, change it, verify it, compare it with another one.",

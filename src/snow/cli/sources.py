@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -54,21 +53,6 @@ def new_source(options: SourceOptions, seed: int) -> Source:
             taps=options.taps or None,
             without_taps=options.without_taps,
         )
-
-
-def unfilled_source(spec: str, image_size: int | None, taps: Sequence[str] = (), without: Sequence[str] = ()) -> Source:
-    """A source without weights, to ask for its shapes.
-
-    Raises:
-        SnowError: as `Source.open`.
-    """
-    name = EMBEDDED if spec == "embedded" else spec
-    options = {"taps": taps or None, "without_taps": without}
-    try:
-        with torch.device("meta"):
-            return Source.open(name, False, None, image_size, **options)
-    except (RuntimeError, SnowError):  # some CNNs read their tensors while they are built
-        return Source.open(name, False, None, image_size, **options)
 
 
 def _refuse_contradiction(hub: Path, options: SourceOptions) -> None:
