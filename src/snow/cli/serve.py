@@ -24,6 +24,7 @@ def serve_command(
     host: str = "127.0.0.1",
     port: int = 8000,
     token: Annotated[str | None, Parameter(env_var="SNOW_TOKEN", show_default=False)] = None,
+    engine: str = "auto",
     device: str = "cpu",
     access_log: Flag = False,
     limits: Annotated[Limits | None, Parameter(name="*")] = None,
@@ -39,6 +40,7 @@ def serve_command(
         port: to listen on.
         token: with which tasks may be changed over HTTP; without one they may not. SNOW_TOKEN in the environment does
             not show in the list of processes.
+        engine: what runs the hub: eager, folded, or auto for the fastest that is ready at once.
         device: cpu or cuda.
         access_log: write down every request.
     """
@@ -51,4 +53,4 @@ def serve_command(
         raise SnowError(f"snow serve needs {error.name}: pip install 'snow-cnn[serve]'") from None
     if not 0 < port < 65536:
         raise SnowError(f"--port is between 1 and 65535, not {port}")
-    serve(Service(Hub.open(hub), limits, device), host, port, token, access_log)
+    serve(Service(Hub.open(hub, engine=engine), limits, device), host, port, token, access_log)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from snow.artifact import Artifact
+from snow.engine import arrange
 from snow.errors import SnowError
 from snow.hub import SOURCE_HEAD, Hub
+from snow.methods import Method
 from snow.serving.errors import without_paths
 from snow.source import Features
 
@@ -70,6 +72,7 @@ class Worker:
                     log.info("task %s: %s", name, error)
         return Catalog(found, broken)
 
+    @torch.inference_mode()
     def answer(self, images: Sequence[Tensor], wanted: Sequence[Collection[str]]) -> list[Answers]:
         """One pass of the source over all pictures, and each task on those that ask for it.
 
@@ -78,55 +81,44 @@ class Worker:
             wanted: for each picture the names of tasks, `SOURCE_HEAD` among them for the source's own.
         """
         answers: list[Answers] = [{} for _ in images]
-        rows_of: dict[str, list[int]] = {}
-        for row, names in enumerate(wanted):
-            for name in names:
-                rows_of.setdefault(name, []).append(row)
-        for name, logits in self.logits(torch.stack(list(images)), rows_of).items():
-            rows = rows_of[name]
-            if isinstance(logits, str):
-                for row in rows:
-                    answers[row][name] = logits
-                continue
-            classes = self.hub.classes(name)
-            probabilities, order = (value.cpu() for value in logits.float().softmax(1).sort(1, descending=True))
-            sound = probabilities.isfinite().all(1).tolist()
-            for place, row in enumerate(rows):
-                answers[row][name] = (
-                    Ranked(classes, probabilities[place], order[place])
-                    if sound[place]
-                    else f"task {name} answers with what is no number"
-                )
+        order, runs = arrange(wanted)
+        methods, failed = self._methods(runs)
+        features = self._observe([images[picture] for picture in order], list(methods.values()), SOURCE_HEAD in runs)
+        for name, (start, stop) in runs.items():
+            asking = [place for place in range(start, stop) if name in wanted[order[place]]]
+            found = failed.get(name) or self._ranked(name, methods.get(name), features.rows(start, stop))
+            for place in asking:
+                answers[order[place]][name] = found if isinstance(found, str) else found[place - start]
         return answers
 
-    @torch.inference_mode()
-    def logits(self, images: Tensor, rows_of: Mapping[str, Sequence[int]]) -> dict[str, Tensor | str]:
-        """By task: logits (rows, classes) for its rows of `images` (B, 3, S, S) uint8; or why it has none."""
-        source = self.hub.source
-        device = next(source.buffers()).device
-        methods, found = {}, {}
-        for name in rows_of:
+    def _methods(self, names: Collection[str]) -> tuple[dict[str, Method], dict[str, str]]:
+        """The methods that are asked, and why others cannot be."""
+        methods, failed = {}, {}
+        for name in names:
             if name != SOURCE_HEAD:
                 try:
-                    methods[name] = self.hub.task(name).method.to(device)
+                    methods[name] = self.hub.task(name).method.to(self._device)
                 except SnowError as error:
-                    found[name] = without_paths(str(error), self.hub.path)
-        features = source(images.to(device), frozenset[str]().union(*(one.taps for one in methods.values())))
-        if SOURCE_HEAD in rows_of:
-            found[SOURCE_HEAD] = features.logits[list(rows_of[SOURCE_HEAD])]
-        for name, method in methods.items():
-            try:
-                found[name] = method(_rows(features, rows_of[name], method.taps))
-            except Exception as error:  # one that fails must not take the others with it
-                log.exception("task %s failed", name)
-                found[name] = f"task {name} failed: {type(error).__name__}"
-        return found
+                    failed[name] = str(error)
+        return methods, failed
 
+    def _observe(self, images: Sequence[Tensor], methods: list[Method], logits: bool) -> Features:
+        return self.hub.engine.observe(torch.stack(list(images)).to(self._device), methods, logits)
 
-def _rows(features: Features, rows: Sequence[int], taps: Collection[str]) -> Features:
-    """What the source gives for some of the pictures; `taps` are the maps that are needed."""
-    if len(rows) == len(features.images):
-        return features
-    index = torch.tensor(rows, device=features.images.device)
-    maps = {tap: features.maps[tap][index] for tap in taps}
-    return Features(features.images[index], maps, features.final[index], features.logits[index])
+    def _ranked(self, name: str, method: Method | None, features: Features) -> list[Ranked | str] | str:
+        """A task's answer to each of some pictures; one that fails must not take the others with it."""
+        try:
+            logits = features.logits if method is None else self.hub.engine.answer(method, features)
+        except Exception as error:
+            log.exception("task %s failed", name)
+            return f"task {name} failed: {type(error).__name__}"
+        classes = self.hub.classes(name)
+        probabilities, order = (value.cpu() for value in logits.float().softmax(1).sort(1, descending=True))
+        return [
+            Ranked(classes, row, ranked) if sound else f"task {name} answers with what is no number"
+            for row, ranked, sound in zip(probabilities, order, probabilities.isfinite().all(1).tolist(), strict=True)
+        ]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.hub.source.buffers()).device

@@ -13,9 +13,9 @@ class Mix(Slots):
     """Convolution over `concat(own, subscribed)` (paper, section 2.1), the first layer behind a subscription.
 
     Nothing is copied to concatenate it: the convolution is linear, and each side's part of it is taken alone, so that
-    none is computed backward for what learns nothing. The weight (out, own + slots, k, k) has a column per own channel and per slot of the subscription. Where the
-    subscription names columns, only those take part, so that a source channel meets the same weights whenever it
-    is chosen.
+    none is computed backward for what learns nothing. The weight (out, own + slots, k, k) has a column per own channel
+    and per slot of the subscription. Where the subscription names columns, only those take part, so that a source
+    channel meets the same weights whenever it is chosen.
 
     Args:
         own: channels of the delta itself.

@@ -12,9 +12,9 @@ from snow.bench.serving import COLUMNS, ServingBench, measure_serving, rows
 from snow.cli.bench.app import app
 from snow.cli.options import Json
 from snow.cli.output import note, print_json, print_table
-from snow.cli.sources import unfilled_source
 from snow.compare.variant import Variant
 from snow.errors import SnowError
+from snow.unfilled import unfilled_source
 
 
 def _counts(_type: object, tokens: Sequence[Token]) -> tuple[int, ...]:
