@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -24,6 +25,8 @@ SIZE = 64
 TINY = ("test_resnet", "test_efficientnet", "test_convnext")
 COLOURS = torch.tensor([[220, 60, 60], [60, 220, 60], [60, 60, 220], [200, 200, 40], [40, 200, 200], [200, 40, 200]])
 
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40, database=None)
 hypothesis.settings.load_profile("repeatable")
@@ -91,17 +94,18 @@ def weightless() -> Callable[..., Source]:
     return lambda spec, size=SIZE: opened(spec, size)
 
 
+def coloured(count: int, classes: int = 3, size: int = SIZE, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Pictures whose class is their colour under noise: uint8 (n, 3, S, S), (n,)."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % classes
+    noise = torch.randint(-40, 41, (count, 3, size, size), generator=generator)
+    return (COLOURS[labels][:, :, None, None] + noise).clamp(0, 255).byte(), labels
+
+
 @pytest.fixture(scope="session")
 def draw() -> Callable[..., tuple[Tensor, Tensor]]:
-    """Pictures whose class is their colour under noise: `draw(count, classes)` gives uint8 (n, 3, S, S), (n,)."""
-
-    def drawn(count: int, classes: int = 3, size: int = SIZE, seed: int = 0) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(seed)
-        labels = torch.arange(count) % classes
-        noise = torch.randint(-40, 41, (count, 3, size, size), generator=generator)
-        return (COLOURS[labels][:, :, None, None] + noise).clamp(0, 255).byte(), labels
-
-    return drawn
+    """`draw(count, classes)`: see `coloured`."""
+    return coloured
 
 
 @pytest.fixture(scope="session")
@@ -127,5 +131,19 @@ def write_folder(draw: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Pa
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
         return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_tree() -> Callable[[str, Path], Path]:
+    """Writes one of the paper's data sets, three classes of it, as `root/FOLDER` in the layout of its authors."""
+
+    def write(name: str, root: Path) -> Path:
+        from trees import TREES, Tree
+
+        folder, fill = TREES[name]
+        fill(Tree(root / folder, coloured))
+        return root / folder
 
     return write

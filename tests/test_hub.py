@@ -387,3 +387,37 @@ def test_the_source_s_own_head_answers_beside_tasks(hub: Hub, resnet: Source, im
     best = hub.predict(images, [SOURCE_HEAD])[0][SOURCE_HEAD]
     assert best.classes[0] == str(resnet(images).logits[0].argmax().item())
     assert SOURCE_HEAD not in hub.logits(images)
+
+
+def test_what_another_process_has_done_is_seen_after_a_refresh(hub: Hub, resnet: Source, images: Tensor) -> None:
+    for name in ("a", "b", "c", "d"):
+        hub.add(task(resnet, name, 1))
+    before = hub.logits(images)
+    assert hub.refresh() == []
+    other, new = Hub(hub.path, resnet), task(resnet, "a", 2)
+    other.add(new, replace=True)
+    other.remove("b")
+    other.add(task(resnet, "e", 1))
+    weights = hub.folder("c") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert torch.equal(hub.logits(images, ["a"])["a"], before["a"])
+    assert hub.refresh() == ["a", "b", "c"]
+    assert hub.refresh() == []
+    after = hub.logits(images)
+    assert set(after) == {"a", "d", "e"}
+    assert torch.equal(after["a"], new.method(resnet(images)))
+    assert torch.equal(after["d"], before["d"])
+    assert set(hub.broken()) == {"c"}
+
+
+def test_a_damaged_task_that_is_mended_answers_after_a_refresh(hub: Hub, resnet: Source, images: Tensor) -> None:
+    hub.add(task(resnet, "a", 1))
+    config = hub.folder("a") / "config.json"
+    content = config.read_bytes()
+    config.write_bytes(b"{")
+    hub = Hub(hub.path, resnet)
+    assert hub.logits(images) == {}
+    config.write_bytes(content)
+    assert hub.logits(images) == {}
+    assert hub.refresh() == ["a"]
+    assert set(hub.logits(images)) == {"a"}

@@ -35,7 +35,8 @@ ALLOWED = {
     "artifact": LEARNING | {"card", "sharing", "store"},
     "source_file": SOURCE | {"artifact", "store"},
     "fingerprint": LEARNING | {"artifact"},
-    "hub": LEARNING | {"artifact", "card", "data", "fingerprint", "sharing", "source_file", "store"},
+    "engine": LEARNING,
+    "hub": LEARNING | {"artifact", "card", "data", "engine", "fingerprint", "sharing", "source_file", "store"},
 }
 """What a room may import; rooms that are not named here stand above all of these."""
 

@@ -209,3 +209,18 @@ def test_bad_input_is_one_line(folders: list[str], capsys: pytest.CaptureFixture
     assert "two or more tasks" in errors[0]
     assert "no method 'nothing'" in errors[1]
     assert "figure.doc names no kind of picture" in errors[2]
+
+
+def test_orders_are_of_all_tasks(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:
+    for wrong in (["first", "second"], ["first", "second", "fourth"], ["first", "second", "third", "third"]):
+        with pytest.raises(SnowError, match=r"an order has each of first, second, third once, not first, second"):
+            lifelong(source, datasets, Variant.parse("fo"), RECIPE, tmp_path / "hubs", orders=[wrong])
+
+
+def test_orders_of_ones_own_are_kept_apart(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:
+    out, orders = tmp_path / "out.json", [["second", "first"]]
+    arguments = (source, datasets[:2], Variant.parse("fo"), RECIPE, tmp_path / "hubs")
+    results = lifelong(*arguments, out=out, orders=orders)
+    assert [order["order"] for order in results["orders"]] == orders
+    with pytest.raises(SnowError, match="out.json holds other orders"):
+        lifelong(*arguments, out=out)

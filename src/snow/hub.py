@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from torch import Tensor
 from snow.artifact import CHOICES, Artifact, copy_files, read_config, read_json
 from snow.card import hub_card
 from snow.data import decode, eval_transform
+from snow.engine import Asked, arrange, open_engine
 from snow.errors import SnowError
 from snow.fingerprint import TOLERANCE, Difference, Probe, Verdict, record, verify
 from snow.sharing import Shared, kept, located
 from snow.source import Source
 from snow.source_file import open_source, read_source, write_source
-from snow.store import Store, check_name, consistent
+from snow.store import Stamp, Store, check_name, consistent
 from snow.subscribe import Choices
 
 SOURCE_HEAD = "(source)"
@@ -44,13 +45,21 @@ class Hub(Shared):
     Tasks are added, replaced and removed in one step (`snow.store`), by any number of processes; in one process a hub
     is used by one thread at a time. A task that cannot answer (damaged, of another source, of a newer format) leaves
     the others as they are.
+
+    Args:
+        engine: what runs it, a name in `snow.engine.ENGINES`, or "auto" for the fastest that is ready at once.
+
+    Raises:
+        SnowError: there is no such engine.
     """
 
-    def __init__(self, path: str | Path, source: Source) -> None:
+    def __init__(self, path: str | Path, source: Source, engine: str = "eager") -> None:
         self.path = Path(path)
         self.source = source
+        self.engine = open_engine(engine, source)
         self._store = store_of(self.path)
         self._loaded: dict[str, Artifact] = {}
+        self._stamps: dict[str, Stamp] = {}
         self._broken: dict[str, str] = {}
         self._reported: set[str] = set()
 
@@ -83,13 +92,13 @@ class Hub(Shared):
         return cls(path, source)
 
     @classmethod
-    def open(cls, path: str | Path, **options: Any) -> Hub:
+    def open(cls, path: str | Path, engine: str = "eager", **options: Any) -> Hub:
         """The hub at `path` with its source; `options` go to `Source` (`taps`, `without_taps`).
 
         Raises:
-            SnowError: there is none, or its source is not what it was.
+            SnowError: there is none, its source is not what it was, or there is no such engine.
         """
-        return cls(path, open_source(Path(path), **options))
+        return cls(path, open_source(Path(path), **options), engine)
 
     @classmethod
     def from_pretrained(
@@ -180,10 +189,23 @@ class Hub(Shared):
         if name not in self._loaded:
             if not self._store.has(name):
                 raise SnowError(self._unknown(name))
+            self._stamps[name] = self._store.stamp(name)
             artifact = self._store.read(name, lambda folder: Artifact.load(folder, self.source))
             self._forget(name)
             self._loaded[name] = dataclasses.replace(artifact, name=name)
         return self._loaded[name]
+
+    def refresh(self) -> list[str]:
+        """Forgets each task that was changed, replaced or removed by another process since it was read.
+
+        Returns:
+            Their names. Until then a task answers as it did when it was read.
+        """
+        changed = sorted(name for name, stamp in self._stamps.items() if self._store.stamp(name) != stamp)
+        for name in changed:
+            self._forget(name)
+            del self._stamps[name]
+        return changed
 
     def verify(self, tasks: Collection[str] | None = None, tolerance: float = TOLERANCE) -> dict[str, Verdict]:
         """Whether each task is what it was when it was added: its files, its tensors, its answers to a few pictures.
@@ -204,7 +226,6 @@ class Hub(Shared):
         """Of a task; those of the source's own head are numbers, in the order of the data that it was trained on."""
         return tuple(map(str, range(self.source.num_classes))) if name == SOURCE_HEAD else self.task(name).classes
 
-    @torch.no_grad()
     def logits(self, images: Tensor, tasks: Collection[str] | None = None) -> dict[str, Tensor]:
         """Every task's logits (B, classes) from one pass over `images`, (B, 3, S, S) uint8, where the source is.
 
@@ -215,30 +236,53 @@ class Hub(Shared):
         Raises:
             SnowError: a task is asked for that is unknown or cannot answer.
         """
-        names = self._sound() if tasks is None else tasks
-        device = next(self.source.buffers()).device
-        methods = {name: self.task(name).method.to(device) for name in names if name != SOURCE_HEAD}
-        features = self.source(images.to(device), frozenset[str]().union(*(one.taps for one in methods.values())))
-        return {name: features.logits if name == SOURCE_HEAD else methods[name](features) for name in names}
+        return self._logits(images, {name: (0, len(images)) for name in (self._sound() if tasks is None else tasks)})
 
     def predict(
-        self, images: Sequence[str | Path] | Tensor, tasks: Collection[str] | None = None
+        self, images: Sequence[str | Path] | Tensor, tasks: Collection[str] | Sequence[Collection[str]] | None = None
     ) -> list[dict[str, Answer]]:
         """For each picture (files, or a (B, 3, S, S) uint8 tensor) the answer of each task, in one source pass.
 
+        Args:
+            tasks: names as for `logits`; or for each picture its own, in a list as long as that of the pictures.
+
         Raises:
-            SnowError: a file is not a readable picture; and as `logits`.
+            SnowError: a file is not a readable picture, there are more or fewer lists of names than pictures; and as
+                `logits`.
         """
         if not isinstance(images, Tensor):
             prepare = eval_transform(self.source.preprocessing)
             images = torch.stack([prepare(decode(Path(path))) for path in images])
-        answers: list[dict[str, Answer]] = [{} for _ in range(len(images))]
-        for name, logits in self.logits(images, tasks).items():
-            probabilities, order = logits.float().softmax(1).sort(1, descending=True)
-            classes = self.classes(name)
-            for answer, row, indices in zip(answers, probabilities.tolist(), order.tolist(), strict=True):
-                answer[name] = Answer(name, tuple(classes[index] for index in indices), tuple(row))
-        return answers
+        wanted = self._wanted(tasks, len(images))
+        order, runs = arrange(wanted)
+        answers: list[dict[str, Answer]] = [{} for _ in order]
+        for name, logits in self._logits(images[order], runs).items():
+            probabilities, ranked = logits.float().softmax(1).sort(1, descending=True)
+            classes, pictures = self.classes(name), order[slice(*runs[name])]
+            for picture, row, indices in zip(pictures, probabilities.tolist(), ranked.tolist(), strict=True):
+                if name in wanted[picture]:
+                    answers[picture][name] = Answer(name, tuple(classes[index] for index in indices), tuple(row))
+        return [{name: answer[name] for name in names} for answer, names in zip(answers, wanted, strict=True)]
+
+    def _wanted(self, tasks: Collection[str] | Sequence[Collection[str]] | None, count: int) -> list[list[str]]:
+        """For each of so many pictures the names of tasks."""
+        if tasks is None:
+            return [self._sound()] * count
+        names = [each for each in tasks if isinstance(each, str)]
+        if len(names) == len(tasks):
+            return [names] * count
+        if names or len(tasks) != count:
+            raise SnowError(f"{count} pictures want {count} lists of tasks, one for each, or one list of names for all")
+        return [list(each) for each in tasks]
+
+    def _logits(self, images: Tensor, runs: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
+        """By task the logits (stop - start, classes) for its run of the pictures."""
+        device = next(self.source.buffers()).device
+        asked = {
+            name: Asked(None if name == SOURCE_HEAD else self.task(name).method.to(device), *run)
+            for name, run in runs.items()
+        }
+        return self.engine.logits(images.to(device), asked)
 
     def _keep(self, name: str, fill: Callable[[Path], object], replace: bool) -> Path:
         with self._store.writing(name, replace) as new:

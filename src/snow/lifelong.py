@@ -37,21 +37,23 @@ def lifelong(
     folder: Path,
     listeners: Listeners = lambda _: (),
     out: Path | None = None,
+    orders: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, Any]:
-    """Trains some tasks in the order given and in the reverse one, and measures all earlier tasks after each.
+    """Trains some tasks in several orders, and measures all earlier tasks after each.
 
     Args:
         datasets: of one task each.
         folder: holds a hub for each order and method; a second call with the same arguments goes on from what is there.
         out: file that holds what is done so far; a second call with the same arguments leaves out what is in it.
+        orders: of the names of all tasks; by default the order given, and the reverse one.
 
     Returns:
         `{"orders": [{"order": names, "methods": {LABEL: {"accuracy": Table, "forgetting": float}}}], …}` with where
         the figures come from, as JSON values.
 
     Raises:
-        SnowError: fewer than two tasks, two of one name, a data set of several tasks, a folder or a file with another
-            run; and as `train`.
+        SnowError: fewer than two tasks, two of one name, a data set of several tasks, an order of other tasks, a folder
+            or a file with another run; and as `train`.
     """
     names = [task.name for dataset in datasets for task in dataset.tasks]
     if any(len(dataset.tasks) != 1 for dataset in datasets):
@@ -60,6 +62,10 @@ def lifelong(
         raise SnowError(f"lifelong learning takes two or more tasks with names of their own, not {', '.join(names)}")
     for name in names:
         check_name(name)
+    chosen = [list(order) for order in orders or (names, names[::-1])]
+    for order in chosen:
+        if sorted(order) != sorted(names):
+            raise SnowError(f"an order has each of {', '.join(names)} once, not {', '.join(order)}")
     settings = {
         "source": source.description(),
         "data": [
@@ -68,9 +74,11 @@ def lifelong(
         ],
         "recipe": recipe.to_dict(),
     }
-    orders = [{"order": order, "methods": {}} for order in (names, names[::-1])]
-    results = begin(out, settings, {"orders": orders})
-    for entry, order in zip(results["orders"], (list(datasets), list(reversed(datasets))), strict=True):
+    results = begin(out, settings, {"orders": [{"order": order, "methods": {}} for order in chosen]})
+    if [entry["order"] for entry in results["orders"]] != chosen:
+        raise SnowError(f"{out} holds other orders: choose another file")
+    for entry in results["orders"]:
+        order = [datasets[names.index(name)] for name in entry["order"]]
         for variant in methods:
             if variant.label not in entry["methods"]:
                 hub = Hub.create(folder / "+".join(entry["order"]) / variant.label, source)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import combinations
 from math import comb
 from statistics import fmean
@@ -38,6 +39,7 @@ def overlap(hub: Hub, tasks: Sequence[str] = ()) -> dict[str, Any]:
     return {"tasks": names, "pairs": [_pair(a, b, taken[a], taken[b]) for a, b in combinations(names, 2)]}
 
 
+@cache
 def chance(channels: int, first: int, second: int) -> float:
     """Intersection over union, on average, of `first` and `second` of `channels` channels, both taken at random."""
     ways = comb(channels, second)
@@ -47,12 +49,16 @@ def chance(channels: int, first: int, second: int) -> float:
     )
 
 
-def _pair(first: str, second: str, a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, Any]:
+def compare_masks(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What two tasks take, by tap (N,) of bool, at the taps where both choose: `taps`, `iou` and `chance` as above."""
     taps = {tap: _compared(a[tap], b[tap]) for tap in a if tap in b}
-    if not taps:
+    return {"taps": taps, **{key: fmean(entry[key] for entry in taps.values()) for key in ("iou", "chance")}}
+
+
+def _pair(first: str, second: str, a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, Any]:
+    if not a.keys() & b.keys():
         raise SnowError(f"tasks {first} and {second} choose at no tap in common")
-    means = {key: fmean(entry[key] for entry in taps.values()) for key in ("iou", "chance")}
-    return {"tasks": [first, second], "taps": taps, **means}
+    return {"tasks": [first, second], **compare_masks(a, b)}
 
 
 def _compared(a: Tensor, b: Tensor) -> dict[str, Any]:

@@ -38,13 +38,23 @@ def count_parameters(source: Source, classes: Sequence[int], variants: Sequence[
     own = source.learned_parameters
     methods = {name: _each(source, name, classes, PAPER if name == Snow.name else {}) for name in installed_methods()}
     subscriptions = {name: _each(source, Snow.name, classes, {**PAPER, "subscription": name}) for name in SUBSCRIPTIONS}
-    others = {variant.label: _each(source, variant.method, classes, variant.config) for variant in variants}
+    others = {variant.label: per_task(source, variant, classes) for variant in variants}
     return {
         "source": {"name": source.architecture, "parameters": own},
         "methods": _totals(methods, own),
         "subscriptions": {name: {"overhead": sum(counts)} for name, counts in subscriptions.items()},
         "variants": _totals(others, own),
     }
+
+
+def per_task(source: Source, variant: Variant, classes: Sequence[int]) -> list[int]:
+    """What each task adds to the source, in order; counted as it is built, for any source, with or without weights."""
+    return _each(source, variant.method, classes, variant.config)
+
+
+def tasks_of(source: Source, variant: Variant, classes: Sequence[int]) -> list[Method]:
+    """Methods for tasks of so many classes, with random weights; each knows those before it where it builds on them."""
+    return _built(source, METHODS[variant.method], classes, variant.config)
 
 
 def _totals(each: Mapping[str, list[int]], source: int) -> dict[str, Any]:
@@ -61,12 +71,16 @@ def _each(source: Source, method: str, classes: Sequence[int], config: Mapping[s
 
 
 def _added(source: Source, kind: type[Method], classes: Sequence[int], config: Mapping[str, Any]) -> list[int]:
+    counts = [method.learned_parameters for method in _built(source, kind, classes, config)]
+    if not (issubclass(kind, Successive) and kind.is_shared):
+        return counts
+    return [count - before for before, count in zip([source.learned_parameters, *counts], counts, strict=False)]
+
+
+def _built(source: Source, kind: type[Method], classes: Sequence[int], config: Mapping[str, Any]) -> list[Method]:
     if not issubclass(kind, Successive):
-        return [kind.build(source, n, config).learned_parameters for n in classes]
+        return [kind.build(source, n, config) for n in classes]
     earlier: dict[str, Method] = {}
     for index, n in enumerate(classes):
         earlier[str(index)] = kind.build(source, n, {**config, "earlier": dict(earlier)})
-    counts = [method.learned_parameters for method in earlier.values()]
-    if not kind.is_shared:
-        return counts
-    return [count - before for before, count in zip([source.learned_parameters, *counts], counts, strict=False)]
+    return list(earlier.values())

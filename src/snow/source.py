@@ -39,6 +39,13 @@ class Features:
     final: Tensor
     logits: Tensor
 
+    def rows(self, start: int, stop: int) -> Features:
+        """Those of some pictures that follow one another: views, which cost nothing."""
+        if (start, stop) == (0, len(self.images)):
+            return self
+        maps = {tap: value[start:stop] for tap, value in self.maps.items()}
+        return Features(self.images[start:stop], maps, self.final[start:stop], self.logits[start:stop])
+
 
 class Source(nn.Module):
     """A frozen CNN with named taps, its own head, and a fingerprint.
@@ -196,7 +203,7 @@ class Source(nn.Module):
         """`forward` without what a compiler cannot see through: for one thread, in eval mode, after `listen`."""
         wanted = [tap.name for tap in self.taps] if taps is None else list(taps)
         normalised = self.preprocessing.normalize(images)
-        nothing = normalised.new_empty(len(normalised), 0)
+        nothing = normalised.new_empty(normalised.shape[0], 0)  # `len` would fix B in an exported program
         maps = self._caught.start(None if final else wanted)
         try:
             logits = self.cnn(normalised)

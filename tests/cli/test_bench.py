@@ -42,3 +42,26 @@ def test_training_is_shown_as_tables(run: Callable[..., Any], colours: Path) -> 
 )
 def test_what_cannot_be_measured_is_refused(refused: Callable[..., str], arguments: tuple[str, ...], told: str) -> None:
     assert told in refused("bench", "training", *arguments)
+
+
+SERVED = ("--source", "test_resnet", "--image-size", "64", "--batch-size", "2", "--rounds", "1")
+
+
+def test_serving_is_measured(run: Callable[..., Any]) -> None:
+    result = run("bench", "serving", *SERVED, "--tasks", "1,2", "--json")
+    assert result.code == 0
+    assert {"images_per_second", "of_source", "over_ft"} <= set(result.json["snow"]["2"])
+    assert {"load_seconds", "add_seconds", "bytes_a_task"} <= set(result.json["hub"])
+    shown = run("bench", "serving", *SERVED, "--tasks", "1").out
+    assert "source alone" in shown
+    assert "one more in" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(("--tasks", "many"), "numbers such as"), (("--engine", "warp"), "no engine"), (("--snow", "fo"), "not fo")],
+)
+def test_serving_that_cannot_be_measured_is_refused(
+    refused: Callable[..., str], arguments: tuple[str, ...], told: str
+) -> None:
+    assert told in refused("bench", "serving", *SERVED, *arguments)

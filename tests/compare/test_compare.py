@@ -62,6 +62,13 @@ def test_a_single_rate_needs_no_tuning(work: Comparison) -> None:
     assert entry["tuning"] == {"0.005": None}
 
 
+def test_validation_is_kept_for_each_epoch(work: Comparison) -> None:
+    one = replace(work, methods=Variant.parse("fo"), rates=(0.005,), recipe=replace(RECIPE, validation=0.25))
+    assert len(compare(one)["methods"]["fo"]["runs"]["0"]["validation"]) == RECIPE.epochs
+    plain = compare(replace(one, recipe=RECIPE))
+    assert "validation" not in plain["methods"]["fo"]["runs"]["0"]
+
+
 def _results() -> dict[str, Any]:
     entry = {
         "top1": 0.5,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
 from snow.data import decode, to_rgb
-from snow.data.decode import decode_file, shown
+from snow.data.decode import PictureError, decode_file, shown
 from snow.errors import SnowError
 
 
@@ -230,3 +230,50 @@ def test_other_bytes_are_not_a_picture(tmp_path_factory, content):
     path.write_bytes(content)
     with pytest.raises(SnowError, match=r"a\.jpg: "):
         decode(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda whole: b"", "empty"),
+        (lambda whole: b"no picture", "not_a_picture"),
+        (lambda whole: whole[: len(whole) * 2 // 3], "truncated"),
+        (lambda whole: whole[:43] + bytes(60) + whole[103:], "broken"),
+    ],
+)
+def test_why_a_picture_cannot_be_had_is_told_to_programs(content, reason):
+    file = io.BytesIO()
+    Image.effect_noise((40, 30), 50).save(file, "PNG")
+    with pytest.raises(PictureError, match="x: ") as refused:
+        decode_file(io.BytesIO(content(file.getvalue())), "x")
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_a_picture_that_was_cut_is_called_truncated(kind):
+    file = io.BytesIO()
+    Image.effect_noise((40, 30), 50).save(file, kind)
+    with pytest.raises(PictureError, match="x: the picture is truncated") as refused:
+        decode_file(io.BytesIO(file.getvalue()[: len(file.getvalue()) * 2 // 3]), "x")
+    assert refused.value.reason == "truncated"
+
+
+def test_how_many_pixels_are_too_many_can_be_said(tmp_path, draw):
+    content = draw(tmp_path / "a.png").read_bytes()
+    pixels = decode(tmp_path / "a.png")[0].numel()
+    assert decode_file(io.BytesIO(content), "x", pixels).shape[0] == 3
+    with pytest.raises(PictureError, match=f"more than {pixels - 1:,} pixels") as refused:
+        decode_file(io.BytesIO(content), "x", pixels - 1)
+    assert refused.value.reason == "too_many_pixels"
+
+
+def test_damaged_exif_does_not_hide_a_jpeg(monkeypatch):
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(file, "JPEG")
+
+    def fail(image: Image.Image) -> None:
+        raise struct.error("unpack requires a buffer of 4 bytes")
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    with pytest.raises(PictureError, match="x: the picture is broken"):
+        decode_file(file, "x")

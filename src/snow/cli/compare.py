@@ -32,6 +32,8 @@ def _rates(_type: object, tokens: Sequence[Token]) -> tuple[float, ...]:
         raise SnowError(f"--rates takes numbers such as 1e-3,3e-3, not {tokens[0].value!r}") from None
 
 
+Rates = Annotated[tuple[float, ...], Parameter(converter=_rates, n_tokens=1)]
+
 app = command("compare", "snow compare pictures/ --methods fo,snow --image-size 128 --epochs 10")
 
 
@@ -41,7 +43,7 @@ def compare_command(
     /,
     *,
     methods: str = "fo,snow",
-    rates: Annotated[tuple[float, ...], Parameter(converter=_rates, n_tokens=1)] = RATES,
+    rates: Rates = RATES,
     seeds: int = 1,
     held_out: float = HELD_OUT,
     test_fraction: float = 0.2,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,12 +24,11 @@ def open_source(hub: Path, options: SourceOptions, seed: int) -> Source:
     Raises:
         SnowError: a path that cannot be a hub, options that contradict the hub's source, a source that cannot be had.
     """
-    taps = {"taps": options.taps or None, "without_taps": options.without_taps}
     if hub.exists() and not hub.is_dir():
         raise SnowError(f"hub {hub} is a file: a hub is a folder")
     if (hub / "source.json").exists():
         _refuse_contradiction(hub, options)
-        return Hub.open(hub, **taps).source
+        return Hub.open(hub, taps=options.taps or None, without_taps=options.without_taps).source
     return new_source(options, seed)
 
 
@@ -55,21 +53,6 @@ def new_source(options: SourceOptions, seed: int) -> Source:
             taps=options.taps or None,
             without_taps=options.without_taps,
         )
-
-
-def unfilled_source(spec: str, image_size: int | None, taps: Sequence[str] = (), without: Sequence[str] = ()) -> Source:
-    """A source without weights, to ask for its shapes.
-
-    Raises:
-        SnowError: as `Source.open`.
-    """
-    name = EMBEDDED if spec == "embedded" else spec
-    options = {"taps": taps or None, "without_taps": without}
-    try:
-        with torch.device("meta"):
-            return Source.open(name, False, None, image_size, **options)
-    except (RuntimeError, SnowError):  # some CNNs read their tensors while they are built
-        return Source.open(name, False, None, image_size, **options)
 
 
 def _refuse_contradiction(hub: Path, options: SourceOptions) -> None:

@@ -60,7 +60,8 @@ def train_command(
 
     Args:
         data: a folder `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or `CLASS/*.jpg`, of which a part is held out; a CSV
-            or Parquet table of path and label; or the name of a data set, such as torch/cifar10.
+            or Parquet table of path and label; one of the paper's data sets as it was unpacked; or the name of a data
+            set, such as torch/cifar10 or food101:FOLDER.
         hub: folder that holds the source and the tasks; made if it is not there.
         task: what to call it.
         labels: label columns of a table, with commas between; each trains a task of its name, all in one pass of the

@@ -144,12 +144,14 @@ def _run(
     for label, method in fitted.learners.items():
         served = method.served()
         records = [record for record in fitted.history if record.learner == label]
+        validated = [record.validation for record in records if record.validation is not None]
         runs[label] = {
             **fitted.metrics[label].to_dict(),
             "learned_parameters": served.learned_parameters,
             "artifact_bytes": Artifact(task.name, task.classes, served, work.source.description()).size,
             "seconds": round(sum(record.seconds for record in records), 1),
             "curve": [round(record.accuracy, 4) for record in records],
+            **({"validation": [round(one, 4) for one in validated]} if validated else {}),
         }
     return runs
 

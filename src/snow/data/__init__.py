@@ -34,6 +34,13 @@ folder.
 Named data sets. `torch/NAME` and `hfds/OWNER/NAME`, through timm; classes are in the data set's own order.
     - A picture without a label: skipped, in one line with their number. No network and no files: refused.
 
+Published data sets. A folder in the layout of its authors is known by its lists: Food-101, Describable Textures (train
+and val of partition 1 against test), Stanford 40 Actions, Stanford Cars and CUB-200-2011; `food101:FOLDER`, `dtd:`,
+`stanford40:`, `stanford-cars:` and `cub200:` also find it one or two folders below. Classes and parts are the official
+ones.
+    - A list, a folder of pictures or any listed picture is missing: refused, with what to get from where.
+    - Other sizes than in the paper's Table 3: allowed, in one line.
+
 Classes, in all of them.
     - Fewer than two, one without a readable training picture, one in the test part only: refused.
     - One without a test picture: allowed, in one line. No test picture at all: refused.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import warnings
 from contextlib import suppress
@@ -25,8 +26,19 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
+REASONS = ("absent", "empty", "not_a_picture", "truncated", "too_many_pixels", "broken")
+"""Why a picture cannot be had, for programs."""
+
 _RGB = 3
 _ORIENTATION = 0x0112
+
+
+class PictureError(SnowError):
+    """One picture cannot be used; `reason` is one of `REASONS`."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class _Quiet:
@@ -63,42 +75,42 @@ def decode(path: str | os.PathLike[str]) -> Tensor:
     become RGB as Pillow converts them, without colour profiles; of 16-bit samples the upper 8 bits are kept.
 
     Raises:
-        SnowError: `path: reason` for a file that is missing, unreadable, empty, not a picture, truncated or
+        PictureError: `path: reason` for a file that is missing, unreadable, empty, not a picture, truncated or
             broken, for 32-bit samples, which have no agreed range, and for more than `MAX_PIXELS` pixels.
     """
     path = Path(path)
     name = shown(path)
     try:
         if not path.is_file():
-            raise SnowError(f"{name}: {_absence(path)}")
+            raise PictureError(f"{name}: {_absence(path)}", "absent")
         with path.open("rb") as file:
             return decode_file(file, name)
     except OSError as error:
-        raise SnowError(f"{name}: cannot be read ({error.strerror or error})") from None
+        raise PictureError(f"{name}: cannot be read ({error.strerror or error})", "absent") from None
 
 
-def decode_file(file: BinaryIO, name: str) -> Tensor:
+def decode_file(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     """As `decode`, from an open file; `name` stands for it in errors."""
-    image = _open(file, name)
+    image = _open(file, name, max_pixels)
     decoder = getattr(torch.ops.image, "decode_jpeg", None)
     if decoder is not None and _is_plain_jpeg(image):
         file.seek(0)
         with suppress(RuntimeError):
             return decoder(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8), _RGB)
         file.seek(0)
-        image = _open(file, name)
-    return to_rgb(image, name)
+        image = _open(file, name, max_pixels)
+    return to_rgb(image, name, max_pixels)
 
 
-def to_rgb(image: Image.Image, name: str) -> Tensor:
+def to_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     """A Pillow image as uint8 RGB of shape (3, H, W), by the rules of `decode`; `name` is for errors."""
-    _check_size(image, name)
+    _check_size(image, name, max_pixels)
     try:
         with _quiet:
             image.load()
             image = ImageOps.exif_transpose(image)
             if image.mode in ("I", "F"):
-                raise SnowError(f"{name}: samples of 32 bits have no agreed range: save it with 8 or 16")
+                raise PictureError(f"{name}: samples of 32 bits have no agreed range: save it with 8 or 16", "broken")
             if image.mode.startswith("I;16"):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if image.has_transparency_data:
@@ -110,7 +122,7 @@ def to_rgb(image: Image.Image, name: str) -> Tensor:
     except SnowError:
         raise
     except Exception as error:
-        raise SnowError(f"{name}: {_reason(error)}") from None
+        raise _refused(error, name) from None
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -119,26 +131,32 @@ def shown(path: str | os.PathLike[str]) -> str:
     return " ".join(os.fspath(path).encode("utf-8", "backslashreplace").decode().split())
 
 
-def _open(file: BinaryIO, name: str) -> Image.Image:
+def _open(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     """Reads the header only, and refuses what should not be decoded."""
     try:
         with _quiet:
             image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:
-        raise SnowError(f"{name}: more than {MAX_PIXELS:,} pixels") from None
+        raise PictureError(f"{name}: more than {max_pixels:,} pixels", "too_many_pixels") from None
     except Exception as error:
-        empty = file.seek(0, os.SEEK_END) == 0
-        raise SnowError(f"{name}: {'the file is empty' if empty else _reason(error)}") from None
-    _check_size(image, name)
+        length = file.seek(0, os.SEEK_END)
+        if not length:
+            raise PictureError(f"{name}: the file is empty", "empty") from None
+        file.seek(0)
+        kind, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        if kind == b"RIFF" and length < 8 + size:  # of a WebP that was cut, Pillow says no more than that it is broken
+            raise PictureError(f"{name}: the picture is truncated", "truncated") from None
+        raise _refused(error, name) from None
+    _check_size(image, name, max_pixels)
     return image
 
 
-def _check_size(image: Image.Image, name: str) -> None:
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise SnowError(f"{name}: {width} x {height} is more than {MAX_PIXELS:,} pixels")
+    if width * height > max_pixels:
+        raise PictureError(f"{name}: {width} x {height} is more than {max_pixels:,} pixels", "too_many_pixels")
     if not width * height:
-        raise SnowError(f"{name}: the picture has no pixels")
+        raise PictureError(f"{name}: the picture has no pixels", "empty")
 
 
 def _is_plain_jpeg(image: Image.Image) -> bool:
@@ -149,8 +167,11 @@ def _is_plain_jpeg(image: Image.Image) -> bool:
     """
     if image.format != "JPEG" or image.mode not in ("RGB", "L"):
         return False
-    with _quiet:
-        return image.getexif().get(_ORIENTATION, 1) == 1
+    try:
+        with _quiet:
+            return image.getexif().get(_ORIENTATION, 1) == 1
+    except Exception:  # damaged EXIF can fail in any way
+        return False
 
 
 def _absence(path: Path) -> str:
@@ -161,12 +182,12 @@ def _absence(path: Path) -> str:
     return "is a broken link" if path.is_symlink() else "does not exist"
 
 
-def _reason(error: Exception) -> str:
+def _refused(error: Exception, name: str) -> PictureError:
     text = str(error)
     if isinstance(error, Image.UnidentifiedImageError):
-        return "not a JPEG, PNG, WebP, BMP, GIF or TIFF picture"
+        return PictureError(f"{name}: not a JPEG, PNG, WebP, BMP, GIF or TIFF picture", "not_a_picture")
     if isinstance(error, MemoryError):
-        return "too large for this machine's memory"
+        return PictureError(f"{name}: too large for this machine's memory", "too_many_pixels")
     if "truncated" in text.lower():
-        return "the picture is truncated"
-    return f"the picture is broken ({text or type(error).__name__})"
+        return PictureError(f"{name}: the picture is truncated", "truncated")
+    return PictureError(f"{name}: the picture is broken ({text or type(error).__name__})", "broken")

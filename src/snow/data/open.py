@@ -11,6 +11,7 @@ from snow.data.cells import PARQUET, TEXT
 from snow.data.check import Progress
 from snow.data.decode import shown
 from snow.data.folder import open_folder
+from snow.data.published import PUBLISHED, open_published, published_name
 from snow.data.rows import Opening
 from snow.data.table import open_table
 from snow.data.task import Dataset
@@ -31,15 +32,15 @@ def open_dataset(
     """Opens labelled pictures for training and testing; `snow.data` has the rules about bad data.
 
     Args:
-        spec: a folder of class folders, a `.csv`, `.tsv` or `.parquet` file, or a name such as
-            `torch/cifar10` or `hfds/OWNER/NAME`.
+        spec: a folder of class folders, a `.csv`, `.tsv` or `.parquet` file, a folder as the authors of one of the
+            paper's data sets distribute it, or a name such as `torch/cifar10`, `hfds/OWNER/NAME` or `dtd:FOLDER`.
         task: the task's name; a table with several label columns names its tasks by its columns.
         labels: the label columns of a table.
         test_fraction: the part of each class held out for testing where the data has no test part.
         seed: draws that part.
         check: decode every picture once now. Without it a bad picture is an error when its turn comes.
         progress: called with (pictures checked, pictures there are) during the check.
-        root: where the files of a named data set are kept.
+        root: where the files of a named data set are kept; `dtd` with it is `dtd:FOLDER`.
 
     Raises:
         SnowError: there is nothing at `spec`, or it is refused by the rules.
@@ -52,12 +53,18 @@ def open_dataset(
     if labels is not None and suffix not in TEXT | PARQUET:
         raise SnowError(f"{shown(path)}: label columns are for a table (.csv, .tsv, .parquet)")
     if path.is_dir():
-        return open_folder(path, task, opening)
+        known = next((one for one in PUBLISHED.values() if one.is_at(path)), None)
+        return open_folder(path, task, opening) if known is None else open_published(known, path, task, opening)
     if path.is_file() and suffix in TEXT | PARQUET:
         return open_table(path, task, labels, opening)
     if path.exists():
         raise SnowError(f"{shown(path)}: neither a folder nor a .csv, .tsv or .parquet file")
     if isinstance(spec, str) and is_catalog_name(spec):
         return open_catalog(spec, task, None if root is None else Path(root), opening)
-    names = " or ".join(f"{name}/" for name in CATALOGS)
+    if isinstance(spec, str) and (named := published_name(spec)) is not None:
+        known, folder = named
+        if not folder and root is None:
+            raise SnowError(f"{known.name} needs the folder that it is in: {known.name}:FOLDER; {known.where_to_get}")
+        return open_published(known, Path(folder or root or ""), task, opening)
+    names = " or ".join([*(f"{name}/" for name in CATALOGS), *(f"{name}:" for name in PUBLISHED)])
     raise SnowError(f"{shown(path)}: there is no such folder or file, and it is no name that starts with {names}")

@@ -90,7 +90,7 @@ class Delta(nn.Module):
     def levels(self) -> Iterator[tuple[str, Subscription, Block]]:
         """Tap, subscription and block of each level in order."""
         subscriptions, blocks = cast(Iterable[Subscription], self.subscriptions), cast(Iterable[Block], self.blocks)
-        yield from zip(self.taps, subscriptions, blocks, strict=True)
+        return zip(self.taps, subscriptions, blocks, strict=True)
 
     def all_subscriptions(self) -> list[Subscription]:
         """Those of the levels in order, then that of the final features."""

@@ -11,7 +11,7 @@ from snow.methods.method import Method
 from snow.source import Features, Source
 
 
-def observe(source: Source, methods: Collection[Method], images: Tensor) -> Features:
+def observe(source: Source, methods: Collection[Method], images: Tensor, logits: bool = False) -> Features:
     """One source pass with the union of the taps that the methods want; it stops where none of them looks further.
 
     Where no method uses the source there is no pass: the features are the normalised images, no maps, and `final`
@@ -19,12 +19,13 @@ def observe(source: Source, methods: Collection[Method], images: Tensor) -> Feat
 
     Args:
         images: (B, 3, S, S), uint8 in 0..255, on the source's device.
+        logits: the answer of the source's own head is wanted, too.
     """
     images = images.contiguous(memory_format=torch.channels_last)
     users = [method for method in methods if method.uses_source]
-    if users:
+    if users or logits:
         taps = frozenset[str]().union(*(method.taps for method in users))
-        return source(images, taps, final=any(method.uses_final for method in users))
+        return source(images, taps, final=logits or any(method.uses_final for method in users))
     normalised = source.preprocessing.normalize(images)
     nothing = normalised.new_empty(len(images), 0)
     return Features(images=normalised, maps={}, final=nothing, logits=nothing)

@@ -23,6 +23,9 @@ LEFTOVER = re.compile(rf"\.({NAME.pattern})\.(new|old|removed|[a-z0-9_]{{8}})")
 
 T = TypeVar("T")
 
+Stamp = tuple[tuple[str, int, int, int, int], ...]
+"""Of a folder and its files: name, number, size, and when it was changed."""
+
 
 class Store:
     """Any number of folders, each there whole or not at all, and free of links: no name leads anywhere else.
@@ -55,6 +58,18 @@ class Store:
     def has(self, name: str) -> bool:
         """Raises SnowError for an unsafe name."""
         return os.path.lexists(self._place(name))
+
+    def stamp(self, name: str) -> Stamp:
+        """Differs once the folder, or a file in it, is replaced, changed or removed; nothing is read for it."""
+        folder = self._place(name)
+        try:
+            found = [
+                ("", os.lstat(folder)),
+                *((one.name, one.stat(follow_symlinks=False)) for one in os.scandir(folder)),
+            ]
+        except OSError:  # there is none, or it goes just now
+            return ()
+        return tuple(sorted((file, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for file, one in found))
 
     def read(self, name: str, reader: Callable[[Path], T]) -> T:
         """What `reader` makes of the folder, all of one version; asked again if the folder was replaced meanwhile.

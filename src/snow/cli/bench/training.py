@@ -14,10 +14,10 @@ from snow.bench.training import PHASES, TrainingBench, measure_training
 from snow.cli.bench.app import app
 from snow.cli.options import Flag, Json
 from snow.cli.output import note, print_json, print_table
-from snow.cli.sources import unfilled_source
 from snow.compare.variant import Variant
 from snow.data import Dataset, open_dataset
 from snow.training.recipe import CacheDtype, Precision, Recipe
+from snow.unfilled import unfilled_source
 
 
 @app.command(help_epilogue="Example: `snow bench training --source resnet50 --methods fo,ft,snow --device cpu`")

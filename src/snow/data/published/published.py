@@ -1,0 +1,105 @@
+"""What a data set is as its authors distribute it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from snow.data.decode import shown
+from snow.data.rows import Row
+from snow.errors import SnowError
+
+
+class Listed(NamedTuple):
+    """What the lists of a set say: its classes in its own order, and a row for each picture with its official part."""
+
+    classes: tuple[str, ...]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Published:
+    """One of the paper's sets.
+
+    Attributes:
+        name: how commands call it.
+        column: how the paper's tables call it.
+        title: what it is.
+        folder: what its archive unpacks to.
+        home: the page of its authors.
+        archives: what to get from there, and unpack side by side.
+        marks: files, any of which tells the set by its structure.
+        needs: files and folders that must be there; where several would do, with ` or ` between.
+        classes: how many (Table 3).
+        train: official training pictures (Table 3).
+        test: official test pictures (Table 3).
+        read: from its folder to what its lists say.
+    """
+
+    name: str
+    column: str
+    title: str
+    folder: str
+    home: str
+    archives: tuple[str, ...]
+    marks: tuple[str, ...]
+    needs: tuple[str, ...]
+    classes: int
+    train: int
+    test: int
+    read: Callable[[Path], Listed]
+
+    @property
+    def where_to_get(self) -> str:
+        return f"get {', '.join(self.archives)} from {self.home}"
+
+    def is_at(self, folder: Path) -> bool:
+        """Whether `folder` has its structure, be it only in part."""
+        return any((folder / mark).exists() for mark in self.marks)
+
+    def missing(self, folder: Path) -> list[str]:
+        """What `folder` lacks of what the set consists of."""
+        return [need for need in self.needs if not any((folder / one).exists() for one in need.split(" or "))]
+
+    def is_whole(self, classes: int, train: int, test: int) -> bool:
+        """Whether these are the sizes of Table 3."""
+        return (classes, train, test) == (self.classes, self.train, self.test)
+
+
+def lines(file: Path) -> list[str]:
+    """The lines of a list that are not empty, stripped.
+
+    Raises:
+        SnowError: it cannot be read, or there are none.
+    """
+    try:
+        found = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise SnowError(f"{shown(file)}: the text is not UTF-8: the file is damaged") from None
+    except OSError as error:
+        raise SnowError(f"{shown(file)}: cannot be read ({error.strerror or error})") from None
+    if not found:
+        raise SnowError(f"{shown(file)}: the list is empty: the file is damaged")
+    return found
+
+
+def pairs(file: Path) -> dict[str, str]:
+    """A list of `KEY VALUE` lines, in order.
+
+    Raises:
+        SnowError: a line without a value; and as `lines`.
+    """
+    found = {}
+    for number, line in enumerate(lines(file), 1):
+        key, _, value = line.partition(" ")
+        if not value:
+            raise SnowError(f"{shown(file)}, line {number}: {shown(line)!r} is not a key and a value")
+        found[key] = value
+    return found
+
+
+def classes_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The classes that the rows have, sorted."""
+    return tuple(sorted({name for row in rows for name in row.classes if name}))

@@ -1,0 +1,24 @@
+"""The engine that does what training did, in the same order: the measure of the others."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from snow.engine.engine import Engine
+from snow.methods import Method
+from snow.methods.observing import observe
+from snow.source import Features
+
+
+class Eager(Engine):
+    """Each method as it is saved, one after the other: what one answers cannot depend on the others by a single bit."""
+
+    name: ClassVar[str] = "eager"
+
+    def observe(self, images: Tensor, methods: list[Method], logits: bool) -> Features:
+        return observe(self.source, methods, images, logits)
+
+    def answer(self, method: Method, features: Features) -> Tensor:
+        return method(features)

@@ -1,0 +1,89 @@
+"""Folding: a BatchNorm that nothing but a convolution feeds is a scale and a shift of that convolution's weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from snow.subscribe import Mix
+
+CONVOLUTIONS = (nn.Conv2d, Mix)
+TOLERANCE = 1e-4
+"""Of what a folded network gives, beside the largest value before: more than rounding, less than any mistake."""
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@torch.no_grad()
+def folded(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Network:
+    """A copy of a network in eval mode with its BatchNorms folded into the convolutions before them.
+
+    Which convolution feeds which BatchNorm is seen while `run` runs, never read off a name. A copy that does not
+    answer as the network did (because something else, too, looks behind a convolution) is thrown away.
+
+    Args:
+        run: answers with the network, on any input.
+    """
+    lighter = copy.deepcopy(network).eval()
+    before, pairs = _watched(lighter, run)
+    for convolution, norm in pairs:
+        _fold(lighter.get_submodule(convolution), lighter.get_submodule(norm))
+        lighter.set_submodule(norm, _left_of(lighter.get_submodule(norm)))
+    after = run(lighter)
+    if all(_close(one, other) for one, other in zip(after, before, strict=True)):
+        return lighter
+    return copy.deepcopy(network).eval()
+
+
+def _watched(
+    network: Network, run: Callable[[Network], Sequence[Tensor]]
+) -> tuple[Sequence[Tensor], list[tuple[str, str]]]:
+    """What `run` gives, and the names of each convolution and BatchNorm of which the one feeds the other."""
+    made: list[tuple[str, Tensor]] = []
+    taken: list[tuple[str, Tensor]] = []
+    handles = []
+    for name, module in network.named_modules():
+        if isinstance(module, CONVOLUTIONS):
+            handles.append(module.register_forward_hook(lambda _m, _i, out, name=name: made.append((name, out))))
+        elif isinstance(module, _BatchNorm) and module.running_mean is not None:
+            handles.append(module.register_forward_pre_hook(lambda _m, ins, name=name: taken.append((name, ins[0]))))
+    try:
+        before = run(network)
+    finally:
+        for handle in handles:
+            handle.remove()
+    pairs = [(maker, taker) for maker, out in made for taker, entered in taken if entered is out]
+    once = {name for name, _ in made if [other for other, _ in made].count(name) == 1}
+    alone = {name for name, _ in taken if [other for other, _ in taken].count(name) == 1}
+    return before, [(maker, taker) for maker, taker in pairs if maker in once and taker in alone]
+
+
+def _fold(convolution: nn.Module, norm: nn.Module) -> None:
+    assert isinstance(convolution, CONVOLUTIONS)
+    assert isinstance(norm, _BatchNorm)
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    weight, bias = fuse_conv_bn_weights(
+        convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, norm.bias
+    )
+    for name, value in (("weight", weight), ("bias", bias)):
+        delattr(convolution, name)
+        convolution.register_buffer(name, value.detach())
+
+
+def _left_of(norm: nn.Module) -> nn.Module:
+    """What a BatchNorm does behind its own arithmetic: timm's have dropout and activation inside. Hooks stay."""
+    left = nn.Sequential(*norm.children())
+    left._forward_hooks, left._forward_pre_hooks = norm._forward_hooks, norm._forward_pre_hooks
+    return left
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).abs().max() <= TOLERANCE * other.abs().max())

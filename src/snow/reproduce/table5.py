@@ -1,0 +1,112 @@
+"""Table 5: parameters and throughput when six tasks are served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from snow.compare.record import begin, keep
+from snow.compare.variant import Variant
+from snow.params import per_task
+from snow.reproduce import estimate
+from snow.reproduce.accuracy import LITERAL
+from snow.reproduce.estimate import Cost
+from snow.reproduce.experiment import Experiment, Results
+from snow.reproduce.panel import Pair, Panel
+from snow.reproduce.paper import CLASSES, TABLE5_PARAMETERS, TABLE5_THROUGHPUT
+from snow.reproduce.serving import ROUNDS, Bench
+from snow.reproduce.work import Work
+from snow.training.launch import open_fabric
+from snow.unfilled import unfilled_source
+
+ROWS = {"fo": "FO", "fe": "FE", "ft": "FT", "mp": "MP", "pn": "PN", LITERAL: "SNOW", "snow": "SNOW"}
+PRECISION = "32"
+"""As the paper's."""
+
+COUNTING = 5
+"""Seconds that it takes to build the networks of five tasks and count their parameters, about."""
+
+LARGEST = {"cuda": 32, "mps": 32, "cpu": 4}
+"""Pictures in a batch at most: on a CPU progressive nets take a minute for a few."""
+
+
+class Table5(Experiment):
+    name = "table5"
+    title = "Table 5: parameters and throughput of serving six tasks"
+    differs = (
+        "The unit of the paper's throughput is not said; 7,061 images/s for FO make sense only as picture × task, "
+        "since a sixth of it is what a V100 does with ResNet-50 in single precision: so that is counted here. Ratios "
+        "between methods can be compared, absolute speeds belong to the hardware. Here tasks run one after the other "
+        "in plain PyTorch, in single precision. The paper's row for FT is slower than six passes of a ResNet-50 "
+        "should be, so the lead of all others over it comes out smaller here. What the paper's delta looks like was "
+        "read off these counts: see [the page on rivals](rivals.md)."
+    )
+    methods = f"fo,fe,ft,mp,pn,{LITERAL},snow"
+    needs_data = False
+
+    def costs(self, work: Work) -> list[Cost]:
+        missing = self._missing(work, self._begin(work))
+        if not work.speeds or not missing:
+            return [Cost(one.label, COUNTING) for one in missing]
+        seconds = estimate.pass_seconds(work.bare, work.image_size, PRECISION) * _batch(work) * (1 + ROUNDS)
+        share = {name: TABLE5_THROUGHPUT["FO"] / speed for name, speed in TABLE5_THROUGHPUT.items()}
+        return [Cost(one.label, COUNTING + seconds * share[ROWS.get(one.label, "SNOW")]) for one in missing]
+
+    def run(self, work: Work) -> dict[str, Any]:
+        results = self._begin(work)
+        missing = self._missing(work, results)
+        bare = unfilled_source(work.bare, work.image_size)
+        bench = Bench(work.bare, work.image_size, _batch(work), PRECISION) if missing and work.speeds else None
+        for variant in missing:
+            work.note(f"serving six tasks by {variant.label} …")
+            counts = per_task(bare, variant, CLASSES)
+            entry = {"total": bare.learned_parameters + sum(counts), "per_task": counts}
+            results["methods"][variant.label] = {**entry, **(bench.measure(variant, CLASSES) if bench else {})}
+            keep(_file(work), results)
+        return {**results, "methods": {one.label: results["methods"][one.label] for one in self.variants(work)}}
+
+    def origins(self, results: Results) -> list[str]:
+        machine = results["hardware"]
+        where = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; torch {results['versions']['torch']}"
+        return [
+            f"`{results['command']}`: {results['architecture']} at {results['image_size']} px with random weights, "
+            f"batch {results['batch_size']}; {where}, {results['date']}.\n"
+        ]
+
+    def panels(self, results: Results) -> list[Panel]:
+        counts = {label: entry["total"] / 1e6 for label, entry in results["methods"].items()}
+        speeds = {label: entry.get("answers_per_second") for label, entry in results["methods"].items()}
+        panels = [Panel("parameters, M", _beside(TABLE5_PARAMETERS, counts))]
+        if any(speeds.values()):
+            panels.append(Panel("answers (picture × task) a second", _beside(TABLE5_THROUGHPUT, speeds), log=True))
+        if slowest := speeds.get("ft"):
+            paper = {row: speed / TABLE5_THROUGHPUT["FT"] for row, speed in TABLE5_THROUGHPUT.items()}
+            here = {label: speed and speed / slowest for label, speed in speeds.items()}
+            panels.append(Panel("answers, FT = 1", _beside(paper, here), digits=2))
+        return panels
+
+    def _missing(self, work: Work, results: Results) -> list[Variant]:
+        wanted = {"total", "answers_per_second"} if work.speeds else {"total"}
+        return [one for one in self.variants(work) if not wanted <= results["methods"].get(one.label, {}).keys()]
+
+    def _begin(self, work: Work) -> dict[str, Any]:
+        settings = {
+            "architecture": work.bare,
+            "image_size": work.image_size,
+            "batch_size": _batch(work),
+            "classes": list(CLASSES),
+        }
+        return begin(_file(work), settings, {"methods": {}})
+
+
+def _beside(paper: Mapping[str, float], here: Mapping[str, float | None]) -> dict[str, Pair]:
+    return {label: (paper.get(ROWS.get(label, "")), figure) for label, figure in here.items()}
+
+
+def _batch(work: Work) -> int:
+    return min(work.recipe.batch_size, LARGEST[open_fabric(PRECISION).device.type])
+
+
+def _file(work: Work) -> Path:
+    return work.folder / f"{Table5.name}.measured.json"

@@ -1,0 +1,82 @@
+"""What the service counts, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from snow.hub import SOURCE_HEAD
+from snow.serving.batcher import Batched
+
+SECONDS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Names start with `snow_`; times are in seconds."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter("snow_requests", "requests", ("path", "method", "status"), registry=registry)
+        self._seconds = Histogram(
+            "snow_request_seconds", "from a request to its response", ("path",), buckets=SECONDS, registry=registry
+        )
+        self._refused = Counter("snow_refused", "requests refused, by code", ("code",), registry=registry)
+        self._answers = Counter("snow_task_answers", "pictures answered, by task", ("task",), registry=registry)
+        self._task_seconds = Histogram(
+            "snow_task_seconds",
+            "from picture to answer, by task",
+            ("task",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._failures = Counter("snow_task_failures", "pictures a task failed on", ("task",), registry=registry)
+        self._batch = Histogram("snow_batch_pictures", "pictures in a pass", buckets=SIZES, registry=registry)
+        self._passed = Histogram("snow_batch_seconds", "what a pass took", buckets=SECONDS, registry=registry)
+        self._queued = Histogram(
+            "snow_queue_seconds", "what a picture waited for its pass", buckets=SECONDS, registry=registry
+        )
+        self._tasks = Gauge("snow_tasks", "tasks, by whether they can answer", ("state",), registry=registry)
+        memory = Gauge("snow_device_memory_bytes", "memory of the GPU in use; 0 on a CPU", registry=registry)
+        memory.set_function(lambda: torch.cuda.memory_allocated() if torch.cuda.is_available() else 0)
+        self._labelled: set[str] = set()
+
+    def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
+        """A gauge that is read when it is asked for."""
+        Gauge(name, what, registry=self.registry).set_function(value)
+
+    def responded(self, path: str, method: str, status: int, seconds: float) -> None:
+        self._requests.labels(path, method, status).inc()
+        self._seconds.labels(path).observe(seconds)
+
+    def refused(self, code: str) -> None:
+        self._refused.labels(code).inc()
+
+    def passed(self, batch: Sequence[Batched]) -> None:
+        """One pass of the source."""
+        self._batch.observe(len(batch))
+        self._passed.observe(batch[0].passed)
+        for one in batch:
+            self._queued.observe(one.queued)
+
+    def answered(self, task: str, pictures: int, seconds: float, failed: bool = False) -> None:
+        """A request, for one of its tasks."""
+        (self._failures if failed else self._answers).labels(task).inc(pictures)
+        if not failed:
+            self._task_seconds.labels(task).observe(seconds)
+
+    def there_are(self, sound: Collection[str], broken: Collection[str]) -> None:
+        """Forgets what was counted for tasks that are gone."""
+        self._tasks.labels("answering").set(len(sound))
+        self._tasks.labels("broken").set(len(broken))
+        now = {*sound, *broken, SOURCE_HEAD}
+        for name in self._labelled - now:
+            for metric in (self._answers, self._task_seconds, self._failures):
+                metric.remove(name)
+        self._labelled = now
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

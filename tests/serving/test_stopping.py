@@ -1,0 +1,82 @@
+"""A service in a process of its own: signals, and what stays on the disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snow.hub import Hub
+
+httpx = pytest.importorskip("httpx2")
+pytest.importorskip("fastapi")
+
+PATIENCE = 90
+
+
+@contextmanager
+def running(hub: Path, *options: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """`snow serve`, and where it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "snow", "serve", str(hub), "--port", str(port), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SNOW_TOKEN": "secret"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    try:
+        url, until = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
+        while True:
+            try:
+                assert httpx.get(f"{url}/readyz", timeout=10).status_code == 200
+                break
+            except httpx.TransportError:
+                assert process.poll() is None, process.stdout.read() if process.stdout else ""
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        yield process, url
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_when_all_that_was_accepted_is_answered(
+    hub: Hub, jpeg: Callable[..., bytes], number: signal.Signals
+) -> None:
+    """The batches gather for so long that the signal comes before any is answered."""
+    with running(hub.path, "--max-wait", "1500", "--poll", "0.05") as (process, url):
+        found: list[Any] = []
+
+        def ask(seed: int) -> None:
+            found.append(httpx.post(f"{url}/v1/predict", content=jpeg(seed), timeout=PATIENCE))
+
+        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(6)]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + PATIENCE
+        while "snow_queue_pictures 6.0" not in httpx.get(f"{url}/metrics", timeout=10).text:
+            assert time.monotonic() < until
+        process.send_signal(number)
+        for thread in threads:
+            thread.join()
+        assert [one.status_code for one in found] == [200] * 6
+        assert process.wait(PATIENCE) == 0
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/readyz")
+
+
+def test_a_refused_upload_is_told_even_to_those_who_send_without_waiting(hub: Hub) -> None:
+    with running(hub.path, "--max-bytes", "1000") as (_, url):
+        response = httpx.post(f"{url}/v1/predict", content=bytes(3_000_000), timeout=PATIENCE)
+        assert (response.status_code, response.json()["error"]["code"]) == (413, "too_many_bytes")
+        assert httpx.get(f"{url}/healthz", timeout=PATIENCE).json() == {"status": "ok"}
