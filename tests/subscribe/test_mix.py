@@ -9,7 +9,9 @@ from torch.nn import functional
 from snow.subscribe import Mix, Subscribed
 
 
-@pytest.mark.parametrize(("kernel", "stride", "bias"), [(1, 1, False), (3, 1, True), (3, 2, False), (5, 2, True)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "bias"), [(1, 1, False), (1, 2, True), (3, 1, True), (3, 2, False), (5, 2, True)]
+)
 def test_it_is_a_convolution_over_both(kernel: int, stride: int, bias: bool) -> None:
     mix = Mix(3, 4, 4, 5, kernel, stride, bias)
     own, other = torch.randn(2, 3, 9, 9), torch.randn(2, 4, 9, 9)
