@@ -18,10 +18,10 @@ import torch
 
 from snow.compare.provenance import provenance
 from snow.methods import METHODS
+from snow.methods.observing import observe
 from snow.source import Source
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
-from snow.training.observing import observe
 from snow.training.recipe import Recipe
 
 WARM_UP = 2

@@ -57,13 +57,25 @@ def test_rows_ratios_and_file(pictures: Pictures, tmp_path: Path, monkeypatch: p
     ft, snow = results["methods"].values()
     assert ft["over_ft"] == ft["memory_over_ft"] == 1
     assert snow["over_ft"] == snow["images_per_second"] / ft["images_per_second"]
-    assert set(snow["milliseconds_per_image"]) == set(PHASES) - {"decode", "augment"}
+    assert set(snow["milliseconds_per_image"]) == set(PHASES) - {"decode", "augment", "cache"}
     assert min(snow["milliseconds_per_image"].values()) > 0
     assert set(results["limits"]["decoding"]["milliseconds_per_image"]) == {"decode", "augment"}
     assert results["limits"]["source"]["images_per_second"] > 0
     other = TrainingBench(replace(CONDITIONS, recipe=replace(RECIPE, batch_size=5)), work.methods, pictures)
     with pytest.raises(SnowError, match="batch_size differ"):
         measure_training(other, out)
+
+
+def test_kept_features_are_a_row_of_their_own(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snow.bench.apart._apart", lambda _, call: call())
+    work = TrainingBench(CONDITIONS, Variant.parse("ft,snow"), pictures, rounds=1, cached=True)
+    methods = measure_training(work)["methods"]
+    assert list(methods) == ["ft", "snow", "snow+cache"]
+    kept = methods["snow+cache"]
+    assert kept["kept_bytes_per_image"] > 3 * 64 * 64
+    assert kept["filled_images_per_second"] > 0
+    assert set(kept["milliseconds_per_image"]) == {"cache", "gather", "forward", "backward", "optimizer"}
+    assert kept["over_ft"] == kept["images_per_second"] / methods["ft"]["images_per_second"]
 
 
 def test_without_a_baseline_or_a_user_of_the_source_there_is_nothing_to_relate_to(

@@ -154,3 +154,22 @@ def _stop_at(step: int) -> Callable[..., None]:
             os.kill(os.getpid(), signal.SIGINT)
 
     return on_step
+
+
+def test_what_the_source_gives_is_kept_while_it_learns_or_for_longer(run: Run, colours: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    for task, folder in (("short", ()), ("long", ("--cache-dir", kept))):
+        where = ("--task", task, "--hub", tmp_path / "hub")
+        result = run("train", colours, *where, *TINY, *QUICK, "--cache", "50MB", "--cache-views", "1", *folder)
+        assert result.code == 0
+        assert "features of 24 views of pictures are kept in" in result.err
+        assert not (tmp_path / "hub" / "runs" / task / "cache").exists()
+    assert {path.name for path in kept.iterdir()} == {"cache.json", "rows.bin", "there-0.npy"}
+    assert run("eval", tmp_path / "hub", colours, "--task", "short", "--json").code == 0
+
+
+def test_a_cache_that_cannot_be_is_refused(refused: Callable[..., str], colours: Path, tmp_path: Path) -> None:
+    here = ("train", colours, "--task", "one", "--hub", tmp_path / "hub", *TINY, *QUICK)
+    assert "more than the 1 KB of the cache" in refused(*here, "--cache", "1KB")
+    assert "'lots' is no size: write 4GB or 500MB" in refused(*here, "--cache", "lots")
+    assert "learns from the pictures themselves" in refused(*here, "--cache", "1GB", "--method", "ft")

@@ -262,7 +262,7 @@ def test_the_hub_answers_as_each_task_alone(
     """However many tasks of whatever kind come beside it, a task's answer and files stay the same to the bit."""
     images = draw(3, seed=8)[0]
     served = {way: learned_by(way, source).method.served() for way in WAYS}
-    alone = {way: method(source(images, method.taps)) for way, method in served.items()}
+    alone = {way: method(observe(source, [method], images)) for way, method in served.items()}
     hub = Hub.create(tmp_path / "hub", source)
     for way, method in served.items():
         hub.add(Artifact(way, CLASSES, method, source.description()))

@@ -32,9 +32,9 @@ class CountingSource(Source):
 
     asked: list[frozenset[str]]
 
-    def forward(self, images: Tensor, taps: Any = None) -> Features:
+    def forward(self, images: Tensor, taps: Any = None, final: bool = True) -> Features:
         self.asked.append(frozenset(taps))
-        return super().forward(images, taps)
+        return super().forward(images, taps, final)
 
 
 def counting_source() -> CountingSource:

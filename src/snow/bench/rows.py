@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor
 
 from snow.bench.conditions import Conditions
+from snow.bench.memory import PeakMemory
 from snow.bench.pipeline import Pipeline
-from snow.bench.stand import Build, Cost, Stand
+from snow.bench.stand import Build, Cost, Stand, Watch, unwatched
 from snow.bench.stopwatch import Stopwatch
 from snow.data.pictures import Pictures
 from snow.subscribe import Subscription
+from snow.training.cache.cache import FeatureCache
 from snow.training.learner import Learner
 
 
@@ -25,11 +28,18 @@ class Sample:
         cost: None where nothing is held in memory.
         pipeline: images a second from picture files; None where none are read.
         phases: seconds a picture by name.
+        kept_bytes: what a cache holds of each picture.
+        filled: images a second while it was filled.
     """
 
     cost: Cost | None = None
     pipeline: float | None = None
     phases: dict[str, float] = field(default_factory=dict)
+    kept_bytes: int | None = None
+    filled: float | None = None
+
+
+UNBOUNDED = "1000TB"
 
 
 def method(conditions: Conditions, build: Build, pictures: Pictures) -> Sample:
@@ -37,12 +47,35 @@ def method(conditions: Conditions, build: Build, pictures: Pictures) -> Sample:
     stand = Stand(conditions)
     learner = stand.learner(build)
 
-    def step(images: Tensor, labels: Tensor) -> None:
-        stand.learn(learner, stand.observe(learner, images), labels)
+    def step(images: Tensor, labels: Tensor, watch: Watch = unwatched) -> None:
+        with watch("source"):
+            features = stand.observe(learner, images)
+        stand.learn(learner, features, labels, watch)
 
     cost = stand.cost(partial(step, stand.images, stand.labels))
     speed = Pipeline(stand, pictures).images_per_second(step)
-    return Sample(cost, speed, _phases(stand, learner))
+    return Sample(cost, speed, _phases(stand, learner, partial(step, stand.images, stand.labels)))
+
+
+def cached(conditions: Conditions, build: Build) -> Sample:
+    """A step on features that were kept, reading them and all: the phase `cache`. The source is gone by then."""
+    stand = Stand(conditions)
+    method = stand.learner(build).method
+    method.settle()
+    learner = Learner(method.name, method, 0, stand.recipe, stand.device)
+    rows, labels = torch.arange(len(stand.images)), stand.labels[:, None]
+    kept = stand.recipe.cache_dtype
+    cache = FeatureCache(stand.source, [method], stand.fabric, len(rows), kept, UNBOUNDED, None, {})
+    filled = stand.seconds(lambda: cache.put(rows, stand.images, labels))
+    stand.memory = PeakMemory(stand.device)
+
+    def step(watch: Watch = unwatched) -> None:
+        with watch("cache"):
+            seen = cache.get(rows, labels.cpu())
+            [features] = seen.features([method])
+        stand.learn(learner, features, seen.labels[:, 0], watch)
+
+    return Sample(stand.cost(step), None, _phases(stand, learner, step), cache.row_bytes, len(rows) / filled)
 
 
 def source_alone(conditions: Conditions) -> Sample:
@@ -71,7 +104,7 @@ def decoding_alone(conditions: Conditions, pictures: Pictures) -> Sample:
     return Sample(pipeline=pipeline.images_per_second(lambda images, labels: None), phases=pipeline.phases())
 
 
-def _phases(stand: Stand, learner: Learner) -> dict[str, float]:
+def _phases(stand: Stand, learner: Learner, step: Callable[[Watch], None]) -> dict[str, float]:
     """Seconds a picture, over a few more steps."""
     watch = Stopwatch(stand.wait)
     for module in learner.method.modules():
@@ -79,9 +112,7 @@ def _phases(stand: Stand, learner: Learner) -> dict[str, float]:
             watch.follow(module, "gather")
     steps = max(2, stand.conditions.steps // 2)
     for _ in range(steps):
-        with watch("source"):
-            features = stand.observe(learner, stand.images)
-        stand.learn(learner, features, stand.labels, watch)
+        step(watch)
     spent = watch.seconds
     spent["forward"] -= spent.setdefault("gather", 0.0)
     return {name: seconds / steps / len(stand.labels) for name, seconds in spent.items()}

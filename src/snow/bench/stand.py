@@ -38,7 +38,10 @@ class Cost:
     peak_memory_bytes: int
 
 
-def _unwatched(_name: str) -> AbstractContextManager[None]:
+Watch = Callable[[str], AbstractContextManager[None]]
+
+
+def unwatched(_name: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
@@ -74,7 +77,7 @@ class Stand:
         learner: Learner,
         features: Features,
         labels: Tensor,
-        watch: Callable[[str], AbstractContextManager[None]] = _unwatched,
+        watch: Watch = unwatched,
     ) -> None:
         """The rest of a step once the source has been asked; `watch` is entered with the name of each phase."""
         learner.prepare(1.0, 0.5)

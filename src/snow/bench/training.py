@@ -22,7 +22,10 @@ from snow.methods import METHODS
 BASELINE = "ft"
 """The method that the others are measured against."""
 
-PHASES = ("decode", "augment", "source", "gather", "forward", "backward", "optimizer")
+PHASES = ("decode", "augment", "source", "cache", "gather", "forward", "backward", "optimizer")
+
+CACHED = "+cache"
+"""Behind the name of a method that learns from kept features."""
 
 Row = Callable[[], Sample]
 
@@ -34,12 +37,14 @@ class TrainingBench:
     Attributes:
         pictures: files to load, without a transform.
         rounds: times that each row is measured, in turn with the others.
+        cached: measure methods that use the source on kept features as well, as METHOD`CACHED`.
     """
 
     conditions: Conditions
     methods: tuple[Variant, ...]
     pictures: Pictures
     rounds: int = 3
+    cached: bool = False
 
     def __post_init__(self) -> None:
         if not self.methods:
@@ -54,6 +59,8 @@ class TrainingBench:
         kinds: dict[str, dict[str, Row]] = {"methods": {}, "limits": {}}
         for one in self.methods:
             kinds["methods"][one.label] = partial(rows.method, self.conditions, one.build, self.pictures)
+        for one in users if self.cached else ():
+            kinds["methods"][f"{one.label}{CACHED}"] = partial(rows.cached, self.conditions, one.build)
         if first is not None:
             kinds["limits"]["source"] = partial(rows.source_alone, self.conditions)
             kinds["limits"]["delta"] = partial(rows.delta_alone, self.conditions, first.build)
@@ -82,6 +89,7 @@ def measure_training(
         "precision": conditions.recipe.precision,
         "accelerator": conditions.accelerator,
         "steps": conditions.steps,
+        "cached": conditions.recipe.cache_dtype if work.cached else None,
         "pictures": len(work.pictures),
     }
     results = begin(out, settings, {"rounds": 0, "methods": {}, "limits": {}})
@@ -112,6 +120,9 @@ def _summary(samples: Sequence[Sample]) -> dict[str, Any]:
     if speeds:
         speed = Spread.of(speeds)
         entry |= {"pipeline_images_per_second": speed.median, "pipeline_images_per_second_range": speed.range}
+    if samples[0].kept_bytes is not None:
+        entry["kept_bytes_per_image"] = samples[0].kept_bytes
+        entry["filled_images_per_second"] = Spread.of(sample.filled or 0.0 for sample in samples).median
     names = [name for name in PHASES if name in samples[0].phases]
     if names:
         spent = {name: Spread.of(sample.phases[name] for sample in samples).median for name in names}
@@ -125,7 +136,8 @@ def _relate(results: Mapping[str, Any]) -> None:
     for entry in results["methods"].values():
         if base is not None:
             entry["over_ft"] = entry["images_per_second"] / base["images_per_second"]
-            entry["pipeline_over_ft"] = entry["pipeline_images_per_second"] / base["pipeline_images_per_second"]
+            files = entry.get("pipeline_images_per_second", entry["images_per_second"])  # a cache needs no files
+            entry["pipeline_over_ft"] = files / base["pipeline_images_per_second"]
             entry["memory_over_ft"] = entry["peak_memory_bytes"] / max(1, base["peak_memory_bytes"])
         if source is not None:
             entry["over_source"] = entry["images_per_second"] / source["images_per_second"]

@@ -20,6 +20,7 @@ from snow.errors import SnowError
 from snow.methods import METHODS, Method
 from snow.source import Features, Source
 from snow.training.cache.cache import FeatureCache
+from snow.training.cache.shelf import Shelf
 from snow.training.listeners import Listener
 from snow.training.loop import Fitted, fit
 from snow.training.recipe import Recipe
@@ -160,6 +161,19 @@ def test_a_cache_that_is_lost_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "cache" / "there-0.npy").unlink()
     rest, _ = run(resume=True, **options)
     assert same_tensors(rest.learners["snow"], whole.learners["snow"])
+
+
+def test_two_processes_share_a_folder_and_one_in_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run(cache=tmp_path / "kept", devices=2)
+    there = [path.name for path in sorted((tmp_path / "kept").glob("there-*.npy"))]
+    assert there == ["there-0.npy", "there-1.npy"]
+    shelf = Shelf(tmp_path / "kept", 48, (tmp_path / "kept" / "rows.bin").stat().st_size // 48)
+    assert shelf.has(torch.arange(48))
+    with pytest.raises(SnowError, match="in memory cannot be shared by several processes: name a folder"):
+        run(devices=2)
 
 
 def test_the_size_is_told_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from snow.bench.conditions import Conditions
 from snow.bench.pipeline import write_pictures
 from snow.bench.training import PHASES, TrainingBench, measure_training
 from snow.cli.bench.app import app
-from snow.cli.options import Json
+from snow.cli.options import Flag, Json
 from snow.cli.output import note, print_json, print_table
 from snow.compare.variant import Variant
 from snow.data import Dataset, open_dataset
-from snow.training.recipe import Precision, Recipe
+from snow.training.recipe import CacheDtype, Precision, Recipe
 from snow.unfilled import unfilled_source
 
 
@@ -31,6 +31,8 @@ def training(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     augment: str = "mild",
     workers: int | None = None,
+    cached: Flag = False,
+    cache_dtype: CacheDtype = "fp16",
     rounds: int = 3,
     steps: int = 5,
     data: Path | None = None,
@@ -52,6 +54,8 @@ def training(
         device: where to train.
         augment: how training pictures are varied.
         workers: loading processes; by default one for each spare core, at most 8.
+        cached: measure them on kept features too, as `snow train --cache` trains once a view of a picture was seen.
+        cache_dtype: type of these, as for `snow train`.
         rounds: times that each row is measured.
         steps: timed steps of each measurement.
         data: folder of pictures to load, as for `snow train`; by default some are generated.
@@ -59,12 +63,14 @@ def training(
         json: print the results: {"methods": {METHOD: {"images_per_second", "peak_memory_bytes", "over_ft",
             "memory_over_ft", "milliseconds_per_image", …}}, "limits": {"source", "delta", "decoding"}, …}.
     """
-    recipe = Recipe(batch_size=batch_size, precision=precision, augment=augment, workers=workers)
+    recipe = Recipe(
+        batch_size=batch_size, precision=precision, augment=augment, workers=workers, cache_dtype=cache_dtype
+    )
     size = unfilled_source(source, image_size).preprocessing.image_size
     variants = Variant.parse(methods)
     with _pictures(data, batch_size) as dataset:
         conditions = Conditions(source, size, len(dataset.tasks[0].classes), recipe, device, steps)
-        work = TrainingBench(conditions, variants, dataset.train, rounds)
+        work = TrainingBench(conditions, variants, dataset.train, rounds, cached)
         results = measure_training(work, out, note)
     if json:
         print_json(results)

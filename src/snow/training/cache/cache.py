@@ -71,6 +71,11 @@ class FeatureCache:
         place = "in memory" if folder is None else f"in {folder}"
         self.note = f"features of {count} views of pictures are kept {place}: {shown_size(self._shelf.bytes)}"
 
+    @property
+    def row_bytes(self) -> int:
+        """Of a view of a picture."""
+        return self._layout.size
+
     def remembered(self, loading: Loading, row: Callable[[Any], int]) -> Iterable[Seen]:
         """The batches of `loading`; where all that are left in it are kept, no picture is loaded and no pass made.
 
