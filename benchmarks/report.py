@@ -69,7 +69,7 @@ def _fitting(name: str, results: dict[str, Any]) -> dict[str, Any] | None:
 
 def _introduction() -> str:
     sets = "".join(
-        f"| {one.column} | {one.title} | `{one.folder}/` | {one.classes} | {one.train:,} / {one.test:,} | {one.home} |\n"
+        f"| {one.column} | {one.title} | `{one.folder}/` | {one.classes} | {one.train:,}/{one.test:,} | {one.home} |\n"
         for one in PUBLISHED.values()
     )
     variants = Variant.parse(EXPERIMENTS["table7"].methods)

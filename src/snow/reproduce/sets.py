@@ -67,7 +67,7 @@ def title(entry: Mapping[str, Any]) -> str:
 
 
 def find(root: Path | None, wanted: Sequence[str] = ()) -> tuple[list[Found], list[str]]:
-    """The sets below `root`, and a line for each of the paper's that is not there, or not whole.
+    """The sets below `root`, and a line for each of the paper's that is wanted and not there, or not whole.
 
     Args:
         wanted: keys; by default all.
@@ -100,7 +100,7 @@ def find(root: Path | None, wanted: Sequence[str] = ()) -> tuple[list[Found], li
         if key not in found:
             raise SnowError(f"no set {key!r}: there are {', '.join([*found, *missing])}")
     chosen = [one for key, one in found.items() if not wanted or key in wanted]
-    return chosen, [line for key, line in missing.items() if key in PUBLISHED]
+    return chosen, [line for key, line in missing.items() if key in PUBLISHED and not wanted]
 
 
 def column_of(entry: Mapping[str, Any]) -> int | None:

@@ -1,0 +1,134 @@
+"""Every code block of the documentation runs, on fewer and smaller pictures; every link and name leads somewhere."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from snow.cli import main
+from snow.compare.cost import Cost
+from snow.compare.variant import Variant
+from snow.delta.families import FAMILIES
+from snow.methods import METHODS
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+SETUP = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/snow quickstart"
+"""Is run by nobody here: it installs."""
+
+LEARNING = ("train", "compare", "sweep", "lifelong", "reproduce")
+TINY = ("--no-pretrained", "--image-size", "64", "--workers", "0", "--batch-size", "6")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of each code block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_folder: Callable[..., Path],
+    write_tree: Callable[[str, Path], Path],
+) -> Iterator[Path]:
+    """A folder with everything that the pages name; methods and families that they add are gone afterwards."""
+    for name in ("pictures", "insects", "textures"):
+        write_folder(tmp_path / name, train=4, test=2)
+    write_tree("dtd", tmp_path / "datasets")
+    shutil.copy(next((tmp_path / "pictures" / "test").rglob("*.png")), tmp_path / "picture.jpg")
+    found = sorted((tmp_path / "pictures").rglob("*.png"))
+    rows = [
+        f"{path.relative_to(tmp_path)},{path.parent.name},{('round', 'flat')[n % 2]}" for n, path in enumerate(found)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,colour,shape", *rows]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    methods, families = dict(METHODS), dict(FAMILIES)
+    yield tmp_path
+    for registry, before in ((METHODS, methods), (FAMILIES, families)):
+        registry.clear()
+        registry.update(before)  # ty: ignore[no-matching-overload]
+
+
+def quick(arguments: Sequence[str]) -> list[str]:
+    """The same command on a tiny CNN with random weights, for one epoch, with one learning rate."""
+    command, *rest = arguments
+    if command not in LEARNING:
+        return list(arguments)
+    if "--source" in rest:
+        at = rest.index("--source")
+        del rest[at : at + 2]
+    if "--epochs" in rest:
+        at = rest.index("--epochs")
+        del rest[at : at + 2]
+    rates = ["--rates", "1e-3"] if command in ("compare", "reproduce") and "--rates" not in rest else []
+    return [command, *rest, "--source", "test_resnet", *TINY, "--epochs", "1", *rates]
+
+
+def unmeasured(_architecture: str, _size: int, _classes: int, variants: Sequence[Variant], _recipe: object) -> object:
+    """In the place of `measure`, whose processes take longer to start than all else here."""
+    return {variant.label: Cost(1.0, (1.0, 1.0), 1) for variant in variants}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_code_block_runs(
+    page: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(import_module("snow.compare.compare"), "measure", unmeasured)
+    if page.stem == "rivals":
+        pytest.importorskip("peft")
+    if page.stem == "benchmarks":
+        pytest.importorskip("optuna")
+    if page.stem == "troubleshooting":  # of a hub that is there already
+        assert main(quick(["train", "pictures/", "--task", "insects", "--hub", "my-hub"])) == 0
+    names: dict[str, object] = {"__name__": page.stem}
+    for language, text in blocks(page):
+        assert language in ("bash", "python"), f"{page.name} has a block of {language or 'nothing'}"
+        if language == "python":
+            text = text.replace("Source.embedded()", "Source.embedded(64)")
+            text = text.replace("epochs=10", "epochs=1, workers=0, batch_size=6")
+            exec(compile(text, page.name, "exec"), names)
+            continue
+        for line in text.strip().splitlines():
+            if line == SETUP:
+                continue
+            name, *arguments = shlex.split(line, comments=True)
+            assert name == "snow", line
+            assert main(quick(arguments)) == 0, (line, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page.read_text("utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    site = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))["project"]
+    assert sorted(name for entry in site["nav"] for name in entry.values()) == [page.name for page in PAGES]
+
+
+def named(page: str, pattern: str) -> list[str]:
+    return re.findall(pattern, (ROOT / "docs" / page).read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "name", named("paper-to-code.md", r"`(snow\.[\w.]+)`") + named("api.md", r"^::: (\S+)$"), ids=lambda name: name
+)
+def test_names_of_the_code_are_there(name: str) -> None:
+    assert pkgutil.resolve_name(name) is not None
+
+
+def test_files_on_the_map_are_there() -> None:
+    files = named("paper-to-code.md", r"`(src/[\w./]+)`")
+    assert len(files) > 8
+    assert [file for file in files if not (ROOT / file).exists()] == []
