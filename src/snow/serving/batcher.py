@@ -85,7 +85,7 @@ class Batcher(Generic[T]):
         self._queue: deque[_Waiting[T]] = deque()
         self._arrived = asyncio.Event()
         self._pace = 0.0
-        self._closing = False
+        self.closed = False
         self.taken = 0
         self.since: float | None = None
         """When the pass that is under way began."""
@@ -109,7 +109,7 @@ class Batcher(Generic[T]):
         Raises:
             RefusedError: there is none, or the service is shutting down.
         """
-        if self._closing:
+        if self.closed:
             raise RefusedError("stopping", "the service is shutting down", retry_after=1)
         room = Room(self)
         room.grow(1)
@@ -136,14 +136,14 @@ class Batcher(Generic[T]):
 
     def close(self) -> None:
         """Takes no more requests, and lets `run` end when those that were taken are answered."""
-        self._closing = True
+        self.closed = True
         self._arrived.set()
 
     async def _gather(self) -> bool:
         """Until there is a batch. False: there will be none."""
         loop = asyncio.get_running_loop()
-        while len(self._queue) < self._size and not (self._closing and self._queue):
-            if self._closing and not self.taken:
+        while len(self._queue) < self._size and not (self.closed and self._queue):
+            if self.closed and not self.taken:
                 return False
             left = self._queue[0].since + self._wait - loop.time() if self._queue else None
             if left is not None and left <= 0:

@@ -26,6 +26,8 @@ MOST = 1000
 FIELDS = 16
 """Parts of a form that are no files."""
 
+Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
+
 TopK = Annotated[int, Field(ge=1, le=MOST)]
 
 
@@ -34,7 +36,7 @@ class Encoded(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    images: Annotated[list[str], Field(min_length=1, description="each a picture file in base64")]
+    images: Annotated[list[Base64], Field(min_length=1, description="each a picture file in base64")]
     tasks: Annotated[list[str], Field(description="names of tasks; by default all that can answer")] = []
     top_k: Annotated[TopK | None, Field(strict=True, description="classes that an answer names")] = None
 

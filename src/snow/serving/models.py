@@ -99,10 +99,11 @@ def content(*schemas: tuple[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 _BINARY = {"type": "string", "format": "binary"}
-_FILES = {"type": "array", "items": _BINARY, "minItems": 1}
+_FILES: dict[str, Any] = {"type": "array", "items": _BINARY, "minItems": 1}
 _FORM = {
     "type": "object",
     "required": ["files"],
+    "additionalProperties": False,
     "properties": {
         "files": _FILES,
         "tasks": {"type": "string", "description": "names with commas between"},

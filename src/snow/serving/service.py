@@ -59,10 +59,16 @@ class Service:
         self.catalog = Catalog()
         self.ready = False
         self._worker = Worker(Hub(hub.path, hub.source), device)
+        self._transform = eval_transform(hub.source.preprocessing)
+        self._open()
+        self.metrics.watch("snow_queue_pictures", "pictures accepted and not answered", lambda: self.batcher.taken)
+        self.metrics.watch("snow_waiting_pictures", "pictures that wait for a pass", lambda: self.batcher.waiting)
+        self._running: list[asyncio.Task[Any]] = []
+
+    def _open(self) -> None:
         self._engine = ThreadPoolExecutor(1, "snow-engine")
         self._changing = ThreadPoolExecutor(1, "snow-changing")
         self._decoders = ThreadPoolExecutor(self.limits.decoders, "snow-decoding")
-        self._transform = eval_transform(hub.source.preprocessing)
         self.batcher = Batcher[Answers](
             lambda images, wanted: self._on(self._engine, self._worker.answer, images, wanted),
             self.limits.max_batch,
@@ -70,12 +76,11 @@ class Service:
             self.limits.queue,
             self.metrics.passed,
         )
-        self.metrics.watch("snow_queue_pictures", "pictures accepted and not answered", lambda: self.batcher.taken)
-        self.metrics.watch("snow_waiting_pictures", "pictures that wait for a pass", lambda: self.batcher.waiting)
-        self._running: list[asyncio.Task[Any]] = []
 
     async def start(self) -> None:
-        """Reads the tasks and gets ready."""
+        """Reads the tasks and gets ready, also after a `stop`."""
+        if self.batcher.closed:
+            self._open()
         await self.refresh()
         await self._on(self._engine, self._worker.warm_up)
         self._running = [

@@ -1,5 +1,5 @@
 // The page of a hub: what it answers, and what its tasks have in common. All of it comes from this service.
-import { drawChoice, drawTaps, curves } from "./drawings.js";
+import { drawChoice, drawCurves, drawTaps } from "./drawings.js";
 
 const COLOURS = 8; // as many as style.css names
 const SHOWN = 8; // tasks whose channels are drawn at first
@@ -229,7 +229,7 @@ async function look() {
     task.subscribed.length ? task.name : `${task.name} (chooses no channels)`), task.name)));
   drawTaps($("taps"), state.source, choosing, colour);
   overlaps(choosing);
-  $("curves").replaceChildren(...curves(found, colour));
+  drawCurves($("curves"), found, colour);
   await choice(choosing);
 }
 
@@ -323,6 +323,7 @@ const redraw = () => {
   resizing = requestAnimationFrame(() => {
     if (!state.shown) return;
     drawTaps($("taps"), state.source, state.shown.filter((task) => task.subscribed.length), colour);
+    drawCurves($("curves"), state.shown, colour);
     if (!$("choice-card").hidden) state.showChoice?.();
   });
 };

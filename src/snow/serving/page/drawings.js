@@ -78,9 +78,8 @@ export function drawChoice(canvas, found, tap, colour) {
   canvas.setAttribute("aria-label", `${tap.tap}: ${tap.taken} of ${tap.channels} channels at the end, ${tap.ever} at some time`);
 }
 
-const WIDE = 520;
 const HIGH = 190;
-const LEFT = 40;
+const LEFT = 46;
 
 function shape(tag, attributes, text) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -89,7 +88,7 @@ function shape(tag, attributes, text) {
   return made;
 }
 
-function plot(title, tasks, key, colour, asPercent) {
+function plot(title, tasks, key, colour, asPercent, wide) {
   const series = tasks.map((task) => [task.name, task.history.map((one) => [one.epoch, one[key]])
     .filter(([epoch, value]) => Number.isFinite(epoch) && Number.isFinite(value))]).filter(([, points]) => points.length);
   if (!series.length) return null;
@@ -100,17 +99,17 @@ function plot(title, tasks, key, colour, asPercent) {
   const margin = 0.08 * (high - low);
   [low, high] = [low - margin, high + margin];
   if (asPercent) [low, high] = [Math.max(0, low), Math.min(1, high)];
-  const x = (epoch) => LEFT + ((WIDE - LEFT - 12) * (epoch - 1)) / (last - 1);
+  const x = (epoch) => LEFT + ((wide - LEFT - 12) * (epoch - 1)) / (last - 1);
   const y = (value) => HIGH - 24 - ((HIGH - 48) * (value - low)) / (high - low);
-  const svg = shape("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "curve", role: "img" });
+  const svg = shape("svg", { viewBox: `0 0 ${wide} ${HIGH}`, class: "curve", role: "img" });
   svg.setAttribute("aria-label", `${title}: ${series.map(([name, found]) => `${name} ends at ${found.at(-1)[1].toPrecision(3)}`).join(", ")}`);
   svg.append(shape("text", { x: LEFT, y: 12 }, title));
   for (const part of [0, 0.5, 1]) {
     const value = low + part * (high - low);
-    svg.append(shape("line", { x1: LEFT, x2: WIDE - 12, y1: y(value), y2: y(value), class: "grid" }));
+    svg.append(shape("line", { x1: LEFT, x2: wide - 12, y1: y(value), y2: y(value), class: "grid" }));
     svg.append(shape("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, asPercent ? `${(100 * value).toFixed(0)} %` : value.toFixed(2)));
   }
-  svg.append(shape("text", { x: LEFT, y: HIGH - 6 }, "epoch 1"), shape("text", { x: WIDE - 12, y: HIGH - 6, "text-anchor": "end" }, `${last}`));
+  svg.append(shape("text", { x: LEFT, y: HIGH - 6 }, "epoch 1"), shape("text", { x: wide - 12, y: HIGH - 6, "text-anchor": "end" }, `${last}`));
   for (const [name, found] of series) {
     const stroke = resolve(colour(name));
     svg.append(shape("polyline", { points: found.map(([epoch, value]) => `${x(epoch)},${y(value)}`).join(" "), fill: "none", stroke, "stroke-width": 2.5, "stroke-linejoin": "round" }));
@@ -121,15 +120,17 @@ function plot(title, tasks, key, colour, asPercent) {
 }
 
 // Loss and accuracy by epoch, a line for each task.
-export function curves(tasks, colour) {
+export function drawCurves(where, tasks, colour) {
+  const wide = Math.max(240, where.clientWidth);
   const drawn = [
-    plot("accuracy on the pictures it learns from", tasks, "accuracy", colour, true),
-    plot("accuracy on held-out pictures", tasks, "validation", colour, true),
-    plot("loss", tasks, "loss", colour, false),
+    plot("accuracy on the pictures it learns from", tasks, "accuracy", colour, true, wide),
+    plot("accuracy on held-out pictures", tasks, "validation", colour, true, wide),
+    plot("loss", tasks, "loss", colour, false, wide),
   ].filter(Boolean);
-  if (drawn.length) return drawn;
+  where.replaceChildren(...drawn);
+  if (drawn.length) return;
   const none = document.createElement("p");
   none.className = "quiet small";
   none.textContent = "These tasks have no record of their training.";
-  return [none];
+  where.append(none);
 }

@@ -1,0 +1,53 @@
+"""`snow serve`: what it refuses before it listens. How it serves is in tests/serving."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Refused = Callable[..., str]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--port", "0"), "--port is between 1 and 65535, not 0"),
+        (("--port", "many"), "--port"),
+        (("--max-batch", "0"), "max_batch is at least 1, not 0"),
+        (("--deadline", "-1"), "deadline is a number of seconds above 0"),
+        (("--max-wait", "nan"), "max_wait is zero or more, not nan"),
+        (("--queue", "10"), "a request of 64 pictures never fits in a queue of 10"),
+    ],
+)
+def test_impossible_options_are_refused(refused: Refused, hub: Path, options: tuple[str, ...], told: str) -> None:
+    pytest.importorskip("fastapi")
+    assert told in refused("serve", hub, *options)
+
+
+def test_a_folder_that_is_no_hub_is_refused(refused: Refused, tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    assert "is not a hub" in refused("serve", tmp_path / "missing")
+
+
+def test_without_the_extra_it_says_what_to_install(
+    refused: Refused, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    for name in [name for name in sys.modules if name.startswith("snow.serving.server")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert "snow serve needs uvicorn: pip install 'snow-cnn[serve]'" in refused("serve", hub)
+
+
+def test_a_token_may_come_from_the_environment(hub: Path, monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
+    server = pytest.importorskip("snow.serving.server")
+    served: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(server, "serve", lambda *arguments: served.append(arguments))
+    monkeypatch.setenv("SNOW_TOKEN", "secret")
+    assert run("serve", hub, "--max-batch", "3").code == 0
+    [(service, host, port, token, access_log)] = served
+    assert (host, port, token, access_log) == ("127.0.0.1", 8000, "secret", False)
+    assert service.limits.max_batch == 3
