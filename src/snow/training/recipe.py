@@ -59,7 +59,7 @@ class Recipe:
     ema: float = 0.0
     validation: float = 0.0
     patience: int | None = None
-    calibration: int = 2048
+    calibration: int = 8192
     precision: Precision = "auto"
     seed: int = 0
     workers: int | None = None
