@@ -14,6 +14,7 @@ from snow.delta import Plan
 from snow.delta.plan import Level
 from snow.errors import SnowError
 from snow.methods import METHODS, Snow, SnowConfig
+from snow.methods.snow import EXPAND_RATE, READOUT_RATE
 from snow.source import Features, Source
 from snow.subscribe import ChannelPooling, PoolingConfig
 
@@ -101,15 +102,38 @@ def test_pictures_without_a_label_do_not_count_for_the_score(snow: Snow) -> None
     assert poolings(snow)[0].eval().choice().tolist() == [2, 5, 7]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("labels", [[1], [-1, -1], [0, 0, 0], [0, 1]])
-def test_a_poor_sample_still_gives_numbers(snow: Snow, labels: list[int]) -> None:
+def test_a_poor_sample_still_gives_numbers(snow: Snow, labels: list[int], rank: int) -> None:
+    snow = Snow(snow.plan, 3, SnowConfig(rank=rank))
     features = made(torch.tensor(labels))
     snow.calibrate([(features, torch.tensor(labels))])
     for one in poolings(snow):
         assert one.weight.isfinite().all()
         assert one.gain.isfinite().all()
         assert one.gain.max() < 1e4
+    assert all(value.isfinite().all() for value in snow.state_dict().values())
     assert snow.eval()(features).isfinite().all()
+
+
+def test_directions_and_what_they_say_learn_at_rates_of_their_own(snow: Snow) -> None:
+    directed = Snow(snow.plan, 3, SnowConfig(rank=1))
+    rates = {name: directed.rate(name) for name, _ in directed.named_parameters()}
+    assert {name for name in rates if rates[name] == READOUT_RATE} == {
+        "delta.readouts.0.weight",
+        "delta.readouts.1.weight",
+    }
+    assert [name for name in rates if rates[name] == EXPAND_RATE] == ["delta.expand.weight"]
+    assert all(snow.rate(name) == 1 for name, _ in snow.named_parameters())
+
+
+def test_a_task_that_was_saved_before_there_were_readouts_or_directions_is_as_it_was(source: Source) -> None:
+    for options, later in (({"readout": 0.0, "rank": 0}, ("readout", "rank")), ({"rank": 0}, ("rank",))):
+        snow = Snow.build(source, 99, options).served()
+        config = {**snow.config, "options": {k: v for k, v in snow.config["options"].items() if k not in later}}
+        Snow.rebuild(source, 99, config).load_state_dict(snow.state_dict())
+    assert Snow.build(source, 99, {"rank": 8}).delta.expand is not None
+    assert SnowConfig().rank > 0
 
 
 def test_calibration_draws_no_gradient(snow: Snow) -> None:
@@ -152,7 +176,7 @@ def test_more_is_kept_when_asked_for(source: Source) -> None:
 def test_the_paper_s_configuration() -> None:
     config = SnowConfig.paper(1e-8)
     assert (config.width, config.keep, config.final_keep, config.dropout) == (1 / 8, 1 / 8, 1 / 8, 0.0)
-    assert config.readout == 0
+    assert config.readout == config.rank == 0
     assert config.pooling == PoolingConfig(1e-8, slots="index", init="ones", settle=0.0, rescale=False)
 
 
@@ -176,6 +200,7 @@ def test_options_come_by_name_nested_or_whole(resnet: Source) -> None:
         ({"final_keep": -1}, r"final_keep is a ratio"),
         ({"dropout": 1.0}, r"dropout is a probability in \[0, 1\), not 1"),
         ({"readout": -0.1}, r"readout is a scale, zero or more, not -0.1"),
+        ({"rank": -1}, r"rank is a number of directions, zero or more, not -1"),
         ({"subscription": "newspaper"}, "no subscription 'newspaper': there are channel_pooling, conv1x1"),
         ({"preset": "best"}, "no preset 'best': there are default, paper"),
         ({"depth": 3}, "no option 'depth': there are width, keep"),

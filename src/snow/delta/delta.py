@@ -6,8 +6,10 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
+from snow.delta.discriminants import discriminants
 from snow.delta.families import FAMILIES
 from snow.delta.family import Block
 from snow.delta.plan import Plan
@@ -30,12 +32,16 @@ class Delta(nn.Module):
     linear classifier over `concat(mean of own, subscribed final features)` and the moments of what was subscribed to.
     The final features, which are no map, go through channel pooling whatever the subscription of the maps.
 
+    Where there are many classes, all that is subscribed to meets them in a product of two matrices: `rank` directions
+    among moments and final features, started as linear discriminants, and what each of these says of each class.
+
     Args:
         num_classes: width of the answer.
         subscription: of the maps, a name in `SUBSCRIPTIONS`.
         served: build the form that answers and is saved: only the chosen channels.
         dropout: probability with which a classifier input is dropped while training.
         readout: scale of the subscribed moments that the classifier reads; 0: it does not read them (the paper).
+        rank: how many directions, where they take fewer parameters than a weight for each class; 0: there are none.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class Delta(nn.Module):
         served: bool = False,
         dropout: float = 0.0,
         readout: float = 0.0,
+        rank: int = 0,
     ) -> None:
         super().__init__()
         family, pooling = FAMILIES[plan.family], pooling or PoolingConfig()
@@ -64,10 +71,21 @@ class Delta(nn.Module):
         self.head, features = family.head(plan.levels[-1].out, plan.features)
         self.final = create_final(plan.final, plan.final_keep, pooling)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = Mix(features, self.final.slots, self.final.width, num_classes, bias=True)
+        read = [(one, 2) for one in subscriptions] + [(self.final, 1)] if readout else []
+        inputs = sum(kinds * one.width for one, kinds in read)
+        low = 0 < rank * (inputs + num_classes) < inputs * num_classes
+        slots, width = (0, 0) if low else (self.final.slots, self.final.width)
+        self.classifier = Mix(features, slots, width, num_classes, bias=True)
         nn.init.zeros_(self.classifier.weight)  # the first step is a linear probe's: own features join as they help
-        read = subscriptions if readout else []
-        self.readouts = nn.ModuleList(Readout(one.slots, num_classes, readout, dropout) for one in read)
+        answers = rank if low else num_classes
+        self.readouts = nn.ModuleList(
+            Readout(one.slots, answers, readout, dropout, kinds) for one, kinds in (read if low else read[:-1])
+        )
+        self.expand = nn.Linear(rank, num_classes, bias=False) if low else None
+        if self.expand is not None:
+            nn.init.zeros_(self.expand.weight)
+            for one in self.all_readouts():
+                nn.init.normal_(one.weight, std=inputs**-0.5)
 
     def forward(self, features: Features) -> Tensor:
         """Returns logits (B, num_classes)."""
@@ -81,6 +99,9 @@ class Delta(nn.Module):
             own = block(own, subscribed[-1])
         mine = self.dropout(self.head(own).mean((2, 3), keepdim=True))
         theirs = self.final(features.final[:, :, None, None])
+        if self.expand is not None:
+            heard = [readout(one) for readout, one in zip(self.all_readouts(), [*subscribed, theirs], strict=True)]
+            return self.classifier(mine).flatten(1) + self.expand(torch.stack(heard).sum(0))
         theirs = theirs._replace(features=self.dropout(theirs.features))
         logits = self.classifier(mine, theirs).flatten(1)
         for readout, one in zip(self.all_readouts(), subscribed, strict=False):
@@ -97,27 +118,50 @@ class Delta(nn.Module):
         return [*cast(Iterable[Subscription], self.subscriptions), self.final]
 
     def all_readouts(self) -> Iterable[Readout]:
-        """That of each level in order; none, if the classifier does not read the maps."""
+        """That of each level in order, and of the final features where there are directions; none in the paper."""
         return cast(Iterable[Readout], self.readouts)
+
+    def named_subscriptions(self) -> list[tuple[str, Subscription]]:
+        """By tap those of the levels in order, then that of the final features, `FINAL`."""
+        return list(zip((*self.taps, FINAL), self.all_subscriptions(), strict=True))
 
     def taken(self) -> dict[str, Tensor]:
         """By tap, and `FINAL` for the final features: (N,) of bool, what it would take if it answered now."""
-        named = zip((*self.taps, FINAL), self.all_subscriptions(), strict=True)
-        found = {tap: subscription.taken() for tap, subscription in named}
+        found = {tap: subscription.taken() for tap, subscription in self.named_subscriptions()}
         return {tap: mask for tap, mask in found.items() if mask is not None}
 
     def set_progress(self, fraction: float) -> None:
         for subscription in self.all_subscriptions():
             subscription.set_progress(fraction)
 
-    def calibrate(self, statistics: dict[str, ChannelStatistics], final: ChannelStatistics) -> None:
-        """Tells each subscription what is known of its channels: by tap, and of the final features."""
-        for tap, subscription, _ in self.levels():
+    def calibrate(self, statistics: dict[str, ChannelStatistics]) -> None:
+        """Tells each subscription what is known of its channels: by tap, and `FINAL` for the final features."""
+        for tap, subscription in self.named_subscriptions():
             subscription.calibrate(statistics[tap])
-        self.final.calibrate(final)
-        for readout, (tap, subscription, _) in zip(self.all_readouts(), self.levels(), strict=False):
+        for readout, (tap, subscription) in zip(self.all_readouts(), self.named_subscriptions(), strict=False):
             if (factors := subscription.factors()) is not None:
                 readout.calibrate(statistics[tap], factors)
+
+    @torch.no_grad()
+    def discriminate(self, found: dict[str, Tensor], label: Tensor) -> None:
+        """After calibration: starts the directions, if there are any, with what would be taken now.
+
+        Args:
+            found: by tap and `FINAL`, moments (n, 2, N) of pictures with labels (n,), -1 where there is none.
+        """
+        if self.expand is None:
+            return
+        parts: list[tuple[Readout, Tensor, Tensor]] = []
+        for readout, (tap, subscription) in zip(self.all_readouts(), self.named_subscriptions(), strict=True):
+            if (factors := subscription.factors()) is not None:
+                taken, moments = subscription.taken(), found[tap] * factors.to(found[tap])
+                columns = torch.arange(moments.shape[-1]) if taken is None else taken.nonzero().flatten()
+                parts.append((readout, columns, readout.standard(moments[..., columns], columns).flatten(1)))
+        directions = discriminants(torch.cat([seen for *_, seen in parts], 1), label, self.expand.in_features)
+        for (readout, columns, _), some in zip(
+            parts, directions.split([seen.shape[1] for *_, seen in parts], 1), strict=True
+        ):
+            readout.start(some, columns)
 
     def served(self) -> Delta:
         """A copy in eval mode that holds only the chosen channels and their weights; this one is left as it is."""
@@ -129,12 +173,12 @@ class Delta(nn.Module):
 
     def chosen(self) -> dict[str, Tensor | None]:
         """By tap, and `FINAL`: see `Subscription.chosen`."""
-        named = zip((*self.taps, FINAL), self.all_subscriptions(), strict=True)
-        return {tap: subscription.chosen() for tap, subscription in named}
+        return {tap: subscription.chosen() for tap, subscription in self.named_subscriptions()}
 
     def _narrowed(self, narrow: Callable[[Subscription], tuple[Subscription, Tensor | None]]) -> Delta:
         delta = copy.deepcopy(self)
-        behind: list[list[nn.Module]] = [[block] for block in delta.blocks] + [[delta.classifier]]
+        behind: list[list[nn.Module]] = [[block] for block in delta.blocks]
+        behind += [[delta.classifier] if delta.expand is None else []]
         for readout, consumers in zip(delta.all_readouts(), behind, strict=False):
             consumers.append(readout)
         chosen: list[Subscription] = []

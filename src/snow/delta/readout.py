@@ -13,7 +13,8 @@ of two classes wanted a third of the full scale, 600 of ten half of it or more, 
 
 
 class Readout(Slots):
-    """The part of the logits that is linear in the mean and the standard deviation over space of each channel.
+    """A linear function of the mean and the standard deviation over space of each channel: a part of the logits, or of
+    what the readouts of all maps tell the classifier together.
 
     A source's final features say what told its own classes apart; on the way there its inner maps saw more, which
     the paper leaves to the delta's blocks to carry to the end (section 2.1). Read directly, as Head2Toe (Evci et al.,
@@ -22,39 +23,53 @@ class Readout(Slots):
 
     Args:
         slots: weight columns for the subscription.
-        num_classes: width of the answer.
+        width: of the answer.
         scale: standard deviation of the moments as the weights meet them, where that of the final features is 1. It
             shrinks to `scale · sqrt(n / (n + 1000))` when they are calibrated on n pictures with labels: few pictures
             speak for the final features, which need less evidence.
         dropout: probability with which a moment is dropped while training.
+        kinds: 2 moments of a map; 1 of features that are no map, which have only a mean.
     """
 
-    def __init__(self, slots: int, num_classes: int, scale: float, dropout: float) -> None:
+    def __init__(self, slots: int, width: int, scale: float, dropout: float, kinds: int = 2) -> None:
         super().__init__()
         self.scale = scale
-        self.weight = nn.Parameter(torch.zeros(num_classes, 2, slots))
+        self.weight = nn.Parameter(torch.zeros(width, kinds, slots))
         self.centre: Tensor
         self.gain: Tensor
-        self.register_buffer("centre", torch.zeros(2, slots))
-        self.register_buffer("gain", torch.full((2, slots), scale))
+        self.register_buffer("centre", torch.zeros(kinds, slots))
+        self.register_buffer("gain", torch.full((kinds, slots), scale))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, subscribed: Subscribed) -> Tensor:
-        """Returns (B, num_classes)."""
+        """Returns (B, width)."""
         columns = subscribed.columns
-        weight, centre, gain = self.weight, self.centre, self.gain
-        if columns is not None:
-            weight, centre, gain = weight[..., columns], centre[:, columns], gain[:, columns]
-        standard = self.dropout((scaled_moments(subscribed.features.float(), subscribed.scale) - centre) * gain)
+        weight = self.weight if columns is None else self.weight[..., columns]
+        standard = self.dropout(self.standard(scaled_moments(subscribed.features.float(), subscribed.scale), columns))
         return nn.functional.linear(standard.flatten(1), weight.flatten(1))
+
+    def standard(self, found: Tensor, columns: Tensor | None) -> Tensor:
+        """From moments (B, 2, K) of what is subscribed to, (B, kinds, K) as the weights meet them."""
+        centre, gain = self.centre, self.gain
+        if columns is not None:
+            centre, gain = centre[:, columns], gain[:, columns]
+        return (found[:, : len(centre)] - centre) * gain
 
     @torch.no_grad()
     def calibrate(self, statistics: ChannelStatistics, factors: Tensor) -> None:
         """Told what is known of each channel before training, and (slots,) by what the subscription multiplies it."""
         factors = factors.to(self.centre)
         scale = self.scale * (statistics.pictures / (statistics.pictures + PICTURES)) ** 0.5
-        self.centre.copy_(statistics.centre * factors)
-        self.gain.copy_(scale * torch.stack([unit_gain(spread) for spread in statistics.spread * factors]))
+        kinds = len(self.centre)
+        self.centre.copy_(statistics.centre[:kinds] * factors)
+        self.gain.copy_(scale * torch.stack([unit_gain(spread) for spread in statistics.spread[:kinds] * factors]))
+
+    @torch.no_grad()
+    def start(self, directions: Tensor, columns: Tensor) -> None:
+        """The first m of its answers become `directions` (m, kinds · K) of the standard moments of K columns."""
+        first = self.weight[: len(directions)]
+        first.zero_()
+        first[..., columns] = directions.unflatten(1, (-1, len(columns)))
 
     def keep(self, columns: Tensor) -> None:
         self.weight = nn.Parameter(self.weight.detach()[..., columns].clone())

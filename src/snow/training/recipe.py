@@ -65,7 +65,7 @@ class Recipe:
     ema: float = 0.0
     validation: float = 0.0
     patience: int | None = None
-    calibration: int = 2048
+    calibration: int = 8192
     precision: Precision = "auto"
     cache: str | None = None
     cache_views: int = 4

@@ -1,0 +1,54 @@
+"""Where to look first: the directions along which classes differ most for their spread (Fisher, 1936)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SHRINKAGE = 0.3
+"""How much of the spread within classes is taken for uncorrelated. Picked on held-out training pictures of 196 classes:
+0.1 was two points worse, 0.5 and 0.8 no better."""
+
+
+def discriminants(inputs: Tensor, label: Tensor, count: int) -> Tensor:
+    """The first `count` linear discriminants of labelled pictures, the strongest first.
+
+    Of `S = (1 - a) W + a diag(W)`, where W is the covariance within classes and a is `SHRINKAGE`, and the class means
+    M: the directions `S^-1 M v / s` for the eigenpairs `(s², v)` of `M' S^-1 M`. Within classes, inputs vary by 1
+    along each and are uncorrelated.
+
+    Args:
+        inputs: (n, D) of pictures with labels (n,), -1 where there is none.
+
+    Returns:
+        (m, D), m at most `count`, and less than the number of classes that are seen.
+    """
+    inputs, label = inputs[label >= 0], label[label >= 0]
+    classes, own = label.unique(return_inverse=True)
+    member = torch.nn.functional.one_hot(own, max(1, len(classes))).to(inputs)
+    means = (member.T @ inputs) / member.sum(0)[:, None]
+    rest = inputs - means[own]
+    spread = rest.square().mean(0).sqrt()
+    floor = 0.01 * spread.mean()
+    if len(classes) < 2 or not floor > 0:  # one picture of each class has no spread
+        return inputs.new_zeros(0, inputs.shape[1])
+    spread = spread.clamp(min=floor)
+    rest, apart = rest / spread, ((means - inputs.mean(0)) / spread).T
+    towards = _solve(rest, apart)
+    strength, mixed = torch.linalg.eigh(apart.T @ towards)
+    strongest = strength.argsort(descending=True)[: min(count, len(classes) - 1)]
+    strongest = strongest[strength[strongest] > 1e-6 * strength.max()]
+    return (towards @ (mixed[:, strongest] / strength[strongest].sqrt()) / spread[:, None]).T
+
+
+def _solve(rest: Tensor, apart: Tensor) -> Tensor:
+    """`((1 - a) R'R / n + a I)^-1 B` for R (n, D) and B (D, C), by whichever of D and n is smaller."""
+    n, size = rest.shape
+    if size <= n:
+        scatter = rest.T @ rest * ((1 - SHRINKAGE) / n)
+        scatter.diagonal().add_(SHRINKAGE)
+        return torch.cholesky_solve(apart, torch.linalg.cholesky(scatter))
+    gram = rest @ rest.T
+    gram.diagonal().add_(n * SHRINKAGE / (1 - SHRINKAGE))
+    inner = torch.cholesky_solve(rest @ apart, torch.linalg.cholesky(gram))
+    return (apart - rest.T @ inner) / SHRINKAGE
