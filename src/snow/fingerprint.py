@@ -79,6 +79,7 @@ class Probe:
         seen = frozenset() if self._features is None else self._features.maps.keys()
         if self._features is None or not method.taps <= seen:
             pictures = self.pictures(self.source.preprocessing.image_size).to(device)
+            pictures = pictures.contiguous(memory_format=torch.channels_last)  # as a hub asks
             self._features = self.source(pictures, method.taps | seen)
         return method.to(device)(self._features).float().cpu()
 
