@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from snow.bench import serving
 from snow.compare import table, triangle
 from snow.compare.variant import Variant
 from snow.data.published import PUBLISHED
@@ -28,7 +29,7 @@ def report() -> str:
     parts = [HEAD]
     for stem, results in _results():
         if "experiment" not in results:
-            kind = triangle if "orders" in results else table
+            kind = triangle if "orders" in results else serving if "hub" in results else table
             note = f"{results['note']}\n\n" if "note" in results else ""
             parts.append(f"## {stem}\n\n{note}{kind.markdown(results)}")
     return "\n".join(parts)

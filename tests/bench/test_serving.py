@@ -52,6 +52,9 @@ def test_it_measures_a_real_hub() -> None:
     assert results["hub"]["tasks"] == 2
     assert results["hub"]["load_seconds"] > 0
     assert results["hub"]["resident_bytes"] > 0
+    page = serving.markdown(results)
+    assert "| snow | 2 |" in page
+    assert "A hub of 2 tasks opens in" in page
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from snow.bench.apart import interleaved
 from snow.bench.memory import resident_bytes
 from snow.bench.spread import Spread
 from snow.compare.record import begin, keep
+from snow.compare.table import markdown_table
 from snow.compare.variant import Variant
 from snow.engine import ENGINES, Asked, Engine, open_engine
 from snow.errors import SnowError
@@ -225,3 +226,17 @@ def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
     least, most = entry["images_per_second_range"]
     ratios = (f"{entry[name]:.2f}" if name in entry else "" for name in ("of_source", "over_ft"))
     return (f"{entry['images_per_second']:.1f}", f"{least:.1f}–{most:.1f}", *ratios)
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The table, what a hub takes, and a line on where the figures come from."""
+    hub, machine = results["hub"], results["hardware"]
+    return (
+        f"{markdown_table(COLUMNS, list(rows(results)))}\n"
+        f"A hub of {hub['tasks']} tasks opens in {hub['load_seconds']:.2f} s and holds {hub['bytes_a_task'] / 1e6:.1f} MB "
+        f"a task; one more is added in {1e3 * hub['add_seconds']:.0f} ms.\n\n"
+        f"`{results['command']}`: {results['source_name']} (random weights) at {results['image_size']} px, batch "
+        f"{results['batch_size']}, engine {results['engine']}, {results['rounds']} rounds; "
+        f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; torch {results['versions']['torch']}, "
+        f"{results['date']}.\n"
+    )
