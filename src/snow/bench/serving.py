@@ -233,8 +233,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     hub, machine = results["hub"], results["hardware"]
     return (
         f"{markdown_table(COLUMNS, list(rows(results)))}\n"
-        f"A hub of {hub['tasks']} tasks opens in {hub['load_seconds']:.2f} s and holds {hub['bytes_a_task'] / 1e6:.1f} MB "
-        f"a task; one more is added in {1e3 * hub['add_seconds']:.0f} ms.\n\n"
+        f"A hub of {hub['tasks']} tasks opens in {hub['load_seconds']:.2f} s and holds "
+        f"{hub['bytes_a_task'] / 1e6:.1f} MB a task; one more is added in {1e3 * hub['add_seconds']:.0f} ms.\n\n"
         f"`{results['command']}`: {results['source_name']} (random weights) at {results['image_size']} px, batch "
         f"{results['batch_size']}, engine {results['engine']}, {results['rounds']} rounds; "
         f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; torch {results['versions']['torch']}, "
