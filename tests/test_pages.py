@@ -28,6 +28,10 @@ LEARNING = ("train", "compare", "sweep", "lifelong", "reproduce")
 TINY = ("--no-pretrained", "--image-size", "64", "--workers", "0", "--batch-size", "6")
 
 
+TESTED_ELSEWHERE = {"serving", "training-speed"}
+"""A service that runs until it is stopped, and measurements of minutes: tests/serving and tests/bench do these."""
+
+
 def blocks(page: Path) -> list[tuple[str, str]]:
     """Language and text of each code block."""
     return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
@@ -78,7 +82,9 @@ def unmeasured(_architecture: str, _size: int, _classes: int, variants: Sequence
     return {variant.label: Cost(1.0, (1.0, 1.0), 1) for variant in variants}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.stem not in TESTED_ELSEWHERE], ids=lambda page: page.stem
+)
 def test_every_code_block_runs(
     page: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
