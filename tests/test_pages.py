@@ -25,11 +25,8 @@ SETUP = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/snow quic
 """Is run by nobody here: it installs."""
 
 LEARNING = ("train", "compare", "sweep", "lifelong", "reproduce")
-TINY = ("--no-pretrained", "--image-size", "64", "--workers", "0", "--batch-size", "6")
-
-
-TESTED_ELSEWHERE = {"serving", "training-speed"}
-"""A service that runs until it is stopped, and measurements of minutes: tests/serving and tests/bench do these."""
+UNRUN = {"serving"}
+"""Its blocks start a service that runs until it is stopped, and ask it by curl."""
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -65,16 +62,19 @@ def here(
 def quick(arguments: Sequence[str]) -> list[str]:
     """The same command on a tiny CNN with random weights, for one epoch, with one learning rate."""
     command, *rest = arguments
-    if command not in LEARNING:
+    small = {"--source": "test_resnet", "--image-size": "64", "--batch-size": "6", "--workers": "0"}
+    if command == "bench":
+        small |= {"--rounds": "1", "--steps": "1"}
+    elif command in LEARNING:
+        small |= {"--epochs": "1"}
+        small |= {"--rates": "1e-3"} if command in ("compare", "reproduce") and "--rates" not in rest else {}
+    else:
         return list(arguments)
-    if "--source" in rest:
-        at = rest.index("--source")
+    for name in small.keys() & set(rest):
+        at = rest.index(name)
         del rest[at : at + 2]
-    if "--epochs" in rest:
-        at = rest.index("--epochs")
-        del rest[at : at + 2]
-    rates = ["--rates", "1e-3"] if command in ("compare", "reproduce") and "--rates" not in rest else []
-    return [command, *rest, "--source", "test_resnet", *TINY, "--epochs", "1", *rates]
+    weights = [] if command == "bench" else ["--no-pretrained"]  # a bench looks for none anyway
+    return [command, *rest, *(part for pair in small.items() for part in pair), *weights]
 
 
 def unmeasured(_architecture: str, _size: int, _classes: int, variants: Sequence[Variant], _recipe: object) -> object:
@@ -82,13 +82,12 @@ def unmeasured(_architecture: str, _size: int, _classes: int, variants: Sequence
     return {variant.label: Cost(1.0, (1.0, 1.0), 1) for variant in variants}
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.stem not in TESTED_ELSEWHERE], ids=lambda page: page.stem
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in UNRUN], ids=lambda page: page.stem)
 def test_every_code_block_runs(
     page: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(import_module("snow.compare.compare"), "measure", unmeasured)
+    monkeypatch.setattr("snow.bench.apart._apart", lambda _, call: call())
     if page.stem == "rivals":
         pytest.importorskip("peft")
     if page.stem == "benchmarks":

@@ -28,12 +28,12 @@ class Whole(nn.Module):
 
     def __init__(self, hub: Hub, tasks: Collection[str] | None = None) -> None:
         super().__init__()
-        self.names = tuple(tasks if tasks is not None else (one for one in hub.names() if one not in hub.broken()))
+        broken = hub.broken() if tasks is None else {}
+        self.names = tuple(tasks if tasks is not None else (one for one in hub.names() if one not in broken))
         if not self.names:
             raise SnowError(f"hub {hub.path} has no task to export")
         self.classes = {name: hub.classes(name) for name in self.names}
         methods = [None if name == SOURCE_HEAD else hub.task(name).method for name in self.names]
-        features = hub.source(example(hub.source))
         self.source: Source = light_source(hub.source).to(memory_format=torch.contiguous_format)
         self.taps = sorted(frozenset[str]().union(*(one.taps for one in methods if one is not None)))
         self.source.listen(self.taps)

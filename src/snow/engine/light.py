@@ -23,7 +23,7 @@ def light_source(source: Source) -> Source:
 
 
 def light_method(method: Method, features: Features) -> nn.Module:
-    """What answers as the method does, but for rounding. `features`: those of an `example`, as the method asks."""
+    """What answers as the method does, but for rounding. `features`: of any picture, with what the method looks at."""
     return folded(method, lambda light: [light(features)])
 
 
