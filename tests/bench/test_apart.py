@@ -6,26 +6,11 @@ import os
 from functools import partial
 
 import pytest
-import torch
+from calls import MEGABYTE, held, refuse
 
 from snow.bench.apart import interleaved
-from snow.bench.memory import PeakMemory
 from snow.bench.spread import Spread
 from snow.errors import SnowError
-
-MEGABYTE = 2**20
-
-
-def held(size: int) -> tuple[int, int]:
-    """The process, and the peak that it saw while it held so many megabytes."""
-    memory = PeakMemory(torch.device("cpu"))
-    block = bytearray(b"x") * (size * MEGABYTE)
-    del block
-    return os.getpid(), memory.bytes
-
-
-def refuse() -> None:
-    raise SnowError("no such thing")
 
 
 def test_calls_are_made_in_turn_in_processes_of_their_own() -> None:

@@ -32,7 +32,10 @@ EXTRAS = {"lora": "peft"}
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in METHODS},
     **{f"snow-{name}": ("snow", {"subscription": name}) for name in SUBSCRIPTIONS if name != POOLING},
-    "snow-literal": ("snow", {"pooling": {"slots": "index", "init": "ones", "settle": 0.0, "rescale": False}}),
+    "snow-literal": (
+        "snow",
+        {"width": 1 / 8, "pooling": {"slots": "index", "init": "ones", "settle": 0.0, "rescale": False}},
+    ),
     "snow-norm": ("snow", {"pooling": {"slots": "index", "norm": True, "relu": True}}),
     "mp-both": ("mp", {"patch": "both", "statistics": "source"}),
 }

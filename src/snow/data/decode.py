@@ -34,9 +34,12 @@ _ORIENTATION = 0x0112
 
 
 class PictureError(SnowError):
-    """One picture cannot be used; `reason` is one of `REASONS`."""
+    """One picture cannot be used; `reason` is one of `REASONS`.
 
-    def __init__(self, message: str, reason: str) -> None:
+    It can be made of a message alone, as torch does with what a loading process raised.
+    """
+
+    def __init__(self, message: str, reason: str = "broken") -> None:
         super().__init__(message)
         self.reason = reason
 

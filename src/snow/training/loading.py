@@ -56,7 +56,7 @@ class Loading:
             for images, labels in batches:
                 yield images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
         except SnowError as error:
-            marker = f"{SnowError.__module__}.{SnowError.__qualname__}: "
+            marker = f"{type(error).__module__}.{type(error).__qualname__}: "  # torch puts a traceback before it
             raise SnowError(str(error).rpartition(marker)[2]) from None
 
 

@@ -167,7 +167,10 @@ def test_two_processes_share_a_folder_and_one_in_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    run(cache=tmp_path / "kept", devices=2)
+    source = tiny_source()  # a process cannot import a class of this module
+    fit(
+        source, {"snow": learner(source)}, tiny_dataset(), RECIPE, accelerator="cpu", cache=tmp_path / "kept", devices=2
+    )
     there = [path.name for path in sorted((tmp_path / "kept").glob("there-*.npy"))]
     assert there == ["there-0.npy", "there-1.npy"]
     shelf = Shelf(tmp_path / "kept", 48, (tmp_path / "kept" / "rows.bin").stat().st_size // 48)

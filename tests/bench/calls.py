@@ -1,0 +1,24 @@
+"""What tests let processes of their own do: a process can import this, but no test module."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from snow.bench.memory import PeakMemory
+from snow.errors import SnowError
+
+MEGABYTE = 2**20
+
+
+def held(size: int) -> tuple[int, int]:
+    """The process, and the peak that it saw while it held so many megabytes."""
+    memory = PeakMemory(torch.device("cpu"))
+    block = bytearray(b"x") * (size * MEGABYTE)
+    del block
+    return os.getpid(), memory.bytes
+
+
+def refuse() -> None:
+    raise SnowError("no such thing")
