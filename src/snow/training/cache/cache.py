@@ -131,7 +131,9 @@ class FeatureCache:
                 if differing:
                     error = f"{folder} holds features of another run ({', '.join(differing)} differ)"
             elif self._fabric.is_global_zero:
-                path.write_text(json.dumps(identity, indent=1) + "\n", "utf-8")
+                draft = path.with_suffix(".part")
+                draft.write_text(json.dumps(identity, indent=1) + "\n", "utf-8")
+                draft.replace(path)  # the other processes of the run may be reading
         except (OSError, ValueError, AttributeError) as raised:
             error = f"{path}: {getattr(raised, 'strerror', None) or raised}"
         if error is not None:
