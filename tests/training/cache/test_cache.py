@@ -168,15 +168,17 @@ def test_two_processes_share_a_folder_and_one_in_memory_is_refused(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     source = tiny_source()  # a process cannot import a class of this module
-    fit(
-        source, {"snow": learner(source)}, tiny_dataset(), RECIPE, accelerator="cpu", cache=tmp_path / "kept", devices=2
-    )
+
+    def on_two(**options: Any) -> None:
+        fit(source, {"snow": learner(source)}, tiny_dataset(), RECIPE, accelerator="cpu", devices=2, **options)
+
+    on_two(cache=tmp_path / "kept")
     there = [path.name for path in sorted((tmp_path / "kept").glob("there-*.npy"))]
     assert there == ["there-0.npy", "there-1.npy"]
     shelf = Shelf(tmp_path / "kept", 48, (tmp_path / "kept" / "rows.bin").stat().st_size // 48)
     assert shelf.has(torch.arange(48))
     with pytest.raises(SnowError, match="in memory cannot be shared by several processes: name a folder"):
-        run(devices=2)
+        on_two()
 
 
 def test_the_size_is_told_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
