@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from snow import export as module
+from snow.answer import SOURCE_HEAD
 from snow.artifact import Artifact
 from snow.errors import SnowError
 from snow.export import export
-from snow.hub import SOURCE_HEAD, Hub
+from snow.hub import Hub
 from snow.methods import METHODS
 from snow.source import Source
 

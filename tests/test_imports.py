@@ -36,7 +36,9 @@ ALLOWED = {
     "source_file": SOURCE | {"artifact", "store"},
     "fingerprint": LEARNING | {"artifact"},
     "engine": LEARNING,
-    "hub": LEARNING | {"artifact", "card", "data", "engine", "fingerprint", "sharing", "source_file", "store"},
+    "answer": {"errors"},
+    "hub": LEARNING
+    | {"answer", "artifact", "card", "data", "engine", "fingerprint", "sharing", "source_file", "store"},
 }
 """What a room may import; rooms that are not named here stand above all of these."""
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from snow.errors import SnowError
 
 if TYPE_CHECKING:
+    from snow.answer import Answer
     from snow.artifact import Artifact
     from snow.data import Dataset, Pictures, Task, open_dataset
-    from snow.hub import Answer, Hub
+    from snow.hub import Hub
     from snow.methods import METHODS, Method, SnowConfig
     from snow.pipeline import train
     from snow.preprocessing import Preprocessing
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "Answer": "hub",
+    "Answer": "answer",
     "Artifact": "artifact",
     "Dataset": "data",
     "Features": "source",

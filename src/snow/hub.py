@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from snow.answer import SOURCE_HEAD, Answer, wanted
 from snow.artifact import CHOICES, Artifact, copy_files, read_config, read_json
 from snow.card import hub_card
 from snow.data import decode, eval_transform
@@ -25,18 +25,6 @@ from snow.source import Source
 from snow.source_file import open_source, read_source, write_source
 from snow.store import Stamp, Store, check_name, consistent
 from snow.subscribe import Choices
-
-SOURCE_HEAD = "(source)"
-"""Asks for the answer of the source's own head among those of the tasks; no task can have this name."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One task's answer to one picture: classes with probabilities, most likely first."""
-
-    task: str
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
 
 
 class Hub(Shared):
@@ -253,27 +241,14 @@ class Hub(Shared):
         if not isinstance(images, Tensor):
             prepare = eval_transform(self.source.preprocessing)
             images = torch.stack([prepare(decode(Path(path))) for path in images])
-        wanted = self._wanted(tasks, len(images))
-        order, runs = arrange(wanted)
+        asked = wanted(self._sound() if tasks is None else tasks, len(images))
+        order, runs = arrange(asked)
         answers: list[dict[str, Answer]] = [{} for _ in order]
         for name, logits in self._logits(images[order], runs).items():
-            probabilities, ranked = logits.float().softmax(1).sort(1, descending=True)
-            classes, pictures = self.classes(name), order[slice(*runs[name])]
-            for picture, row, indices in zip(pictures, probabilities.tolist(), ranked.tolist(), strict=True):
-                if name in wanted[picture]:
-                    answers[picture][name] = Answer(name, tuple(classes[index] for index in indices), tuple(row))
-        return [{name: answer[name] for name in names} for answer, names in zip(answers, wanted, strict=True)]
-
-    def _wanted(self, tasks: Collection[str] | Sequence[Collection[str]] | None, count: int) -> list[list[str]]:
-        """For each of so many pictures the names of tasks."""
-        if tasks is None:
-            return [self._sound()] * count
-        names = [each for each in tasks if isinstance(each, str)]
-        if len(names) == len(tasks):
-            return [names] * count
-        if names or len(tasks) != count:
-            raise SnowError(f"{count} pictures want {count} lists of tasks, one for each, or one list of names for all")
-        return [list(each) for each in tasks]
+            found = Answer.of(name, self.classes(name), logits)
+            for picture, answer in zip(order[slice(*runs[name])], found, strict=True):
+                answers[picture][name] = answer
+        return [{name: answer[name] for name in names} for answer, names in zip(answers, asked, strict=True)]
 
     def _logits(self, images: Tensor, runs: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
         """By task the logits (stop - start, classes) for its run of the pictures."""

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from snow.answer import Answer
 from snow.artifact import Artifact
 from snow.data import open_dataset
 from snow.data.samples import write_samples
-from snow.hub import Answer, Hub
+from snow.hub import Hub
 from snow.methods import METHODS
 from snow.pipeline import artifact_of, run_folder
 from snow.source import Source

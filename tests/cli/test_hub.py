@@ -27,9 +27,9 @@ def other(run: Run, learned: Path, tmp_path: Path) -> Path:
 
 def change_tensor(folder: Path) -> str:
     tensors = load_file(folder / "model.safetensors")
-    tensors["delta.classifier.weight"].view(-1)[0] += 1
+    tensors["delta.classifier.bias"].view(-1)[0] += 1
     save_file(tensors, folder / "model.safetensors")
-    return "delta.classifier.weight"
+    return "delta.classifier.bias"
 
 
 def break_tasks(hub: Path) -> dict[str, str]:

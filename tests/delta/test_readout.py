@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
@@ -110,82 +108,6 @@ def test_every_subscription_can_be_read(x: Tensor, subscription: str) -> None:
     [readout] = delta.all_readouts()
     assert readout.weight.grad is not None
     assert readout.weight.grad.abs().max() > 0
-
-
-MANY, RANK = 9, 4
-FINE = replace(PLAN, levels=(*PLAN.levels, replace(PLAN.levels[0], tap="fine")))
-
-
-def directed(subscription: str = "channel_pooling") -> tuple[Delta, Features, Tensor]:
-    """A calibrated delta with directions, and pictures of classes that differ in one of its two maps."""
-    torch.manual_seed(0)
-    label = torch.arange(90) % MANY
-    apart = torch.randn(MANY, N)[label][:, :, None, None]
-    maps = {"map": torch.randn(90, N, 6, 6) + apart, "fine": torch.randn(90, N, 6, 6)}
-    features = Features(torch.randn(90, 3, 24, 24), maps, torch.randn(90, 6), torch.zeros(90, 2))
-    delta = Delta(FINE, MANY, subscription, readout=1.0, rank=RANK)
-    found = {tap: moments(x) for tap, x in (*maps.items(), (FINAL, features.final[:, :, None, None]))}
-    delta.calibrate({tap: ChannelStatistics.of([each], label) for tap, each in found.items()})
-    delta.discriminate(found, label)
-    return delta.eval(), features, label
-
-
-def heard(delta: Delta, features: Features) -> Tensor:
-    x = [features.maps["map"], features.maps["fine"], features.final[:, :, None, None]]
-    parts = zip(delta.all_readouts(), delta.all_subscriptions(), x, strict=True)
-    return torch.stack([readout(subscription(each)) for readout, subscription, each in parts]).sum(0)
-
-
-@pytest.mark.parametrize("subscription", ["channel_pooling", "all"])
-def test_directions_start_as_discriminants_of_all_that_is_subscribed_to(subscription: str) -> None:
-    delta, features, label = directed(subscription)
-    told = heard(delta, features).detach()
-    assert told.shape == (90, RANK)
-    means = torch.stack([told[label == one].mean(0) for one in range(MANY)])
-    rest = told - means[label]
-    assert ((rest.T @ rest / 90).diagonal() > 0.5).all()
-    assert ((rest.T @ rest / 90).diagonal() < 1.01).all()
-    nearest = torch.cdist(told, means).argmin(1)
-    assert (nearest == label).float().mean() > 0.8
-    assert delta(features).abs().max() == 0
-
-
-@pytest.mark.parametrize("subscription", ["channel_pooling", "conv1x1", "channel_attention", "all"])
-def test_directions_are_served_and_rebuilt_to_the_bit(subscription: str) -> None:
-    delta, features, _ = directed(subscription)
-    assert delta.expand is not None
-    torch.nn.init.normal_(delta.expand.weight)
-    torch.nn.init.normal_(delta.classifier.weight)
-    expected = delta(features)
-    served = delta.served()
-    assert torch.equal(served(features), expected)
-    rebuilt = Delta(FINE, MANY, subscription, served=True, readout=1.0, rank=RANK).eval()
-    rebuilt.load_state_dict(served.state_dict())
-    assert torch.equal(rebuilt(features), expected)
-
-
-def test_directions_without_calibration_can_learn() -> None:
-    _, features, _ = directed()
-    delta = Delta(FINE, MANY, readout=1.0, rank=RANK)
-    delta(features).square().sum().add(delta(features)[:, 0].sum()).backward()
-    assert delta.expand is not None
-    assert delta.expand.weight.grad is not None
-    assert (delta.expand.weight.grad[0] != 0).all()
-
-
-@pytest.mark.parametrize(("classes", "rank"), [(MANY, 8), (3, 3), (3, 128), (MANY, 0)])
-def test_there_are_no_directions_where_they_save_nothing(classes: int, rank: int) -> None:
-    full = Delta(PLAN, classes, served=True, readout=1.0)
-    delta = Delta(PLAN, classes, served=True, readout=1.0, rank=rank)
-    assert delta.expand is None
-    assert delta.state_dict().keys() == full.state_dict().keys()
-
-
-def test_what_directions_save() -> None:
-    full, few = (Delta(PLAN, MANY, served=True, readout=1.0, rank=rank) for rank in (0, 1))
-    inputs = 2 * K + PLAN.final_keep
-    saved = inputs * MANY - (inputs + MANY)
-    assert sum(value.numel() for value in few.parameters()) == sum(value.numel() for value in full.parameters()) - saved
 
 
 def test_without_a_readout_the_classifier_is_the_paper_s() -> None:

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from snow.answer import SOURCE_HEAD
 from snow.artifact import Artifact
 from snow.engine import ENGINES, Asked, Engine, arrange, open_engine
 from snow.errors import SnowError
-from snow.hub import SOURCE_HEAD, Hub
+from snow.hub import Hub
 from snow.methods import METHODS, Method, installed_methods
 from snow.source import Source
 from snow.subscribe import SUBSCRIPTIONS

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snow.delta import Plan
+from snow.delta import Plan, make_plan
 from snow.delta.plan import Level
 from snow.errors import SnowError
 from snow.methods import METHODS, Snow, SnowConfig
@@ -120,10 +120,10 @@ def test_directions_and_what_they_say_learn_at_rates_of_their_own(snow: Snow) ->
     directed = Snow(snow.plan, 3, SnowConfig(rank=1))
     rates = {name: directed.rate(name) for name, _ in directed.named_parameters()}
     assert {name for name in rates if rates[name] == READOUT_RATE} == {
-        "delta.readouts.0.weight",
-        "delta.readouts.1.weight",
+        "delta.directions.readouts.0.weight",
+        "delta.directions.readouts.1.weight",
     }
-    assert [name for name in rates if rates[name] == EXPAND_RATE] == ["delta.expand.weight"]
+    assert [name for name in rates if rates[name] == EXPAND_RATE] == ["delta.directions.expand.weight"]
     assert all(snow.rate(name) == 1 for name, _ in snow.named_parameters())
 
 
@@ -132,7 +132,7 @@ def test_a_task_that_was_saved_before_there_were_readouts_or_directions_is_as_it
         snow = Snow.build(source, 99, options).served()
         config = {**snow.config, "options": {k: v for k, v in snow.config["options"].items() if k not in later}}
         Snow.rebuild(source, 99, config).load_state_dict(snow.state_dict())
-    assert Snow.build(source, 99, {"rank": 8}).delta.expand is not None
+    assert Snow.build(source, 99, {"rank": 8}).delta.directions is not None
     assert SnowConfig().rank > 0
 
 
@@ -173,6 +173,23 @@ def test_more_is_kept_when_asked_for(source: Source) -> None:
     assert Snow.build(source, 7, {"width": 1.0}).learned_parameters > Snow.build(source, 7).learned_parameters
 
 
+def test_many_classes_want_more_channels(source: Source) -> None:
+    few, many = (Snow.build(source, classes, {"rank": 9}) for classes in (9, 10))
+    for snow, ratio, final in ((few, 1 / 8, 1 / 2), (many, 1 / 4, 1 / 8)):
+        assert (snow.options.keep, snow.options.final_keep) == (ratio, final)
+        assert snow.plan == make_plan(source, snow.options.width, ratio, final, snow.options.finest)
+    asked = Snow.build(source, 10, {"rank": 9, "keep": 1 / 16})
+    assert (asked.options.keep, asked.options.final_keep) == (1 / 16, 1 / 8)
+    assert SnowConfig.paper().resolved(1000) == SnowConfig.paper()
+
+
+def test_maps_finer_than_asked_for_are_left_out(source: Source) -> None:
+    strides = {tap.name: tap.stride for tap in source.taps}
+    for finest in (1, 4, 8):
+        snow = Snow.build(source, 3, {"finest": finest})
+        assert all(strides[tap] >= finest for tap in snow.taps) or not any(s >= finest for s in strides.values())
+
+
 def test_the_paper_s_configuration() -> None:
     config = SnowConfig.paper(1e-8)
     assert (config.width, config.keep, config.final_keep, config.dropout) == (1 / 8, 1 / 8, 1 / 8, 0.0)
@@ -183,7 +200,7 @@ def test_the_paper_s_configuration() -> None:
 def test_options_come_by_name_nested_or_whole(resnet: Source) -> None:
     for pooling in ({"sigma2": 0.5, "slots": "index"}, PoolingConfig(0.5, "index")):
         snow = METHODS["snow"].build(resnet, 3, {"keep": 0.25, "pooling": pooling})
-        assert snow.options == SnowConfig(keep=0.25, pooling=PoolingConfig(0.5, "index"))
+        assert snow.options == SnowConfig(keep=0.25, pooling=PoolingConfig(0.5, "index")).resolved(3)
     config = SnowConfig(width=0.5, subscription="all")
     assert SnowConfig.from_dict(asdict(config)) == config
     assert SnowConfig.from_dict({"preset": "paper", "pooling": {"sigma2": 1e-8}}) == SnowConfig.paper(1e-8)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from snow.answer import SOURCE_HEAD
 from snow.artifact import Artifact
-from snow.hub import SOURCE_HEAD, Hub
+from snow.hub import Hub
 
 Wait = Callable[[Any], None]
 

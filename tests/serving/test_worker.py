@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from snow.answer import SOURCE_HEAD
 from snow.artifact import Artifact
-from snow.hub import SOURCE_HEAD, Hub
+from snow.hub import Hub
 from snow.serving.worker import Ranked, Worker
 
 

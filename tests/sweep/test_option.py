@@ -10,6 +10,8 @@ from snow.subscribe import PoolingConfig
 from snow.sweep import PAPER, Option, Point
 from snow.training.recipe import Recipe
 
+AROUND = Point(SnowConfig().resolved(2))
+
 
 @pytest.mark.parametrize(
     ("text", "name", "values"),
@@ -54,12 +56,12 @@ def test_an_option_has_the_values_named_and_the_one_around(text: str, name: str,
 )
 def test_what_cannot_be_swept_over_is_one_line(text: str, told: str) -> None:
     with pytest.raises(SnowError, match=told) as caught:
-        Option.parse(text, Point())
+        Option.parse(text, AROUND)
     assert "\n" not in str(caught.value)
 
 
 def test_the_papers_options_can_be_swept_over() -> None:
-    options = [Option.parse(text, Point()) for text in PAPER]
+    options = [Option.parse(text, AROUND) for text in PAPER]
     assert [option.name for option in options] == ["keep", "width", "pooling.sigma2"]
     assert {0.25, 0.125, 0.0625} <= set(options[0].values) & set(options[1].values)
 

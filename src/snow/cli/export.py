@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from snow.answer import SOURCE_HEAD
 from snow.cli.app import command
 from snow.cli.options import Flag, Names
 from snow.cli.output import note
 from snow.export import export
-from snow.hub import SOURCE_HEAD, Hub
+from snow.hub import Hub
 
 app = command("export", "snow export my-hub my-hub.onnx")
 

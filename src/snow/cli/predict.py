@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from snow.answer import SOURCE_HEAD, Answer
 from snow.cli.app import BAD_INPUT, command
 from snow.cli.options import Flag, Json, Names
 from snow.cli.output import note, print_json, print_table
 from snow.data import EXTENSIONS, decode, eval_transform
 from snow.data.decode import shown
 from snow.errors import SnowError
-from snow.hub import SOURCE_HEAD, Answer, Hub
+from snow.hub import Hub
 
 BATCH = 32
 

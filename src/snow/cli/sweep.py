@@ -64,16 +64,17 @@ def sweep_command(
         plot: picture of accuracy over each option (.png, .svg or .pdf).
         json: print the results.
     """
-    around = Point(options or SnowConfig(), recipe or Recipe())
-    swept = tuple(Option.parse(text, around) for text in over)
+    recipe = recipe or Recipe()
     if plot is not None:
         check(plot)
-    opened = new_source(source or SourceOptions(), around.recipe.seed)
     with counting("checking pictures") as progress:
-        dataset = open_dataset(data, test_fraction=test_fraction, seed=around.recipe.seed, progress=progress)
+        dataset = open_dataset(data, test_fraction=test_fraction, seed=recipe.seed, progress=progress)
     for warning in dataset.warnings:
         note(f"warning: {warning}")
-    chosen = tuple(range(around.recipe.seed, around.recipe.seed + seeds))
+    around = Point((options or SnowConfig()).resolved(len(dataset.tasks[0].classes)), recipe)
+    swept = tuple(Option.parse(text, around) for text in over)
+    opened = new_source(source or SourceOptions(), recipe.seed)
+    chosen = tuple(range(recipe.seed, recipe.seed + seeds))
     work = Sweep(opened, dataset, around, swept, chosen, held_out, together, search)
 
     def listeners(stage: str) -> Sequence[Listener]:

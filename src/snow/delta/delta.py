@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from snow.delta.discriminants import discriminants
+from snow.delta.directions import Directions, width
 from snow.delta.families import FAMILIES
 from snow.delta.family import Block
 from snow.delta.plan import Plan
@@ -32,8 +32,7 @@ class Delta(nn.Module):
     linear classifier over `concat(mean of own, subscribed final features)` and the moments of what was subscribed to.
     The final features, which are no map, go through channel pooling whatever the subscription of the maps.
 
-    Where there are many classes, all that is subscribed to meets them in a product of two matrices: `rank` directions
-    among moments and final features, started as linear discriminants, and what each of these says of each class.
+    Where there are many classes, all that is subscribed to meets them in a product of two matrices, see `Directions`.
 
     Args:
         num_classes: width of the answer.
@@ -72,20 +71,15 @@ class Delta(nn.Module):
         self.final = create_final(plan.final, plan.final_keep, pooling)
         self.dropout = nn.Dropout(dropout)
         read = [(one, 2) for one in subscriptions] + [(self.final, 1)] if readout else []
-        inputs = sum(kinds * one.width for one, kinds in read)
+        inputs = width(read)
         low = 0 < rank * (inputs + num_classes) < inputs * num_classes
-        slots, width = (0, 0) if low else (self.final.slots, self.final.width)
-        self.classifier = Mix(features, slots, width, num_classes, bias=True)
+        slots, taken = (0, 0) if low else (self.final.slots, self.final.width)
+        self.classifier = Mix(features, slots, taken, num_classes, bias=True)
         nn.init.zeros_(self.classifier.weight)  # the first step is a linear probe's: own features join as they help
-        answers = rank if low else num_classes
+        self.directions = Directions(read, rank, num_classes, readout, dropout, served) if low else None
         self.readouts = nn.ModuleList(
-            Readout(one.slots, answers, readout, dropout, kinds) for one, kinds in (read if low else read[:-1])
+            Readout(one.slots, num_classes, readout, dropout, kinds) for one, kinds in ([] if low else read[:-1])
         )
-        self.expand = nn.Linear(rank, num_classes, bias=False) if low else None
-        if self.expand is not None:
-            nn.init.zeros_(self.expand.weight)
-            for one in self.all_readouts():
-                nn.init.normal_(one.weight, std=inputs**-0.5)
 
     def forward(self, features: Features) -> Tensor:
         """Returns logits (B, num_classes)."""
@@ -99,9 +93,8 @@ class Delta(nn.Module):
             own = block(own, subscribed[-1])
         mine = self.dropout(self.head(own).mean((2, 3), keepdim=True))
         theirs = self.final(features.final[:, :, None, None])
-        if self.expand is not None:
-            heard = [readout(one) for readout, one in zip(self.all_readouts(), [*subscribed, theirs], strict=True)]
-            return self.classifier(mine).flatten(1) + self.expand(torch.stack(heard).sum(0))
+        if self.directions is not None:
+            return self.classifier(mine).flatten(1) + self.directions([*subscribed, theirs])
         theirs = theirs._replace(features=self.dropout(theirs.features))
         logits = self.classifier(mine, theirs).flatten(1)
         for readout, one in zip(self.all_readouts(), subscribed, strict=False):
@@ -119,7 +112,7 @@ class Delta(nn.Module):
 
     def all_readouts(self) -> Iterable[Readout]:
         """That of each level in order, and of the final features where there are directions; none in the paper."""
-        return cast(Iterable[Readout], self.readouts)
+        return cast(Iterable[Readout], self.readouts if self.directions is None else self.directions.readouts)
 
     def named_subscriptions(self) -> list[tuple[str, Subscription]]:
         """By tap those of the levels in order, then that of the final features, `FINAL`."""
@@ -149,44 +142,42 @@ class Delta(nn.Module):
         Args:
             found: by tap and `FINAL`, moments (n, 2, N) of pictures with labels (n,), -1 where there is none.
         """
-        if self.expand is None:
+        if self.directions is None:
             return
-        parts: list[tuple[Readout, Tensor, Tensor]] = []
-        for readout, (tap, subscription) in zip(self.all_readouts(), self.named_subscriptions(), strict=True):
-            if (factors := subscription.factors()) is not None:
-                taken, moments = subscription.taken(), found[tap] * factors.to(found[tap])
-                columns = torch.arange(moments.shape[-1]) if taken is None else taken.nonzero().flatten()
-                parts.append((readout, columns, readout.standard(moments[..., columns], columns).flatten(1)))
-        directions = discriminants(torch.cat([seen for *_, seen in parts], 1), label, self.expand.in_features)
-        for (readout, columns, _), some in zip(
-            parts, directions.split([seen.shape[1] for *_, seen in parts], 1), strict=True
-        ):
-            readout.start(some, columns)
+        known = [
+            (subscription.taken(), found[tap] * factors.to(found[tap]))
+            for tap, subscription in self.named_subscriptions()
+            if (factors := subscription.factors()) is not None
+        ]
+        taken = [None if mask is None else mask.nonzero().flatten() for mask, _ in known]
+        self.directions.start([moments for _, moments in known], taken, label)
 
     def served(self) -> Delta:
         """A copy in eval mode that holds only the chosen channels and their weights; this one is left as it is."""
-        return self._narrowed(lambda one: one.served()).eval()
+        return self._narrowed(lambda one: one.served(), learning=False).eval()
 
     def settled(self) -> Delta:
         """A copy that learns on with the channels that it would take now, and their weights alone."""
-        return self._narrowed(lambda one: one.settled()).train(self.training)
+        return self._narrowed(lambda one: one.settled(), learning=True).train(self.training)
 
     def chosen(self) -> dict[str, Tensor | None]:
         """By tap, and `FINAL`: see `Subscription.chosen`."""
         return {tap: subscription.chosen() for tap, subscription in self.named_subscriptions()}
 
-    def _narrowed(self, narrow: Callable[[Subscription], tuple[Subscription, Tensor | None]]) -> Delta:
+    def _narrowed(self, narrow: Callable[[Subscription], tuple[Subscription, Tensor | None]], learning: bool) -> Delta:
         delta = copy.deepcopy(self)
+        narrower = [narrow(subscription) for subscription in delta.all_subscriptions()]
+        subscriptions, columns = [one for one, _ in narrower], [kept for _, kept in narrower]
         behind: list[list[nn.Module]] = [[block] for block in delta.blocks]
-        behind += [[delta.classifier] if delta.expand is None else []]
-        for readout, consumers in zip(delta.all_readouts(), behind, strict=False):
-            consumers.append(readout)
-        chosen: list[Subscription] = []
-        for subscription, consumers in zip(delta.all_subscriptions(), behind, strict=True):
-            narrower, columns = narrow(subscription)
+        if delta.directions is None:
+            behind += [[delta.classifier]]
+            for readout, consumers in zip(delta.all_readouts(), behind, strict=False):
+                consumers.append(readout)
+        else:
+            delta.directions.keep(columns, learning)
+        for kept, consumers in zip(columns, behind, strict=False):
             for layer in nn.ModuleList(consumers).modules():
-                if columns is not None and isinstance(layer, Slots):
-                    layer.keep(columns)
-            chosen.append(narrower)
-        delta.subscriptions, delta.final = nn.ModuleList(chosen[:-1]), chosen[-1]
+                if kept is not None and isinstance(layer, Slots):
+                    layer.keep(kept)
+        delta.subscriptions, delta.final = nn.ModuleList(subscriptions[:-1]), subscriptions[-1]
         return delta

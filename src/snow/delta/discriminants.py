@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,35 @@ def discriminants(inputs: Tensor, label: Tensor, count: int) -> Tensor:
     Returns:
         (m, D), m at most `count`, and less than the number of classes that are seen.
     """
+    seen = _seen(inputs, label)
+    if seen is None:
+        return inputs.new_zeros(0, inputs.shape[1])
+    towards = _solve(seen.rest, seen.apart)
+    strength, mixed = torch.linalg.eigh(seen.apart.T @ towards)
+    strongest = strength.argsort(descending=True)[: min(count, len(strength) - 1)]
+    strongest = strongest[strength[strongest] > 1e-6 * strength.max()]
+    return (towards @ (mixed[:, strongest] / strength[strongest].sqrt()) / seen.spread[:, None]).T
+
+
+def scatter_root(inputs: Tensor, label: Tensor) -> Tensor:
+    """(D, D), lower triangular: L of `S = L L'` for the S of `discriminants`; 1 where there are no two classes."""
+    seen = _seen(inputs, label)
+    if seen is None:
+        return torch.eye(inputs.shape[1]).to(inputs)
+    return seen.spread[:, None] * torch.linalg.cholesky(_scatter(seen.rest))
+
+
+class _Seen(NamedTuple):
+    """Pictures in units of the spread within classes: less their class mean (n, D), class means less that of all (D,
+    C), and the spread (D,)."""
+
+    rest: Tensor
+    apart: Tensor
+    spread: Tensor
+
+
+def _seen(inputs: Tensor, label: Tensor) -> _Seen | None:
+    """None where nothing can be told: a single class, or one picture of each."""
     inputs, label = inputs[label >= 0], label[label >= 0]
     classes, own = label.unique(return_inverse=True)
     member = torch.nn.functional.one_hot(own, max(1, len(classes))).to(inputs)
@@ -30,24 +61,24 @@ def discriminants(inputs: Tensor, label: Tensor, count: int) -> Tensor:
     rest = inputs - means[own]
     spread = rest.square().mean(0).sqrt()
     floor = 0.01 * spread.mean()
-    if len(classes) < 2 or not floor > 0:  # one picture of each class has no spread
-        return inputs.new_zeros(0, inputs.shape[1])
+    if len(classes) < 2 or not floor > 0:
+        return None
     spread = spread.clamp(min=floor)
-    rest, apart = rest / spread, ((means - inputs.mean(0)) / spread).T
-    towards = _solve(rest, apart)
-    strength, mixed = torch.linalg.eigh(apart.T @ towards)
-    strongest = strength.argsort(descending=True)[: min(count, len(classes) - 1)]
-    strongest = strongest[strength[strongest] > 1e-6 * strength.max()]
-    return (towards @ (mixed[:, strongest] / strength[strongest].sqrt()) / spread[:, None]).T
+    return _Seen(rest / spread, ((means - inputs.mean(0)) / spread).T, spread)
+
+
+def _scatter(rest: Tensor) -> Tensor:
+    """`(1 - a) R'R / n + a I`."""
+    scatter = rest.T @ rest * ((1 - SHRINKAGE) / len(rest))
+    scatter.diagonal().add_(SHRINKAGE)
+    return scatter
 
 
 def _solve(rest: Tensor, apart: Tensor) -> Tensor:
     """`((1 - a) R'R / n + a I)^-1 B` for R (n, D) and B (D, C), by whichever of D and n is smaller."""
     n, size = rest.shape
     if size <= n:
-        scatter = rest.T @ rest * ((1 - SHRINKAGE) / n)
-        scatter.diagonal().add_(SHRINKAGE)
-        return torch.cholesky_solve(apart, torch.linalg.cholesky(scatter))
+        return torch.cholesky_solve(apart, torch.linalg.cholesky(_scatter(rest)))
     gram = rest @ rest.T
     gram.diagonal().add_(n * SHRINKAGE / (1 - SHRINKAGE))
     inner = torch.cholesky_solve(rest @ apart, torch.linalg.cholesky(gram))

@@ -19,18 +19,16 @@ FAMILIES: dict[str, type[Family]] = {
     "general": General,
 }
 
-FINEST = 4
 
-
-def make_plan(source: Source, width: float, keep: float, final_keep: float) -> Plan:
+def make_plan(source: Source, width: float, keep: float, final_keep: float, finest: int = 4) -> Plan:
     """The delta of the paper for `source`: its likeness at `width`, subscribing to `keep` of each map.
 
     Level i takes the source's i-th map and does what the source's next block does, so that its own map and the
     source's next one meet at one resolution. The classifier takes `final_keep` of the source's final features, so
-    the last map needs no level of its own, unless it is the only one. Maps finer than `FINEST` pixels are left out
-    where there are coarser ones: a delta would spend much of its time on them.
+    the last map needs no level of its own, unless it is the only one. Maps finer than a stride of `finest` pixels are
+    left out where there are coarser ones: a delta would spend most of its time on them.
     """
-    taps = sorted(_affordable(source.taps), key=lambda tap: tap.stride)
+    taps = sorted(_affordable(source.taps, finest), key=lambda tap: tap.stride)
     family = _family_of(source, taps)
     shapes = [_shape(source, tap, FAMILIES[family]) for tap in taps]
     levels: list[Level] = []
@@ -45,8 +43,9 @@ def make_plan(source: Source, width: float, keep: float, final_keep: float) -> P
     return Plan(family, stem, taps[0].stride, tuple(levels), features, source.num_features, final)
 
 
-def _affordable(taps: Sequence[Tap]) -> Sequence[Tap]:
-    return [tap for tap in taps if tap.stride >= FINEST] or taps
+def _affordable(taps: Sequence[Tap], finest: int) -> Sequence[Tap]:
+    coarsest = max(tap.stride for tap in taps)
+    return [tap for tap in taps if tap.stride >= min(finest, coarsest)]
 
 
 def _family_of(source: Source, taps: Sequence[Tap]) -> str:

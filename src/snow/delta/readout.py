@@ -45,8 +45,15 @@ class Readout(Slots):
         """Returns (B, width)."""
         columns = subscribed.columns
         weight = self.weight if columns is None else self.weight[..., columns]
-        standard = self.dropout(self.standard(scaled_moments(subscribed.features.float(), subscribed.scale), columns))
-        return nn.functional.linear(standard.flatten(1), weight.flatten(1))
+        return nn.functional.linear(self._heard(subscribed).flatten(1), weight.flatten(1))
+
+    def spread(self, subscribed: Subscribed) -> Tensor:
+        """Returns (B, kinds · slots): what its weights meet, zero where a slot is not taken."""
+        heard, columns = self._heard(subscribed), subscribed.columns
+        if columns is None:
+            return heard.flatten(1)
+        everywhere = heard.new_zeros(*heard.shape[:2], self.weight.shape[-1])
+        return everywhere.index_copy(2, columns, heard).flatten(1)
 
     def standard(self, found: Tensor, columns: Tensor | None) -> Tensor:
         """From moments (B, 2, K) of what is subscribed to, (B, kinds, K) as the weights meet them."""
@@ -71,6 +78,20 @@ class Readout(Slots):
         first.zero_()
         first[..., columns] = directions.unflatten(1, (-1, len(columns)))
 
+    def slots(self, columns: Tensor | None) -> Tensor:
+        """(K,): these of its slots; None: all."""
+        return torch.arange(self.weight.shape[-1], device=self.weight.device) if columns is None else columns
+
+    def places(self, columns: Tensor | None) -> Tensor:
+        """(kinds · K,): where these slots are in what `spread` gives."""
+        kinds, slots = self.weight.shape[1:]
+        return (torch.arange(kinds, device=self.weight.device)[:, None] * slots + self.slots(columns)).flatten()
+
     def keep(self, columns: Tensor) -> None:
         self.weight = nn.Parameter(self.weight.detach()[..., columns].clone())
         self.centre, self.gain = self.centre[:, columns].clone(), self.gain[:, columns].clone()
+
+    def _heard(self, subscribed: Subscribed) -> Tensor:
+        """(B, kinds, K)."""
+        found = scaled_moments(subscribed.features.float(), subscribed.scale)
+        return self.dropout(self.standard(found, subscribed.columns))

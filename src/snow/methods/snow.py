@@ -23,8 +23,12 @@ class SnowConfig:
 
     Attributes:
         width: channels of the delta for each channel of the source (paper: delta model size, 1/8).
-        keep: K for each of a map's N channels (paper: 1/8).
-        final_keep: the same for the source's final features, which the classifier takes.
+        keep: K for each of a map's N channels (paper: 1/8); by default 1/4 where there are more classes than `rank`,
+            which want more evidence, else 1/8.
+        final_keep: the same for the source's final features, which the classifier takes; by default 1/8 where there are
+            so many classes, else 1/2.
+        finest: stride in pixels of the finest maps that it subscribes to, where there are any so coarse (paper: all;
+            4 with `preset=paper`). Finer maps take most of a delta's time.
         dropout: probability with which an input of the classifier is dropped while training.
         readout: scale with which the classifier reads the mean and deviation of every subscribed channel beside the
             delta's own features and the final ones, whose scale is 1; 0: it does not (paper).
@@ -38,8 +42,9 @@ class SnowConfig:
     """
 
     width: float = 1 / 16
-    keep: float = 1 / 8
-    final_keep: float = 1 / 2
+    keep: float | None = None
+    final_keep: float | None = None
+    finest: int = 8
     dropout: float = 0.2
     readout: float = 1.0
     rank: int = 128
@@ -48,8 +53,9 @@ class SnowConfig:
 
     def __post_init__(self) -> None:
         for name in ("width", "keep", "final_keep"):
-            if not 0 < getattr(self, name) <= 1:
-                raise SnowError(f"{name} is a ratio in (0, 1], not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise SnowError(f"{name} is a ratio in (0, 1], not {value}")
         if not 0 <= self.dropout < 1:
             raise SnowError(f"dropout is a probability in [0, 1), not {self.dropout}")
         if not 0 <= self.readout < math.inf:
@@ -62,9 +68,7 @@ class SnowConfig:
     @classmethod
     def paper(cls, sigma2: float = 1e-3) -> SnowConfig:
         """The paper's delta with Algorithm 1 to the letter."""
-        return cls(
-            width=1 / 8, final_keep=1 / 8, dropout=0.0, readout=0.0, rank=0, pooling=PoolingConfig.literal(sigma2)
-        )
+        return cls(1 / 8, 1 / 8, 1 / 8, 4, dropout=0.0, readout=0.0, rank=0, pooling=PoolingConfig.literal(sigma2))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SnowConfig:
@@ -82,6 +86,15 @@ class SnowConfig:
         _check_names(values, cls)
         _check_names(pooling, PoolingConfig)
         return replace(base, **values, pooling=replace(base.pooling, **pooling))
+
+    def resolved(self, num_classes: int) -> SnowConfig:
+        """With what the number of classes decides by default."""
+        keep, final_keep = (1 / 4, 1 / 8) if 0 < self.rank < num_classes else (1 / 8, 1 / 2)
+        return replace(
+            self,
+            keep=keep if self.keep is None else self.keep,
+            final_keep=final_keep if self.final_keep is None else self.final_keep,
+        )
 
 
 PRESETS = {"default": SnowConfig, "paper": SnowConfig.paper}
@@ -118,8 +131,11 @@ class Snow(Method):
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
-        options = SnowConfig.from_dict(config or {})
-        return cls(make_plan(source, options.width, options.keep, options.final_keep), num_classes, options)
+        options = SnowConfig.from_dict(config or {}).resolved(num_classes)
+        assert options.keep is not None
+        assert options.final_keep is not None
+        plan = make_plan(source, options.width, options.keep, options.final_keep, options.finest)
+        return cls(plan, num_classes, options)
 
     @classmethod
     def rebuild(cls, source: Source, num_classes: int, config: Mapping[str, Any]) -> Self:
@@ -165,9 +181,8 @@ class Snow(Method):
         self.delta.discriminate(found, label)
 
     def rate(self, name: str) -> float:
-        if self.delta.expand is None:
-            return 1.0
-        return {"readouts": READOUT_RATE, "expand": EXPAND_RATE}.get(name.split(".")[1], 1.0)
+        _, part, *rest = name.split(".")
+        return {"readouts": READOUT_RATE, "expand": EXPAND_RATE}[rest[0]] if part == "directions" else 1.0
 
     def served(self) -> Self:
         with torch.device("meta"):  # a shell without weights, which draws no random numbers

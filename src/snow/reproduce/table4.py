@@ -75,9 +75,11 @@ class Table4(Experiment):
         variants = self.variants(work)
         if len(variants) != 1 or variants[0].method != "snow":
             raise SnowError("table4 is swept around one variant of method snow: --methods snow, say")
-        around = Point(SnowConfig.from_dict(variants[0].config), work.recipe)
+        dataset = work.one("Car").dataset
+        config = SnowConfig.from_dict(variants[0].config).resolved(len(dataset.tasks[0].classes))
+        around = Point(config, work.recipe)
         options = tuple(Option.parse(text, around) for text in PAPER)
-        return Sweep(work.source, work.one("Car").dataset, around, options, work.seeds, work.held_out)
+        return Sweep(work.source, dataset, around, options, work.seeds, work.held_out)
 
 
 def _rows(entries: list[dict[str, Any]], name: str, place: int, key: str) -> dict[str, Pair]:

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from snow.answer import SOURCE_HEAD
 from snow.data import eval_transform
 from snow.errors import SnowError
-from snow.hub import SOURCE_HEAD, Hub, read_choices
+from snow.hub import Hub, read_choices
 from snow.serving.batcher import Batched, Batcher
 from snow.serving.bodies import Question
 from snow.serving.details import describe_choices

@@ -146,7 +146,9 @@ class Recipe:
         return min(8, max(0, cores // processes - 1))
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As JSON values; without a cache, nothing of what one would be like."""
+        values = asdict(self)
+        return values if self.cache else {name: value for name, value in values.items() if "cache" not in name}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
