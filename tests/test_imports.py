@@ -29,7 +29,7 @@ ALLOWED = {
     "delta": SOURCE | {"subscribe"},
     "methods": SOURCE | {"subscribe", "delta"},
     "data": BASE,
-    "training": LEARNING | {"data"},
+    "training": LEARNING | {"data", "engine"},
     "card": set(),
     "sharing": {"errors", "store"},
     "artifact": LEARNING | {"card", "sharing", "store"},

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pickle
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -28,19 +28,20 @@ def run(
 
 
 class CountingSource(Source):
-    """Keeps what it was asked for."""
+    """Keeps what it, or a copy, was asked for; with None, to be folded, it is asked for all."""
 
-    asked: list[frozenset[str]]
+    asked: ClassVar[list[frozenset[str]]] = []
 
     def forward(self, images: Tensor, taps: Any = None, final: bool = True) -> Features:
-        self.asked.append(frozenset(taps))
+        if taps is not None:
+            self.asked.append(frozenset(taps))
         return super().forward(images, taps, final)
 
 
 def counting_source() -> CountingSource:
     source = tiny_source()
     source.__class__ = CountingSource
-    source.asked = []
+    CountingSource.asked.clear()
     return source
 
 

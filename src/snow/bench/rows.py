@@ -15,6 +15,7 @@ from snow.bench.pipeline import Pipeline
 from snow.bench.stand import Build, Cost, Stand, Watch, unwatched
 from snow.bench.stopwatch import Stopwatch
 from snow.data.pictures import Pictures
+from snow.engine.light import light_source
 from snow.subscribe import Subscription
 from snow.training.cache.cache import FeatureCache
 from snow.training.learner import Learner
@@ -81,11 +82,11 @@ def cached(conditions: Conditions, build: Build) -> Sample:
 def source_alone(conditions: Conditions) -> Sample:
     """The limit of training online: the source's own pass and nothing else."""
     stand = Stand(conditions)
-    images = stand.images.contiguous(memory_format=torch.channels_last)
+    source, images = light_source(stand.source), stand.images.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         with stand.fabric.autocast():
-            stand.source(images, frozenset())
+            source(images, frozenset())
 
     return Sample(stand.cost(step))
 

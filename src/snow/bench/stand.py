@@ -13,6 +13,7 @@ from torch import Tensor
 
 from snow.bench.conditions import Conditions
 from snow.bench.memory import PeakMemory
+from snow.engine.light import light_source
 from snow.methods.method import Method
 from snow.methods.observing import observe
 from snow.source import Features, Source
@@ -63,8 +64,10 @@ class Stand:
         self.labels = torch.randint(conditions.classes, (batch,), device=self.device)
 
     def learner(self, build: Build) -> Learner:
-        """A method that has learned nothing yet, in training mode."""
+        """A method that has learned nothing yet, in training mode; the source is as training has it from then on."""
         method = build(self.source, self.conditions.classes).train()
+        if method.uses_source:
+            self.source = light_source(self.source)
         self.fabric.to_device(method)
         return Learner(method.name, method, 0, self.recipe, self.device)
 

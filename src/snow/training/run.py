@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from snow.data.task import Dataset
+from snow.engine.light import light_source
 from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Source
@@ -67,7 +68,7 @@ class Run:
     ) -> None:
         if not learners:
             raise SnowError("there is nothing to train: name at least one learner")
-        self.fabric, self.source, self.recipe = fabric, source, recipe
+        self.fabric, self.recipe = fabric, recipe
         self.peers = Peers(fabric)
         self.listeners = listeners if self.peers.is_first else ()
         self.checkpoint = checkpoint
@@ -85,6 +86,8 @@ class Run:
         methods = dict(learners)
         for method in methods.values():
             fabric.to_device(method)
+        sees = any(method.uses_source for method in methods.values())
+        self.source = light_source(source) if sees else source  # what it saves, each step has
         precision = fabric.strategy.precision.precision
         self.identity: dict[str, Any] = {}
         if checkpoint is not None:
@@ -105,7 +108,8 @@ class Run:
             self._load(resumed)
         self.cache: FeatureCache | None = None
         if cached:
-            self.cache = open_cache(source, list(methods.values()), dataset, self.feed, recipe, fabric, cache)
+            every = list(methods.values())
+            self.cache = open_cache(self.source, source.fingerprint, every, dataset, self.feed, recipe, fabric, cache)
 
     def fit(self) -> dict[str, Metrics]:
         """Trains to the end. Returns what `score` measures of the kept weights on the test pictures."""

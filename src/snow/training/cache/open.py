@@ -26,6 +26,7 @@ def is_cached(recipe: Recipe, methods: Iterable[Method]) -> bool:
 
 def open_cache(
     source: Source,
+    fingerprint: str,
     methods: Sequence[Method],
     dataset: Dataset,
     feed: Feed,
@@ -36,6 +37,8 @@ def open_cache(
     """For every view of a training picture, and for what is held out to measure epochs.
 
     Args:
+        source: what makes the features.
+        fingerprint: of the source as it is saved.
         methods: settled.
         folder: None: in memory, which is for one process.
 
@@ -45,7 +48,7 @@ def open_cache(
     if folder is None and fabric.world_size > 1:
         raise SnowError("a cache in memory cannot be shared by several processes: name a folder for it")
     identity = {
-        "source": source.fingerprint,
+        "source": fingerprint,
         "data": data_fingerprint(dataset),
         "augment": recipe.augment,
         "views": recipe.views,
