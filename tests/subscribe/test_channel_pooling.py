@@ -248,7 +248,7 @@ def test_scored_weights_are_spread_as_normal_ones(known: Known) -> None:
 
 def test_calibration_scales_channels_to_unit_spread(known: Known) -> None:
     pooling = ChannelPooling(8, 8, PoolingConfig(init="ones", sigma2=0.0))
-    x = torch.randn(64, 8, 4, 4) * torch.logspace(-1, 1, 8).view(-1, 1, 1)
+    x = torch.randn(64, 8, 4, 4) * torch.logspace(-0.5, 0.5, 8).view(-1, 1, 1)
     pooling.calibrate(known(x.std((0, 2, 3)), torch.ones(8)))
     torch.testing.assert_close(pooling.eval()(x).scaled.std((0, 2, 3)), torch.ones(8))
 

@@ -58,8 +58,9 @@ def scaled_moments(x: Tensor, scale: Tensor | None) -> Tensor:
 
 
 def unit_gain(std: Tensor) -> Tensor:
-    """(N,): 1 / std, bounded where a channel was silent in the sample, so that it is not blown up when it wakes."""
-    floor = 0.01 * std.mean()
+    """(N,): 1 / std, bounded where a channel was nearly silent in the sample: neither is it blown up when it wakes, nor
+    the rounding of a pass in lower precision."""
+    floor = 0.1 * std.mean()
     return 1 / std.clamp(min=floor) if floor > 1e-12 else torch.ones_like(std)
 
 
