@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from snow.bench import serving
+from snow.bench import serving, training_table
 from snow.compare import table, triangle
 from snow.compare.variant import Variant
 from snow.data.published import PUBLISHED
@@ -29,9 +29,8 @@ def report() -> str:
     parts = [HEAD]
     for stem, results in _results():
         if "experiment" not in results:
-            kind = triangle if "orders" in results else serving if "hub" in results else table
             note = f"{results['note']}\n\n" if "note" in results else ""
-            parts.append(f"## {stem}\n\n{note}{kind.markdown(results)}")
+            parts.append(f"## {stem}\n\n{note}{_markdown(results)}")
     return "\n".join(parts)
 
 
@@ -66,6 +65,70 @@ def _fitting(name: str, results: dict[str, Any]) -> dict[str, Any] | None:
     if name == "table7" and "methods" in results and (entry := entry_of(results)) is not None:
         return {"sets": [entry]}
     return None
+
+
+def _ways(results: dict[str, Any]) -> str:
+    """Of `time_to_accuracy.py`."""
+    rows = []
+    for name, way in results["ways"].items():
+        last, reached = way["curve"][-1], way["seconds_to_accuracy"]
+        rows.append(
+            (
+                name,
+                f"{last['seconds']:,.0f}",
+                f"{100 * last['accuracy']:.1f}",
+                f"{100 * way['test']['top1']:.1f}",
+                "never" if reached is None else f"{reached:,.0f}",
+                "" if reached is None else f"{way['over_whole_baseline']:.2f}",
+            )
+        )
+    columns = ("", "seconds in all", "held-out %", "test %", "seconds to accuracy", "of ft's time")
+    recipe = results["recipe"]
+    return (
+        f"{table.markdown_table(columns, rows)}\n"
+        "Accuracy is that of fine-tuning after its last epoch less two points, on "
+        f"{100 * recipe['validation']:.0f} % of the training pictures, held out. {_origin(results)} "
+        f"{results['source']['architecture']} at {results['source']['preprocessing']['image_size']} px, "
+        f"{recipe['epochs']} epochs, batch {recipe['batch_size']}, seed {recipe['seed']}.\n"
+    )
+
+
+def _together(results: dict[str, Any]) -> str:
+    """Of `together.py`."""
+    rows = [
+        (name.replace("_", " "), *(f"{found[key]:.1f}" for key in ("median", "least", "most")))
+        for name, found in results["images_per_second"].items()
+    ]
+    gain = results["speedup"]
+    return (
+        f"{table.markdown_table(('', 'images/s', 'least', 'most'), rows)}\n{results['tasks']} tasks together learn "
+        f"{gain['median']:.2f} times as fast ({gain['least']:.2f}–{gain['most']:.2f}) as one after another. "
+        f"{_origin(results)} {results['source']} at {results['image_size']} px, batch {results['batch_size']}, method "
+        f"{results['method']}.\n"
+    )
+
+
+def _origin(results: dict[str, Any]) -> str:
+    machine = results["hardware"]
+    return (
+        f"`{results['command']}`, {results['date']}: {machine['gpu'] or machine['cpu']}, {machine['cores']} cores, "
+        f"torch {results['versions']['torch']};"
+    )
+
+
+KINDS = {
+    "orders": triangle.markdown,
+    "hub": serving.markdown,
+    "limits": training_table.markdown,
+    "ways": _ways,
+    "speedup": _together,
+    "methods": table.markdown,
+}
+"""How results are shown that have such a key: the first that they have."""
+
+
+def _markdown(results: dict[str, Any]) -> str:
+    return next(shown for key, shown in KINDS.items() if key in results)(results)
 
 
 def _introduction() -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from snow.compare.provenance import provenance
+from snow.engine.light import light_source
 from snow.methods import METHODS
 from snow.methods.observing import observe
 from snow.source import Source
@@ -43,6 +44,7 @@ def measure(
         fabric.to_device(built)
         learners.append(Learner(f"task-{column}", built, column, recipe, fabric.device))
     fabric.to_device(source)
+    source = light_source(source)
 
     def step(learning: Sequence[Learner]) -> None:
         for learner in learning:

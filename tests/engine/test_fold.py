@@ -39,6 +39,15 @@ def test_a_norm_behind_a_convolution_is_gone() -> None:
     torch.testing.assert_close(run(light), run(chain))
 
 
+def test_what_is_the_same_is_shared() -> None:
+    chain = shaken(nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1)))
+    before = {name: value.clone() for name, value in chain.state_dict().items()}
+    light = folded(chain, run)
+    assert light.get_submodule("3").weight is chain.get_submodule("3").weight
+    assert light.get_submodule("0").weight is not chain.get_submodule("0").weight
+    assert all(torch.equal(value, before[name]) for name, value in chain.state_dict().items())
+
+
 def test_norms_that_something_else_feeds_stay() -> None:
     chain = shaken(nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)))
     assert norms(folded(chain, run)) == 2

@@ -22,7 +22,8 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @torch.no_grad()
 def folded(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Network:
-    """A copy of a network in eval mode with its BatchNorms folded into the convolutions before them.
+    """A copy of a network in eval mode with its BatchNorms folded into the convolutions before them. It shares with the
+    network the tensors that are the same.
 
     Which convolution feeds which BatchNorm is seen while `run` runs, never read off a name. A copy that does not
     answer as the network did (because something else, too, looks behind a convolution) is thrown away.
@@ -30,7 +31,7 @@ def folded(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Netw
     Args:
         run: answers with the network, on any input.
     """
-    lighter = copy.deepcopy(network).eval()
+    lighter = _copied(network)
     before, pairs = _watched(lighter, run)
     for convolution, norm in pairs:
         _fold(lighter.get_submodule(convolution), lighter.get_submodule(norm))
@@ -38,7 +39,13 @@ def folded(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Netw
     after = run(lighter)
     if all(_close(one, other) for one, other in zip(after, before, strict=True)):
         return lighter
-    return copy.deepcopy(network).eval()
+    return _copied(network)
+
+
+def _copied(network: Network) -> Network:
+    """In eval mode, of the same tensors."""
+    tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    return copy.deepcopy(network, tensors).eval()
 
 
 def _watched(

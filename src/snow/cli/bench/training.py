@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 from snow.bench.conditions import Conditions
 from snow.bench.pipeline import write_pictures
-from snow.bench.training import PHASES, TrainingBench, measure_training
+from snow.bench.training import TrainingBench, measure_training
+from snow.bench.training_table import COLUMNS, PHASE_COLUMNS, phases, speeds
 from snow.cli.bench.app import app
 from snow.cli.options import Flag, Json
 from snow.cli.output import note, print_json, print_table
@@ -75,7 +76,9 @@ def training(
     if json:
         print_json(results)
     else:
-        _report(results)
+        print_table(COLUMNS, speeds(results))
+        print()
+        print_table(PHASE_COLUMNS, phases(results))
 
 
 @contextmanager
@@ -86,35 +89,3 @@ def _pictures(folder: Path | None, batch_size: int) -> Generator[Dataset]:
     with TemporaryDirectory(prefix="snow-") as place:
         write_pictures(Path(place), max(64, 4 * batch_size), classes=10)
         yield open_dataset(place, check=False)
-
-
-def _report(results: Mapping[str, Any]) -> None:
-    named = {**results["methods"], **{f"limit: {name}": entry for name, entry in results["limits"].items()}}
-    columns = ("", "images/s", "range", "from files", "memory MB", "x ft", "memory x ft", "of source")
-    print_table(columns, [(name, *_cells(entry)) for name, entry in named.items()])
-    print()
-    spent = {
-        name: entry["milliseconds_per_image"] for name, entry in named.items() if "milliseconds_per_image" in entry
-    }
-    print_table(
-        ("ms an image", *PHASES),
-        [(name, *(f"{phases[one]:.2f}" if one in phases else "" for one in PHASES)) for name, phases in spent.items()],
-    )
-
-
-def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    least, most = entry.get("images_per_second_range", (None, None))
-    memory = entry.get("peak_memory_bytes")
-    return (
-        _figure(entry.get("images_per_second")),
-        "" if least is None else f"{_figure(least)}–{_figure(most)}",
-        _figure(entry.get("pipeline_images_per_second")),
-        "" if memory is None else f"{memory / 1e6:,.0f}",
-        _figure(entry.get("over_ft")),
-        _figure(entry.get("memory_over_ft")),
-        _figure(entry.get("over_source")),
-    )
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
