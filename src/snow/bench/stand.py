@@ -15,7 +15,7 @@ from snow.bench.conditions import Conditions
 from snow.bench.memory import PeakMemory
 from snow.engine.light import light_source
 from snow.methods.method import Method
-from snow.methods.observing import observe
+from snow.methods.observing import observe_in_parts
 from snow.source import Features, Source
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
@@ -73,7 +73,7 @@ class Stand:
 
     def observe(self, learner: Learner, images: Tensor) -> Features:
         with self.fabric.autocast():
-            return observe(self.source, [learner.method], images)
+            return observe_in_parts(self.source, [learner.method], images)
 
     def learn(
         self,

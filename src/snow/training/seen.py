@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
 from snow.methods.method import Method
-from snow.methods.observing import observe
+from snow.methods.observing import observe_in_parts
 from snow.source import Features, Source
 
 
@@ -37,4 +38,7 @@ class Online:
 
     def __iter__(self) -> Iterator[Seen]:
         for images, labels in self._loading:
-            yield Seen(labels, lambda methods, images=images: [observe(self._source, methods, images)] * len(methods))
+            yield Seen(labels, partial(self._features, images))
+
+    def _features(self, images: Tensor, methods: Sequence[Method]) -> Sequence[Features]:
+        return [observe_in_parts(self._source, methods, images)] * len(methods)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.methods.method import Method
-from snow.methods.observing import observe
+from snow.methods.observing import observe_in_parts
 from snow.source import Features, Source
 from snow.subscribe import FINAL
 from snow.training.cache.layout import Layout, only
@@ -106,7 +106,7 @@ class FeatureCache:
 
     def _observe(self, images: Tensor) -> Features:
         with self._fabric.autocast():
-            return observe(self._source, self._methods, images)
+            return observe_in_parts(self._source, self._methods, images)
 
     def _kept(self, images: Tensor, features: Features) -> tuple[Tensor | None, Features]:
         return images if self._with_pictures else None, only(features, self._union)
