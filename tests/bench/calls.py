@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
+from functools import partial
+from pathlib import Path
 
 import torch
 
+from snow.bench.apart import interleaved
 from snow.bench.memory import PeakMemory
 from snow.errors import SnowError
 
@@ -22,3 +26,13 @@ def held(size: int) -> tuple[int, int]:
 
 def refuse() -> None:
     raise SnowError("no such thing")
+
+
+def want(place: Path) -> None:
+    """Measures for ever, in a process that writes its number to a file."""
+    list(interleaved({"a": partial(linger, place)}, 1))
+
+
+def linger(place: Path) -> None:
+    place.write_text(str(os.getpid()), "utf-8")
+    time.sleep(600)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -35,10 +37,22 @@ def interleaved(
 
 
 def _apart(name: str, call: Callable[[], T]) -> T:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent) as process:
         try:
             return process.submit(call).result()
         except BrokenProcessPool:
             raise SnowError(
                 f"the process that measured {name} died, perhaps for want of memory: use a smaller batch size"
             ) from None
+
+
+def _end_with_parent() -> None:
+    """In the process: so that one that was killed leaves none behind that measures on for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
