@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from on_ray import below, own_cluster, parents, titled
 
 from snow.artifact import Artifact
 from snow.hub import Hub
@@ -34,35 +34,8 @@ PATIENCE = 60
 MANAGER = {"Authorization": "Bearer secret"}
 
 
-def parents() -> dict[int, int]:
-    """Of all processes, by number."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError, ValueError):
-                continue
-    return found
-
-
-def below(root: int) -> list[int]:
-    """The processes that `root` has started, and those that these have."""
-    above = parents()
-    found = [root]
-    for one in found:
-        found.extend(child for child, parent in above.items() if parent == one)
-    return found[1:]
-
-
 def replicas(root: int) -> list[int]:
-    def title(process: int) -> bytes:
-        try:
-            return Path(f"/proc/{process}/cmdline").read_bytes()
-        except OSError:
-            return b""
-
-    return [process for process in below(root) if title(process).startswith(b"ray::ServeReplica")]
+    return titled(root, b"ray::ServeReplica")
 
 
 @contextmanager
@@ -71,29 +44,23 @@ def serving(hub: Path, *options: str) -> Generator[tuple[subprocess.Popen[bytes]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    folder = Path(tempfile.mkdtemp(prefix="snow-ray-", dir="/tmp"))  # names of sockets must be short
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"OMP_NUM_THREADS": "1", "SNOW_TOKEN": "secret", "RAY_TMPDIR": str(folder)}
-    environment |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     command = [sys.executable, "-m", "snow", "serve", str(hub), "--engine", "ray", "--port", str(port), *options]
-    said = folder / "said"
-    with said.open("wb") as out:
+    started: set[int] = set()
+    with own_cluster() as environment, tempfile.NamedTemporaryFile() as out:
+        said = Path(out.name)
+        environment["SNOW_TOKEN"] = "secret"
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
-    started: list[int] = []
-    try:
-        wait_for(lambda: process.poll() is not None or " answer on " in said.read_text(), said)
-        assert process.poll() is None, said.read_text()
-        started = below(process.pid)
-        yield process, f"http://127.0.0.1:{port}", said
-    finally:
-        started += below(process.pid)
-        process.kill()
-        process.wait()
-        left = parents()
-        for one in started:
-            if one in left:
+        try:
+            wait_for(lambda: process.poll() is not None or " answer on " in said.read_text(), said)
+            assert process.poll() is None, said.read_text()
+            started |= set(below(process.pid))
+            yield process, f"http://127.0.0.1:{port}", said
+        finally:
+            started |= set(below(process.pid))
+            process.kill()
+            process.wait()
+            for one in started & parents().keys():
                 os.kill(one, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_for(condition: Callable[[], object], said: Path) -> None:
@@ -151,6 +118,8 @@ def test_two_replicas_share_tasks_and_lose_no_request_when_one_dies_or_all_stop(
         clients = Clients(url, picture, "canary")
         try:
             wait_for(lambda: len(clients.found) >= 8, said)
+            os.kill(before[0], signal.SIGSTOP)  # until it has requests that it will never answer
+            time.sleep(1)
             os.kill(before[0], signal.SIGKILL)
             killed = len(clients.found)
             wait_for(lambda: len(clients.found) >= killed + 20, said)
