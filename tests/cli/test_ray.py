@@ -26,6 +26,21 @@ LEARN = ("--batch-size", "6", "--workers", "0", "--lr", "0.01", "--augment", "no
 PATIENCE = 180
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--worker-cpus", "2"), "worker_cpus and worker_gpus need --engine ray"),
+        (("--engine", "ray", "--worker-cpus", "0"), "worker_cpus is at least 1, not 0"),
+        (("--engine", "slow"), "--engine"),
+    ],
+)
+@pytest.mark.parametrize("command", [("train", "--task", "one", "--hub", "hub"), ("sweep",)])
+def test_impossible_options_are_refused(
+    refused: Callable[..., str], colours: Path, command: tuple[str, ...], options: tuple[str, ...], told: str
+) -> None:
+    assert told in refused(*command, colours, *TINY, *options)
+
+
 def finish(command: tuple[str, ...], during: Callable[[int], object]) -> None:
     """Runs `snow` with a cluster of its own; `during` is called with its number until it gives something."""
     with own_cluster() as environment:
