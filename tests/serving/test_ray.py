@@ -30,7 +30,7 @@ if importlib.util.find_spec("ray") is None:  # its own modules warn while they a
 if not Path("/proc/self/stat").exists():
     pytest.skip("looks for processes in /proc", allow_module_level=True)
 
-PATIENCE = 60
+PATIENCE = 120
 MANAGER = {"Authorization": "Bearer secret"}
 
 
