@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,6 +22,13 @@ Refused = Callable[..., str]
         (("--deadline", "-1"), "deadline is a number of seconds above 0"),
         (("--max-wait", "nan"), "max_wait is zero or more, not nan"),
         (("--queue", "10"), "a request of 64 pictures never fits in a queue of 10"),
+        (("--engine", "slow"), "no engine 'slow'"),
+        (("--engine", "ray:slow"), "no engine 'slow'"),
+        (("--replicas", "2"), "replicas need --engine ray"),
+        (("--engine", "ray", "--replicas", "0"), "replicas is at least 1, not 0"),
+        (("--engine", "ray", "--replicas", "3", "--max-replicas", "2"), "max_replicas is at least replicas, 3, not 2"),
+        (("--engine", "ray", "--replica-cpus", "0"), "replica_cpus is at least 1, not 0"),
+        (("--engine", "ray", "--replica-gpus", "-1"), "replica_gpus is zero or more, not -1"),
     ],
 )
 def test_impossible_options_are_refused(refused: Refused, hub: Path, options: tuple[str, ...], told: str) -> None:
@@ -40,6 +48,32 @@ def test_without_the_extra_it_says_what_to_install(
     for name in [name for name in sys.modules if name.startswith("snow.serving.server")]:
         monkeypatch.delitem(sys.modules, name)
     assert "snow serve needs uvicorn: pip install 'snow-cnn[serve]'" in refused("serve", hub)
+
+
+def test_without_ray_it_says_what_to_install(refused: Refused, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastapi")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in ("on_ray", "replica"):
+        monkeypatch.delitem(sys.modules, f"snow.serving.{name}", raising=False)
+    told = refused("serve", hub, "--engine", "ray")
+    assert "snow serve --engine ray needs ray: pip install 'snow-cnn[ray]'" in told
+
+
+def test_replicas_have_the_options_and_the_folder_under_its_full_name(
+    hub: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    pytest.importorskip("fastapi")
+    called: list[tuple[Any, ...]] = []
+    fake = ModuleType("snow.serving.on_ray")
+    fake.serve_on_ray = lambda *arguments: called.append(arguments)  # ty: ignore[unresolved-attribute]
+    monkeypatch.setitem(sys.modules, "snow.serving.on_ray", fake)
+    monkeypatch.chdir(hub.parent)
+    options = ("--engine", "ray:eager", "--replicas", "2", "--max-replicas", "4", "--queue", "99")
+    assert run("serve", hub.name, *options, "--device", "cuda").code == 0
+    [(served, replicas, host, port, access_log, _)] = called
+    assert (served.hub, served.engine, served.device, served.limits.queue) == (hub.resolve(), "eager", "cuda", 99)
+    assert (replicas.replicas, replicas.most, replicas.gpus("cuda"), replicas.gpus("cpu")) == (2, 4, 1.0, 0.0)
+    assert (host, port, access_log) == ("127.0.0.1", 8000, False)
 
 
 def test_a_token_may_come_from_the_environment(hub: Path, monkeypatch: pytest.MonkeyPatch, run: Any) -> None:

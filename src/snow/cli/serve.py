@@ -9,9 +9,13 @@ from cyclopts import Parameter
 
 from snow.cli.app import command
 from snow.cli.options import Flag
+from snow.cli.output import note
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.serving.limits import Limits
+from snow.serving.replicas import Replicas, Served
+
+RAY = "ray"
 
 app = command("serve", "snow serve my-hub --port 8000")
 
@@ -28,6 +32,7 @@ def serve_command(
     device: str = "cpu",
     access_log: Flag = False,
     limits: Annotated[Limits | None, Parameter(name="*")] = None,
+    replicas: Annotated[Replicas | None, Parameter(name="*")] = None,
 ) -> None:
     """Answer over HTTP, with a page at / and a description of the interface at /openapi.json.
 
@@ -40,17 +45,35 @@ def serve_command(
         port: to listen on.
         token: with which tasks may be changed over HTTP; without one they may not. SNOW_TOKEN in the environment does
             not show in the list of processes.
-        engine: what runs the hub: eager, folded, or auto for the fastest that is ready at once.
+        engine: what runs the hub: eager, folded, or auto for the fastest that is ready at once; or ray for replicas of
+            this service on a Ray cluster, RAY_ADDRESS or else one on this machine. ray:eager says what runs each.
         device: cpu or cuda.
         access_log: write down every request.
     """
+    where, _, inside = engine.partition(":")
+    if where != RAY and replicas is not None:
+        raise SnowError("replicas need --engine ray")
+    if not 0 < port < 65536:
+        raise SnowError(f"--port is between 1 and 65535, not {port}")
     try:
         from snow.serving.server import serve
         from snow.serving.service import Service
     except ImportError as error:
-        if (error.name or "").partition(".")[0] == "snow":
-            raise
-        raise SnowError(f"snow serve needs {error.name}: pip install 'snow-cnn[serve]'") from None
-    if not 0 < port < 65536:
-        raise SnowError(f"--port is between 1 and 65535, not {port}")
-    serve(Service(Hub.open(hub, engine=engine), limits, device), host, port, token, access_log)
+        raise _missing(error, "snow serve", "serve") from None
+    opened = Hub.open(hub, engine=(inside or "auto") if where == RAY else engine)
+    if where != RAY:
+        serve(Service(opened, limits, device), host, port, token, access_log)
+        return
+    del opened  # it can be opened: the replicas do that themselves
+    try:
+        from snow.serving.on_ray import serve_on_ray
+    except ImportError as error:
+        raise _missing(error, "snow serve --engine ray", "ray") from None
+    served = Served(hub.resolve(), inside or "auto", device, limits or Limits(), token)
+    serve_on_ray(served, replicas or Replicas(), host, port, access_log, note)
+
+
+def _missing(error: ImportError, what: str, extra: str) -> Exception:
+    if (error.name or "").partition(".")[0] == "snow":
+        return error
+    return SnowError(f"{what} needs {error.name}: pip install 'snow-cnn[{extra}]'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,9 +14,11 @@ from snow.cli.output import counting, note, print_json, print_table
 from snow.cli.sources import new_source
 from snow.compare.compare import HELD_OUT
 from snow.data import open_dataset
+from snow.errors import SnowError
 from snow.methods import SnowConfig
 from snow.plots.figure import check
 from snow.plots.sweep import draw_sweep
+from snow.scatter import Workers
 from snow.sweep import PAPER, Option, Point, Sweep, sweep
 from snow.sweep.sweep import TOGETHER
 from snow.sweep.table import COLUMNS, rows
@@ -37,11 +39,13 @@ def sweep_command(
     seeds: int = 1,
     search: int = 0,
     held_out: float = HELD_OUT,
-    together: int = TOGETHER,
+    together: int | None = None,
+    engine: Literal["local", "ray"] = "local",
     test_fraction: float = 0.2,
     out: Path | None = None,
     plot: Path | None = None,
     json: Json = False,
+    apart: Annotated[Workers | None, Parameter(name="*")] = None,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
     options: Annotated[SnowOptions | None, Parameter(name="*", group=SNOW)] = None,
@@ -57,7 +61,9 @@ def sweep_command(
         seeds: how many, counted from --seed.
         search: afterwards, try so many settings in which all options change at once within their ranges (Optuna's TPE).
         held_out: part of the training pictures on which accuracy is measured.
-        together: trials on one pass of the source; fewer need less memory.
+        together: trials on one pass of the source; fewer need less memory. By default 8, with engine ray 1.
+        engine: local trains one pass after the other; ray each on a worker of its own, many at once, on the Ray cluster
+            that RAY_ADDRESS names or one of this machine, and goes on where a worker is lost.
         test_fraction: part of each class that is set aside where the data has no test part.
         out: JSON file for the results; the trials are kept in a file .db beside it, and the same command, or one with
             further options, values or seeds, trains only what is missing.
@@ -65,6 +71,11 @@ def sweep_command(
         json: print the results.
     """
     recipe = recipe or Recipe()
+    if apart is not None and engine != "ray":
+        raise SnowError("worker_cpus and worker_gpus need --engine ray")
+    workers = (apart or Workers()) if engine == "ray" else None
+    if together is None:
+        together = TOGETHER if workers is None else 1
     if plot is not None:
         check(plot)
     with counting("checking pictures") as progress:
@@ -82,7 +93,7 @@ def sweep_command(
         return (ProgressBar(),)
 
     try:
-        results = sweep(work, {"path": Path(data).name}, out, listeners)
+        results = sweep(work, {"path": Path(data).name}, out, listeners, workers)
     except Interrupted as stopped:
         how = "the same command goes on" if out else "with --out FILE the same command could go on"
         raise Interrupted(f"stopped: {how}", stopped.signal) from None

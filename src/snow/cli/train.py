@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -20,8 +20,10 @@ from snow.compare.variant import Variant
 from snow.data import open_dataset
 from snow.errors import SnowError
 from snow.hub import Hub
+from snow.learning import Assignment, learn
 from snow.methods import METHODS
 from snow.pipeline import require_free, run_folder, train, undone
+from snow.scatter import Workers, scatter
 from snow.training.interrupt import Interrupted
 from snow.training.launch import is_launched
 from snow.training.listeners import LOGS, ProgressBar
@@ -49,9 +51,11 @@ def train_command(
     replace: Flag = False,
     resume: Flag = False,
     devices: int = 1,
+    engine: Literal["local", "ray"] = "local",
     cache_dir: Path | None = None,
     log: Logs = ("csv",),
     json: Json = False,
+    apart: Annotated[Workers | None, Parameter(name="*")] = None,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
     options: Annotated[SnowOptions | None, Parameter(name="*", group=SNOW)] = None,
@@ -70,6 +74,8 @@ def train_command(
         replace: put the task in the place of the one with its name.
         resume: go on with the same run where it was stopped.
         devices: processes that share each batch, one a GPU or some CPU cores.
+        engine: local learns all tasks in one pass; ray learns each on a worker of its own, many at once, on the Ray
+            cluster that RAY_ADDRESS names or one of this machine, and goes on where a worker is lost.
         cache_dir: folder for what --cache keeps, for other runs to use as well; by default it goes with the run.
         json: print {"hub", "tasks": [{"task", "folder", "top1", "top5", "images", …}]}.
     """
@@ -78,6 +84,23 @@ def train_command(
     require_free(hub, names, replace)
     variant, config = _chosen(method, options)
     listeners = _logs(log, run_folder(hub, names))
+    if engine == "ray":
+        if devices != 1:
+            raise SnowError("with --engine ray a task has one worker: leave --devices out")
+        kept = Hub.create(hub.resolve(), open_source(hub, source, recipe.seed))
+        place = str(Path(data).resolve()) if Path(data).exists() else data
+        cache = cache_dir and cache_dir.resolve()
+        fixed = (test_fraction, recipe, variant.method, config, tuple(log), replace, cache)
+        columns = labels or (None,)
+        given = {
+            name: Assignment(kept.path, place, name, column, *fixed)
+            for name, column in zip(names, columns, strict=True)
+        }
+        _scatter(given, resume, apart)
+        _report(kept, [kept.task(name) for name in names], json)
+        return
+    if apart is not None:
+        raise SnowError("worker_cpus and worker_gpus need --engine ray")
     opened = open_source(hub, source, recipe.seed)
     with counting("checking pictures") as progress:
         dataset = open_dataset(
@@ -116,6 +139,26 @@ def train_command(
             raise Interrupted(f"{stopped}{how}", stopped.signal) from None
     if first:
         _report(target, artifacts, json)
+
+
+def _scatter(given: Mapping[str, Assignment], resume: bool, workers: Workers | None) -> None:
+    """Learns each task on a worker; those that are done stay, whatever becomes of the others."""
+    checkpoints = {name: run_folder(one.hub, [name]) / "checkpoint.pt" for name, one in given.items()}
+    for name, checkpoint in checkpoints.items():
+        if checkpoint.exists() and not resume:
+            note(f"{name}: starting over: a run of this name was stopped; --resume would have gone on with it")
+            checkpoint.unlink()
+
+    def done(name: str, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            note(f"warning: {name}: {warning}")
+        note(f"{name}: learned")
+
+    try:
+        scatter(learn, given, workers, done)
+    except Interrupted as stopped:
+        how = " (the same command for the others, with --resume, goes on)"
+        raise Interrupted(f"{stopped}{how}", stopped.signal) from None
 
 
 def _task_names(task: str | None, labels: Sequence[str]) -> list[str]:

@@ -21,13 +21,14 @@ from snow import __version__
 from snow.errors import SnowError
 from snow.serving import models
 from snow.serving.access import authorise
-from snow.serving.bodies import MOST, Question, content_type, form_parts, read_body, read_question, split, stream_body
+from snow.serving.bodies import MOST, Question, content_type, form_parts, read_question, split
 from snow.serving.details import describe, describe_source, summarise
 from snow.serving.errors import RefusedError
 from snow.serving.models import problems
 from snow.serving.observing import Observing, handle_refusals
 from snow.serving.rate import Rate
 from snow.serving.service import Reply, Service
+from snow.serving.streams import read_body, stream_body
 from snow.serving.uploads import ARCHIVES, full, keep, of_form, unpack
 from snow.store import check_name
 
@@ -40,7 +41,7 @@ UPLOAD_SECONDS = 300
 
 PICTURE_CODES = ("not_a_picture", "truncated", "broken_picture", "invalid", "too_many_pixels")
 BODY_CODES = ("malformed", "empty", "too_many_bytes", "too_many_pictures", "wrong_type")
-BUSY_CODES = ("rate_limited", "queue_full", "task_broken", "stopping", "deadline")
+BUSY_CODES = ("rate_limited", "queue_full", "task_broken", "stopping", "unavailable", "deadline")
 
 
 def create_app(service: Service, token: str | None = None) -> FastAPI:

@@ -13,11 +13,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from snow.serving.errors import RefusedError
 from snow.serving.limits import Limits
 from snow.serving.pictures import Picture
+from snow.serving.streams import read_body
 
 TOP = 5
 MOST = 1000
@@ -74,27 +75,6 @@ async def read_question(request: Request, limits: Limits) -> Question:
 
 def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-async def stream_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
-    """Raises RefusedError: there is more than `limit` bytes of it, or it ends too early."""
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > limit:
-        raise RefusedError("too_many_bytes", f"{int(said):,} bytes are more than {limit:,}")
-    count = 0
-    try:
-        async for chunk in request.stream():
-            count += len(chunk)
-            if count > limit:
-                raise RefusedError("too_many_bytes", f"the body has more than {limit:,} bytes")
-            yield chunk
-    except ClientDisconnect:
-        raise RefusedError("malformed", "the body ends too early") from None
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """All of it, in memory; as `stream_body`."""
-    return b"".join([chunk async for chunk in stream_body(request, limit)])
 
 
 def check(question: Question, limits: Limits) -> Question:

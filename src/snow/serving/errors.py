@@ -29,6 +29,7 @@ CODES: dict[str, tuple[int, str]] = {
     "queue_full": (503, "too much is waiting already: come back after Retry-After seconds"),
     "task_broken": (503, "the task is there and cannot answer"),
     "stopping": (503, "the service is shutting down"),
+    "unavailable": (503, "no replica can answer at the moment"),
     "deadline": (504, "no answer within the time that the request has"),
     "disk_full": (507, "no room for the upload"),
 }

@@ -13,6 +13,7 @@ from snow.compare.provenance import provenance
 from snow.compare.record import begin, keep
 from snow.data import Dataset
 from snow.errors import SnowError
+from snow.scatter import Workers
 from snow.source import Source
 from snow.sweep.option import Option
 from snow.sweep.point import Point, Setting
@@ -78,6 +79,7 @@ def sweep(
     about: Mapping[str, Any] | None = None,
     out: Path | None = None,
     listeners: Callable[[str], Sequence[Listener]] = lambda _: (),
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Runs a sweep and returns its results as JSON values.
 
@@ -88,7 +90,8 @@ def sweep(
         about: what the results should say of the data.
         out: JSON file for the results. Beside it stands a file `.db` of trials: a second call with the same arguments,
             or with further options, values or seeds, trains only what is not in it.
-        listeners: for a stage with this name.
+        listeners: for a stage with this name, of what learns in this process.
+        workers: each pass learns on one of a Ray cluster, many at once; None: one after the other in this process.
 
     Raises:
         SnowError: Optuna is not installed, `out` holds something else; and as `fit`.
@@ -105,7 +108,7 @@ def sweep(
     begun = begin(out, settings, {"over": {}})
     path = _study_path(out)
     study = Study(path, settings, work.options, work.around.recipe.seed)
-    training = Training(work, study, path, listeners)
+    training = Training(work, study, path, listeners, workers)
     done = [(work.changed(trial.setting), trial.seed) for trial in study.trials()]
     training.begin(
         [

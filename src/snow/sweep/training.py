@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from snow.data import Dataset
 from snow.methods import Method
-from snow.sweep.point import Setting, label
+from snow.scatter import Workers, scatter
+from snow.source import Source
+from snow.sweep.point import Point, Setting, label
 from snow.sweep.study import Study, Trial
 from snow.training.divergence import DivergedError
 from snow.training.evaluate import Metrics
@@ -24,39 +27,115 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
+@dataclass(frozen=True)
+class Pass:
+    """Trials that learn side by side, and all that it takes to measure them, here or on another machine.
+
+    Attributes:
+        dataset: without the pictures that the sweep never sees.
+        trials: setting and seed of each, by name.
+        path: of the study; a run that is stopped or lost leaves its checkpoint beside it and goes on from there.
+    """
+
+    source: Source
+    dataset: Dataset
+    around: Point
+    recipe: Recipe
+    trials: Mapping[str, tuple[Setting, int]]
+    path: Path | None
+
+    def checkpoint(self, names: Sequence[str]) -> Path | None:
+        """Of those trials."""
+        if self.path is None:
+            return None
+        digest = hashlib.sha256(json.dumps([self.recipe.to_dict(), names]).encode()).hexdigest()[:12]
+        return self.path.with_name(f".{self.path.stem}.{digest}.checkpoint.pt")
+
+
+def measuring(
+    one: Pass, listeners: Callable[[str], Sequence[Listener]] = lambda _: ()
+) -> Iterator[dict[str, dict[str, Any]]]:
+    """What trials of a pass gave, by name: those that diverge one by one, and the others, which start over without."""
+    left = dict(one.trials)
+    while left:
+        checkpoint = one.checkpoint(list(left))
+        try:
+            fitted = fit(
+                one.source,
+                {name: _learner(one, *trial) for name, trial in left.items()},
+                one.dataset,
+                one.recipe,
+                listeners=listeners(f"{', '.join(left)}: seed {one.recipe.seed}"),
+                checkpoint=checkpoint,
+                resume=checkpoint is not None,
+            )
+            results = {name: _result(method, fitted.metrics[name]) for name, method in fitted.learners.items()}
+        except DivergedError as error:
+            results = {error.learner: {"diverged": str(error)}}
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+        yield results
+        left = {name: trial for name, trial in left.items() if name not in results}
+
+
+def measured(one: Pass) -> dict[str, dict[str, Any]]:
+    """All that `measuring` gives."""
+    return {name: result for results in measuring(one) for name, result in results.items()}
+
+
 class Training:
     """Trains the trials of a study.
 
     Args:
         path: of the study; a run that is stopped leaves its checkpoint beside it and goes on from there.
-        listeners: for a stage with this name.
+        listeners: for a stage with this name, of what learns in this process.
+        workers: of a Ray cluster, one for each pass; None: one pass after the other in this process.
     """
 
     def __init__(
-        self, work: Sweep, study: Study, path: Path | None, listeners: Callable[[str], Sequence[Listener]]
+        self,
+        work: Sweep,
+        study: Study,
+        path: Path | None,
+        listeners: Callable[[str], Sequence[Listener]],
+        workers: Workers | None = None,
     ) -> None:
-        self._work, self._study, self._path, self._listeners = work, study, path, listeners
+        self._work, self._study, self._listeners, self._workers = work, study, listeners, workers
+        self._path = None if path is None else path.resolve()
         self._dataset = work.dataset.held_out(work.held_out, work.around.recipe.seed)
 
     def begin(self, wanted: Sequence[tuple[Setting, int]]) -> None:
-        """Trains settings with their seeds. Only what is on the pass now is a trial that a stop would leave open."""
-        for _, group in self._passes(wanted, lambda one: one):
+        """Trains settings with their seeds. Only what is on a pass now is a trial that a stop would leave open."""
+        groups = [group for _, group in self._passes(wanted, lambda one: one)]
+        if self._workers is not None:
+            groups = [list(wanted)] if groups else []
+        for group in groups:
             self.train([self._study.begin(setting, seed) for setting, seed in group])
 
     def train(self, trials: Sequence[Trial]) -> None:
         """Trains what was begun; a trial that diverges is told, and the others of its pass start over without it."""
+        passes: dict[str, Pass] = {}
+        begun: dict[str, dict[str, list[Trial]]] = {}
         for recipe, group in self._passes(trials, lambda trial: (trial.setting, trial.seed)):
             named: dict[str, list[Trial]] = {}
             for trial in group:  # a search may suggest the same twice
                 named.setdefault(label(self._work.changed(trial.setting)), []).append(trial)
-            while named:
-                try:
-                    results = self._fit(recipe, {name: trials[0] for name, trials in named.items()})
-                except DivergedError as error:
-                    results = {error.learner: {"diverged": str(error)}}
-                for name, result in results.items():
-                    for trial in named.pop(name):
-                        self._study.finish(trial, result)
+            stage = f"{len(passes) + 1}: {', '.join(named)}: seed {recipe.seed}"
+            asked = {name: (trials[0].setting, trials[0].seed) for name, trials in named.items()}
+            passes[stage] = Pass(self._work.source, self._dataset, self._work.around, recipe, asked, self._path)
+            begun[stage] = named
+
+        def tell(stage: str, results: Mapping[str, dict[str, Any]]) -> None:
+            for name, result in results.items():
+                for trial in begun[stage].pop(name):
+                    self._study.finish(trial, result)
+
+        if self._workers is not None:
+            scatter(measured, passes, self._workers, tell)
+            return
+        for stage, one in passes.items():
+            for results in measuring(one, self._listeners):
+                tell(stage, results)
 
     def _passes(
         self, items: Sequence[Item], asked: Callable[[Item], tuple[Setting, int]]
@@ -71,47 +150,17 @@ class Training:
             for start in range(0, len(group), self._work.together):
                 yield recipe, group[start : start + self._work.together]
 
-    def _fit(self, recipe: Recipe, trials: dict[str, Trial]) -> dict[str, dict[str, Any]]:
-        """What was measured, by name."""
-        learners = {name: self._learner(trial, recipe) for name, trial in trials.items()}
-        checkpoint = self._checkpoint(recipe, list(trials))
-        stage = f"{', '.join(trials)}: seed {recipe.seed}"
-        try:
-            fitted = fit(
-                self._work.source,
-                learners,
-                self._dataset,
-                recipe,
-                listeners=self._listeners(stage),
-                checkpoint=checkpoint,
-                resume=checkpoint is not None,
-            )
-        except DivergedError:
-            self._forget(checkpoint)
-            raise
-        self._forget(checkpoint)
-        return {name: _result(method, fitted.metrics[name]) for name, method in fitted.learners.items()}
-
-    def _learner(self, trial: Trial, recipe: Recipe) -> Method:
-        point = self._work.around.at(trial.setting)
-        classes = len(self._work.dataset.tasks[0].classes)
-        return point.variant.start(self._work.source, classes, trial.seed, point.recipe.lr / recipe.lr)
-
-    def _checkpoint(self, recipe: Recipe, names: Sequence[str]) -> Path | None:
-        if self._path is None:
-            return None
-        digest = hashlib.sha256(json.dumps([recipe.to_dict(), names]).encode()).hexdigest()[:12]
-        return self._path.with_name(f".{self._path.stem}.{digest}.checkpoint.pt")
-
     def tidy(self) -> None:
         """Removes the checkpoints of runs that were stopped and are not wanted any more."""
         if self._path is not None:
             for checkpoint in self._path.parent.glob(f".{self._path.stem}.*.checkpoint.pt"):
                 checkpoint.unlink()
 
-    def _forget(self, checkpoint: Path | None) -> None:
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
+
+def _learner(one: Pass, setting: Setting, seed: int) -> Method:
+    point = one.around.at(setting)
+    classes = len(one.dataset.tasks[0].classes)
+    return point.variant.start(one.source, classes, seed, point.recipe.lr / one.recipe.lr)
 
 
 def _result(method: Method, metrics: Metrics) -> dict[str, Any]:
