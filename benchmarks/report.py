@@ -16,6 +16,7 @@ from snow.bench import serving
 from snow.compare import table, triangle
 from snow.compare.variant import Variant
 from snow.data.published import PUBLISHED
+from snow.plan import check
 from snow.reproduce import EXPERIMENTS
 from snow.reproduce.accuracy import entry_of
 from snow.reproduce.estimate import paper_seconds, shown
@@ -29,7 +30,8 @@ def report() -> str:
     parts = [HEAD]
     for stem, results in _results():
         if "experiment" not in results:
-            kind = triangle if "orders" in results else serving if "hub" in results else table
+            kinds = {"orders": triangle, "planned": check, "hub": serving}
+            kind = next((kind for key, kind in kinds.items() if key in results), table)
             note = f"{results['note']}\n\n" if "note" in results else ""
             parts.append(f"## {stem}\n\n{note}{kind.markdown(results)}")
     return "\n".join(parts)

@@ -144,7 +144,9 @@ def _serving(hub: Hub, device: str) -> Generator[int]:
 
     app = create_app(Service(hub, Limits(max_wait=0.0), device))
     server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    # the protocol is named so that asyncio knows it, and sends what it is given at once
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         try:
