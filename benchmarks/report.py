@@ -16,6 +16,7 @@ from snow.bench import serving, training_table
 from snow.compare import table, triangle
 from snow.compare.variant import Variant
 from snow.data.published import PUBLISHED
+from snow.plan import check
 from snow.reproduce import EXPERIMENTS
 from snow.reproduce.accuracy import entry_of
 from snow.reproduce.estimate import paper_seconds, shown
@@ -118,6 +119,7 @@ def _origin(results: dict[str, Any]) -> str:
 
 KINDS = {
     "orders": triangle.markdown,
+    "planned": check.markdown,
     "hub": serving.markdown,
     "limits": training_table.markdown,
     "ways": _ways,

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import httpx2 as httpx
@@ -77,7 +77,7 @@ class Load:
     def __init__(self, client: Any, contents: Sequence[bytes]) -> None:
         self._client, self._contents = client, contents
         self.records: list[tuple[float, float, str]] = []
-        self.batches: list[int] = []
+        self.timings: list[dict[str, float]] = []
 
     async def ask(self, number: int) -> None:
         begun = time.perf_counter()
@@ -85,7 +85,7 @@ class Load:
             response = await self._client.post("/v1/predict?top_k=1", content=self._contents[number % PICTURES])
             code = "answered" if response.status_code == 200 else response.json()["error"]["code"]
             if code == "answered":
-                self.batches.append(response.json()["timing"]["batch"])
+                self.timings.append(response.json()["timing"])
         except httpx.TransportError as error:
             code = f"lost: {type(error).__name__}"
         self.records.append((begun, time.perf_counter() - begun, code))
@@ -116,7 +116,10 @@ class Load:
         await asyncio.gather(*running)
 
     def summary(self) -> dict[str, Any]:
-        """Milliseconds; requests a second count what was answered, from the first request to the last answer."""
+        """Milliseconds; requests a second count what was answered, from the first request to the last answer.
+
+        `batch` is the mean over passes, `passes` how many of each size there were and what they took.
+        """
         took = sorted(1000 * seconds for _, seconds, code in self.records if code == "answered")
         first = min(begun for begun, _, _ in self.records)
         last = max(begun + seconds for begun, seconds, code in self.records if code == "answered")
@@ -131,7 +134,22 @@ class Load:
             "p50": at(0.5),
             "p90": at(0.9),
             "p99": at(0.99),
-            "batch": round(fmean(self.batches), 2),
+            "batch": round(len(took) / sum(1 / timing["batch"] for timing in self.timings), 2),
+            "passes": self.passes(),
+            "timing": {
+                name: round(median(timing[name] for timing in self.timings), 2)
+                for name in ("decode", "queue", "engine")
+            },
+        }
+
+    def passes(self) -> dict[str, dict[str, float]]:
+        """By pictures in a pass: the passes, and the median of what they took, in milliseconds."""
+        took: dict[int, list[float]] = {}
+        for timing in self.timings:
+            took.setdefault(int(timing["batch"]), []).append(timing["engine"])
+        return {
+            str(size): {"passes": round(len(found) / size), "engine": round(median(found), 2)}
+            for size, found in sorted(took.items())
         }
 
 

@@ -34,7 +34,7 @@ def test_ratios_are_those_of_rows_measured_side_by_side(monkeypatch: pytest.Monk
         return 10**round_ * {"source": 1.0, "snow": 1 + 0.1 * len(asked), "fo": 1.0, "ft": 1.0 * len(asked)}[kind]
 
     monkeypatch.setattr(serving, "_seconds", seconds)
-    results = measure_serving(bench(), tmp_path / "out.json")
+    results = measure_serving(bench(sizes=()), tmp_path / "out.json")
     assert results["source"]["images_per_second"] == pytest.approx(2 / 100)
     assert results["source"]["images_per_second_range"] == pytest.approx((2 / 1000, 2 / 10))
     eight = results["snow"]["8"]

@@ -85,3 +85,14 @@ def test_a_token_may_come_from_the_environment(hub: Path, monkeypatch: pytest.Mo
     [(service, host, port, token, access_log)] = served
     assert (host, port, token, access_log) == ("127.0.0.1", 8000, "secret", False)
     assert service.limits.max_batch == 3
+
+
+@pytest.mark.parametrize(("options", "engine"), [((), "folded"), (("--engine", "eager"), "eager")])
+def test_passes_are_run_by_the_engine_that_was_asked_for(
+    hub: Path, monkeypatch: pytest.MonkeyPatch, run: Any, options: tuple[str, ...], engine: str
+) -> None:
+    server = pytest.importorskip("snow.serving.server")
+    served: list[Any] = []
+    monkeypatch.setattr(server, "serve", lambda service, *_: served.append(service))
+    assert run("serve", hub, *options).code == 0
+    assert served[0]._worker.hub.engine.name == engine

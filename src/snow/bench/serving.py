@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from snow.artifact import Artifact
 from snow.bench.apart import interleaved
 from snow.bench.memory import resident_bytes
+from snow.bench.service import SIZES, service_cost
 from snow.bench.spread import Spread
 from snow.compare.record import begin, keep
 from snow.compare.table import markdown_table
@@ -43,6 +45,7 @@ class ServingBench:
         snow: method snow, with options if so wished.
         engine: what answers, for all rows alike.
         rounds: times that each row is measured, in turn with the others, in one process.
+        sizes: pictures in the passes of the service that are measured besides, for `snow plan`; none: they are not.
     """
 
     source: str
@@ -53,9 +56,10 @@ class ServingBench:
     engine: str = "auto"
     device: str = "cpu"
     rounds: int = 5
+    sizes: tuple[int, ...] = SIZES
 
     def __post_init__(self) -> None:
-        if not self.tasks or min(self.tasks) < 1 or self.batch_size < 1 or self.rounds < 1:
+        if not self.tasks or min(self.tasks) < 1 or min(self.batch_size, self.rounds, *self.sizes) < 1:
             raise SnowError("a measurement takes at least one task, one picture and one round")
         if self.snow.method != "snow":
             raise SnowError(f"the tasks are those of method snow, not {self.snow.label}")
@@ -96,8 +100,9 @@ def measure_serving(
         "device": work.device,
         "method": work.snow.label,
         "rounds": work.rounds,
+        "sizes": list(work.sizes),
     }
-    results = begin(out, settings, {"source": {}, "snow": {}, "fo": {}, "ft": {}, "hub": {}})
+    results = begin(out, settings, {"source": {}, "snow": {}, "fo": {}, "ft": {}, "hub": {}, "service": {}})
     speeds = _speeds(work, tell)
     limit = speeds["source", 0]
     results["source"] = _summary(work, limit)
@@ -112,7 +117,9 @@ def measure_serving(
                 **_ratio("of_source", [source / mine for source, mine in zip(limit, took, strict=True)]),
                 **_ratio("over_ft", ratios),
             }
-    results["hub"] = _hub(work, tell)
+    with on_disk(work, tell) as path:
+        results["hub"] = _hub(work, path, tell)
+        results["service"] = _service(work, path, tell) if work.sizes else {}
     keep(out, results)
     return results
 
@@ -148,8 +155,9 @@ def _seconds(engine: Engine, images: Tensor, asked: Mapping[str, Asked]) -> floa
     return time.perf_counter() - started
 
 
-def _hub(work: ServingBench, tell: Callable[[str], None]) -> dict[str, Any]:
-    """What it takes to open a hub with the most tasks, to hold them, and to add one more."""
+@contextmanager
+def on_disk(work: ServingBench, tell: Callable[[str], None] = lambda line: None) -> Generator[Path]:
+    """A hub with one task more than the most that are asked, until the end."""
     tell("a hub on disk …")
     with TemporaryDirectory(prefix="snow-") as folder:
         path, source = Path(folder) / "hub", work.open()
@@ -158,8 +166,13 @@ def _hub(work: ServingBench, tell: Callable[[str], None]) -> dict[str, Any]:
             hub.add(
                 Artifact(f"task-{number:04}", tuple("abcdefghij"), work.method("snow", source), source.description())
             )
-        calls = {str(count): partial(_opened, work, path, count) for count in sorted({1, max(work.tasks)})}
-        *_, found = interleaved(calls, 1, tell)
+        yield path
+
+
+def _hub(work: ServingBench, path: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+    """What it takes to open a hub with the most tasks, to hold them, and to add one more."""
+    calls = {str(count): partial(_opened, work, path, count) for count in sorted({1, max(work.tasks)})}
+    *_, found = interleaved(calls, 1, tell)
     few, many = found["1"][0], found[str(max(work.tasks))][0]
     held = (many.bytes - few.bytes) / max(1, max(work.tasks) - 1)
     return {
@@ -169,6 +182,13 @@ def _hub(work: ServingBench, tell: Callable[[str], None]) -> dict[str, Any]:
         "resident_bytes": many.bytes,
         "bytes_a_task": int(held),
     }
+
+
+def _service(work: ServingBench, path: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+    """As `service_cost`, in a process of its own."""
+    cost = partial(service_cost, path, work.engine, work.device, work.tasks, work.sizes, work.rounds)
+    *_, found = interleaved({"the service": cost}, 1, tell)
+    return found["the service"][0]
 
 
 @dataclass(frozen=True)

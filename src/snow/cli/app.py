@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "Ask the tasks of a hub about pictures.",
     "export": "Write a hub as one file for ONNX Runtime or torch.export.",
     "serve": "Answer over HTTP, with a page for the browser.",
+    "plan": "Tell how many replicas a load needs, from what was measured.",
     "taps": "List the feature maps that a CNN offers.",
     "compare": "Train methods on the same work and measure them side by side.",
     "sweep": "Measure how accuracy depends on the options of method snow.",

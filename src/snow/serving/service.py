@@ -59,7 +59,7 @@ class Service:
         self.hub, self.limits, self.metrics = hub, limits or Limits(), Metrics()
         self.catalog = Catalog()
         self.ready = False
-        self._worker = Worker(Hub(hub.path, hub.source), device)
+        self._worker = Worker(Hub(hub.path, hub.source, hub.engine.name), device)
         self._transform = eval_transform(hub.source.preprocessing)
         self._open()
         self.metrics.watch("snow_queue_pictures", "pictures accepted and not answered", lambda: self.batcher.taken)

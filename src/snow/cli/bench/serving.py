@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, Token
 
+from snow.bench.service import SIZES
 from snow.bench.serving import COLUMNS, ServingBench, measure_serving, rows
 from snow.cli.bench.app import app
 from snow.cli.options import Json
@@ -19,9 +20,12 @@ from snow.unfilled import unfilled_source
 
 def _counts(_type: object, tokens: Sequence[Token]) -> tuple[int, ...]:
     try:
-        return tuple(sorted({int(count) for token in tokens for count in token.value.split(",")}))
+        return tuple(sorted({int(count) for token in tokens for count in token.value.split(",") if count}))
     except ValueError:
-        raise SnowError(f"--tasks takes numbers such as 1,6,64, not {tokens[0].value!r}") from None
+        raise SnowError(f"{tokens[0].keyword} takes numbers such as 1,6,64, not {tokens[0].value!r}") from None
+
+
+Counts = Annotated[tuple[int, ...], Parameter(converter=_counts, n_tokens=1)]
 
 
 @app.command(help_epilogue="Example: `snow bench serving --source resnet50 --tasks 1,6 --batch-size 32`")
@@ -30,7 +34,8 @@ def serving(
     source: str = "embedded",
     image_size: int | None = None,
     batch_size: int = 32,
-    tasks: Annotated[tuple[int, ...], Parameter(converter=_counts, n_tokens=1)] = (1, 6),
+    tasks: Counts = (1, 6),
+    sizes: Counts = SIZES,
     snow: str = "snow",
     engine: str = "auto",
     device: str = "cpu",
@@ -47,16 +52,18 @@ def serving(
         image_size: side of the pictures in pixels; by default the CNN's own.
         batch_size: pictures a pass.
         tasks: how many are asked at once, with commas between.
+        sizes: pictures in the passes of `snow serve` that are measured besides, for `snow plan`; "" leaves them out.
         snow: method snow with options, such as snow:preset=paper or snow:width=0.0625.
         engine: what answers.
         device: where: cpu, cuda or mps.
         rounds: times that each row is measured.
         out: JSON file for the results.
         json: print the results: {"source": {"images_per_second"}, "snow": {"6": {"images_per_second", "of_source",
-            "over_ft"}}, "fo": …, "ft": …, "hub": {"load_seconds", "add_seconds", "bytes_a_task"}, …}.
+            "over_ft"}}, "fo": …, "ft": …, "hub": {"load_seconds", "add_seconds", "bytes_a_task"},
+            "service": {"passes", "requests", …}, …}.
     """
     size = unfilled_source(source, image_size).preprocessing.image_size
-    work = ServingBench(source, size, batch_size, tasks, Variant(snow), engine, device, rounds)
+    work = ServingBench(source, size, batch_size, tasks, Variant(snow), engine, device, rounds, sizes)
     results = measure_serving(work, out, note)
     if json:
         print_json(results)
