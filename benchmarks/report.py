@@ -63,7 +63,7 @@ def _fitting(name: str, results: dict[str, Any]) -> dict[str, Any] | None:
         return results if results["experiment"] == name else None
     if name == "table9" and "orders" in results:
         return {"lifelong": results}
-    if name == "table7" and "methods" in results and (entry := entry_of(results)) is not None:
+    if name == "table7" and "rates" in results and (entry := entry_of(results)) is not None:
         return {"sets": [entry]}
     return None
 
