@@ -16,7 +16,7 @@ def given(final: Tensor) -> Features:
 
 def test_it_is_a_linear_classifier_over_scaled_final_features() -> None:
     method = FinalOutput(5, 3)
-    final = torch.randn(20, 5) * torch.tensor([0.1, 0.5, 1.0, 2.0, 5.0])
+    final = torch.randn(20, 5) * torch.tensor([0.3, 0.5, 1.0, 2.0, 4.0])
     method.calibrate([(given(final[:7]), torch.zeros(7)), (given(final[7:]), torch.zeros(13))])
     torch.testing.assert_close(method.gain * final.std(0, correction=0), torch.ones(5))
     torch.nn.init.normal_(method.classifier.weight)
