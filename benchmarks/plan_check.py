@@ -3,7 +3,8 @@ side.
 
 `python benchmarks/plan_check.py --out results.json` makes a hub of random weights, measures passes and requests as
 `snow bench serving` does, starts `snow serve` on this machine and loads it from this process: by clients that each ask
-again once they are answered (its capacity), then at random moments at parts of that capacity.
+again once they are answered (its capacity), then at random moments at parts of that capacity. A machine's speed drifts:
+passes and requests are measured again at the end, and the plan has both.
 
 The clients share the machine with the service: the processor time that they take for a request is measured and given to
 the plan, as a part of each request. Nothing else of the loads is.
@@ -139,7 +140,8 @@ def main() -> None:
     with on_disk(work, tell) as path:
         results = measured_figures(work, path, tasks, options)
         found = asyncio.run(loaded(path, options))
-    figures = Figures.of([("this machine", results)])
+        after = measured_figures(work, path, tasks, options)
+    figures = Figures.of([("before", results), ("after", after)])
     side_by_side = {}
     for name, one in found.items():
         planner = Planner(figures.burdened(one["client_seconds"]), Demand(one.get("rate", 1.0), tasks), limits)
@@ -149,6 +151,7 @@ def main() -> None:
         **{name: getattr(options, name) for name in ("seconds", "max_batch", "max_wait", "queue")},
         "tasks": tasks,
         "picture": {"width": options.width, "height": options.height},
+        "service_afterwards": after["service"],
         "loads": found,
         "planned": side_by_side,
     }
