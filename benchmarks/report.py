@@ -88,9 +88,10 @@ def _ways(results: dict[str, Any]) -> str:
     return (
         f"{table.markdown_table(columns, rows)}\n"
         "Accuracy is that of fine-tuning after its last epoch less two points, on "
-        f"{100 * recipe['validation']:.0f} % of the training pictures, held out. {_origin(results)} "
-        f"{results['source']['architecture']} at {results['source']['preprocessing']['image_size']} px, "
-        f"{recipe['epochs']} epochs, batch {recipe['batch_size']}, seed {recipe['seed']}.\n"
+        f"{100 * recipe['validation']:.0f} % of the training pictures, held out. "
+        f"`{results['command']}`: {results['source']['architecture']} at "
+        f"{results['source']['preprocessing']['image_size']} px, {recipe['epochs']} epochs, "
+        f"batch {recipe['batch_size']}, seed {recipe['seed']}; {table.circumstances(results)}.\n"
     )
 
 
@@ -104,16 +105,8 @@ def _together(results: dict[str, Any]) -> str:
     return (
         f"{table.markdown_table(('', 'images/s', 'least', 'most'), rows)}\n{results['tasks']} tasks together learn "
         f"{gain['median']:.2f} times as fast ({gain['least']:.2f}–{gain['most']:.2f}) as one after another. "
-        f"{_origin(results)} {results['source']} at {results['image_size']} px, batch {results['batch_size']}, method "
-        f"{results['method']}.\n"
-    )
-
-
-def _origin(results: dict[str, Any]) -> str:
-    machine = results["hardware"]
-    return (
-        f"`{results['command']}`, {results['date']}: {machine['gpu'] or machine['cpu']}, {machine['cores']} cores, "
-        f"torch {results['versions']['torch']};"
+        f"`{results['command']}`: {results['source']} at {results['image_size']} px, batch {results['batch_size']}, "
+        f"method {results['method']}; {table.circumstances(results)}.\n"
     )
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,61 @@ def test_results_change_the_page(copy: Path) -> None:
     file.write_text(json.dumps(results), "utf-8")
     assert report(copy) is None
     assert "| fo | 26.8 | 99.9 |" in (copy / "docs" / "reproduction.md").read_text("utf-8")
+
+
+PROVENANCE = {
+    "command": "python some.py",
+    "date": "2026-01-02",
+    "versions": {"torch": "2.14"},
+    "hardware": {"cpu": "abacus", "cores": 2, "gpu": None},
+}
+SPEED = {"median": 3.0, "least": 2.0, "most": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("results", "told"),
+    [
+        (
+            {
+                "images_per_second": {"together": SPEED, "one_after_another": SPEED},
+                "speedup": {"median": 1.82, "least": 1.7, "most": 1.9},
+                "tasks": 3,
+                "source": "resnet50",
+                "image_size": 224,
+                "batch_size": 32,
+                "method": "snow",
+            },
+            ("| one after another | 3.0 | 2.0 | 4.0 |", "learn 1.82 times as fast (1.70–1.90)"),
+        ),
+        (
+            {
+                "ways": {
+                    "ft": {
+                        "curve": [{"seconds": 2000.0, "accuracy": 0.5}],
+                        "test": {"top1": 0.625},
+                        "seconds_to_accuracy": 1000.0,
+                        "over_whole_baseline": 0.5,
+                    },
+                    "snow": {
+                        "curve": [{"seconds": 30.0, "accuracy": 0.25}],
+                        "test": {"top1": 0.25},
+                        "seconds_to_accuracy": None,
+                        "over_whole_baseline": None,
+                    },
+                },
+                "source": {"architecture": "timm/x", "preprocessing": {"image_size": 96}},
+                "recipe": {"validation": 0.2, "epochs": 6, "batch_size": 32, "seed": 0},
+            },
+            ("| ft | 2,000 | 50.0 | 62.5 | 1,000 | 0.50 |", "| snow | 30 | 25.0 | 25.0 | never |  |"),
+        ),
+    ],
+)
+def test_results_of_every_benchmark_are_shown(copy: Path, results: dict[str, Any], told: tuple[str, ...]) -> None:
+    (copy / "benchmarks" / "results" / "some.json").write_text(json.dumps({**PROVENANCE, **results}), "utf-8")
+    assert report(copy) is None
+    _, _, shown = (copy / "benchmarks" / "REPORT.md").read_text("utf-8").partition("## some\n")
+    for part in (*told, "`python some.py`", "abacus, 2 cores; torch 2.14, 2026-01-02"):
+        assert part in shown
 
 
 def test_every_table_and_figure_is_on_the_page() -> None:

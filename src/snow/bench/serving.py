@@ -21,7 +21,7 @@ from snow.bench.memory import resident_bytes
 from snow.bench.service import SIZES, service_cost
 from snow.bench.spread import Spread
 from snow.compare.record import begin, keep
-from snow.compare.table import markdown_table
+from snow.compare.table import circumstances, markdown_table
 from snow.compare.variant import Variant
 from snow.engine import ENGINES, Asked, Engine, open_engine
 from snow.errors import SnowError
@@ -250,13 +250,12 @@ def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The table, what a hub takes, and a line on where the figures come from."""
-    hub, machine = results["hub"], results["hardware"]
+    hub = results["hub"]
     return (
         f"{markdown_table(COLUMNS, list(rows(results)))}\n"
         f"A hub of {hub['tasks']} tasks opens in {hub['load_seconds']:.2f} s and holds "
         f"{hub['bytes_a_task'] / 1e6:.1f} MB a task; one more is added in {1e3 * hub['add_seconds']:.0f} ms.\n\n"
         f"`{results['command']}`: {results['source_name']} (random weights) at {results['image_size']} px, batch "
         f"{results['batch_size']}, engine {results['engine']}, {results['rounds']} rounds; "
-        f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; torch {results['versions']['torch']}, "
-        f"{results['date']}.\n"
+        f"{circumstances(results)}.\n"
     )

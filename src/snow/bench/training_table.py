@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from snow.bench.training import PHASES
-from snow.compare.table import markdown_table
+from snow.compare.table import circumstances, markdown_table
 
 COLUMNS = ("", "images/s", "range", "from files", "memory MB", "x ft", "memory x ft", "of source")
 PHASE_COLUMNS = ("ms an image", *PHASES)
@@ -28,13 +28,12 @@ def phases(results: Mapping[str, Any]) -> Rows:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Both tables, and a line on where the figures come from."""
-    machine, cached = results["hardware"], results["cached"]
+    cached = results["cached"]
     return (
         f"{markdown_table(COLUMNS, speeds(results))}\n{markdown_table(PHASE_COLUMNS, phases(results))}\n"
         f"`{results['command']}`: {results['source']} (random weights) at {results['image_size']} px, batch "
         f"{results['batch_size']}, precision {results['precision']}{f', cache in {cached}' if cached else ''}, "
-        f"{results['rounds']} rounds; {machine['gpu'] or machine['cpu']}, {machine['cores']} cores; torch "
-        f"{results['versions']['torch']}, {results['date']}.\n"
+        f"{results['rounds']} rounds; {circumstances(results)}.\n"
     )
 
 

@@ -25,12 +25,20 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 def origin(results: Mapping[str, Any], seeds: Sequence[object]) -> str:
     """A line on where figures come from: command, source, recipe, machine."""
-    source, recipe, machine = results["source"], results["recipe"], results["hardware"]
+    source, recipe = results["source"], results["recipe"]
     return (
         f"`{results['command']}`: {source['architecture']} ({source['weights']}) at "
         f"{source['preprocessing']['image_size']} px, {recipe['epochs']} epochs, batch {recipe['batch_size']}, "
-        f"seed {', '.join(map(str, seeds))}; {machine['gpu'] or machine['cpu']}, {machine['cores']} cores; "
-        f"torch {results['versions']['torch']}, {results['date']}.\n"
+        f"seed {', '.join(map(str, seeds))}; {circumstances(results)}.\n"
+    )
+
+
+def circumstances(results: Mapping[str, Any]) -> str:
+    """Machine, version and day of any results."""
+    machine = results["hardware"]
+    return (
+        f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; torch {results['versions']['torch']}, "
+        f"{results['date']}"
     )
 
 

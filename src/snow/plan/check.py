@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from snow.compare.table import markdown_table
+from snow.compare.table import circumstances, markdown_table
 
 COLUMNS = ("load", "", "measured", "planned", "off by")
 
@@ -43,12 +43,10 @@ def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The table, and a line on where the figures come from."""
-    machine = results["hardware"]
     return (
         f"{markdown_table(COLUMNS, rows(results))}\n"
         f"`{results['command']}`: {results['source_name']} (random weights) at {results['image_size']} px, "
         f"{results['tasks']} tasks asked about every picture, engine {results['engine']}, batches of up to "
-        f"{results['max_batch']}, {results['seconds']:g} s each load; {machine['gpu'] or machine['cpu']}, "
-        f"{machine['cores']} cores, with the clients on the same; torch {results['versions']['torch']}, "
-        f"{results['date']}.\n"
+        f"{results['max_batch']}, {results['seconds']:g} s each load, with the clients on the "
+        f"same machine; {circumstances(results)}.\n"
     )

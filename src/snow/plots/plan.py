@@ -19,7 +19,7 @@ def draw_plan(results: Mapping[str, Any], path: Path) -> None:
         SnowError: matplotlib is not installed, or the path cannot be written.
     """
     figure = new_figure(6.5, 4.2)
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     found = [row for row in results["rows"] if row["p99"] is not None]
     axes = figure.subplots()
@@ -33,6 +33,8 @@ def draw_plan(results: Mapping[str, Any], path: Path) -> None:
         if row["replicas"] == results["replicas"]:
             axes.plot(row["replicas"], 1000 * row["p99"], "o", markersize=11, fillstyle="none", color="tab:red")
     axes.set_yscale("log")
+    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        which(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("replicas")
     axes.set_ylabel("latency, ms")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from snow.compare.record import begin, keep
+from snow.compare.table import circumstances
 from snow.compare.variant import Variant
 from snow.params import per_task
 from snow.reproduce import estimate
@@ -68,11 +69,9 @@ class Table5(Experiment):
         return {**results, "methods": {one.label: results["methods"][one.label] for one in self.variants(work)}}
 
     def origins(self, results: Results) -> list[str]:
-        machine = results["hardware"]
-        where = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; torch {results['versions']['torch']}"
         return [
             f"`{results['command']}`: {results['architecture']} at {results['image_size']} px with random weights, "
-            f"batch {results['batch_size']}; {where}, {results['date']}.\n"
+            f"batch {results['batch_size']}; {circumstances(results)}.\n"
         ]
 
     def panels(self, results: Results) -> list[Panel]:

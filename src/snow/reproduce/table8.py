@@ -9,6 +9,7 @@ from typing import Any
 
 from snow.compare.cost import ROUNDS, measure
 from snow.compare.record import begin, keep
+from snow.compare.table import circumstances
 from snow.compare.variant import Variant
 from snow.reproduce import estimate
 from snow.reproduce.accuracy import LITERAL
@@ -48,11 +49,10 @@ class Table8(Experiment):
         return measured(work, self.variants(work))
 
     def origins(self, results: Results) -> list[str]:
-        machine, recipe = results["hardware"], results["recipe"]
-        where = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; torch {results['versions']['torch']}"
+        recipe = results["recipe"]
         return [
             f"`{results['command']}`: {results['architecture']} at {results['image_size']} px, {results['classes']} "
-            f"classes, batch {recipe['batch_size']}, precision {recipe['precision']}; {where}, {results['date']}.\n"
+            f"classes, batch {recipe['batch_size']}, precision {recipe['precision']}; {circumstances(results)}.\n"
         ]
 
     def panels(self, results: Results) -> list[Panel]:

@@ -87,7 +87,7 @@ class Run:
         for method in methods.values():
             fabric.to_device(method)
         sees = any(method.uses_source for method in methods.values())
-        self.source = light_source(source) if sees else source  # what it saves, each step has
+        self.source = light_source(source) if sees else source
         precision = fabric.strategy.precision.precision
         self.identity: dict[str, Any] = {}
         if checkpoint is not None:
