@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,10 +41,12 @@ class Features:
 
     def rows(self, start: int, stop: int) -> Features:
         """Those of some pictures that follow one another: views, which cost nothing."""
-        if (start, stop) == (0, len(self.images)):
-            return self
-        maps = {tap: value[start:stop] for tap, value in self.maps.items()}
-        return Features(self.images[start:stop], maps, self.final[start:stop], self.logits[start:stop])
+        return self if (start, stop) == (0, len(self.images)) else self.each(lambda value: value[start:stop])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Features:
+        """With each tensor changed."""
+        maps = {tap: change(value) for tap, value in self.maps.items()}
+        return Features(change(self.images), maps, change(self.final), change(self.logits))
 
 
 class Source(nn.Module):

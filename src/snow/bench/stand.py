@@ -15,7 +15,7 @@ from snow.bench.conditions import Conditions
 from snow.bench.memory import PeakMemory
 from snow.engine.light import light_source
 from snow.methods.method import Method
-from snow.methods.observing import observe_in_parts
+from snow.methods.observing import observe_each
 from snow.source import Features, Source
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
@@ -73,7 +73,8 @@ class Stand:
 
     def observe(self, learner: Learner, images: Tensor) -> Features:
         with self.fabric.autocast():
-            return observe_in_parts(self.source, [learner.method], images)
+            [features] = observe_each(self.source, [learner.method], images)
+        return features
 
     def learn(
         self,

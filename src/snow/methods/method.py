@@ -83,9 +83,10 @@ class Method(nn.Module, ABC):
         """Makes its choice of channels for good, as it would answer now; what is learned after is other parameters."""
 
     def chosen(self) -> dict[str, Tensor | None]:
-        """By tap, and `FINAL`: (K,), ascending, the channels that a settled method looks at; None: all of them.
+        """By tap, and `FINAL`: (K,), ascending, the channels that its next `forward` looks at; None: all of them.
 
-        Maps and final features of these channels alone, in this order, may then stand in the place of whole ones.
+        Maps and final features of these channels alone, in this order, may then stand in the place of whole ones. Once
+        it is settled it looks at the same ones each time.
         """
         return dict.fromkeys((*sorted(self.taps), *([FINAL] if self.uses_final else [])))
 

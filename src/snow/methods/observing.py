@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from snow.methods.method import Method
 from snow.source import Features, Source
+from snow.subscribe import FINAL
+from snow.subscribe.take import take
 
 AT_A_TIME = {"cpu": 8}
 """Pictures in a part of a pass, by the type of the device: a CPU is as fast with few as with many."""
@@ -34,34 +36,66 @@ def observe(source: Source, methods: Collection[Method], images: Tensor, logits:
     return Features(images=normalised, maps={}, final=nothing, logits=nothing)
 
 
-def observe_in_parts(source: Source, methods: Collection[Method], images: Tensor) -> Features:
-    """`observe`, a few pictures at a time. A frozen source keeps nothing for a backward pass: what no method looks at
-    takes the memory of a few pictures, whatever the batch."""
+def observe_each(source: Source, methods: Sequence[Method], images: Tensor) -> list[Features]:
+    """What each method sees in training: of its maps the channels that it looks at in its next `forward`, see
+    `Method.chosen`, or whole maps where these take less memory because many methods look at them."""
+    return observe_channels(source, methods, images, [method.chosen() for method in methods])
+
+
+def observe_channels(
+    source: Source, methods: Collection[Method], images: Tensor, wishes: Sequence[Mapping[str, Tensor | None]]
+) -> list[Features]:
+    """`observe`, a few pictures at a time, of which only what is wished for stays. A frozen source keeps nothing for a
+    backward pass: what nobody looks at takes the memory of a few pictures, whatever the batch.
+
+    Args:
+        wishes: each the channels of some maps, see `only`. Where they add up to more than a map has, all get the whole
+            map, which is then the same tensor.
+    """
     at_a_time = AT_A_TIME.get(images.device.type, 64)
-    if len(images) <= at_a_time or not any(method.uses_source for method in methods):
-        return observe(source, methods, images)
+    if not any(method.uses_source for method in methods):
+        at_a_time = len(images)
     first = observe(source, methods, images[:at_a_time])
-    whole = Features(
-        _room(first.images, len(images)),
-        {name: _room(value, len(images)) for name, value in first.maps.items()},
-        _room(first.final, len(images)),
-        _room(first.logits, len(images)),
-    )
-    _put(first, whole, 0)
-    del first
+    wishes = _worthwhile(first, wishes)
+    kept = [only(first, wish) for wish in wishes]
+    if len(images) <= at_a_time:
+        return kept
+    rooms: dict[int, Tensor] = {}
+    whole = [each.each(lambda value: rooms.setdefault(id(value), _room(value, len(images)))) for each in kept]
+    _put(kept, whole, 0)
+    del first, kept
     for start in range(at_a_time, len(images), at_a_time):
-        _put(observe(source, methods, images[start : start + at_a_time]), whole, start)
+        part = observe(source, methods, images[start : start + at_a_time])
+        _put([only(part, wish) for wish in wishes], whole, start)
     return whole
+
+
+def only(features: Features, channels: Mapping[str, Tensor | None]) -> Features:
+    """The maps with these names and the final features, `FINAL`, of these channels alone; None: all of them."""
+    maps = {name: _picked(value, channels[name]) for name, value in features.maps.items() if name in channels}
+    return Features(features.images, maps, _picked(features.final, channels.get(FINAL)), features.logits)
 
 
 def in_full_precision(features: Features) -> Features:
     """The same features as float32, whatever the pass was computed in."""
-    return Features(
-        images=features.images.float(),
-        maps={name: value.float() for name, value in features.maps.items()},
-        final=features.final.float(),
-        logits=features.logits.float(),
-    )
+    return features.each(Tensor.float)
+
+
+def _worthwhile(features: Features, wishes: Sequence[Mapping[str, Tensor | None]]) -> list[dict[str, Tensor | None]]:
+    """The wishes for maps of which they leave something out."""
+    wished: dict[str, int] = {}
+    for wish in wishes:
+        for name, channels in wish.items():
+            has = (features.final if name == FINAL else features.maps[name]).shape[1]
+            wished[name] = wished.get(name, -has) + (has if channels is None else len(channels))
+    return [{name: None if wished[name] > 0 else channels for name, channels in wish.items()} for wish in wishes]
+
+
+def _picked(value: Tensor, index: Tensor | None) -> Tensor:
+    if index is None:
+        return value
+    index = index.to(value.device)
+    return take(value, index) if value.ndim == 4 else value.index_select(1, index)
 
 
 def _room(part: Tensor, count: int) -> Tensor:
@@ -70,9 +104,15 @@ def _room(part: Tensor, count: int) -> Tensor:
     return torch.empty(count, *part.shape[1:], dtype=part.dtype, device=part.device, memory_format=layout)
 
 
-def _put(part: Features, whole: Features, start: int) -> None:
-    rows = whole.rows(start, start + len(part.images))
-    for here, there in [(part.images, rows.images), (part.final, rows.final), (part.logits, rows.logits)]:
-        there.copy_(here)
-    for name, value in part.maps.items():
-        rows.maps[name].copy_(value)
+def _put(parts: Sequence[Features], whole: Sequence[Features], start: int) -> None:
+    """Copies each tensor to its place, those that several have in common once."""
+    rows = [each.rows(start, start + len(part.images)) for part, each in zip(parts, whole, strict=True)]
+    pairs: dict[int, tuple[Tensor, Tensor]] = {}
+    for part, there in zip(parts, rows, strict=True):
+        pairs |= {id(here): (here, place) for here, place in zip(_tensors(part), _tensors(there), strict=True)}
+    for here, place in pairs.values():
+        place.copy_(here)
+
+
+def _tensors(features: Features) -> list[Tensor]:
+    return [features.images, features.final, features.logits, *features.maps.values()]

@@ -91,6 +91,7 @@ class ChannelPooling(Subscription):
         self.norm = nn.BatchNorm2d(keep) if config.norm else None
         self.noise = config.sigma2**0.5
         """Standard deviation of the noise now."""
+        self._drawn: Tensor | None = None
 
     @classmethod
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
@@ -101,8 +102,12 @@ class ChannelPooling(Subscription):
         return Chosen.create(channels, keep, pooling)
 
     def forward(self, x: Tensor) -> Subscribed:
-        index = self.choice()
-        taken = Subscribed(take(x, index), index if self.config.slots == "channel" else None, self._scaled()[index])
+        """`x`: the whole map, or the channels that `chosen` drew before, alone."""
+        index, self._drawn = self._drawn, None
+        if index is None or x.shape[1] == self.channels:
+            index = self.choice()
+            x = take(x, index)
+        taken = Subscribed(x, index if self.config.slots == "channel" else None, self._scaled()[index])
         return _finished(taken, self.norm, self.config.relu)
 
     @torch.no_grad()
@@ -112,6 +117,10 @@ class ChannelPooling(Subscription):
         if self.training and self.noise:
             value = value + self.noise * torch.randn_like(value)
         return value.topk(self.width).indices.sort().values
+
+    def chosen(self) -> Tensor:
+        self._drawn = self.choice()
+        return self._drawn
 
     @torch.no_grad()
     def taken(self) -> Tensor:

@@ -77,7 +77,8 @@ class Subscription(nn.Module, ABC):
         return self, None
 
     def chosen(self) -> Tensor | None:
-        """(width,), ascending: the channels of a map that it looks at, now that its choice is settled; None: all.
+        """(width,), ascending: the channels of a map that its next `forward` looks at, drawn now if there is noise in
+        its choice; None: all.
 
         A map of these channels alone, in this order, may then stand in the place of the whole one.
         """

@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from snow.methods.method import Method
-from snow.methods.observing import observe_in_parts
+from snow.methods.observing import observe_each
 from snow.source import Features, Source
 
 
@@ -41,4 +41,4 @@ class Online:
             yield Seen(labels, partial(self._features, images))
 
     def _features(self, images: Tensor, methods: Sequence[Method]) -> Sequence[Features]:
-        return [observe_in_parts(self._source, methods, images)] * len(methods)
+        return observe_each(self._source, methods, images)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.methods.method import Method
-from snow.methods.observing import observe_in_parts
+from snow.methods.observing import observe_channels, only
 from snow.source import Features, Source
 from snow.subscribe import FINAL
-from snow.training.cache.layout import Layout, only
+from snow.training.cache.layout import Layout
 from snow.training.cache.shelf import Shelf
 from snow.training.cache.size import parse_size, shown_size
 from snow.training.loading import Loading
@@ -62,7 +62,7 @@ class FeatureCache:
         self._with_pictures = any(method.uses_pictures for method in methods)
         size = source.preprocessing.image_size
         blank = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=fabric.device)
-        self._layout = Layout.of(*self._kept(blank, self._observe(blank)), stored)
+        self._layout = Layout.of(self._picture(blank), self._observe(blank), stored)
         self._require_bound(count, parse_size(bound))
         if folder is not None:
             self._claim(folder, {**identity, "channels": _digest(self._union), "row": self._layout.to_dict()})
@@ -90,8 +90,8 @@ class FeatureCache:
     def put(self, rows: Tensor, images: Tensor, labels: Tensor) -> Seen:
         """Makes the pass for all methods and keeps what it gave."""
         features = self._observe(images)
-        self._shelf.write(rows, self._layout.pack(*self._kept(images, features)))
-        return Seen(labels, lambda methods: [features] * len(methods))
+        self._shelf.write(rows, self._layout.pack(self._picture(images), features))
+        return Seen(labels, partial(self._shown, features))
 
     def get(self, rows: Tensor, labels: Tensor) -> Seen:
         device = self._fabric.device
@@ -105,11 +105,13 @@ class FeatureCache:
         return [only(features, self._places[method]) for method in methods]
 
     def _observe(self, images: Tensor) -> Features:
+        """Of the channels that are kept."""
         with self._fabric.autocast():
-            return observe_in_parts(self._source, self._methods, images)
+            [features] = observe_channels(self._source, self._methods, images, [self._union])
+        return features
 
-    def _kept(self, images: Tensor, features: Features) -> tuple[Tensor | None, Features]:
-        return images if self._with_pictures else None, only(features, self._union)
+    def _picture(self, images: Tensor) -> Tensor | None:
+        return images if self._with_pictures else None
 
     def _require_bound(self, count: int, bound: int) -> None:
         each = self._layout.size

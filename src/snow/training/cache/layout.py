@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -13,7 +12,6 @@ from torch import Tensor
 from snow.preprocessing import Preprocessing
 from snow.source import Features
 from snow.subscribe import FINAL
-from snow.subscribe.take import take
 
 PICTURE, LOGITS = "(picture)", "(logits)"
 """Stand among the maps, as `FINAL` does: no module has these names."""
@@ -116,19 +114,6 @@ class Layout:
     def to_dict(self) -> list[dict[str, Any]]:
         """As JSON values."""
         return [{**asdict(part), "shape": list(part.shape)} for part in self.parts]
-
-
-def only(features: Features, chosen: Mapping[str, Tensor | None]) -> Features:
-    """The maps and final features at `chosen` alone, of these channels; None: all."""
-    maps = {name: _picked(value, chosen[name]) for name, value in features.maps.items() if name in chosen}
-    return Features(features.images, maps, _picked(features.final, chosen.get(FINAL)), features.logits)
-
-
-def _picked(value: Tensor, index: Tensor | None) -> Tensor:
-    if index is None:
-        return value
-    index = index.to(value.device)
-    return take(value, index) if value.ndim == 4 else value.index_select(1, index)
 
 
 def _parts(images: Tensor | None, features: Features) -> dict[str, Tensor]:
