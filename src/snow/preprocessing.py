@@ -48,11 +48,14 @@ class Preprocessing:
 
     def normalize(self, images: Tensor) -> Tensor:
         """`images`: (B, 3, H, W), uint8 in 0..255 or floating in 0..1. Returns floating, zero mean, unit std."""
-        if not images.is_floating_point():
-            images = images.float().div_(255)
-        mean = torch.tensor(self.mean, dtype=images.dtype, device=images.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, dtype=images.dtype, device=images.device).view(-1, 1, 1)
-        return (images - mean) / std
+        own = images.clone() if images.is_floating_point() else images.float().div_(255)
+        mean = torch.tensor(self.mean, dtype=own.dtype, device=own.device)
+        std = torch.tensor(self.std, dtype=own.dtype, device=own.device)
+        if own.is_contiguous(memory_format=torch.channels_last):
+            width = own.shape[3]  # by the line of W pixels: to repeat three numbers for each pixel takes longer
+            own.permute(0, 2, 3, 1).flatten(2).sub_(mean.repeat(width)).div_(std.repeat(width))
+            return own
+        return own.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

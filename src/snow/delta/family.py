@@ -62,6 +62,6 @@ def downsampling_stem(out: int, stride: int, activation: type[nn.Module]) -> nn.
     channels, left = 3, max(stride, 1)
     while not layers or left > 1:
         step = 2 if left > 1 else 1
-        layers += [nn.Conv2d(channels, out, 3, step, 1, bias=False), nn.BatchNorm2d(out), activation()]
+        layers += [nn.Conv2d(channels, out, 3, step, 1, bias=False), nn.BatchNorm2d(out), activation(inplace=True)]
         channels, left = out, left // step
     return nn.Sequential(*layers)

@@ -35,4 +35,4 @@ class _GeneralBlock(Block):
 
     def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:
         y = self.norm(self.conv(own, subscribed))
-        return (y + self.shortcut_norm(self.shortcut(own, subscribed))).relu()
+        return (y + self.shortcut_norm(self.shortcut(own, subscribed))).relu_()

@@ -31,7 +31,9 @@ class MBConv(Family):
     @staticmethod
     def head(own: int, features: int) -> tuple[nn.Module, int]:
         """The 1×1 convolution with which these networks widen their narrow last map."""
-        return nn.Sequential(nn.Conv2d(own, features, 1, bias=False), nn.BatchNorm2d(features), nn.ReLU6()), features
+        return nn.Sequential(
+            nn.Conv2d(own, features, 1, bias=False), nn.BatchNorm2d(features), nn.ReLU6(inplace=True)
+        ), features
 
 
 class _MBConvBlock(Block):
@@ -47,7 +49,7 @@ class _MBConvBlock(Block):
         self.residual = level.own == out and level.stride == 1
 
     def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:
-        y = nn.functional.relu6(self.norm1(self.expand(own, subscribed)))
-        y = nn.functional.relu6(self.norm2(self.depthwise(y)))
+        y = nn.functional.relu6(self.norm1(self.expand(own, subscribed)), inplace=True)
+        y = nn.functional.relu6(self.norm2(self.depthwise(y)), inplace=True)
         y = self.norm3(self.project(y))
         return own + y if self.residual else y

@@ -55,13 +55,13 @@ def _stem(out: int, stride: int) -> nn.Module:
     layers: list[nn.Module] = [
         nn.Conv2d(3, out, 7, min(stride, 2), 3, bias=False),
         nn.BatchNorm2d(out),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     ]
     if stride >= 4:
         layers.append(nn.MaxPool2d(3, 2, 1))
     left = stride // 4
     while left > 1:
-        layers += [nn.Conv2d(out, out, 3, 2, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+        layers += [nn.Conv2d(out, out, 3, 2, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
         left //= 2
     return nn.Sequential(*layers)
 
@@ -80,10 +80,10 @@ class _BottleneckBlock(Block):
         self.shortcut_norm = nn.BatchNorm2d(out)
 
     def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:
-        y = self.norm1(self.conv1(own, subscribed)).relu()
-        y = self.norm2(self.conv2(y)).relu()
+        y = self.norm1(self.conv1(own, subscribed)).relu_()
+        y = self.norm2(self.conv2(y)).relu_()
         y = self.norm3(self.conv3(y))
-        return (y + self.shortcut_norm(self.shortcut(own, subscribed))).relu()
+        return (y + self.shortcut_norm(self.shortcut(own, subscribed))).relu_()
 
 
 class _BasicBlock(Block):
@@ -98,6 +98,6 @@ class _BasicBlock(Block):
         self.shortcut_norm = nn.BatchNorm2d(out)
 
     def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:
-        y = self.norm1(self.conv1(own, subscribed)).relu()
+        y = self.norm1(self.conv1(own, subscribed)).relu_()
         y = self.norm2(self.conv2(y))
-        return (y + self.shortcut_norm(self.shortcut(own, subscribed))).relu()
+        return (y + self.shortcut_norm(self.shortcut(own, subscribed))).relu_()

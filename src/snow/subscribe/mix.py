@@ -44,7 +44,7 @@ class Mix(Slots):
         theirs = self._theirs(subscribed.columns)
         if subscribed.scale is not None:
             theirs = theirs * subscribed.scale.to(theirs).view(-1, 1, 1)
-        return mine + self._convolved(subscribed.features, theirs, None)
+        return mine.add_(self._convolved(subscribed.features, theirs, None))
 
     def keep(self, columns: Tensor) -> None:
         kept = torch.cat([self.weight[:, : self.own], self._theirs(columns)], 1)

@@ -47,8 +47,9 @@ class ChannelStatistics:
 def moments(x: Tensor) -> Tensor:
     """(B, N, H, W) -> (B, 2, N): mean and standard deviation over space."""
     mean = x.mean((2, 3))
-    variance = (x - mean[:, :, None, None]).square().mean((2, 3))
-    return torch.stack([mean, (variance + EPSILON).sqrt()], 1)
+    distance = x - mean[:, :, None, None]
+    square = distance.square() if distance.requires_grad else distance.square_()  # a second map would take its time
+    return torch.stack([mean, (square.mean((2, 3)) + EPSILON).sqrt()], 1)
 
 
 def scaled_moments(x: Tensor, scale: Tensor | None) -> Tensor:
