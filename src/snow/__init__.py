@@ -45,6 +45,7 @@ _ROOMS = {
     "Task": "data",
     "evaluate": "training.evaluate",
     "fit": "training.loop",
+    "keep_freed_memory": "allocator",
     "open_dataset": "data",
     "train": "pipeline",
 }
@@ -72,6 +73,7 @@ __all__ = [
     "Task",
     "evaluate",
     "fit",
+    "keep_freed_memory",
     "open_dataset",
     "train",
 ]

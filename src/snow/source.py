@@ -206,12 +206,12 @@ class Source(nn.Module):
         wanted = [tap.name for tap in self.taps] if taps is None else list(taps)
         normalised = self.preprocessing.normalize(images)
         nothing = normalised.new_empty(normalised.shape[0], 0)  # `len` would fix B in an exported program
-        maps = self._caught.start(None if final else wanted)
+        maps = self._caught.start(wanted, final)
         try:
             logits = self.cnn(normalised)
         except _LastTapError:
             logits = nothing
-        self._caught.start(None)
+        self._caught.start(())
         final_features = _pooled(maps[_FINAL]) if final else nothing
         return Features(normalised, {name: maps[name] for name in wanted}, final_features, logits)
 
@@ -262,16 +262,17 @@ class _LastTapError(Exception):
 
 
 class _Caught:
-    """What the hooks of one pass leave: module -> map."""
+    """What the hooks of one pass leave: module -> map. Other maps than the wanted ones are gone as soon as the CNN is
+    done with them, and their memory is warm for the next."""
 
     def __init__(self) -> None:
         self.maps: dict[str, Tensor] = {}
-        self.last: frozenset[str] | None = None
+        self.wanted: frozenset[str] = frozenset()
+        self.final = True
 
-    def start(self, last: Collection[str] | None) -> dict[str, Tensor]:
-        """Where the maps of the next pass will be. It is over when it has all of `last`; None: when the CNN is."""
-        self.maps = {}
-        self.last = None if last is None else frozenset(last)
+    def start(self, wanted: Collection[str], final: bool = True) -> dict[str, Tensor]:
+        """Where the maps of the next pass will be. Without `final` it is over when it has all that is wanted."""
+        self.maps, self.wanted, self.final = {}, frozenset(wanted), final
         return self.maps
 
 
@@ -282,8 +283,10 @@ class _CatchOutput:
         self.caught, self.name = caught, name
 
     def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        if self.name not in self.caught.wanted:
+            return
         self.caught.maps[self.name] = output
-        if self.caught.last is not None and self.caught.last <= self.caught.maps.keys():
+        if not self.caught.final and self.caught.wanted <= self.caught.maps.keys():
             raise _LastTapError
 
 

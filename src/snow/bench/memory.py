@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from snow.allocator import release_freed_memory
+
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 
@@ -24,6 +26,7 @@ class PeakMemory:
         self._cuda = device.type == "cuda"
         if self._cuda:
             torch.cuda.reset_peak_memory_stats(device)
+        release_freed_memory()
         with suppress(OSError):
             _RESET.write_text("5")  # the peak so far is forgotten
         self._idle = torch.cuda.memory_allocated() if self._cuda else _held("VmRSS")
@@ -46,4 +49,5 @@ def _held(field: str) -> int:
 
 def resident_bytes() -> int:
     """What this process holds now."""
+    release_freed_memory()
     return _held("VmRSS")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from snow import __version__
+from snow.allocator import keep_freed_memory
 from snow.errors import SnowError
 
 COMMANDS = {
@@ -63,8 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows `snow`; by default those of this process.
     """
-    if arguments is None and not sys.warnoptions:
-        warnings.simplefilter("ignore")
+    if arguments is None:
+        keep_freed_memory()
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
     try:
         code = app(
             sys.argv[1:] if arguments is None else arguments,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from snow.engine.engine import Engine
 from snow.methods import Method
-from snow.methods.observing import observe
-from snow.source import Features
+from snow.source import Features, Source
 
 
 class Eager(Engine):
@@ -17,8 +17,8 @@ class Eager(Engine):
 
     name: ClassVar[str] = "eager"
 
-    def observe(self, images: Tensor, methods: list[Method], logits: bool) -> Features:
-        return observe(self.source, methods, images, logits)
+    def running(self, device: torch.device) -> Source:
+        return self.source
 
     def answer(self, method: Method, features: Features) -> Tensor:
         return method(features)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from snow.methods import Method
+from snow.methods.observing import observe_channels
 from snow.source import Features, Source
 
 
@@ -42,24 +43,29 @@ class Engine(ABC):
         self.source = source
 
     @abstractmethod
-    def observe(self, images: Tensor, methods: list[Method], logits: bool) -> Features:
-        """One pass for what these methods look at, and the source's own logits if they are wanted."""
+    def running(self, device: torch.device) -> Source:
+        """The source as this engine runs it."""
 
     @abstractmethod
     def answer(self, method: Method, features: Features) -> Tensor:
         """A method's logits (B, classes)."""
 
-    @torch.no_grad()
-    def logits(self, images: Tensor, asked: Mapping[str, Asked]) -> dict[str, Tensor]:
-        """By name the logits (stop - start, classes) of everything that is asked.
+    def observe(self, images: Tensor, methods: Sequence[Method | None]) -> list[Features]:
+        """What each of these methods looks at, from one pass; None: the source's own logits.
 
         Args:
             images: (B, 3, S, S) uint8, where the source is.
         """
-        methods = [one.method for one in asked.values() if one.method is not None]
-        features = self.observe(images, methods, logits=len(methods) < len(asked))
+        asked = [method for method in methods if method is not None]
+        wishes = [{} if method is None else method.chosen() for method in methods]
+        return observe_channels(self.running(images.device), asked, images, wishes, logits=None in methods)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, asked: Mapping[str, Asked]) -> dict[str, Tensor]:
+        """By name the logits (stop - start, classes) of everything that is asked; `images` as in `observe`."""
         answers = {}
-        for name, (method, start, stop) in asked.items():
-            seen = features.rows(start, len(images) if stop is None else stop)
-            answers[name] = seen.logits if method is None else self.answer(method, seen)
+        seen = self.observe(images, [one.method for one in asked.values()])
+        for (name, (method, start, stop)), features in zip(asked.items(), seen, strict=True):
+            rows = features.rows(start, len(images) if stop is None else stop)
+            answers[name] = rows.logits if method is None else self.answer(method, rows)
         return answers

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from snow.engine.engine import Engine
 from snow.engine.light import light_method, light_source
 from snow.methods import Method
-from snow.methods.observing import observe
 from snow.source import Features, Source
 
 
@@ -24,11 +24,11 @@ class Folded(Engine):
         self._light: Source | None = None
         self._methods: WeakKeyDictionary[Method, nn.Module] = WeakKeyDictionary()
 
-    def observe(self, images: Tensor, methods: list[Method], logits: bool) -> Features:
-        if self._light is None or next(self._light.buffers()).device != images.device:
+    def running(self, device: torch.device) -> Source:
+        if self._light is None or next(self._light.buffers()).device != device:
             self._light = light_source(self.source)
             self._methods.clear()
-        return observe(self._light, methods, images, logits)
+        return self._light
 
     def answer(self, method: Method, features: Features) -> Tensor:
         if method not in self._methods:

@@ -43,30 +43,34 @@ def observe_each(source: Source, methods: Sequence[Method], images: Tensor) -> l
 
 
 def observe_channels(
-    source: Source, methods: Collection[Method], images: Tensor, wishes: Sequence[Mapping[str, Tensor | None]]
+    source: Source,
+    methods: Collection[Method],
+    images: Tensor,
+    wishes: Sequence[Mapping[str, Tensor | None]],
+    logits: bool = False,
 ) -> list[Features]:
     """`observe`, a few pictures at a time, of which only what is wished for stays. A frozen source keeps nothing for a
-    backward pass: what nobody looks at takes the memory of a few pictures, whatever the batch.
+    backward pass: what nobody looks at takes the memory of a few pictures, whatever the batch, and stays in the cache.
 
     Args:
         wishes: each the channels of some maps, see `only`. Where they add up to more than a map has, all get the whole
             map, which is then the same tensor.
     """
     at_a_time = AT_A_TIME.get(images.device.type, 64)
-    if not any(method.uses_source for method in methods):
+    if not logits and not any(method.uses_source for method in methods):
         at_a_time = len(images)
-    first = observe(source, methods, images[:at_a_time])
+    first = observe(source, methods, images[:at_a_time], logits)
     wishes = _worthwhile(first, wishes)
     kept = [only(first, wish) for wish in wishes]
     if len(images) <= at_a_time:
         return kept
-    rooms: dict[int, Tensor] = {}
+    rooms: dict[int, Tensor] = {}  # what several have in common has one
     whole = [each.each(lambda value: rooms.setdefault(id(value), _room(value, len(images)))) for each in kept]
-    _put(kept, whole, 0)
-    del first, kept
+    del kept
+    _put(first, wishes, whole, 0)
+    del first
     for start in range(at_a_time, len(images), at_a_time):
-        part = observe(source, methods, images[start : start + at_a_time])
-        _put([only(part, wish) for wish in wishes], whole, start)
+        _put(observe(source, methods, images[start : start + at_a_time], logits), wishes, whole, start)
     return whole
 
 
@@ -92,10 +96,7 @@ def _worthwhile(features: Features, wishes: Sequence[Mapping[str, Tensor | None]
 
 
 def _picked(value: Tensor, index: Tensor | None) -> Tensor:
-    if index is None:
-        return value
-    index = index.to(value.device)
-    return take(value, index) if value.ndim == 4 else value.index_select(1, index)
+    return value if index is None else take(value, index.to(value.device))
 
 
 def _room(part: Tensor, count: int) -> Tensor:
@@ -104,15 +105,18 @@ def _room(part: Tensor, count: int) -> Tensor:
     return torch.empty(count, *part.shape[1:], dtype=part.dtype, device=part.device, memory_format=layout)
 
 
-def _put(parts: Sequence[Features], whole: Sequence[Features], start: int) -> None:
-    """Copies each tensor to its place, those that several have in common once."""
-    rows = [each.rows(start, start + len(part.images)) for part, each in zip(parts, whole, strict=True)]
-    pairs: dict[int, tuple[Tensor, Tensor]] = {}
-    for part, there in zip(parts, rows, strict=True):
-        pairs |= {id(here): (here, place) for here, place in zip(_tensors(part), _tensors(there), strict=True)}
-    for here, place in pairs.values():
-        place.copy_(here)
-
-
-def _tensors(features: Features) -> list[Tensor]:
-    return [features.images, features.final, features.logits, *features.maps.values()]
+def _put(part: Features, wishes: Sequence[Mapping[str, Tensor | None]], whole: Sequence[Features], start: int) -> None:
+    """Takes what is wished for of a part's features to its place, what several have in common once."""
+    filled: set[int] = set()
+    for wish, each in zip(wishes, whole, strict=True):
+        rows = each.rows(start, start + len(part.images))
+        copied = [(part.images, None, rows.images), (part.logits, None, rows.logits)]
+        maps = [(part.maps[name], wish[name], place) for name, place in rows.maps.items()]
+        for value, index, place in [*copied, (part.final, wish.get(FINAL), rows.final), *maps]:
+            if place.data_ptr() in filled:
+                continue
+            filled.add(place.data_ptr())
+            if index is None:
+                place.copy_(value)
+            else:
+                take(value, index.to(value.device), out=place)

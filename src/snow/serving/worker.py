@@ -84,27 +84,25 @@ class Worker:
         answers: list[Answers] = [{} for _ in images]
         order, runs = arrange(wanted)
         methods, failed = self._methods(runs)
-        features = self._observe([images[picture] for picture in order], list(methods.values()), SOURCE_HEAD in runs)
+        batch = torch.stack([images[picture] for picture in order]).to(self._device)
+        seen = dict(zip(methods, self.hub.engine.observe(batch, list(methods.values())), strict=True))
         for name, (start, stop) in runs.items():
             asking = [place for place in range(start, stop) if name in wanted[order[place]]]
-            found = failed.get(name) or self._ranked(name, methods.get(name), features.rows(start, stop))
+            found = failed.get(name) or self._ranked(name, methods[name], seen[name].rows(start, stop))
             for place in asking:
                 answers[order[place]][name] = found if isinstance(found, str) else found[place - start]
         return answers
 
-    def _methods(self, names: Collection[str]) -> tuple[dict[str, Method], dict[str, str]]:
-        """The methods that are asked, and why others cannot be."""
-        methods, failed = {}, {}
+    def _methods(self, names: Collection[str]) -> tuple[dict[str, Method | None], dict[str, str]]:
+        """The methods that are asked, None for the source's own head, and why others cannot be."""
+        methods: dict[str, Method | None] = {}
+        failed: dict[str, str] = {}
         for name in names:
-            if name != SOURCE_HEAD:
-                try:
-                    methods[name] = self.hub.task(name).method.to(self._device)
-                except SnowError as error:
-                    failed[name] = str(error)
+            try:
+                methods[name] = None if name == SOURCE_HEAD else self.hub.task(name).method.to(self._device)
+            except SnowError as error:
+                failed[name] = str(error)
         return methods, failed
-
-    def _observe(self, images: Sequence[Tensor], methods: list[Method], logits: bool) -> Features:
-        return self.hub.engine.observe(torch.stack(list(images)).to(self._device), methods, logits)
 
     def _ranked(self, name: str, method: Method | None, features: Features) -> list[Ranked | str] | str:
         """A task's answer to each of some pictures; one that fails must not take the others with it."""

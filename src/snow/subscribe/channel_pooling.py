@@ -226,10 +226,15 @@ class Chosen(Subscription):
         return cls(channels, keep, pooling.norm, pooling.relu)
 
     def forward(self, x: Tensor) -> Subscribed:
-        return _finished(Subscribed(take(x, self.index), None, self.scale), self.norm, self.relu)
+        """`x`: the whole map, or its chosen channels alone."""
+        y = x if x.shape[1] == self.width else take(x, self.index)
+        return _finished(Subscribed(y, None, self.scale), self.norm, self.relu)
 
     def taken(self) -> Tensor:
         return _mask(self.index.long(), self.channels)
+
+    def chosen(self) -> Tensor:
+        return self.index
 
 
 def _mask(index: Tensor, channels: int) -> Tensor:
