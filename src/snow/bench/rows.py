@@ -96,7 +96,12 @@ def delta_alone(conditions: Conditions, build: Build) -> Sample:
     stand = Stand(conditions)
     learner = stand.learner(build)
     features = stand.observe(learner, stand.images)
-    return Sample(stand.cost(lambda: stand.learn(learner, features, stand.labels)))
+
+    def step() -> None:
+        learner.method.chosen()  # drawn for each step: here all learn from the channels of the first
+        stand.learn(learner, features, stand.labels)
+
+    return Sample(stand.cost(step))
 
 
 def decoding_alone(conditions: Conditions, pictures: Pictures) -> Sample:

@@ -104,9 +104,10 @@ class ChannelPooling(Subscription):
     def forward(self, x: Tensor) -> Subscribed:
         """`x`: the whole map, or the channels that `chosen` drew before, alone."""
         index, self._drawn = self._drawn, None
-        if index is None or x.shape[1] == self.channels:
+        if x.shape[1] == self.channels:
             index = self.choice()
             x = take(x, index)
+        assert index is not None, "channels that were taken for one step stand for a map in another"
         taken = Subscribed(x, index if self.config.slots == "channel" else None, self._scaled()[index])
         return _finished(taken, self.norm, self.config.relu)
 
