@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from snow.allocator import keep_freed_memory
 from snow.compare.provenance import provenance
 from snow.engine.light import light_source
 from snow.methods import METHODS
-from snow.methods.observing import observe
+from snow.methods.observing import observe_each
 from snow.source import Source
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
@@ -50,8 +51,11 @@ def measure(
         for learner in learning:
             learner.prepare(1.0, 0.5)
         with fabric.autocast():
-            features = observe(source, [learner.method for learner in learning], images)
-            losses = [learner.loss(features, labels[:, learner.column], batch_size)[0] for learner in learning]
+            seen = observe_each(source, [learner.method for learner in learning], images)
+            losses = [
+                learner.loss(features, labels[:, learner.column], batch_size)[0]
+                for learner, features in zip(learning, seen, strict=True)
+            ]
         torch.stack(losses).sum().backward()
         for learner in learning:
             learner.step()
@@ -93,6 +97,7 @@ def _summary(samples: Sequence[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--source", default="resnet50", dest="architecture")
     parser.add_argument("--tasks", type=int, default=3)

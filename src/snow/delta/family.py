@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -56,12 +57,12 @@ def convolutions(block: nn.Module) -> list[nn.Conv2d]:
     return [part for part in block.modules() if isinstance(part, nn.Conv2d)]
 
 
-def downsampling_stem(out: int, stride: int, activation: type[nn.Module]) -> nn.Sequential:
+def downsampling_stem(out: int, stride: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
     """3×3 convolutions, the first from RGB, each halving the resolution until `stride` is reached."""
     layers: list[nn.Module] = []
     channels, left = 3, max(stride, 1)
     while not layers or left > 1:
         step = 2 if left > 1 else 1
-        layers += [nn.Conv2d(channels, out, 3, step, 1, bias=False), nn.BatchNorm2d(out), activation(inplace=True)]
+        layers += [nn.Conv2d(channels, out, 3, step, 1, bias=False), nn.BatchNorm2d(out), activation()]
         channels, left = out, left // step
     return nn.Sequential(*layers)

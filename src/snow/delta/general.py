@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from snow.delta.family import Block, BlockShape, Family, downsampling_stem
@@ -18,7 +20,7 @@ class General(Family):
 
     @staticmethod
     def stem(out: int, stride: int) -> nn.Module:
-        return downsampling_stem(out, stride, nn.ReLU)
+        return downsampling_stem(out, stride, partial(nn.ReLU, inplace=True))
 
     @staticmethod
     def block(level: Level, slots: int, width: int) -> Block:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from snow.delta.family import Block, BlockShape, Family, convolutions, downsampling_stem
@@ -22,7 +24,7 @@ class MBConv(Family):
 
     @staticmethod
     def stem(out: int, stride: int) -> nn.Module:
-        return downsampling_stem(out, stride, nn.ReLU6)
+        return downsampling_stem(out, stride, partial(nn.ReLU6, inplace=True))
 
     @staticmethod
     def block(level: Level, slots: int, width: int) -> Block:
