@@ -76,6 +76,7 @@ def _ways(results: dict[str, Any]) -> str:
         rows.append(
             (
                 name,
+                str(len(way["curve"])),
                 f"{last['seconds']:,.0f}",
                 f"{100 * last['accuracy']:.1f}",
                 f"{100 * way['test']['top1']:.1f}",
@@ -83,15 +84,15 @@ def _ways(results: dict[str, Any]) -> str:
                 "" if reached is None else f"{way['over_whole_baseline']:.2f}",
             )
         )
-    columns = ("", "seconds in all", "held-out %", "test %", "seconds to accuracy", "of ft's time")
-    recipe = results["recipe"]
+    columns = ("", "epochs", "seconds in all", "held-out %", "test %", "seconds to accuracy", "of the first's time")
+    baseline, recipe = next(iter(results["recipes"].items()))
     return (
         f"{table.markdown_table(columns, rows)}\n"
-        "Accuracy is that of fine-tuning after its last epoch less two points, on "
+        f"Accuracy is that of `{baseline}` after its last epoch less two points, on "
         f"{100 * recipe['validation']:.0f} % of the training pictures, held out. "
         f"`{results['command']}`: {results['source']['architecture']} at "
-        f"{results['source']['preprocessing']['image_size']} px, {recipe['epochs']} epochs, "
-        f"batch {recipe['batch_size']}, seed {recipe['seed']}; {table.circumstances(results)}.\n"
+        f"{results['source']['preprocessing']['image_size']} px, batch {recipe['batch_size']}, seed {recipe['seed']}; "
+        f"{table.circumstances(results)}.\n"
     )
 
 

@@ -1,7 +1,9 @@
-"""When each way to train reaches the final accuracy of fine-tuning, less two points.
+"""When each way to train reaches the final accuracy of the first way, less two points.
 
-`python benchmarks/time_to_accuracy.py PICTURES --epochs 12` writes JSON: for each way the seconds of training and the
-accuracy on held-out pictures after every epoch. Calibration and the filling of a cache are training; measuring is not.
+`python benchmarks/time_to_accuracy.py pictures/ --way "ft lr=3e-3" --way snow --way "snow cache=8GB" --out out.json`
+writes for each way the seconds of training and the accuracy on held-out pictures after every epoch. A way is a method,
+as `snow compare` names it, and what of the recipe is its own. Calibration and the filling of a cache are training;
+measuring is not. What `--out` holds already is not run again.
 """
 
 from __future__ import annotations
@@ -9,15 +11,16 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from snow.allocator import keep_freed_memory
 from snow.cli.output import print_json
-from snow.compare.provenance import provenance
-from snow.compare.record import keep
+from snow.compare.record import begin, keep
 from snow.compare.variant import Variant
 from snow.data import Dataset, open_dataset
+from snow.errors import SnowError
 from snow.source import Source
 from snow.training.checkpoint import data_fingerprint
 from snow.training.history import Plan
@@ -25,7 +28,29 @@ from snow.training.listeners import Listener, ProgressBar
 from snow.training.loop import fit
 from snow.training.recipe import Recipe
 
-BASELINE, MARGIN, HELD_OUT = "ft", 0.02, 0.2
+MARGIN, HELD_OUT = 0.02, 0.2
+
+
+@dataclass(frozen=True)
+class Way:
+    """A method and a recipe: `snow lr=3e-3 epochs=4`, of a recipe for all."""
+
+    label: str
+    variant: Variant
+    recipe: Recipe
+
+    @classmethod
+    def parse(cls, label: str, common: Recipe) -> Way:
+        """Raises SnowError for what is not a method or not a part of a recipe."""
+        method, *changes = label.split()
+        own: dict[str, Any] = {}
+        kinds = {field.name: type(getattr(common, field.name)) for field in fields(Recipe)} | {"cache": str}
+        for change in changes:
+            name, _, value = change.partition("=")
+            if name not in kinds:
+                raise SnowError(f"{label!r}: a recipe has no {name}")
+            own[name] = kinds[name](value)
+        return cls(label, Variant(method), replace(common, **own))
 
 
 class Start(Listener):
@@ -38,69 +63,67 @@ class Start(Listener):
         self.seconds += time.monotonic()
 
 
-def measure(
-    source: Source, dataset: Dataset, recipe: Recipe, methods: str, cache: str, out: Path | None
-) -> dict[str, Any]:
-    """Each method in turn; those that use the source on a cache as well."""
-    recipe = replace(recipe, validation=HELD_OUT)
-    settings = {"source": source.description(), "data": data_fingerprint(dataset), "recipe": recipe.to_dict()}
-    results: dict[str, Any] = {**provenance(), **settings, "ways": {}}
-    ways = [(variant, None) for variant in Variant.parse(methods)]
-    ways += [(variant, cache) for variant, _ in ways if variant.method != BASELINE]
-    for variant, size in ways:
-        method = variant.start(source, len(dataset.tasks[0].classes), recipe.seed, 1.0)
-        with tempfile.TemporaryDirectory(prefix="snow-") as folder:
-            run, start = replace(recipe, cache=size), Start()
-            fitted = fit(
-                source, {"task": method}, dataset, run, listeners=(start, ProgressBar()), cache=Path(folder) / "cache"
-            )
-        passed, curve = start.seconds, []
-        for record in fitted.history:
-            passed += record.seconds
-            curve.append({"seconds": round(passed, 2), "accuracy": record.validation})
-        name = variant.label if size is None else f"{variant.label}+cache"
-        results["ways"][name] = {"curve": curve, "test": asdict(fitted.metrics["task"])}
-        _relate(results["ways"])
+def measure(source: Source, dataset: Dataset, ways: list[Way], out: Path | None) -> dict[str, Any]:
+    settings = {
+        "source": source.description(),
+        "data": data_fingerprint(dataset),
+        "recipes": {way.label: way.recipe.to_dict() for way in ways},
+    }
+    results = begin(out, settings, {"ways": {}})
+    for way in ways:
+        if way.label not in results["ways"]:
+            results["ways"][way.label] = trained(source, dataset, way)
+        relate(results["ways"], ways[0].label)
         keep(out, results)
     return results
 
 
-def _relate(ways: dict[str, Any]) -> None:
+def trained(source: Source, dataset: Dataset, way: Way) -> dict[str, Any]:
+    method = way.variant.start(source, len(dataset.tasks[0].classes), way.recipe.seed, 1.0)
+    with tempfile.TemporaryDirectory(prefix="snow-") as folder:
+        start, cache = Start(), Path(folder) / "cache"
+        listeners = (start, ProgressBar())
+        fitted = fit(source, {"task": method}, dataset, way.recipe, listeners=listeners, cache=cache)
+    passed, curve = start.seconds, []
+    for record in fitted.history:
+        passed += record.seconds
+        curve.append({"seconds": round(passed, 2), "accuracy": record.validation})
+    return {"start": round(start.seconds, 2), "curve": curve, "test": asdict(fitted.metrics["task"])}
+
+
+def relate(ways: dict[str, Any], baseline: str) -> None:
     """Adds when each reached the accuracy that is asked for, in seconds and in parts of the baseline's time."""
-    if BASELINE not in ways:
-        return
-    last = ways[BASELINE]["curve"][-1]
+    last = ways[baseline]["curve"][-1]
     for way in ways.values():
         reached = [one["seconds"] for one in way["curve"] if one["accuracy"] >= last["accuracy"] - MARGIN]
         way["seconds_to_accuracy"] = reached[0] if reached else None
         way["over_whole_baseline"] = reached[0] / last["seconds"] if reached else None
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
+    parser.add_argument("--way", action="append", required=True, help="the first is what the others are measured by")
     parser.add_argument("--source", default="embedded")
     parser.add_argument("--image-size", type=int)
-    parser.add_argument("--methods", default="ft,snow")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int)
-    parser.add_argument("--cache", default="20GB")
-    parser.add_argument("--cache-views", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    print_json(
-        measure(
-            Source.open(given.source, image_size=given.image_size),
-            open_dataset(given.data),
-            Recipe(
-                epochs=given.epochs,
-                batch_size=given.batch_size,
-                workers=given.workers,
-                cache_views=given.cache_views,
-            ),
-            given.methods,
-            given.cache,
-            given.out,
-        )
+    keep_freed_memory()
+    common = Recipe(
+        epochs=given.epochs,
+        batch_size=given.batch_size,
+        workers=given.workers,
+        validation=HELD_OUT,
+        seed=given.seed,
     )
+    ways = [Way.parse(label, common) for label in given.way]
+    source = Source.open(given.source, image_size=given.image_size)
+    print_json(measure(source, open_dataset(given.data), ways, given.out))
+
+
+if __name__ == "__main__":
+    main()

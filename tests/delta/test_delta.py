@@ -26,6 +26,17 @@ def example(family: str, stem_stride: int = 4) -> Plan:
     return Plan(family, 16, stem_stride, levels, 72, 80, 11)
 
 
+def test_patches_meet_the_first_map() -> None:
+    """One kernel for each patch of the picture; what it says of a patch, no other patch changes."""
+    delta = Delta(replace(example("bottleneck", 8), patchify=True), 3)
+    assert [layer.weight.shape for layer in delta.stem if isinstance(layer, nn.Conv2d)] == [(16, 3, 8, 8)]
+    pictures = torch.zeros(2, 3, 32, 32)
+    pictures[1, :, 8:16, 24:32] = 1
+    delta.eval()
+    differs = (delta.stem(pictures)[0] != delta.stem(pictures)[1]).any(0)
+    assert differs.nonzero().tolist() == [[1, 3]]
+
+
 def counted(plan: Plan, classes: int, taken: list[int], final: int) -> int:
     """Weights and biases of a delta without its subscriptions; `taken`: weight columns at each level."""
     halvings = int(math.log2(plan.stem_stride))

@@ -125,7 +125,7 @@ def values(weightless: Weightless) -> dict[str, Any]:
 
 
 def test_a_missing_number_is_one_line(values: dict[str, Any]) -> None:
-    for key in values:
+    for key in values.keys() - {"patchify"}:
         with pytest.raises(SnowError, match=f"plan cannot be read: .*{key}"):
             Plan.from_dict({name: value for name, value in values.items() if name != key})
     for key in list(values["levels"][0]):

@@ -177,7 +177,9 @@ def test_many_classes_want_more_channels(source: Source) -> None:
     few, many = (Snow.build(source, classes, {"rank": 9}) for classes in (9, 10))
     for snow, ratio, final in ((few, 1 / 8, 1 / 2), (many, 1 / 4, 1 / 8)):
         assert (snow.options.keep, snow.options.final_keep) == (ratio, final)
-        assert snow.plan == make_plan(source, snow.options.width, ratio, final, snow.options.finest)
+        assert snow.plan == make_plan(
+            source, snow.options.width, ratio, final, snow.options.finest, snow.options.patchify
+        )
     asked = Snow.build(source, 10, {"rank": 9, "keep": 1 / 16})
     assert (asked.options.keep, asked.options.final_keep) == (1 / 16, 1 / 8)
     assert SnowConfig.paper().resolved(1000) == SnowConfig.paper()
@@ -190,10 +192,20 @@ def test_maps_finer_than_asked_for_are_left_out(source: Source) -> None:
         assert all(strides[tap] >= finest for tap in snow.taps) or not any(s >= finest for s in strides.values())
 
 
+def test_a_task_that_does_not_say_has_a_stem_like_the_source_s(source: Source) -> None:
+    old = Snow.build(source, 3, {"patchify": False}).served()
+    plan = {name: value for name, value in old.config["plan"].items() if name != "patchify"}
+    options = {name: value for name, value in old.config["options"].items() if name != "patchify"}
+    rebuilt = Snow.rebuild(source, 3, {"plan": plan, "options": options})
+    assert rebuilt.config == old.config
+    rebuilt.load_state_dict(old.state_dict())
+
+
 def test_the_paper_s_configuration() -> None:
     config = SnowConfig.paper(1e-8)
     assert (config.width, config.keep, config.final_keep, config.dropout) == (1 / 8, 1 / 8, 1 / 8, 0.0)
     assert config.readout == config.rank == 0
+    assert not config.patchify
     assert config.pooling == PoolingConfig(1e-8, slots="index", init="ones", settle=0.0, rescale=False)
 
 

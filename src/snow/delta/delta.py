@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snow.delta.directions import Directions, width
 from snow.delta.families import FAMILIES
-from snow.delta.family import Block
+from snow.delta.family import Block, patch_stem
 from snow.delta.plan import Plan
 from snow.delta.readout import Readout
 from snow.source import Features
@@ -60,7 +60,7 @@ class Delta(nn.Module):
             kind.create_served if served else kind.create for kind in (SUBSCRIPTIONS[subscription], ChannelPooling)
         )
         self.taps = [level.tap for level in plan.levels]
-        self.stem = family.stem(plan.stem, plan.stem_stride)
+        self.stem = (patch_stem if plan.patchify else family.stem)(plan.stem, plan.stem_stride)
         subscriptions = [create(level.channels, level.keep, pooling) for level in plan.levels]
         self.subscriptions = nn.ModuleList(subscriptions)
         self.blocks = nn.ModuleList(

@@ -20,13 +20,16 @@ FAMILIES: dict[str, type[Family]] = {
 }
 
 
-def make_plan(source: Source, width: float, keep: float, final_keep: float, finest: int = 4) -> Plan:
+def make_plan(
+    source: Source, width: float, keep: float, final_keep: float, finest: int = 4, patchify: bool = False
+) -> Plan:
     """The delta of the paper for `source`: its likeness at `width`, subscribing to `keep` of each map.
 
     Level i takes the source's i-th map and does what the source's next block does, so that its own map and the
     source's next one meet at one resolution. The classifier takes `final_keep` of the source's final features, so
     the last map needs no level of its own, unless it is the only one. Maps finer than a stride of `finest` pixels are
-    left out where there are coarser ones: a delta would spend most of its time on them.
+    left out where there are coarser ones: a delta would spend most of its time on them. With `patchify` it sees the
+    picture through one convolution of patches as large as the stride of the first map (Liu et al., 2022).
     """
     taps = sorted(_affordable(source.taps, finest), key=lambda tap: tap.stride)
     family = _family_of(source, taps)
@@ -40,7 +43,7 @@ def make_plan(source: Source, width: float, keep: float, final_keep: float, fine
         levels.append(Level(tap.name, tap.channels, keeps, own, out, hidden, shape.kernel, stride))
         own = out
     features, final = scaled(source.num_features, width), kept(source.num_features, final_keep)
-    return Plan(family, stem, taps[0].stride, tuple(levels), features, source.num_features, final)
+    return Plan(family, stem, taps[0].stride, tuple(levels), features, source.num_features, final, patchify)
 
 
 def _affordable(taps: Sequence[Tap], finest: int) -> Sequence[Tap]:

@@ -57,6 +57,11 @@ def convolutions(block: nn.Module) -> list[nn.Conv2d]:
     return [part for part in block.modules() if isinstance(part, nn.Conv2d)]
 
 
+def patch_stem(out: int, stride: int) -> nn.Sequential:
+    """One convolution of patches that do not overlap: (B, 3, S, S) -> (B, out, S/stride, S/stride)."""
+    return nn.Sequential(nn.Conv2d(3, out, stride, stride, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+
+
 def downsampling_stem(out: int, stride: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
     """3×3 convolutions, the first from RGB, each halving the resolution until `stride` is reached."""
     layers: list[nn.Module] = []

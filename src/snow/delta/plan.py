@@ -41,6 +41,7 @@ class Plan:
         levels: in order, from fine maps to coarse ones.
         features: channels of the delta that its classifier sees, where the family has a head that widens them.
         final: width of the source's final features, of which the classifier takes `final_keep`.
+        patchify: the stem is one convolution, whose kernel and stride are both `stem_stride`, whatever the family.
     """
 
     family: str
@@ -50,6 +51,7 @@ class Plan:
     features: int
     final: int
     final_keep: int
+    patchify: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

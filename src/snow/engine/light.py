@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from snow.engine.fold import folded
+from snow.engine.padding import pad_evenly
 from snow.methods import Method
 from snow.source import Features, Source
 
 
 def light_source(source: Source) -> Source:
-    """A source that gives the same features but for rounding. It is not for saving: its tensors are other ones."""
+    """A source that gives the same features but for rounding, for pictures of the size that it is made for. It is not
+    for saving: its tensors are other ones."""
     picture = example(source)
 
     def run(light: Source) -> list[Tensor]:
@@ -19,7 +21,9 @@ def light_source(source: Source) -> Source:
         features = light(picture)
         return [*features.maps.values(), features.logits]
 
-    return folded(source, run)
+    light = folded(source, run)
+    pad_evenly(light, lambda: light(picture))
+    return light
 
 
 def light_method(method: Method, features: Features) -> nn.Module:

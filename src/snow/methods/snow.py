@@ -29,6 +29,8 @@ class SnowConfig:
             so many classes, else 1/2.
         finest: stride in pixels of the finest maps that it subscribes to, where there are any so coarse (paper: all;
             4 with `preset=paper`). Finer maps take most of a delta's time.
+        patchify: the delta sees the picture through one convolution of patches as large as the stride of the first map,
+            in place of a stem like the source's (paper), which takes most of a delta's time at high resolution.
         dropout: probability with which an input of the classifier is dropped while training.
         readout: scale with which the classifier reads the mean and deviation of every subscribed channel beside the
             delta's own features and the final ones, whose scale is 1; 0: it does not (paper).
@@ -45,6 +47,7 @@ class SnowConfig:
     keep: float | None = None
     final_keep: float | None = None
     finest: int = 8
+    patchify: bool = True
     dropout: float = 0.2
     readout: float = 1.0
     rank: int = 128
@@ -68,7 +71,9 @@ class SnowConfig:
     @classmethod
     def paper(cls, sigma2: float = 1e-3) -> SnowConfig:
         """The paper's delta with Algorithm 1 to the letter."""
-        return cls(1 / 8, 1 / 8, 1 / 8, 4, dropout=0.0, readout=0.0, rank=0, pooling=PoolingConfig.literal(sigma2))
+        return cls(
+            1 / 8, 1 / 8, 1 / 8, 4, False, dropout=0.0, readout=0.0, rank=0, pooling=PoolingConfig.literal(sigma2)
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SnowConfig:
@@ -101,7 +106,7 @@ PRESETS = {"default": SnowConfig, "paper": SnowConfig.paper}
 """What options are changes of."""
 
 
-BEFORE: dict[str, Any] = {"readout": 0.0, "rank": 0}
+BEFORE: dict[str, Any] = {"patchify": False, "readout": 0.0, "rank": 0}
 """What tasks were that do not say: they were saved before there was a choice."""
 
 READOUT_RATE = 0.3
@@ -134,7 +139,7 @@ class Snow(Method):
         options = SnowConfig.from_dict(config or {}).resolved(num_classes)
         assert options.keep is not None
         assert options.final_keep is not None
-        plan = make_plan(source, options.width, options.keep, options.final_keep, options.finest)
+        plan = make_plan(source, options.width, options.keep, options.final_keep, options.finest, options.patchify)
         return cls(plan, num_classes, options)
 
     @classmethod
