@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from snow.source import Source
 httpx = pytest.importorskip("httpx2")
 pytest.importorskip("fastapi")
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 TOKEN = "a token"
-MANAGER = {"Authorization": f"Bearer {TOKEN}"}
 CLASSES = ("zero", "one", "two")
 
 
@@ -69,6 +71,19 @@ def canary(resnet: Source) -> Callable[..., Artifact]:
         return Artifact(name, classes, method, resnet.description())
 
     return make
+
+
+@pytest.fixture
+def files(canary: Callable[..., Artifact], tmp_path: Path) -> Callable[..., dict[str, bytes]]:
+    """`files(answer)`: those of a canary."""
+
+    def written(answer: int) -> dict[str, bytes]:
+        folder = tmp_path / f"canary-{answer}"
+        if not folder.exists():
+            canary("learned-elsewhere", answer).save(folder)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    return written
 
 
 @pytest.fixture(scope="session")
