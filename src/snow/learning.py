@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snow.data import open_dataset
+from snow.data import Dataset, open_dataset
 from snow.hub import Hub
 from snow.pipeline import run_folder, train
+from snow.training.checkpoint import data_fingerprint
 from snow.training.listeners import LOGS
 from snow.training.recipe import Recipe
 
@@ -49,9 +50,11 @@ def learn(given: Assignment) -> tuple[str, ...]:
     dataset = open_dataset(
         given.data, task=given.task, labels=labels, test_fraction=given.test_fraction, seed=given.recipe.seed
     )
-    folder = run_folder(given.hub, [given.task])
+    folder, hub = run_folder(given.hub, [given.task]), Hub.open(given.hub)
+    if _is_learned(hub, given, dataset):
+        return tuple(dataset.warnings)
     train(
-        Hub.open(given.hub),
+        hub,
         dataset,
         given.recipe,
         method=given.method,
@@ -64,3 +67,12 @@ def learn(given: Assignment) -> tuple[str, ...]:
         cache=given.cache,
     )
     return tuple(dataset.warnings)
+
+
+def _is_learned(hub: Hub, given: Assignment, dataset: Dataset) -> bool:
+    """Whether a worker that was lost as it ended has added this very task: the name was free when it was assigned."""
+    if given.replace or given.task not in hub.names():
+        return False
+    task = hub.task(given.task)
+    learned = (task.method.name, task.training["recipe"], task.training["data"]["fingerprint"])
+    return learned == (given.method, given.recipe.to_dict(), data_fingerprint(dataset))
