@@ -14,7 +14,7 @@ ROOT = Path(snow.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 BASE = {"errors", "preprocessing"}
-SOURCE = BASE | {"weights", "architectures", "taps", "source"}
+SOURCE = BASE | {"weights", "architectures", "taps", "network", "source"}
 LEARNING = SOURCE | {"subscribe", "delta", "methods"}
 
 ALLOWED = {
@@ -24,7 +24,8 @@ ALLOWED = {
     "weights": {"errors"},
     "architectures": BASE | {"weights"},
     "taps": {"errors"},
-    "source": BASE | {"architectures", "taps"},
+    "network": {"errors"},
+    "source": BASE | {"architectures", "taps", "network"},
     "subscribe": SOURCE,
     "delta": SOURCE | {"subscribe"},
     "methods": SOURCE | {"subscribe", "delta"},

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from snow import architectures
 from snow.errors import SnowError
+from snow.network import Hooked, Network, pooled
 from snow.preprocessing import Preprocessing
 from snow.taps import LAYERS, Tap, choose, discover
 
@@ -83,10 +84,8 @@ class Source(nn.Module):
         self.taps: tuple[Tap, ...] = choose(cnn, found, size, taps, without_taps)
         self._learned_names = frozenset(name for name, _ in cnn.named_parameters())
         self.cnn = _freeze(cnn).to(memory_format=torch.channels_last)  # most convolutions run faster so
-        self._caught = _Caught()
-        self._hooked: set[str] = set()
         self.classifier, self.num_features, self.num_classes = self._find_classifier()
-        self.cnn.get_submodule(self.classifier).register_forward_pre_hook(_CatchInput(self._caught))
+        self.network: Network = Hooked(self.cnn, self.classifier)
 
     @classmethod
     def embedded(cls, image_size: int | None = None, **options: Any) -> Self:
@@ -196,24 +195,13 @@ class Source(nn.Module):
         Raises:
             SnowError: there is no such tap.
         """
-        for name in {tap.name for tap in self.taps} if taps is None else set(taps):
-            if name not in self._hooked:
-                self._submodule(name).register_forward_hook(_CatchOutput(self._caught, name))
-                self._hooked.add(name)
+        self.network.listen([tap.name for tap in self.taps] if taps is None else taps)
 
     def observe(self, images: Tensor, taps: Collection[str] | None = None, final: bool = True) -> Features:
         """`forward` without what a compiler cannot see through: for one thread, in eval mode, after `listen`."""
         wanted = [tap.name for tap in self.taps] if taps is None else list(taps)
         normalised = self.preprocessing.normalize(images)
-        nothing = normalised.new_empty(normalised.shape[0], 0)  # `len` would fix B in an exported program
-        maps = self._caught.start(wanted, final)
-        try:
-            logits = self.cnn(normalised)
-        except _LastTapError:
-            logits = nothing
-        self._caught.start(())
-        final_features = _pooled(maps[_FINAL]) if final else nothing
-        return Features(normalised, {name: maps[name] for name in wanted}, final_features, logits)
+        return Features(normalised, *self.network.run(normalised, wanted, final))
 
     def thawed(self) -> nn.Module:
         """A trainable copy of the whole CNN: what fine-tuning starts from."""
@@ -229,12 +217,6 @@ class Source(nn.Module):
             module.register_parameter(leaf, nn.Parameter(value))
         return cnn
 
-    def _submodule(self, name: str) -> nn.Module:
-        try:
-            return self.cnn.get_submodule(name)
-        except AttributeError:
-            raise SnowError(f"{self.name} has no tap {name!r}") from None
-
     def _find_classifier(self) -> tuple[str, int, int]:
         """Name, input width and output width of the last layer that makes the source's logits."""
         seen: list[tuple[str, Tensor, Tensor]] = []
@@ -249,60 +231,9 @@ class Source(nn.Module):
         for hook in hooks:
             hook.remove()
         for name, entered, left in reversed(seen):
-            if _pooled(left).shape == logits.shape:
-                return name, _pooled(entered).shape[1], logits.shape[1]
+            if pooled(left).shape == logits.shape:
+                return name, pooled(entered).shape[1], logits.shape[1]
         raise SnowError(f"{self.architecture} has no classifier: a source keeps its own head")
-
-
-_FINAL = ""  # the name under which the classifier's input is caught: no submodule has it
-
-
-class _LastTapError(Exception):
-    """Ends a pass: all is there that it was for."""
-
-
-class _Caught:
-    """What the hooks of one pass leave: module -> map. Other maps than the wanted ones are gone as soon as the CNN is
-    done with them, and their memory is warm for the next."""
-
-    def __init__(self) -> None:
-        self.maps: dict[str, Tensor] = {}
-        self.wanted: frozenset[str] = frozenset()
-        self.final = True
-
-    def start(self, wanted: Collection[str], final: bool = True) -> dict[str, Tensor]:
-        """Where the maps of the next pass will be. Without `final` it is over when it has all that is wanted."""
-        self.maps, self.wanted, self.final = {}, frozenset(wanted), final
-        return self.maps
-
-
-class _CatchOutput:
-    """A picklable hook: keeps a module's output."""
-
-    def __init__(self, caught: _Caught, name: str) -> None:
-        self.caught, self.name = caught, name
-
-    def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        if self.name not in self.caught.wanted:
-            return
-        self.caught.maps[self.name] = output
-        if not self.caught.final and self.caught.wanted <= self.caught.maps.keys():
-            raise _LastTapError
-
-
-class _CatchInput:
-    """A picklable hook: keeps a module's input."""
-
-    def __init__(self, caught: _Caught) -> None:
-        self.caught = caught
-
-    def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.caught.maps[_FINAL] = inputs[0]
-
-
-def _pooled(value: Tensor) -> Tensor:
-    """(B, C, …) -> (B, C): the mean over what is left of space."""
-    return value.flatten(2).mean(2) if value.ndim > 2 else value
 
 
 def _freeze(cnn: nn.Module) -> nn.Module:
