@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from snow.engine.fold import folded
+from snow.engine.fold import fold, foldable, folded
 from snow.engine.light import light_source
 from snow.source import Source
 
@@ -46,6 +46,17 @@ def test_what_is_the_same_is_shared() -> None:
     assert light.get_submodule("3").weight is chain.get_submodule("3").weight
     assert light.get_submodule("0").weight is not chain.get_submodule("0").weight
     assert all(torch.equal(value, before[name]) for name, value in chain.state_dict().items())
+
+
+def test_what_was_found_once_holds_for_others_of_the_same_structure() -> None:
+    one, other = (
+        shaken(nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)))
+        for _ in range(2)
+    )
+    light = fold(other, foldable(one, run))
+    assert norms(light) == 0
+    torch.testing.assert_close(run(light), run(other))
+    assert not torch.allclose(run(light)[0], run(one)[0])
 
 
 def test_norms_that_something_else_feeds_stay() -> None:

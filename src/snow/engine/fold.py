@@ -20,26 +20,39 @@ TOLERANCE = 1e-4
 Network = TypeVar("Network", bound=nn.Module)
 
 
-@torch.no_grad()
-def folded(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Network:
-    """A copy of a network in eval mode with its BatchNorms folded into the convolutions before them. It shares with the
-    network the tensors that are the same.
+Pairs = tuple[tuple[str, str], ...]
+"""Names of convolutions and of the BatchNorms that they alone feed."""
 
-    Which convolution feeds which BatchNorm is seen while `run` runs, never read off a name. A copy that does not
-    answer as the network did (because something else, too, looks behind a convolution) is thrown away.
+
+def folded(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Network:
+    """As `fold`, with all that `foldable` finds."""
+    return fold(network, foldable(network, run))
+
+
+@torch.no_grad()
+def fold(network: Network, pairs: Pairs) -> Network:
+    """A copy of a network in eval mode with BatchNorms folded into the convolutions before them. It shares with the
+    network the tensors that are the same."""
+    lighter = _copied(network)
+    for convolution, norm in pairs:
+        _fold(lighter.get_submodule(convolution), lighter.get_submodule(norm))
+        lighter.set_submodule(norm, _left_of(lighter.get_submodule(norm)))
+    return lighter
+
+
+@torch.no_grad()
+def foldable(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Pairs:
+    """What can be folded in a network, and in others of its structure.
+
+    Which convolution feeds which BatchNorm is seen while `run` runs, never read off a name. If the folded network does
+    not answer as this one does (because something else, too, looks behind a convolution), it is nothing.
 
     Args:
         run: answers with the network, on any input.
     """
-    lighter = _copied(network)
-    before, pairs = _watched(lighter, run)
-    for convolution, norm in pairs:
-        _fold(lighter.get_submodule(convolution), lighter.get_submodule(norm))
-        lighter.set_submodule(norm, _left_of(lighter.get_submodule(norm)))
-    after = run(lighter)
-    if all(_close(one, other) for one, other in zip(after, before, strict=True)):
-        return lighter
-    return _copied(network)
+    before, pairs = _watched(_copied(network), run)
+    after = run(fold(network, pairs))
+    return pairs if all(_close(one, other) for one, other in zip(after, before, strict=True)) else ()
 
 
 def _copied(network: Network) -> Network:
@@ -48,10 +61,8 @@ def _copied(network: Network) -> Network:
     return copy.deepcopy(network, tensors).eval()
 
 
-def _watched(
-    network: Network, run: Callable[[Network], Sequence[Tensor]]
-) -> tuple[Sequence[Tensor], list[tuple[str, str]]]:
-    """What `run` gives, and the names of each convolution and BatchNorm of which the one feeds the other."""
+def _watched(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Pairs]:
+    """What `run` gives, and what feeds what meanwhile."""
     made: list[tuple[str, Tensor]] = []
     taken: list[tuple[str, Tensor]] = []
     handles = []
@@ -68,7 +79,7 @@ def _watched(
     pairs = [(maker, taker) for maker, out in made for taker, entered in taken if entered is out]
     once = {name for name, _ in made if [other for other, _ in made].count(name) == 1}
     alone = {name for name, _ in taken if [other for other, _ in taken].count(name) == 1}
-    return before, [(maker, taker) for maker, taker in pairs if maker in once and taker in alone]
+    return before, tuple((maker, taker) for maker, taker in pairs if maker in once and taker in alone)
 
 
 def _fold(convolution: nn.Module, norm: nn.Module) -> None:

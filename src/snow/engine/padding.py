@@ -20,6 +20,8 @@ def pad_evenly(network: nn.Module, run: Callable[[], object]) -> None:
         for name, module in network.named_modules()
         if isinstance(module, Conv2dSame) and module.groups > 1 and module.dilation == (1, 1)
     ]
+    if not handles:
+        return
     try:
         run()
     finally:
