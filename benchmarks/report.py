@@ -96,6 +96,26 @@ def _ways(results: dict[str, Any]) -> str:
     )
 
 
+def _processes(results: dict[str, Any]) -> str:
+    """Of `processes.py`."""
+    rows = [
+        (
+            str(one["count"]),
+            f"{one['median']:.1f}",
+            f"{one['least']:.1f}–{one['most']:.1f}",
+            f"{one['of_first']:.2f}",
+            f"{100 * one['top1']:.1f}",
+        )
+        for one in results["processes"]
+    ]
+    return (
+        f"{table.markdown_table(('processes', 'images/s', 'range', 'of the first', 'test %'), rows)}\n"
+        f"`{results['command']}`: {results['source']['architecture']} at "
+        f"{results['source']['preprocessing']['image_size']} px, method {results['method']}, batch "
+        f"{results['recipe']['batch_size']} over all processes; {table.circumstances(results)}.\n"
+    )
+
+
 def _together(results: dict[str, Any]) -> str:
     """Of `together.py`."""
     rows = [
@@ -118,6 +138,7 @@ KINDS = {
     "limits": training_table.markdown,
     "ways": _ways,
     "speedup": _together,
+    "processes": _processes,
     "methods": table.markdown,
 }
 """How results are shown that have such a key: the first that they have."""

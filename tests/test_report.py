@@ -96,9 +96,18 @@ SPEED = {"median": 3.0, "least": 2.0, "most": 4.0}
                     },
                 },
                 "source": {"architecture": "timm/x", "preprocessing": {"image_size": 96}},
-                "recipe": {"validation": 0.2, "epochs": 6, "batch_size": 32, "seed": 0},
+                "recipes": {"ft": {"validation": 0.2, "batch_size": 32, "seed": 0}, "snow": {}},
             },
-            ("| ft | 2,000 | 50.0 | 62.5 | 1,000 | 0.50 |", "| snow | 30 | 25.0 | 25.0 | never |  |"),
+            ("| ft | 1 | 2,000 | 50.0 | 62.5 | 1,000 | 0.50 |", "| snow | 1 | 30 | 25.0 | 25.0 | never |  |"),
+        ),
+        (
+            {
+                "processes": [{"count": 2, "top1": 0.5, "of_first": 0.75, **SPEED}],
+                "source": {"architecture": "timm/x", "preprocessing": {"image_size": 96}},
+                "method": "snow",
+                "recipe": {"batch_size": 64},
+            },
+            ("| 2 | 3.0 | 2.0–4.0 | 0.75 | 50.0 |", "timm/x at 96 px, method snow, batch 64 over all processes"),
         ),
     ],
 )

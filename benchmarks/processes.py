@@ -1,0 +1,77 @@
+"""Training pictures a second with one process and with several that share every batch (data parallel, gloo or NCCL).
+
+`python benchmarks/processes.py pictures/ --processes 1 2 --out results.json` trains each in turn, `--rounds` times,
+and counts all epochs but the first of each. On a CPU the processes share the cores: that shows what sharing costs, and
+no gain.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from snow.allocator import keep_freed_memory
+from snow.bench.spread import Spread
+from snow.cli.output import print_json
+from snow.compare.provenance import provenance
+from snow.compare.record import keep
+from snow.compare.variant import Variant
+from snow.data import Dataset, open_dataset
+from snow.source import Source
+from snow.training.loop import fit
+from snow.training.recipe import Recipe
+
+
+def measure(
+    source: Source, dataset: Dataset, variant: Variant, recipe: Recipe, processes: list[int], rounds: int
+) -> dict[str, Any]:
+    speeds: dict[int, list[float]] = {count: [] for count in processes}
+    metrics: dict[int, float] = {}
+    for _ in range(rounds):
+        for count in processes:
+            method = variant.start(source, len(dataset.tasks[0].classes), recipe.seed, 1.0)
+            fitted = fit(source, {"task": method}, dataset, recipe, devices=count)
+            speeds[count] += [record.images_per_second for record in fitted.history if record.epoch > 1]
+            metrics[count] = fitted.metrics["task"].top1
+    first = Spread.of(speeds[processes[0]]).median
+    return {
+        **provenance(),
+        "source": source.description(),
+        "method": variant.label,
+        "recipe": recipe.to_dict(),
+        "processes": [
+            {"count": count, "top1": metrics[count], "of_first": one.median / first, **asdict(one)}
+            for count, one in ((count, Spread.of(each)) for count, each in speeds.items())
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--source", default="embedded")
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--method", default="snow")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="the others are set beside the first")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=64, help="of all processes together")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    keep_freed_memory()
+    results = measure(
+        Source.open(given.source, image_size=given.image_size),
+        open_dataset(given.data),
+        Variant(given.method),
+        Recipe(epochs=given.epochs, batch_size=given.batch_size, workers=0),
+        given.processes,
+        given.rounds,
+    )
+    keep(given.out, results)
+    print_json(results)
+
+
+if __name__ == "__main__":
+    main()
