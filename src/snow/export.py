@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
-import warnings
-from collections.abc import Callable, Collection, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from snow.answer import SOURCE_HEAD
+from snow.engine.exporting import quiet_exporters, require_onnx
 from snow.engine.light import example, light_method, light_source
 from snow.errors import SnowError
 from snow.fingerprint import TOLERANCE
@@ -78,7 +77,7 @@ def export(hub: Hub, path: str | Path, tasks: Collection[str] | None = None) -> 
     pictures[1:] = pictures[1:].flip(2, 3)
     with torch.no_grad():
         expected = hub.logits(pictures, whole.names)
-    with _quiet():
+    with quiet_exporters():
         content, run = writers[path.suffix](whole, pictures[:2])
         found = run(pictures)
     for name in whole.names:
@@ -99,11 +98,7 @@ Run = Callable[[Tensor], dict[str, Tensor]]
 
 
 def _write_onnx(whole: Whole, pictures: Tensor) -> tuple[bytes, Run]:
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise SnowError("exporting to ONNX needs onnx: pip install 'snow-cnn[onnx]'") from None
+    onnxruntime = require_onnx("exporting to ONNX")
     try:
         program = torch.onnx.export(
             whole,
@@ -161,19 +156,3 @@ def _require_alike(name: str, found: Tensor, expected: Tensor, path: Path) -> No
 
 def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Exporters of torch warn of their own insides, and print."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)

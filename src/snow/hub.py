@@ -38,7 +38,7 @@ class Hub(Shared):
         engine: what runs it, a name in `snow.engine.ENGINES`, or "auto" for the fastest that is ready at once.
 
     Raises:
-        SnowError: there is no such engine.
+        SnowError: there is no such engine, or it needs a package that is not installed.
     """
 
     def __init__(self, path: str | Path, source: Source, engine: str = "eager") -> None:

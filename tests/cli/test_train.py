@@ -168,6 +168,20 @@ def test_what_the_source_gives_is_kept_while_it_learns_or_for_longer(run: Run, c
     assert run("eval", tmp_path / "hub", colours, "--task", "short", "--json").code == 0
 
 
+def test_a_source_in_8_bits_teaches_and_measures(run: Run, hub: Path, colours: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    arguments = ("--precision", "int8", "--cache", "100MB", *QUICK)
+    result = run("train", colours, "--task", "bytes", "--hub", hub, "--json", *arguments)
+    assert result.code == 0
+    assert result.json["tasks"][0]["top1"] > 0.8
+    found = {
+        precision: run("eval", hub, colours, "--task", "bytes", "--precision", precision, "--json").json
+        for precision in ("int8", "32")
+    }
+    assert found["int8"]["top1"] == result.json["tasks"][0]["top1"]
+    assert found["32"]["top1"] > 0.8
+
+
 def test_a_cache_that_cannot_be_is_refused(refused: Callable[..., str], colours: Path, tmp_path: Path) -> None:
     here = ("train", colours, "--task", "one", "--hub", tmp_path / "hub", *TINY, *QUICK)
     assert "more than the 1 KB of the cache" in refused(*here, "--cache", "1KB")

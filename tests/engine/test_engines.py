@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from snow.subscribe import SUBSCRIPTIONS
 TOLERANCE = 1e-4
 """Of logits in 32 bits, beside the largest of them."""
 
+EXACT = [name for name, engine in ENGINES.items() if engine.exact]
 CLASSES = ("a", "b", "c")
 WAYS = [
     *((name, {}) for name in installed_methods()),
@@ -46,6 +48,12 @@ def scattered(source: Source, name: str = "snow", config: dict | None = None, se
     return method
 
 
+@cache
+def opened(engine: str, source: Source) -> Engine:
+    """One for all tests: some take seconds to get ready."""
+    return open_engine(engine, source)
+
+
 def close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).abs().max() <= TOLERANCE * other.abs().max())
 
@@ -55,26 +63,25 @@ def images(draw: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
     return draw(5, seed=4)[0]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", EXACT)
 @pytest.mark.parametrize(("name", "config"), WAYS, ids=str)
 def test_it_answers_as_the_method_does(engine: str, name: str, config: dict, source: Source, images: Tensor) -> None:
     method = scattered(source, name, config)
     before = {key: value.clone() for key, value in method.state_dict().items()}
     with torch.no_grad():
         expected = method(source(images, method.taps))
-    opened = open_engine(engine, source)
     for _ in range(2):
-        found = opened.logits(images, {"t": Asked(method), "part": Asked(method, 1, 3)})
+        found = opened(engine, source).logits(images, {"t": Asked(method), "part": Asked(method, 1, 3)})
         assert close(found["t"], expected)
         assert close(found["part"], expected[1:3])
         assert torch.equal(found["t"].argmax(1), expected.argmax(1))
     assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", EXACT)
 def test_it_answers_for_the_source_s_own_head(engine: str, source: Source, images: Tensor) -> None:
     expected = source(images).logits
-    found = open_engine(engine, source).logits(images, {SOURCE_HEAD: Asked(None)})[SOURCE_HEAD]
+    found = opened(engine, source).logits(images, {SOURCE_HEAD: Asked(None)})[SOURCE_HEAD]
     assert close(found, expected)
     assert torch.equal(found.argmax(1), expected.argmax(1))
 
@@ -82,23 +89,29 @@ def test_it_answers_for_the_source_s_own_head(engine: str, source: Source, image
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", installed_methods())
 def test_other_tasks_change_no_answer_by_a_bit(engine: str, name: str, resnet: Source, images: Tensor) -> None:
-    method, opened = scattered(resnet, name), open_engine(engine, resnet)
-    alone = opened.logits(images, {"t": Asked(method)})["t"]
+    method, running = scattered(resnet, name), opened(engine, resnet)
+    alone = running.logits(images, {"t": Asked(method)})["t"]
     others = {other: Asked(scattered(resnet, other, seed=1)) for other in installed_methods()}
-    assert torch.equal(opened.logits(images, {**others, "t": Asked(method)})["t"], alone)
-    assert torch.equal(opened.logits(images, {"t": Asked(method)})["t"], alone)
-    assert torch.equal(open_engine(engine, resnet).logits(images, {"t": Asked(method)})["t"], alone)
+    assert torch.equal(running.logits(images, {**others, "t": Asked(method)})["t"], alone)
+    assert torch.equal(running.logits(images, {"t": Asked(method)})["t"], alone)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_that_is_opened_anew_answers_alike_bit_by_bit(engine: str, resnet: Source, images: Tensor) -> None:
+    asked = {"t": Asked(scattered(resnet)), SOURCE_HEAD: Asked(None)}
+    before, after = (one.logits(images, asked) for one in (opened(engine, resnet), open_engine(engine, resnet)))
+    assert all(torch.equal(before[name], after[name]) for name in asked)
+
+
+@pytest.mark.parametrize("engine", EXACT)
 def test_it_forgets_methods_that_are_gone(engine: str, resnet: Source, images: Tensor) -> None:
     """A task that takes the place of another is never answered by what was prepared for the other."""
-    opened = open_engine(engine, resnet)
+    running = opened(engine, resnet)
     for seed in range(4):
         method = scattered(resnet, "fo", seed=seed)
         with torch.no_grad():
             expected = method(resnet(images))
-        assert close(opened.logits(images, {"t": Asked(method)})["t"], expected)
+        assert close(running.logits(images, {"t": Asked(method)})["t"], expected)
         del method
 
 

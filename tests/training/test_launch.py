@@ -40,3 +40,10 @@ def test_an_unknown_accelerator_is_one_line() -> None:
 def test_resuming_needs_a_path() -> None:
     with pytest.raises(SnowError, match="checkpoint"):
         fit(tiny_source(), {"colour": built()}, tiny_dataset(), accelerator="cpu", resume=True)
+
+
+def test_8_bits_are_for_cpus() -> None:
+    fabric = open_fabric("int8")
+    assert (fabric.device.type, fabric.strategy.precision.precision) == ("cpu", "32-true")
+    with pytest.raises(SnowError, match="precision int8 is for CPUs"):
+        open_fabric("int8", "mps")

@@ -26,10 +26,14 @@ class PeakMemory:
         self._cuda = device.type == "cuda"
         if self._cuda:
             torch.cuda.reset_peak_memory_stats(device)
+        self.restart()
+        self._idle = torch.cuda.memory_allocated() if self._cuda else _held("VmRSS")
+
+    def restart(self) -> None:
+        """Forgets the peak so far, of what was needed once."""
         release_freed_memory()
         with suppress(OSError):
-            _RESET.write_text("5")  # the peak so far is forgotten
-        self._idle = torch.cuda.memory_allocated() if self._cuda else _held("VmRSS")
+            _RESET.write_text("5")
 
     @property
     def bytes(self) -> int:

@@ -15,7 +15,7 @@ from snow.bench.pipeline import Pipeline
 from snow.bench.stand import Build, Cost, Stand, Watch, unwatched
 from snow.bench.stopwatch import Stopwatch
 from snow.data.pictures import Pictures
-from snow.engine.light import light_source
+from snow.engine.runtime import source_in
 from snow.subscribe import Subscription
 from snow.training.cache.cache import FeatureCache
 from snow.training.learner import Learner
@@ -82,7 +82,8 @@ def cached(conditions: Conditions, build: Build) -> Sample:
 def source_alone(conditions: Conditions) -> Sample:
     """The limit of training online: the source's own pass and nothing else."""
     stand = Stand(conditions)
-    source, images = light_source(stand.source), stand.images.contiguous(memory_format=torch.channels_last)
+    source = source_in(stand.source, stand.recipe.precision)
+    images = stand.images.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         with stand.fabric.autocast():

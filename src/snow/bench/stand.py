@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snow.bench.conditions import Conditions
 from snow.bench.memory import PeakMemory
-from snow.engine.light import light_source
+from snow.engine.runtime import source_in
 from snow.methods.method import Method
 from snow.methods.observing import observe_each
 from snow.source import Features, Source
@@ -67,7 +67,8 @@ class Stand:
         """A method that has learned nothing yet, in training mode; the source is as training has it from then on."""
         method = build(self.source, self.conditions.classes).train()
         if method.uses_source:
-            self.source = light_source(self.source)
+            self.source = source_in(self.source, self.recipe.precision)
+            self.memory.restart()
         self.fabric.to_device(method)
         return Learner(method.name, method, 0, self.recipe, self.device)
 

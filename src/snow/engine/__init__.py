@@ -4,10 +4,12 @@ from snow.engine.arrange import arrange
 from snow.engine.eager import Eager
 from snow.engine.engine import Asked, Engine
 from snow.engine.folded import Folded
+from snow.engine.int8 import Int8
+from snow.engine.onnx import Onnx
 from snow.errors import SnowError
 from snow.source import Source
 
-ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (Eager, Folded)}
+ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (Eager, Folded, Onnx, Int8)}
 AUTO = Folded
 """The fastest of those that are ready at once."""
 

@@ -35,9 +35,11 @@ class Engine(ABC):
 
     Attributes:
         name: its key in `ENGINES`.
+        exact: whether it answers as the others do, but for rounding of single precision.
     """
 
     name: ClassVar[str]
+    exact: ClassVar[bool] = True
 
     def __init__(self, source: Source) -> None:
         self.source = source

@@ -11,6 +11,7 @@ import torch
 
 from snow.data.pictures import Pictures
 from snow.data.transforms import eval_transform
+from snow.engine.runtime import source_in
 from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Source
@@ -67,6 +68,8 @@ def evaluate(
     peers = Peers(fabric)
     columns = label_columns(learners, pictures.labels.shape[1], tasks)
     fabric.to_device(source)
+    if precision == "int8":
+        source = source_in(source, precision)
     for method in learners.values():
         fabric.to_device(method)
     shares = in_turn(range(len(pictures)), max(1, batch_size // peers.count), peers.rank, peers.count)

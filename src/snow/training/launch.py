@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _CHILD = "SNOW_CHILD_PROCESS"
-_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "int8": "32-true"}
 
 
 def computes_in_bf16(device: str) -> bool:
@@ -56,7 +56,7 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
     """A launched Fabric for this process.
 
     Args:
-        precision: "auto", "32", "bf16" or "16", as in `Recipe`.
+        precision: "auto", "32", "bf16", "16" or "int8", as in `Recipe`; with the last it is that of what learns, 32.
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: processes on this machine; taken from the environment where the process was launched by others.
 
@@ -70,10 +70,13 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
     if accelerator == "auto":
         mps = torch.backends.mps.is_available()
         accelerator = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+        accelerator = "cpu" if precision == "int8" else accelerator
     if precision == "auto":
         precision = "bf16" if computes_in_bf16(accelerator) else "32"
     if precision == "16" and accelerator == "cpu":
         raise SnowError("precision 16 needs a GPU: use 32 or bf16 on a CPU")
+    if precision == "int8" and accelerator != "cpu":
+        raise SnowError("precision int8 is for CPUs: use bf16 or 16 on a GPU")
     if accelerator == "cpu":
         # set by lightning-fabric: torch's optimizers then look for a GPU driver at every step, for half a millisecond
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
@@ -94,6 +97,11 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
         raise SnowError(f"cannot use {devices} {accelerator} device(s): {error}") from None
     fabric.launch()
     return fabric
+
+
+def arithmetic(precision: str, fabric: Fabric) -> str:
+    """What a run computes in, in one word."""
+    return precision if precision == "int8" else fabric.strategy.precision.precision
 
 
 def spawn(function: Callable[..., Any], arguments: Sequence[Any], processes: int) -> Any:
@@ -170,6 +178,8 @@ def _child(name: str, rank: int, processes: int, port: int) -> None:
             "MASTER_PORT": str(port),
         }
     )
+    if "OMP_NUM_THREADS" not in os.environ:  # processes that want the same cores wait for one another
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     folder = Path(name)
     with Interrupt(child=True):
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from snow.data.task import Dataset
-from snow.engine.light import light_source
+from snow.engine.runtime import source_in
 from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Source
@@ -27,7 +27,7 @@ from snow.training.evaluate import Metrics, score
 from snow.training.feed import Feed
 from snow.training.history import EpochRecord, Plan, StepReport, Totals
 from snow.training.interrupt import Interrupt, Interrupted
-from snow.training.launch import is_child
+from snow.training.launch import arithmetic, is_child
 from snow.training.learner import Learner
 from snow.training.listeners.listener import Listener
 from snow.training.loading import Loading
@@ -87,8 +87,8 @@ class Run:
         for method in methods.values():
             fabric.to_device(method)
         sees = any(method.uses_source for method in methods.values())
-        self.source = light_source(source) if sees else source
-        precision = fabric.strategy.precision.precision
+        self.source = source_in(source, recipe.precision) if sees else source
+        precision = arithmetic(recipe.precision, fabric)
         self.identity: dict[str, Any] = {}
         if checkpoint is not None:
             self.identity = checkpoints.identity(source, methods, dataset, recipe, precision, self.peers.count)

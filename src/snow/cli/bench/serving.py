@@ -54,7 +54,7 @@ def serving(
         tasks: how many are asked at once, with commas between.
         sizes: pictures in the passes of `snow serve` that are measured besides, for `snow plan`; "" leaves them out.
         snow: method snow with options, such as snow:preset=paper or snow:width=0.0625.
-        engine: what answers.
+        engine: what answers: eager, folded, onnx, int8, or auto for the fastest that is ready at once.
         device: where: cpu, cuda or mps.
         rounds: times that each row is measured.
         out: JSON file for the results.

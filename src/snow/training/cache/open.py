@@ -13,6 +13,7 @@ from snow.source import Source
 from snow.training.cache.cache import FeatureCache
 from snow.training.checkpoint import data_fingerprint
 from snow.training.feed import Feed
+from snow.training.launch import arithmetic
 from snow.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def open_cache(
         "views": recipe.views,
         "validation": recipe.validation,
         "seed": recipe.seed,
-        "precision": fabric.strategy.precision.precision,
+        "precision": arithmetic(recipe.precision, fabric),
     }
     assert recipe.cache is not None
     return FeatureCache(source, methods, fabric, feed.views, recipe.cache_dtype, recipe.cache, folder, identity)
