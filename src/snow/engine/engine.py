@@ -14,6 +14,10 @@ from snow.methods.observing import observe_channels
 from snow.source import Features, Source
 
 
+AT_A_TIME = 32
+"""Pictures in a part of a pass: more of them take memory, and no less time each."""
+
+
 class Asked(NamedTuple):
     """One answer that is wanted.
 
@@ -60,7 +64,8 @@ class Engine(ABC):
         """
         asked = [method for method in methods if method is not None]
         wishes = [{} if method is None else method.chosen() for method in methods]
-        return observe_channels(self.running(images.device), asked, images, wishes, logits=None in methods)
+        source = self.running(images.device)
+        return observe_channels(source, asked, images, wishes, logits=None in methods, at_a_time=AT_A_TIME)
 
     @torch.no_grad()
     def logits(self, images: Tensor, asked: Mapping[str, Asked]) -> dict[str, Tensor]:
