@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.answer import SOURCE_HEAD
-from snow.engine.exporting import quiet_exporters, require_onnx
+from snow.engine.exporting import first_line, onnx_program, quiet_exporters, require_onnx
 from snow.engine.light import example, light_method, light_source
 from snow.errors import SnowError
 from snow.fingerprint import TOLERANCE
@@ -99,20 +99,7 @@ Run = Callable[[Tensor], dict[str, Tensor]]
 
 def _write_onnx(whole: Whole, pictures: Tensor) -> tuple[bytes, Run]:
     onnxruntime = require_onnx("exporting to ONNX")
-    try:
-        program = torch.onnx.export(
-            whole,
-            (pictures,),
-            input_names=[INPUT],
-            output_names=list(whole.names),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    except torch.onnx.errors.OnnxExporterError as error:
-        raise SnowError(f"this hub cannot be exported to ONNX: {_first_line(error)}") from error
-    assert program is not None
+    program = onnx_program("this hub", whole, pictures, INPUT, whole.names)
     program.model.metadata_props.update(whole.description())
     content = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -130,7 +117,7 @@ def _write_program(whole: Whole, pictures: Tensor) -> tuple[bytes, Run]:
             _Named(whole), (pictures,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
         )
     except Exception as error:  # whatever a network does that cannot be traced
-        raise SnowError(f"this hub cannot be exported: {_first_line(error)}") from error
+        raise SnowError(f"this hub cannot be exported: {first_line(error)}") from error
     written = io.BytesIO()
     torch.export.save(program, written, extra_files=whole.description())
     loaded = torch.export.load(io.BytesIO(written.getvalue())).module()
@@ -152,7 +139,3 @@ def _require_alike(name: str, found: Tensor, expected: Tensor, path: Path) -> No
     error = (found - expected).abs().max() / expected.abs().max()
     if not error <= TOLERANCE:
         raise SnowError(f"{path} was not kept: logits of task {name} would be off by {error:.1e} of the largest")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -9,7 +9,7 @@ from typing import Any
 
 from snow.data import Dataset, open_dataset
 from snow.hub import Hub
-from snow.pipeline import run_folder, train
+from snow.pipeline import clear, run_folder, train
 from snow.training.checkpoint import data_fingerprint
 from snow.training.listeners import LOGS
 from snow.training.recipe import Recipe
@@ -52,6 +52,7 @@ def learn(given: Assignment) -> tuple[str, ...]:
     )
     folder, hub = run_folder(given.hub, [given.task]), Hub.open(given.hub)
     if _is_learned(hub, given, dataset):
+        clear(folder)
         return tuple(dataset.warnings)
     train(
         hub,

@@ -11,6 +11,7 @@ from snow.artifact import check_name
 from snow.compare.record import begin, keep
 from snow.compare.variant import Variant
 from snow.data import Dataset
+from snow.engine.runtime import source_in
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.methods import METHODS, Method
@@ -121,15 +122,17 @@ def forgetting(table: Table) -> float:
 
 def _measure(hub: Hub, order: Sequence[Dataset], variant: Variant, recipe: Recipe, listeners: Listeners) -> Table:
     table: Table = [[None] * len(order) for _ in order]
+    bytewise = recipe.precision == "int8"  # made once: it takes seconds
+    source = source_in(hub.source, recipe.precision) if bytewise else hub.source
     for after, methods in enumerate(learn_in_turn(hub, order, variant, recipe, listeners)):
         for row, (name, method) in enumerate(methods.items()):
             metrics = evaluate(
-                hub.source,
+                source,
                 {name: method},
                 order[row].test,
                 batch_size=recipe.batch_size,
                 workers=recipe.loading_workers(),
-                precision=recipe.precision,
+                precision="32" if bytewise else recipe.precision,
             )
             table[row][after] = metrics[name].top1
     return table

@@ -23,6 +23,9 @@ from snow.training.loop import Fitted, fit
 from snow.training.randomness import own_randomness, seed_all
 from snow.training.recipe import Recipe
 
+CHECKPOINT, CACHE = "checkpoint.pt", "cache"
+"""In a run's folder, while it lasts."""
+
 
 def train(
     hub: Hub,
@@ -73,7 +76,7 @@ def train(
         seed_all(recipe.seed)
         learners = {task.name: kind.build(hub.source, len(task.classes), config) for task in dataset.tasks}
     folder = run_folder(hub.path, names)
-    checkpoint, own_cache = folder / "checkpoint.pt", folder / "cache"
+    checkpoint, own_cache = folder / CHECKPOINT, folder / CACHE
     if not (resume and checkpoint.exists()):
         shutil.rmtree(own_cache, ignore_errors=True)
     with undone(folder, keep=checkpoint):
@@ -82,9 +85,14 @@ def train(
     if fitted.is_first:
         for artifact in artifacts:
             hub.add(artifact, replace)
-        checkpoint.unlink(missing_ok=True)
-        shutil.rmtree(own_cache, ignore_errors=True)
+        clear(folder)
     return artifacts
+
+
+def clear(folder: Path) -> None:
+    """Removes what a run needs to go on, from its `run_folder`: its tasks are safe."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(folder / CACHE, ignore_errors=True)
 
 
 def run_folder(hub: Path, names: Sequence[str]) -> Path:

@@ -115,6 +115,15 @@ def test_it_forgets_methods_that_are_gone(engine: str, resnet: Source, images: T
         del method
 
 
+def test_a_large_batch_is_passed_in_parts(resnet: Source, draw: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    seen: list[int] = []
+    running = opened("eager", resnet)
+    with resnet.cnn.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0]))):
+        answers = running.logits(draw(40)[0], {"t": Asked(scattered(resnet))})
+    assert seen == [32, 8]
+    assert answers["t"].shape == (40, 3)
+
+
 def test_an_unknown_engine_is_one_line(resnet: Source, tmp_path: Path) -> None:
     with pytest.raises(SnowError, match="no engine 'warp': there are auto, eager, "):
         Hub(tmp_path, resnet, engine="warp")

@@ -99,7 +99,7 @@ def test_the_source_sees_few_pictures_at_a_time(source: Source, draw: Draw) -> N
     method = METHODS["fo"].build(source, 3)
     with source.cnn.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0]))):
         observe_each(source, [method], draw(20)[0])
-    assert seen == [8, 8, 4]
+    assert seen == [16, 4]
 
 
 def test_without_a_look_at_the_source_there_is_no_pass(source: Source, draw: Draw) -> None:

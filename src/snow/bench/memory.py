@@ -23,14 +23,14 @@ class PeakMemory:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        if self._cuda:
-            torch.cuda.reset_peak_memory_stats(device)
+        self._cuda, self._device = device.type == "cuda", device
         self.restart()
         self._idle = torch.cuda.memory_allocated() if self._cuda else _held("VmRSS")
 
     def restart(self) -> None:
         """Forgets the peak so far, of what was needed once."""
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats(self._device)
         release_freed_memory()
         with suppress(OSError):
             _RESET.write_text("5")

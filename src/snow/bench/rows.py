@@ -84,6 +84,7 @@ def source_alone(conditions: Conditions) -> Sample:
     stand = Stand(conditions)
     source = source_in(stand.source, stand.recipe.precision)
     images = stand.images.contiguous(memory_format=torch.channels_last)
+    stand.memory.restart()
 
     def step() -> None:
         with stand.fabric.autocast():

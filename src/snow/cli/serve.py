@@ -46,9 +46,9 @@ def serve_command(
         token: with which tasks may be changed over HTTP; without one they may not. SNOW_TOKEN in the environment does
             not show in the list of processes.
         engine: what runs the hub: eager, folded, or auto for the fastest that is ready at once. On a CPU, onnx is
-            faster and int8, which computes the source in 8 bits, several times as fast; both need seconds to start. Or
-            ray for replicas of this service on a Ray cluster, RAY_ADDRESS or else one on this machine; ray:int8 says
-            what runs each.
+            faster, and int8, which computes the source in 8 bits, several times as fast where the processor has VNNI;
+            both need seconds to start. Or ray for replicas of this service on a Ray cluster, RAY_ADDRESS or else one on
+            this machine; ray:int8 says what runs each.
         device: cpu or cuda.
         access_log: write down every request.
     """

@@ -35,11 +35,10 @@ def origin(results: Mapping[str, Any], seeds: Sequence[object]) -> str:
 
 def circumstances(results: Mapping[str, Any]) -> str:
     """Machine, version and day of any results."""
-    machine = results["hardware"]
-    return (
-        f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; torch {results['versions']['torch']}, "
-        f"{results['date']}"
-    )
+    machine, version = results["hardware"], results["versions"]["torch"]
+    instructions = f" ({', '.join(machine['instructions'])})" if machine.get("instructions") else ""
+    processor = machine["gpu"] or f"{machine['cpu']}{instructions}"
+    return f"{processor}, {machine['cores']} cores; torch {version}, {results['date']}"
 
 
 def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,13 +9,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from snow.errors import SnowError
 from snow.methods import Method
 from snow.methods.observing import observe_channels
 from snow.source import Features, Source
 
-
-AT_A_TIME = 32
-"""Pictures in a part of a pass: more of them take memory, and no less time each."""
+AT_A_TIME = {"cpu": 32}
+"""Pictures in a part of a pass, by the type of the device: more of them take memory, and no less time each."""
 
 
 class Asked(NamedTuple):
@@ -61,11 +61,19 @@ class Engine(ABC):
 
         Args:
             images: (B, 3, S, S) uint8, where the source is.
+
+        Raises:
+            SnowError: they are of another size.
         """
+        size = self.source.preprocessing.image_size
+        if images.shape[1:] != (3, size, size):
+            raise SnowError(f"the source takes pictures of shape (3, {size}, {size}), not {tuple(images.shape[1:])}")
         asked = [method for method in methods if method is not None]
         wishes = [{} if method is None else method.chosen() for method in methods]
         source = self.running(images.device)
-        return observe_channels(source, asked, images, wishes, logits=None in methods, at_a_time=AT_A_TIME)
+        return observe_channels(
+            source, asked, images, wishes, logits=None in methods, at_a_time=AT_A_TIME.get(images.device.type)
+        )
 
     @torch.no_grad()
     def logits(self, images: Tensor, asked: Mapping[str, Asked]) -> dict[str, Tensor]:

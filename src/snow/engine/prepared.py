@@ -41,12 +41,13 @@ class Prepared(Engine):
         return self._methods[method](features)
 
     def _foldable(self, method: Method, features: Features) -> Pairs:
-        """Found once for all methods of one structure, so that a task which is added to others answers sooner."""
+        """Found and tried once for all methods of one structure, so that a task which is added to others answers
+        sooner. Where nothing can be folded in one, because its numbers are none for example, the next is looked at."""
         structure = (
             json.dumps(method.config, sort_keys=True),
             *((name, type(module)) for name, module in method.named_modules()),
         )
-        if structure not in self._pairs:
+        if not self._pairs.get(structure):
             picture = features.rows(0, 1)
             self._pairs[structure] = foldable(method, lambda light: [light(picture)])
         return self._pairs[structure]

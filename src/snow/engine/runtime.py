@@ -1,4 +1,4 @@
-"""A source whose passes ONNX Runtime makes, in single precision or in 8 bits: on a CPU, several times as fast."""
+"""A source whose passes ONNX Runtime makes, in single precision or in 8 bits, for CPUs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snow.engine.exporting import quiet_exporters, require_onnx
+from snow.engine.exporting import first_line, onnx_program, quiet_exporters, require_onnx
 from snow.engine.light import example, light_source
 from snow.engine.photographs import photographs
 from snow.errors import SnowError
@@ -32,19 +32,24 @@ class Runtime(Network):
         self._runtime = require_onnx("running a source in ONNX Runtime")
         self._light, self._cnn, self._int8 = light, light.network, int8
         self._taps: list[str] = []
+        self._session: Any = None
         self._options = self._runtime.RunOptions()
         self._options.only_execute_path_to_fetches = True
         self.listen([tap.name for tap in light.taps])
 
     def __deepcopy__(self, _memo: object) -> Runtime:
-        return self  # nothing in it changes
+        return self  # a session cannot be copied, and copies answer alike
 
     def listen(self, taps: Collection[str]) -> None:
-        """For maps that the source does not offer by itself the graph is made anew, which takes seconds."""
+        """For maps that the source does not offer by itself the graph is made anew, which takes seconds.
+
+        Raises:
+            SnowError: there is no such tap, or ONNX Runtime cannot run the CNN.
+        """
         if missing := sorted(set(taps).difference(self._taps)):
-            self._cnn.listen([*self._taps, *missing])
-            self._taps += missing
-            self._session = self._opened()
+            known = [*self._taps, *missing]
+            self._cnn.listen(known)
+            self._session, self._taps = self._opened(known), known
 
     def run(self, x: Tensor, taps: Sequence[str], final: bool) -> Seen:
         names = [*taps, *((FINAL, LOGITS) if final else ())]
@@ -53,35 +58,24 @@ class Runtime(Network):
         nothing = x.new_empty(len(x), 0)
         return Seen({tap: tensors[tap] for tap in taps}, tensors.get(FINAL, nothing), tensors.get(LOGITS, nothing))
 
-    def _opened(self) -> Any:
+    def _opened(self, taps: Sequence[str]) -> Any:
+        light = self._light
+        pictures = light.preprocessing.normalize(example(light)).expand(2, -1, -1, -1).contiguous()
+        everything = _Everything(self._cnn, light.cnn, taps).eval()
+        program = onnx_program(light.name, everything, pictures, INPUT, [*taps, FINAL, LOGITS])
         options = self._runtime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch wants these cores as well
-        with tempfile.TemporaryDirectory(prefix="snow-") as folder:
-            path = Path(folder) / "source.onnx"
-            self._write(path)
-            content = (_quantized(self._light, path) if self._int8 else path).read_bytes()
-        return self._runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-    def _write(self, path: Path) -> None:
-        pictures = self._light.preprocessing.normalize(example(self._light)).expand(2, -1, -1, -1)
+        # sums of two products would overflow 16 bits where a processor has no instruction that adds up four in 32
+        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            with quiet_exporters(), torch.no_grad():
-                torch.onnx.export(
-                    _Everything(self._cnn, self._light.cnn, self._taps).eval(),
-                    (pictures.contiguous(),),
-                    path,
-                    input_names=[INPUT],
-                    output_names=[*self._taps, FINAL, LOGITS],
-                    dynamic_shapes=({0: torch.export.Dim("batch")},),
-                    dynamo=True,
-                    external_data=False,
-                    verbose=False,
-                )
-        except torch.onnx.errors.OnnxExporterError as error:
-            why = str(error).strip().splitlines()[0]
-            raise SnowError(f"{self._light.name} cannot be exported to ONNX: {why}") from error
+            content = program.model_proto.SerializeToString()
+            if self._int8:
+                content = _quantized(light, content)
+            return self._runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its tools have exceptions of their own
+            raise SnowError(f"{light.name} cannot be run in ONNX Runtime: {first_line(error)}") from error
 
 
 class _Everything(nn.Module):
@@ -122,14 +116,14 @@ def source_in(source: Source, precision: str) -> Source:
     return runtime_source(source, int8=True) if precision == "int8" else light_source(source)
 
 
-def _quantized(light: Source, path: Path) -> Path:
+def _quantized(light: Source, content: bytes) -> bytes:
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared, quantized = path.with_name("prepared.onnx"), path.with_name("int8.onnx")
-    pictures = light.preprocessing.normalize(photographs(light.preprocessing))
-    reader: Any = _Reader(pictures)
-    with quiet_exporters():
+    reader: Any = _Reader(light.preprocessing.normalize(photographs(light.preprocessing)))
+    with tempfile.TemporaryDirectory(prefix="snow-") as folder, quiet_exporters():
+        path, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("source", "prepared", "int8"))
+        path.write_bytes(content)
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
@@ -139,7 +133,7 @@ def _quantized(light: Source, path: Path) -> Path:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-    return quantized
+        return quantized.read_bytes()
 
 
 class _Reader:

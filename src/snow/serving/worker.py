@@ -54,6 +54,7 @@ class Worker:
     def __init__(self, hub: Hub, device: str = "cpu") -> None:
         self.hub = hub
         self.hub.source.to(device)
+        self.hub.engine.running(self._device)  # what it needs is there, or this is one line before anything is served
 
     def warm_up(self) -> None:
         """The first pass takes longer than the others."""

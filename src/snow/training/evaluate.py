@@ -57,7 +57,7 @@ def evaluate(
         tasks: names of the T label columns. Not needed if T is 1: then all learners have the same task.
         batch_size: over all processes.
         workers: loading processes.
-        precision: as in `Recipe`; not looked at if there is a `fabric`.
+        precision: as in `Recipe`; what learned computes as a `fabric` says, if there is one.
         accelerator: "auto", "cpu", "cuda" or "mps"; not looked at if there is a `fabric`.
         fabric: one that is launched already; its processes share the pictures.
 
@@ -68,7 +68,7 @@ def evaluate(
     peers = Peers(fabric)
     columns = label_columns(learners, pictures.labels.shape[1], tasks)
     fabric.to_device(source)
-    if precision == "int8":
+    if precision == "int8" and any(method.uses_source for method in learners.values()):
         source = source_in(source, precision)
     for method in learners.values():
         fabric.to_device(method)

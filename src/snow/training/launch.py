@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _CHILD = "SNOW_CHILD_PROCESS"
-_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "int8": "32-true"}
+_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def computes_in_bf16(device: str) -> bool:
@@ -56,7 +56,7 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
     """A launched Fabric for this process.
 
     Args:
-        precision: "auto", "32", "bf16", "16" or "int8", as in `Recipe`; with the last it is that of what learns, 32.
+        precision: as in `Recipe`; with "int8", what learns computes as with "auto".
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: processes on this machine; taken from the environment where the process was launched by others.
 
@@ -71,12 +71,12 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
         mps = torch.backends.mps.is_available()
         accelerator = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
         accelerator = "cpu" if precision == "int8" else accelerator
-    if precision == "auto":
+    if precision == "int8" and accelerator != "cpu":
+        raise SnowError("precision int8 is for CPUs: use bf16 or 16 on a GPU")
+    if precision in ("auto", "int8"):
         precision = "bf16" if computes_in_bf16(accelerator) else "32"
     if precision == "16" and accelerator == "cpu":
         raise SnowError("precision 16 needs a GPU: use 32 or bf16 on a CPU")
-    if precision == "int8" and accelerator != "cpu":
-        raise SnowError("precision int8 is for CPUs: use bf16 or 16 on a GPU")
     if accelerator == "cpu":
         # set by lightning-fabric: torch's optimizers then look for a GPU driver at every step, for half a millisecond
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
@@ -100,8 +100,9 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
 
 
 def arithmetic(precision: str, fabric: Fabric) -> str:
-    """What a run computes in, in one word."""
-    return precision if precision == "int8" else fabric.strategy.precision.precision
+    """What a run computes in: the source, if it is in 8 bits, and what learns."""
+    learning = fabric.strategy.precision.precision
+    return f"int8, {learning}" if precision == "int8" else learning
 
 
 def spawn(function: Callable[..., Any], arguments: Sequence[Any], processes: int) -> Any:

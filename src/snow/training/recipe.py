@@ -38,7 +38,7 @@ class Recipe:
         patience: stop a learner after this many epochs without a better validation accuracy and keep its best weights.
         calibration: training pictures that a method may look at before the first step.
         precision: auto takes bf16 where the hardware computes in it, otherwise 32. With int8, which is for CPUs, the
-            frozen source computes in 8 bits and what learns in 32.
+            frozen source computes in 8 bits, and what learns as with auto.
         cache: a size such as 4GB: the choice of channels is that of the calibration for good, and what the source makes
             of the training pictures is kept within this size, so that it is run but once for each view of a picture.
         cache_views: views of each picture that are kept, each augmented in its own way, for the epochs in turn.
