@@ -67,8 +67,8 @@ class Runtime(Network):
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch wants these cores as well
-        # sums of two products would overflow 16 bits where a processor has no instruction that adds up four in 32
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not getattr(torch.cpu, "_is_vnni_supported", bool)():  # then sums of two products can overflow 16 bits
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             content = program.model_proto.SerializeToString()
             if self._int8:
