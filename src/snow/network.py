@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -20,7 +20,13 @@ class Seen(NamedTuple):
 
 
 class Network(ABC):
-    """Makes passes, for one thread at a time."""
+    """Makes passes, for one thread at a time.
+
+    Attributes:
+        at_a_time: so many pictures are best, however many are asked for; None: it depends on who asks.
+    """
+
+    at_a_time: ClassVar[int | None] = None
 
     @abstractmethod
     def listen(self, taps: Collection[str]) -> None:

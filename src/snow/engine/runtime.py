@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ class Runtime(Network):
     Args:
         light: the source whose CNN it writes as a graph, and takes the place of.
     """
+
+    at_a_time: ClassVar[int | None] = 8  # it gives whole maps, of which few channels stay
 
     def __init__(self, light: Source, int8: bool) -> None:
         self._runtime = require_onnx("running a source in ONNX Runtime")

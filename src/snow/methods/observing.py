@@ -56,9 +56,9 @@ def observe_channels(
     Args:
         wishes: each the channels of some maps, see `only`. Where they add up to more than a map has, all get the whole
             map, which is then the same tensor.
-        at_a_time: so many pictures; by default as `AT_A_TIME` says, or 64.
+        at_a_time: so many pictures, if the source does not mind; by default as `AT_A_TIME` says, or 64.
     """
-    at_a_time = at_a_time or AT_A_TIME.get(images.device.type, 64)
+    at_a_time = source.network.at_a_time or at_a_time or AT_A_TIME.get(images.device.type, 64)
     if not logits and not any(method.uses_source for method in methods):
         at_a_time = len(images)
     first = observe(source, methods, images[:at_a_time], logits)
