@@ -60,8 +60,10 @@ def serve_command(
     try:
         from snow.serving.server import serve
         from snow.serving.service import Service
+        from snow.serving.threads import on_one_core
     except ImportError as error:
         raise _missing(error, "snow serve", "serve") from None
+    on_one_core()
     opened = Hub.open(hub, engine=(inside or "auto") if where == RAY else engine)
     if where != RAY:
         serve(Service(opened, limits, device), host, port, token, access_log)

@@ -14,6 +14,7 @@ from snow.serving.app import create_app
 from snow.serving.replicas import Replicas, Served
 from snow.serving.server import GRACE
 from snow.serving.service import Service
+from snow.serving.threads import on_one_core
 
 
 @serve.ingress()
@@ -25,6 +26,7 @@ class Replica:
     """
 
     def __init__(self, served: Served) -> None:
+        on_one_core()
         hub = Hub.open(served.hub, engine=served.engine)
         self._service = Service(hub, served.limits, served.device)
         self._token = served.token

@@ -23,6 +23,7 @@ from snow.serving.errors import RefusedError, without_paths
 from snow.serving.limits import Limits
 from snow.serving.metrics import Metrics
 from snow.serving.pictures import prepare
+from snow.serving.threads import others, passing
 from snow.serving.uploads import full
 from snow.serving.watcher import watch
 from snow.serving.worker import Answers, Catalog, Ranked, Worker
@@ -62,14 +63,15 @@ class Service:
         self._worker = Worker(Hub(hub.path, hub.source, hub.engine.name), device)
         self._transform = eval_transform(hub.source.preprocessing)
         self._open()
+        self._engine.submit(self._worker.get_ready).result()
         self.metrics.watch("snow_queue_pictures", "pictures accepted and not answered", lambda: self.batcher.taken)
         self.metrics.watch("snow_waiting_pictures", "pictures that wait for a pass", lambda: self.batcher.waiting)
         self._running: list[asyncio.Task[Any]] = []
 
     def _open(self) -> None:
-        self._engine = ThreadPoolExecutor(1, "snow-engine")
-        self._changing = ThreadPoolExecutor(1, "snow-changing")
-        self._decoders = ThreadPoolExecutor(self.limits.decoders, "snow-decoding")
+        self._engine = passing()
+        self._changing = others("changing", 1)
+        self._decoders = others("decoding", self.limits.decoders)
         self.batcher = Batcher[Answers](
             lambda images, wanted: self._on(self._engine, self._worker.answer, images, wanted),
             self.limits.max_batch,

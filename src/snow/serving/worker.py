@@ -54,7 +54,10 @@ class Worker:
     def __init__(self, hub: Hub, device: str = "cpu") -> None:
         self.hub = hub
         self.hub.source.to(device)
-        self.hub.engine.running(self._device)  # what it needs is there, or this is one line before anything is served
+
+    def get_ready(self) -> None:
+        """Raises SnowError: the engine lacks what it needs."""
+        self.hub.engine.running(self._device)
 
     def warm_up(self) -> None:
         """The first pass takes longer than the others."""
