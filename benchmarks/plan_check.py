@@ -30,6 +30,7 @@ from typing import Any
 import httpx2 as httpx
 from serving_load import TIMEOUT, Load, measured, pictures, until_ready
 
+from snow.allocator import keep_freed_memory
 from snow.bench.apart import interleaved
 from snow.bench.service import service_cost
 from snow.bench.serving import ServingBench, on_disk
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=240)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    keep_freed_memory()  # as the service does
     work = ServingBench(options.source, options.image_size, tasks=(max(1, options.tasks - 1),), engine=options.engine)
     tasks = max(work.tasks) + 1  # what is on the disk is one more
     limits = Limits(options.max_batch, options.max_wait, options.queue, max_pictures=1)

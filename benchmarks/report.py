@@ -131,6 +131,29 @@ def _together(results: dict[str, Any]) -> str:
     )
 
 
+def _load(results: dict[str, Any]) -> str:
+    """Of `serving_load.py`."""
+    rows = [
+        (
+            load.replace("_", " "),
+            *(f"{found[name]:,.1f}" for name in ("per_second", "batch", "p50", "p99")),
+            f"{found['requests']:,}",
+            ", ".join(f"{count:,} {end}" for end, count in found["ended"].items()),
+            " → ".join(f"{found['memory_bytes'][moment] / 1e6:,.0f}" for moment in ("before", "most", "after")),
+        )
+        for load, found in ((name, results[name]) for name in ("capacity", "at_70_percent", "at_300_percent"))
+    ]
+    columns = ("load", "answered/s", "pictures a pass", "p50 ms", "p99 ms", "requests", "ended", "memory, MB")
+    return (
+        f"{table.markdown_table(columns, rows)}\n"
+        f"{results['capacity']['of_engine']:.2f} of the engine alone in a process, which answers "
+        f"{results['engine_per_second']:.1f} pictures/s in passes of {results['max_batch']}; p99 is "
+        f"{results['at_70_percent']['p99_by_p50']:.2f} times p50 at 70 %. `{results['command']}`: "
+        f"{results['tasks']} tasks, queue {results['queue']}, clients on the same machine; "
+        f"{table.circumstances(results)}.\n"
+    )
+
+
 KINDS = {
     "orders": triangle.markdown,
     "planned": check.markdown,
@@ -139,6 +162,7 @@ KINDS = {
     "ways": _ways,
     "speedup": _together,
     "processes": _processes,
+    "at_70_percent": _load,
     "methods": table.markdown,
 }
 """How results are shown that have such a key: the first that they have."""

@@ -33,6 +33,7 @@ import httpx2 as httpx
 import torch
 from PIL import Image
 
+from snow.allocator import keep_freed_memory
 from snow.compare.provenance import provenance
 from snow.data import eval_transform
 from snow.hub import Hub
@@ -240,6 +241,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=240)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    keep_freed_memory()  # as the service does
     text = json.dumps(asyncio.run(run(options)), indent=2)
     if options.out:
         options.out.write_text(text + "\n", "utf-8")

@@ -62,6 +62,12 @@ PROVENANCE = {
     "hardware": {"cpu": "abacus", "cores": 2, "gpu": None},
 }
 SPEED = {"median": 3.0, "least": 2.0, "most": 4.0}
+LOAD = {
+    "requests": 1200,
+    "ended": {"answered": 200, "queue_full": 1000},
+    **{"per_second": 50.0, "batch": 4.0, "p50": 90.0, "p99": 180.0},
+    "memory_bytes": {"before": 1e9, "most": 2e9, "after": 1.5e9},
+}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +105,15 @@ SPEED = {"median": 3.0, "least": 2.0, "most": 4.0}
                 "recipes": {"ft": {"validation": 0.2, "batch_size": 32, "seed": 0}, "snow": {}},
             },
             ("| ft | 1 | 2,000 | 50.0 | 62.5 | 1,000 | 0.50 |", "| snow | 1 | 30 | 25.0 | 25.0 | never |  |"),
+        ),
+        (
+            {
+                "at_300_percent": LOAD,
+                "capacity": {**LOAD, "of_engine": 0.9},
+                "at_70_percent": {**LOAD, "p99_by_p50": 2.0},
+                **{"engine_per_second": 55.0, "max_batch": 16, "tasks": 6, "queue": 64},
+            },
+            ("| at 300 percent | 50.0 | 4.0 | 90.0 | 180.0 | 1,200 |", "0.90 of the engine", "2.00 times p50"),
         ),
         (
             {
