@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snow.answer import SOURCE_HEAD
 from snow.artifact import Artifact
+from snow.errors import SnowError
 from snow.hub import Hub
 from snow.serving.worker import Ranked, Worker
 
@@ -62,3 +63,8 @@ def test_a_task_that_fails_takes_no_other_with_it(
     assert answers["failing"] == "task failing failed: RuntimeError"
     assert answers["endless"] == "task endless answers with what is no number"
     assert answers["sound"].top(1)[0][0] == "one"
+
+
+def test_a_device_that_is_not_there_is_one_line(hub: Hub) -> None:
+    with pytest.raises(SnowError, match="device warp cannot be used: [^\n]+$"):
+        Worker(hub, "warp")

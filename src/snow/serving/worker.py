@@ -49,11 +49,18 @@ Answers = dict[str, Ranked | str]
 
 
 class Worker:
-    """Asks the tasks of a hub, and looks after them between two passes."""
+    """Asks the tasks of a hub, and looks after them between two passes.
+
+    Raises:
+        SnowError: there is no such device.
+    """
 
     def __init__(self, hub: Hub, device: str = "cpu") -> None:
         self.hub = hub
-        self.hub.source.to(device)
+        try:
+            self.hub.source.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise SnowError(f"device {device} cannot be used: {str(error).partition(chr(10))[0]}") from error
 
     def get_ready(self) -> None:
         """Raises SnowError: the engine lacks what it needs."""
