@@ -1,8 +1,7 @@
 """Training pictures a second with one process and with several that share every batch (data parallel, gloo or NCCL).
 
 `python benchmarks/processes.py pictures/ --processes 1 2 --out results.json` trains each in turn, `--rounds` times,
-and counts all epochs but the first of each. On a CPU the processes share the cores: that shows what sharing costs, and
-no gain.
+and counts all epochs but the first of each. On a CPU the processes share the cores.
 """
 
 from __future__ import annotations
