@@ -45,3 +45,13 @@ def test_a_task_that_someone_else_has_added_stays(given: Assignment) -> None:
     with pytest.raises(SnowError, match="has a task 'colour' already"):
         learn(replace(given, recipe=replace(given.recipe, seed=1)))
     assert content(given) == before
+
+
+def test_a_task_that_was_not_learned_here_stays(given: Assignment) -> None:
+    hub = Hub.open(given.hub)
+    learn(given)
+    hub.add(replace(hub.task("colour"), training={}), replace=True)
+    before = content(given)
+    with pytest.raises(SnowError, match="has a task 'colour' already"):
+        learn(given)
+    assert content(given) == before

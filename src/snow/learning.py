@@ -75,5 +75,5 @@ def _is_learned(hub: Hub, given: Assignment, dataset: Dataset) -> bool:
     if given.replace or given.task not in hub.names():
         return False
     task = hub.task(given.task)
-    learned = (task.method.name, task.training["recipe"], task.training["data"]["fingerprint"])
+    learned = (task.method.name, task.training.get("recipe"), task.training.get("data", {}).get("fingerprint"))
     return learned == (given.method, given.recipe.to_dict(), data_fingerprint(dataset))

@@ -124,6 +124,12 @@ def test_a_large_batch_is_passed_in_parts(resnet: Source, draw: Callable[..., tu
     assert answers["t"].shape == (40, 3)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pictures_of_another_size_are_refused(engine: str, resnet: Source) -> None:
+    with pytest.raises(SnowError, match=r"takes pictures of shape \(3, 64, 64\), not \(3, 64, 65\)"):
+        opened(engine, resnet).logits(torch.zeros(1, 3, 64, 65, dtype=torch.uint8), {SOURCE_HEAD: Asked(None)})
+
+
 def test_an_unknown_engine_is_one_line(resnet: Source, tmp_path: Path) -> None:
     with pytest.raises(SnowError, match="no engine 'warp': there are auto, eager, "):
         Hub(tmp_path, resnet, engine="warp")
