@@ -1,7 +1,7 @@
 """Turns all results in `benchmarks/results` into tables: `python benchmarks/report.py` rewrites both pages.
 
-REPORT.md has every comparison, `docs/reproduction.md` the paper's tables and figures beside ours.
-`python benchmarks/report.py --check` writes nothing and fails if a page is not what the results say.
+REPORT.md has every comparison, `docs/reproduction.md` the paper's tables and figures beside ours, with pictures in
+`docs/figures`. `python benchmarks/report.py --check` writes nothing and fails if a page is not what the results say.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def reproduction() -> str:
     for name, experiment in EXPERIMENTS.items():
         parts.append(f"## {experiment.title}\n")
         found = {stem: fitting for stem, results in _results() if (fitting := _fitting(name, results)) is not None}
-        parts += [f"### `{stem}.json`\n\n{experiment.measured(results)}" for stem, results in found.items()]
+        for stem, results in found.items():
+            seen = f"![{experiment.title}](figures/{stem}.png)\n\n" if _is_drawn(results) else ""
+            parts.append(f"### `{stem}.json`\n\n{seen}{experiment.measured(results)}")
         if not found:
             data = " --data ROOT" if experiment.needs_data else ""
             parts.append(f"Not measured yet. The command is `snow reproduce {name}{data}`.\n")
@@ -50,6 +52,17 @@ def reproduction() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {"benchmarks/REPORT.md": report, "docs/reproduction.md": reproduction}
+
+
+def draw() -> None:
+    """The paper's figures, from the same results."""
+    for stem, results in _results():
+        if _is_drawn(results):
+            EXPERIMENTS[results["experiment"]].draw(results, ROOT / "docs" / "figures" / f"{stem}.png")
+
+
+def _is_drawn(results: dict[str, Any]) -> bool:
+    return results.get("experiment", "").startswith("figure")
 
 
 def _results() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -216,6 +229,8 @@ each method picks from {RATES} rates. Later GPUs in half precision are several t
 def main(arguments: Sequence[str]) -> str | None:
     """Writes the pages, or checks them; returns what is wrong."""
     wrong = []
+    if "--check" not in arguments:
+        draw()
     for name, written in PAGES.items():
         text = written()
         if "--check" not in arguments:

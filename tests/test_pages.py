@@ -87,7 +87,7 @@ def test_every_code_block_runs(
     page: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(import_module("snow.compare.compare"), "measure", unmeasured)
-    monkeypatch.setattr("snow.bench.apart._apart", lambda _, call: call())
+    monkeypatch.setattr("snow.bench.apart.apart", lambda _, call: call())
     if page.stem == "rivals":
         pytest.importorskip("peft")
     if page.stem == "benchmarks":

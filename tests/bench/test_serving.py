@@ -15,7 +15,7 @@ from snow.errors import SnowError
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.bench.apart._apart", lambda _, call: call())
+    monkeypatch.setattr("snow.bench.apart.apart", lambda _, call: call())
 
 
 def bench(**options: object) -> ServingBench:

@@ -40,7 +40,7 @@ def test_generated_pictures_are_classes_of_whole_pictures(pictures: Pictures) ->
 
 
 def test_rows_ratios_and_file(pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.bench.apart._apart", lambda _, call: call())
+    monkeypatch.setattr("snow.bench.apart.apart", lambda _, call: call())
     told: list[str] = []
     out = tmp_path / "results.json"
     work = TrainingBench(CONDITIONS, Variant.parse("ft,snow:keep=0.5"), pictures, rounds=1)
@@ -67,7 +67,7 @@ def test_rows_ratios_and_file(pictures: Pictures, tmp_path: Path, monkeypatch: p
 
 
 def test_kept_features_are_a_row_of_their_own(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.bench.apart._apart", lambda _, call: call())
+    monkeypatch.setattr("snow.bench.apart.apart", lambda _, call: call())
     work = TrainingBench(CONDITIONS, Variant.parse("ft,snow"), pictures, rounds=1, cached=True)
     methods = measure_training(work)["methods"]
     assert list(methods) == ["ft", "snow", "snow+cache"]
@@ -82,7 +82,7 @@ def test_without_a_baseline_or_a_user_of_the_source_there_is_nothing_to_relate_t
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cost = Sample(Cost(10.0, 5), 8.0, {"source": 0.1})
-    monkeypatch.setattr("snow.bench.apart._apart", lambda name, call: cost)
+    monkeypatch.setattr("snow.bench.apart.apart", lambda name, call: cost)
     results = measure_training(TrainingBench(CONDITIONS, Variant.parse("fo"), pictures, rounds=2))
     assert "over_ft" not in results["methods"]["fo"]
     assert results["methods"]["fo"]["over_source"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -135,9 +135,9 @@ def test_a_full_disk_leaves_nothing(
     choices: Choices, resnet: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise SafetensorError("I/O error: No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("snow.subscribe.choices.save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     method = METHODS["snow"].build(resnet, 2).served()
     with pytest.raises(SnowError, match="cannot be written: .*No space left"):
         Artifact("a", ("x", "y"), method, resnet.description(), choices=choices).save(tmp_path / "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class Figure5(Experiment):
         choices = read_choices(hub.path, opened.found.key)
         results["taps"] = {tap: _summary(choices, tap) for tap in choices.masks}
         keep(out, results)
-        return {**results, "label": variants[0].label, "set": opened.to_dict(), "hub": str(hub.path)}
+        kept = b64encode(choices.to_bytes()).decode()
+        return {**results, "label": variants[0].label, "set": opened.to_dict(), "choices": kept}
 
     def origins(self, results: Results) -> list[str]:
         where = f"{results['label']} on {title(results['set'])}"
@@ -93,8 +95,8 @@ class Figure5(Experiment):
         return markdown_table(columns, rows)
 
     def draw(self, results: Results, path: Path) -> None:
-        key = results["set"]["set"]
-        draw_choice(read_choices(Path(results["hub"]), key), f"channels taken by {key}", path)
+        choices = Choices.from_bytes(b64decode(results["choices"]), self.name)
+        draw_choice(choices, f"channels taken by {results['label']} on {title(results['set'])}", path)
 
 
 def _summary(choices: Choices, tap: str) -> dict[str, Any]:

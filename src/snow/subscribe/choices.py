@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from snow.errors import SnowError
@@ -67,21 +67,40 @@ class Choices:
         }
 
     def save(self, path: Path) -> None:
-        """`steps`, `batches`, and for each tap `NUMBER.NAME`: (m / 8, N) bytes, a bit a moment, compressed by zlib."""
+        """Raises OSError: it cannot be written."""
+        path.write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Of a safetensors file with `steps`, `batches`, and for each tap `NUMBER.NAME`: (m / 8, N) bytes, a bit a
+        moment, compressed by zlib.
+        """
         taps = {f"{number:04}.{tap}": _packed(masks) for number, (tap, masks) in enumerate(self.masks.items())}
-        save_file({"steps": self.steps, "batches": torch.tensor(self.batches), **taps}, path)
+        return save({"steps": self.steps, "batches": torch.tensor(self.batches), **taps})
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Raises SnowError: the file is missing or damaged."""
         try:
-            tensors = load_file(path)
+            content = path.read_bytes()
+        except OSError as error:
+            raise SnowError(f"{path} cannot be read: {error.strerror or error}") from error
+        return cls.from_bytes(content, str(path))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> Self:
+        """What `to_bytes` made; `name` is what an error calls it.
+
+        Raises:
+            SnowError: it is damaged.
+        """
+        try:
+            tensors = load(content)
             steps, batches = tensors.pop("steps"), int(tensors.pop("batches"))
             if steps.ndim != 1 or not len(steps) or batches < 1:
                 raise ValueError("its steps are missing")
             masks = {key.split(".", 1)[1]: _unpacked(tensors[key], len(steps)) for key in sorted(tensors)}
         except Exception as error:  # a damaged file can fail in any way
-            raise SnowError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+            raise SnowError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
         return cls(steps, batches, masks)
 
 
