@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from snow.cli import main
+from snow.data.published import PUBLISHED
 from snow.reproduce import EXPERIMENTS
+from snow.reproduce.paper import SETS, TABLE7
 
 TINY = ("--source", "test_resnet", "--no-pretrained", "--image-size", "64")
 QUICK = ("--epochs", "1", "--batch-size", "8", "--workers", "0", "--augment", "none", "--precision", "32")
@@ -123,6 +125,46 @@ def test_actions_have_the_paper_s_sigma2(
     kept = json.loads((tmp_path / "out" / "comparisons" / "stanford40.json").read_text())
     assert list(entry["comparison"]["methods"]) == ["snow:preset=paper"]
     assert list(kept["methods"]) == ["snow:preset=paper:pooling.sigma2=1e-08"]
+
+
+def test_all_five_sets_as_their_authors_distribute_them_go_through_one_command(
+    write_tree: Callable[[str, Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in PUBLISHED:
+        write_tree(name, tmp_path / "datasets")
+    out = tmp_path / "out"
+    options = ("--data", str(tmp_path / "datasets"), "--out", str(out), "--methods", "fo,snow:preset=paper", "--json")
+    assert main(["reproduce", "table7", *options, *TINY, *QUICK, "--rates", "1e-3,1e-2"]) == 0
+    printed = capsys.readouterr()
+    results = json.loads(printed.out)
+    assert [entry["paper"] for entry in results["sets"]] == list(SETS)
+    panels = [panel for panel in results["beside"] if panel["unit"] == "top-1 %"]
+    for column, panel in enumerate(panels):
+        rows = {row["label"]: row for row in panel["rows"]}
+        assert rows["fo"]["paper"] == TABLE7["FO"][column][0]
+        assert rows["snow:preset=paper"]["paper"] == TABLE7["SNOW-256"][column][0]
+        assert all(0 <= rows[label]["here"] <= 100 for label in ("fo", "snow:preset=paper"))
+    assert "missing:" not in printed.err
+    assert (out / "table7.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_speeds_go_on_where_they_were_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("table8", "--out", str(tmp_path), "--methods", "fo,ft", "--json", *TINY, *QUICK)
+    found = []
+    for rounds in (1, 2):
+        monkeypatch.setattr("snow.compare.cost.ROUNDS", rounds)
+        assert main(["reproduce", *options]) == 0
+        printed = capsys.readouterr()
+        found.append(json.loads(printed.out))
+    assert "round 1 of 2" not in printed.err
+    assert printed.err.count("round 2 of 2") == 2
+    one, two = found
+    for label, samples in two["samples"].items():
+        assert samples[:1] == one["samples"][label]
+        measured = [sample["images_per_second"] for sample in samples]
+        assert two["methods"][label]["images_per_second_range"] == [min(measured), max(measured)]
 
 
 def test_parameters_need_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,11 +32,20 @@ def interleaved(
     for number in range(1, rounds + 1):
         for name, call in calls.items():
             tell(f"round {number} of {rounds}: {name} …")
-            found[name].append(_apart(name, call))
+            found[name].append(apart(name, call))
         yield {name: list(results) for name, results in found.items()}
 
 
-def _apart(name: str, call: Callable[[], T]) -> T:
+def apart(name: str, call: Callable[[], T]) -> T:
+    """Makes a call in a fresh process.
+
+    Args:
+        name: what an error says was measured.
+        call: as for `interleaved`.
+
+    Raises:
+        SnowError: as `interleaved`.
+    """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent) as process:
         try:
             return process.submit(call).result()

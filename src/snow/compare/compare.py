@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from snow.artifact import Artifact
+from snow.bench.conditions import Conditions
 from snow.compare.cost import measure
 from snow.compare.record import begin, keep
 from snow.compare.variant import Variant
@@ -93,7 +94,10 @@ def compare(
         entry.update(_summary(list(entry["runs"].values())))
     if work.costs and any("images_per_second" not in results["methods"][one.label] for one in work.methods):
         size, classes = work.source.preprocessing.image_size, len(work.dataset.tasks[0].classes)
-        for label, cost in measure(work.source.architecture, size, classes, work.methods, work.recipe).items():
+        listeners(f"{', '.join(entries)}: images/s and memory")
+        for label, cost in measure(
+            Conditions(work.source.architecture, size, classes, work.recipe), work.methods
+        ).items():
             results["methods"][label].update(asdict(cost))
     keep(out, results)
     return results

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
-from snow.bench.apart import interleaved
+from snow.bench import stand
+from snow.bench.apart import apart, interleaved
 from snow.bench.conditions import Conditions
 from snow.bench.spread import Spread
-from snow.bench.stand import training_cost
 from snow.compare.variant import Variant
-from snow.training.recipe import Recipe
 
 ROUNDS = 3
 """Times that each method is measured, in turn with the others."""
@@ -30,21 +30,20 @@ class Cost:
     images_per_second_range: tuple[float, float]
     peak_memory_bytes: int
 
+    @classmethod
+    def of(cls, samples: Sequence[stand.Cost]) -> Self:
+        speed = Spread.of(sample.images_per_second for sample in samples)
+        memory = Spread.of(sample.peak_memory_bytes for sample in samples)
+        return cls(speed.median, speed.range, int(memory.median))
 
-def measure(
-    architecture: str,
-    image_size: int,
-    classes: int,
-    methods: Sequence[Variant],
-    recipe: Recipe,
-) -> dict[str, Cost]:
+
+def measure(conditions: Conditions, methods: Sequence[Variant]) -> dict[str, Cost]:
     """Trains each method for a few steps on random pictures; the weights of the source do not matter here."""
-    conditions = Conditions(architecture, image_size, classes, recipe)
-    calls = {variant.label: partial(training_cost, conditions, variant.build) for variant in methods}
+    calls = {variant.label: partial(stand.training_cost, conditions, variant.build) for variant in methods}
     *_, samples = interleaved(calls, ROUNDS)
-    costs = {}
-    for label, found in samples.items():
-        speed = Spread.of(sample.images_per_second for sample in found)
-        memory = Spread.of(sample.peak_memory_bytes for sample in found)
-        costs[label] = Cost(speed.median, speed.range, int(memory.median))
-    return costs
+    return {label: Cost.of(found) for label, found in samples.items()}
+
+
+def measure_once(conditions: Conditions, method: Variant) -> stand.Cost:
+    """One round of one method."""
+    return apart(method.label, partial(stand.training_cost, conditions, method.build))

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from snow.compare.cost import ROUNDS, measure
+from snow.bench import stand
+from snow.bench.conditions import Conditions
+from snow.compare import cost
 from snow.compare.record import begin, keep
 from snow.compare.table import circumstances
 from snow.compare.variant import Variant
@@ -73,25 +75,32 @@ class Table8(Experiment):
 def measured(work: Work, variants: tuple[Variant, ...]) -> dict[str, Any]:
     """Of each variant what `snow.compare.cost` measures, kept in a file for the source and the size of pictures."""
     results = _begin(work)
-    missing = [one for one in variants if one.label not in results["methods"]]
-    if missing:
-        work.note(f"training steps of {', '.join(one.label for one in missing)} …")
-        found = measure(work.bare, work.image_size, CLASSES[CAR], missing, work.recipe)
-        results["methods"].update({label: asdict(cost) for label, cost in found.items()})
-        keep(_file(work), results)
-    return {**results, "methods": {one.label: results["methods"][one.label] for one in variants}}
+    conditions = Conditions(work.bare, work.image_size, CLASSES[CAR], work.recipe)
+    samples = {one.label: results["samples"].setdefault(one.label, []) for one in variants}
+    for number in range(1, cost.ROUNDS + 1):
+        for variant in variants:
+            if len(samples[variant.label]) < number:
+                work.note(f"round {number} of {cost.ROUNDS}: training steps of {variant.label} …")
+                samples[variant.label].append(asdict(cost.measure_once(conditions, variant)))
+                keep(_file(work), results)
+    return {**results, "methods": {label: asdict(_cost(found)) for label, found in samples.items()}}
 
 
 def costs(work: Work, variants: tuple[Variant, ...]) -> list[Cost]:
     """Of what `measured` would still do."""
-    done = _begin(work)["methods"]
-    pictures = ROUNDS * STEPS * work.recipe.batch_size
+    done = _begin(work)["samples"]
     shape = (work.bare, work.image_size, work.recipe.precision)
-    return [
-        Cost(one.label, ROUNDS * START + pictures * estimate.step_seconds(one, *shape))
-        for one in variants
-        if one.label not in done
-    ]
+    pictures = STEPS * work.recipe.batch_size
+    found = []
+    for one in variants:
+        rounds = cost.ROUNDS - len(done.get(one.label, []))
+        if rounds > 0:
+            found.append(Cost(one.label, rounds * (START + pictures * estimate.step_seconds(one, *shape))))
+    return found
+
+
+def _cost(samples: list[dict[str, Any]]) -> cost.Cost:
+    return cost.Cost.of([stand.Cost(**sample) for sample in samples])
 
 
 def _beside(paper: Mapping[str, float], here: Mapping[str, float]) -> dict[str, Pair]:
@@ -108,7 +117,7 @@ def _begin(work: Work) -> dict[str, Any]:
         "classes": CLASSES[CAR],
         "recipe": work.recipe.to_dict(),
     }
-    return begin(_file(work), settings, {"methods": {}})
+    return begin(_file(work), settings, {"samples": {}})
 
 
 def _file(work: Work) -> Path:
