@@ -18,21 +18,25 @@ from snow.compare.variant import Variant
 from snow.data.published import PUBLISHED
 from snow.plan import check
 from snow.reproduce import EXPERIMENTS
-from snow.reproduce.accuracy import entry_of
 from snow.reproduce.estimate import paper_seconds, shown
 
 ROOT = Path(__file__).parent.parent
 HEAD = "# Results\n\nWritten by `python benchmarks/report.py` from the files in `results/`; do not edit.\n"
+EARLIER = (
+    "# Earlier defaults\n\nFrom `results/earlier/`: what was measured on the way here, and is no longer the default.\n"
+)
 EPOCHS, RATES, HELD_OUT = 30, 3, 0.25
 
 
 def report() -> str:
-    parts = [HEAD]
-    for stem, results in _results():
+    return "\n".join([HEAD, *_sections("*.json"), EARLIER, *_sections("earlier/*.json")])
+
+
+def _sections(pattern: str) -> Iterator[str]:
+    for stem, results in _results(pattern):
         if "experiment" not in results:
             note = f"{results['note']}\n\n" if "note" in results else ""
-            parts.append(f"## {stem}\n\n{note}{_markdown(results)}")
-    return "\n".join(parts)
+            yield f"## {stem}\n\n{note}{_markdown(results)}"
 
 
 def reproduction() -> str:
@@ -40,10 +44,11 @@ def reproduction() -> str:
     parts = [_introduction()]
     for name, experiment in EXPERIMENTS.items():
         parts.append(f"## {experiment.title}\n")
-        found = {stem: fitting for stem, results in _results() if (fitting := _fitting(name, results)) is not None}
-        for stem, results in found.items():
+        found = [(stem, results) for stem, results in _results() if results.get("experiment") == name]
+        for stem, results in found:
+            note = f"{results['note']}\n\n" if "note" in results else ""
             seen = f"![{experiment.title}](figures/{stem}.png)\n\n" if _is_drawn(results) else ""
-            parts.append(f"### `{stem}.json`\n\n{seen}{experiment.measured(results)}")
+            parts.append(f"### `{stem}.json`\n\n{note}{seen}{experiment.measured(results)}")
         if not found:
             data = " --data ROOT" if experiment.needs_data else ""
             parts.append(f"Not measured yet. The command is `snow reproduce {name}{data}`.\n")
@@ -65,20 +70,9 @@ def _is_drawn(results: dict[str, Any]) -> bool:
     return results.get("experiment", "").startswith("figure")
 
 
-def _results() -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+def _results(pattern: str = "*.json") -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in sorted((ROOT / "benchmarks" / "results").glob(pattern)):
         yield path.stem, json.loads(path.read_text("utf-8"))
-
-
-def _fitting(name: str, results: dict[str, Any]) -> dict[str, Any] | None:
-    """Results as this experiment keeps them: its own, or what other commands have measured for it."""
-    if "experiment" in results:
-        return results if results["experiment"] == name else None
-    if name == "table9" and "orders" in results:
-        return {"lifelong": results}
-    if name == "table7" and "rates" in results and (entry := entry_of(results)) is not None:
-        return {"sets": [entry]}
-    return None
 
 
 def _ways(results: dict[str, Any]) -> str:
@@ -201,7 +195,8 @@ command, and what differs and why.
 
 A set whose name ends in `-own-split` is not the paper's: `dtd10` is ten of the 47 classes of DTD, `cars196` the 8,144
 labelled training pictures of Stanford Cars split anew, `ants_bees` a set of two classes that the paper does not have.
-The paper's figures beside these are there for orientation.
+The paper's figures beside these are there for orientation. Precision `auto` is bf16 on a processor or GPU that computes
+in it, which is said behind the processor's name, and single precision on others.
 
 ## Run it yourself
 

@@ -29,7 +29,7 @@ def origin(results: Mapping[str, Any], seeds: Sequence[object]) -> str:
     return (
         f"`{results['command']}`: {source['architecture']} ({source['weights']}) at "
         f"{source['preprocessing']['image_size']} px, {recipe['epochs']} epochs, batch {recipe['batch_size']}, "
-        f"seed {', '.join(map(str, seeds))}; {circumstances(results)}.\n"
+        f"precision {recipe['precision']}, seed {', '.join(map(str, seeds))}; {circumstances(results)}.\n"
     )
 
 

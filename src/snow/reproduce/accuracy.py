@@ -13,7 +13,7 @@ from snow.compare.variant import Variant
 from snow.reproduce import estimate
 from snow.reproduce.estimate import Cost
 from snow.reproduce.paper import SIGMA2
-from snow.reproduce.sets import OWN, OWN_SPLITS, Opened, title
+from snow.reproduce.sets import Opened, title
 from snow.reproduce.work import Work
 
 LITERAL = "snow:preset=paper"
@@ -61,14 +61,6 @@ def origins(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         note = f" {found['note']}" if "note" in found else ""
         lines.append(f"- {title(entry)}{_sizes(entry)}. {origin(found, seeds).strip()}{note}")
     return [*lines, ""]
-
-
-def entry_of(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
-    """As in `compared`, of a comparison by `snow compare` on one of the sets with splits of their own."""
-    name = comparison["data"].get("path")
-    if name not in OWN_SPLITS:
-        return None
-    return {"set": f"{name}{OWN}", "paper": OWN_SPLITS[name], "as_in_table_3": False, "comparison": comparison}
 
 
 def theirs(entry: Mapping[str, Any]) -> str:
