@@ -17,6 +17,13 @@ from snow.reproduce.sets import Opened, title
 from snow.reproduce.work import Work
 
 LITERAL = "snow:preset=paper"
+"""Algorithm 1 to the letter, which hardly learns."""
+
+COLUMNS = f"{LITERAL}:pooling.slots=channel"
+"""The same network once it has learned; while it learns, each channel of the source has a weight column of its own."""
+
+METHODS = f"fo,fe,ft,mp,pn,{LITERAL},{COLUMNS},snow"
+"""Of Table 7 and what is made like it."""
 
 
 def compared(work: Work, variants: Sequence[Variant], room: str = "comparisons") -> list[dict[str, Any]]:

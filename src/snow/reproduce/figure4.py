@@ -11,7 +11,6 @@ from snow.compare.provenance import provenance
 from snow.errors import SnowError
 from snow.plots.figure import check, new_figure, save
 from snow.reproduce import accuracy, table8
-from snow.reproduce.accuracy import LITERAL
 from snow.reproduce.estimate import Cost
 from snow.reproduce.experiment import Experiment, Results
 from snow.reproduce.panel import Pair, Panel
@@ -33,7 +32,7 @@ class Figure4(Experiment):
         "Made of Tables 7 and 8, which see. The paper's circles are of different batches, ours of one. Speeds were "
         "measured with 196 classes on pictures that are in memory, the accuracies with the source of their line."
     )
-    methods = f"fo,fe,ft,mp,pn,{LITERAL},snow"
+    methods = accuracy.METHODS
 
     def costs(self, work: Work) -> list[Cost]:
         return [*accuracy.costs(work, self.variants(work)), *table8.costs(_of_source(work), self.variants(work))]

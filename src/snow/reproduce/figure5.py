@@ -15,6 +15,7 @@ from snow.methods import SnowConfig
 from snow.pipeline import train
 from snow.plots.choice import draw_choice
 from snow.reproduce import estimate
+from snow.reproduce.accuracy import COLUMNS
 from snow.reproduce.estimate import Cost
 from snow.reproduce.experiment import Experiment, Results
 from snow.reproduce.sets import title
@@ -28,11 +29,12 @@ class Figure5(Experiment):
     title = "Figure 5: channels chosen over the time of training"
     differs = (
         "The paper shows one map of its task Car, and says that the choice changes often at first and settles after "
-        "some epochs; all maps are shown here, without the noise of training. Early and late count, of the channels "
+        "some epochs; all maps are shown here, without the noise of training, of the paper's delta, learned with a "
+        "weight column for each channel, or another variant of method snow. Early and late count, of the channels "
         "taken, those that the moment before had not taken, in the first and the last tenth of the moments that were "
         "looked at."
     )
-    methods = "snow:preset=paper"
+    methods = COLUMNS
 
     def costs(self, work: Work) -> list[Cost]:
         opened = work.one("Car")

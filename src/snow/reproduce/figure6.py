@@ -11,7 +11,6 @@ from snow.compare.provenance import provenance
 from snow.compare.table import markdown_table
 from snow.plots.figure import check, new_figure, save
 from snow.reproduce import accuracy
-from snow.reproduce.accuracy import LITERAL
 from snow.reproduce.estimate import Cost
 from snow.reproduce.experiment import Experiment, Results
 from snow.reproduce.paper import CONVERGED, TABLE7
@@ -38,7 +37,7 @@ class Figure6(Experiment):
         "lack. The rate falls along a cosine to the last epoch, so where a method converges follows the number of "
         "epochs."
     )
-    methods = f"fo,fe,ft,mp,pn,{LITERAL},snow"
+    methods = accuracy.METHODS
 
     def costs(self, work: Work) -> list[Cost]:
         return accuracy.costs(_validated(work), self.variants(work), ROOM)
