@@ -12,16 +12,16 @@ from snow.cli.app import command
 from snow.cli.options import RECIPE, SOURCE, Json, SourceOptions
 from snow.cli.output import counting, note, print_json, print_table
 from snow.cli.sources import new_source
+from snow.cli.stages import announced
 from snow.compare import Comparison, compare
 from snow.compare.compare import HELD_OUT, RATES
 from snow.compare.picture import picture, wrapped
+from snow.compare.record import alone
 from snow.compare.table import COLUMNS, rows
 from snow.compare.variant import Variant
 from snow.data import open_dataset
 from snow.errors import SnowError
 from snow.plots.figure import check
-from snow.training.listeners import ProgressBar
-from snow.training.listeners.listener import Listener
 from snow.training.recipe import Recipe
 
 
@@ -83,11 +83,8 @@ def compare_command(
     chosen = tuple(range(recipe.seed, recipe.seed + seeds))
     work = Comparison(opened, dataset, recipe, variants, rates, chosen, held_out, costs)
 
-    def listeners(stage: str) -> Sequence[Listener]:
-        note(f"{stage} …")
-        return (ProgressBar(),)
-
-    results = compare(work, {"path": Path(data).name}, out, listeners)
+    with alone(out):
+        results = compare(work, {"path": Path(data).name}, out, announced)
     if plot is not None:
         picture(results, plot)
     if json:

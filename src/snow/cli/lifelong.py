@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,14 +12,14 @@ from snow.cli.app import command
 from snow.cli.options import RECIPE, SOURCE, Json, SourceOptions
 from snow.cli.output import counting, note, percent, print_json, print_table
 from snow.cli.sources import new_source
+from snow.cli.stages import announced
+from snow.compare.record import alone
 from snow.compare.triangle import columns, picture, rows
 from snow.compare.variant import Variant
 from snow.data import Dataset, open_dataset
 from snow.lifelong import lifelong
 from snow.plots.figure import check
 from snow.training.interrupt import Interrupted
-from snow.training.listeners import ProgressBar
-from snow.training.listeners.listener import Listener
 from snow.training.recipe import Recipe
 
 app = command("lifelong", "snow lifelong insects/ textures/ cars/ --methods lf,snow --image-size 128 --epochs 10")
@@ -58,7 +57,8 @@ def lifelong_command(
     datasets = [_open(one, test_fraction, recipe.seed) for one in data]
     with tempfile.TemporaryDirectory(prefix="snow-") as temporary:
         try:
-            results = lifelong(opened, datasets, variants, recipe, hubs or Path(temporary), _announced, out)
+            with alone(out):
+                results = lifelong(opened, datasets, variants, recipe, hubs or Path(temporary), announced, out)
         except Interrupted as stopped:
             how = "the same command goes on" if hubs else "with --hubs DIR the same command could go on"
             raise Interrupted(f"stopped: {how}", stopped.signal) from None
@@ -81,8 +81,3 @@ def _open(data: str, test_fraction: float, seed: int) -> Dataset:
     for warning in dataset.warnings:
         note(f"warning: {warning}")
     return dataset
-
-
-def _announced(stage: str) -> Sequence[Listener]:
-    note(f"{stage} …")
-    return (ProgressBar(),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,9 @@ from snow.cli.compare import Rates
 from snow.cli.options import RECIPE, SOURCE, Flag, Json, Names, SourceOptions
 from snow.cli.output import counting, note, print_json
 from snow.cli.sources import new_source
+from snow.cli.stages import announced
 from snow.compare.compare import HELD_OUT, RATES
+from snow.compare.record import alone
 from snow.compare.variant import Variant
 from snow.errors import SnowError
 from snow.reproduce import EXPERIMENTS
@@ -22,8 +23,6 @@ from snow.reproduce.run import reproduce
 from snow.reproduce.sets import find
 from snow.reproduce.work import RESNET, Work
 from snow.training.interrupt import Interrupted
-from snow.training.listeners import ProgressBar
-from snow.training.listeners.listener import Listener
 from snow.training.recipe import Recipe
 
 app = command("reproduce", "snow reproduce table7 --data datasets/ --source resnet50 --out reproduction/")
@@ -90,7 +89,7 @@ def reproduce_command(
             seeds=tuple(range(recipe.seed, recipe.seed + seeds)),
             held_out=held_out,
             speeds=speeds,
-            listeners=_announced,
+            listeners=announced,
             progress=progress,
             note=note,
         )
@@ -101,7 +100,8 @@ def reproduce_command(
     if estimate:
         return
     try:
-        results = reproduce(experiment, work)
+        with alone(out, folder=True):
+            results = reproduce(experiment, work)
     except Interrupted as stopped:
         raise Interrupted("stopped: the same command goes on", stopped.signal) from None
     if json:
@@ -109,8 +109,3 @@ def reproduce_command(
     else:
         print(experiment.markdown(results))
     note(f"{out}/{what}.json, .md and .png are written")
-
-
-def _announced(stage: str) -> Sequence[Listener]:
-    note(f"{stage} …")
-    return (ProgressBar(),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +11,9 @@ from snow.cli.app import command
 from snow.cli.options import RECIPE, SNOW, SOURCE, Json, SnowOptions, SourceOptions
 from snow.cli.output import counting, note, print_json, print_table
 from snow.cli.sources import new_source
+from snow.cli.stages import announced
 from snow.compare.compare import HELD_OUT
+from snow.compare.record import alone
 from snow.data import open_dataset
 from snow.errors import SnowError
 from snow.methods import SnowConfig
@@ -23,8 +24,6 @@ from snow.sweep import PAPER, Option, Point, Sweep, sweep
 from snow.sweep.sweep import TOGETHER
 from snow.sweep.table import COLUMNS, rows
 from snow.training.interrupt import Interrupted
-from snow.training.listeners import ProgressBar
-from snow.training.listeners.listener import Listener
 from snow.training.recipe import Recipe
 
 app = command("sweep", "snow sweep pictures/ --over keep=1/4,1/8,1/16 --over lr=3e-4,1e-3 --out sweep.json")
@@ -88,12 +87,9 @@ def sweep_command(
     chosen = tuple(range(recipe.seed, recipe.seed + seeds))
     work = Sweep(opened, dataset, around, swept, chosen, held_out, together, search)
 
-    def listeners(stage: str) -> Sequence[Listener]:
-        note(f"{stage} …")
-        return (ProgressBar(),)
-
     try:
-        results = sweep(work, {"path": Path(data).name}, out, listeners, workers)
+        with alone(out):
+            results = sweep(work, {"path": Path(data).name}, out, announced, workers)
     except Interrupted as stopped:
         how = "the same command goes on" if out else "with --out FILE the same command could go on"
         raise Interrupted(f"stopped: {how}", stopped.signal) from None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from snow.artifact import read_json, write_json
 from snow.compare.provenance import provenance
@@ -42,3 +45,31 @@ def keep(out: Path | None, results: Mapping[str, Any]) -> None:
         partial.replace(out)
     except OSError as error:
         raise SnowError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def alone(out: Path | None, *, folder: bool = False) -> Generator[None]:
+    """As long as the block lasts no other process works on these results, if it asks as well.
+
+    Args:
+        folder: `out` is one, not a file.
+
+    Raises:
+        SnowError: another one does, or `out` cannot be written.
+    """
+    if out is None:
+        yield
+        return
+    place = out / ".lock" if folder else out.with_name(f".{out.name}.lock")
+    lock = FileLock(place, blocking=False)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise SnowError(f"{out} is being written by another process: wait for it, or choose another place") from None
+    except OSError as error:
+        raise SnowError(f"{out} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
