@@ -7,6 +7,7 @@ REPORT.md has every comparison, `docs/reproduction.md` the paper's tables and fi
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -179,9 +180,15 @@ def _markdown(results: dict[str, Any]) -> str:
     return next(shown for key, shown in KINDS.items() if key in results)(results)
 
 
+def _linked(text: str) -> str:
+    """Its addresses as links that show the host alone."""
+    return re.sub(r"https?://([^/\s;)]+)[^\s;)]*", r"[\1](\g<0>)", text)
+
+
 def _introduction() -> str:
     sets = "".join(
-        f"| {one.column} | {one.title} | `{one.folder}/` | {one.classes} | {one.train:,}/{one.test:,} | {one.home} |\n"
+        f"| {one.column} | {one.title} | `{one.folder}/` | {one.classes} | {one.train:,}/{one.test:,} | "
+        f"{_linked(one.home)} |\n"
         for one in PUBLISHED.values()
     )
     variants = Variant.parse(EXPERIMENTS["table7"].methods)
@@ -215,9 +222,9 @@ snow reproduce table7 --data datasets/ --source resnet50 --out reproduction/
 `--source resnet50` takes the ImageNet weights that timm offers, `--weights FILE` those of a file. A command that was
 stopped goes on where it was, and leaves out what is done; sets that are missing are named, and the others go on.
 
-With all five sets, {EPOCHS} epochs and seven methods, `table7` is work for a night: {once} at the speeds of the paper's
-own Table 8, one V100 in single precision, with one learning rate for all (`--rates 1e-3`), and {tuned} where
-each method picks from {RATES} rates. Later GPUs in half precision are several times as fast.
+With all five sets, {EPOCHS} epochs and {len(variants)} methods, `table7` is work for a night: {once} at the
+speeds of the paper's own Table 8, one V100 in single precision, with one learning rate for all (`--rates 1e-3`), and
+{tuned} where each method picks from {RATES} rates. Later GPUs in half precision are several times as fast.
 """
 
 
