@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,6 +17,7 @@ from snow.errors import SnowError
 from snow.fingerprint import TOLERANCE
 from snow.hub import Hub
 from snow.source import Source
+from snow.store import whole_file
 
 INPUT = "images"
 
@@ -82,15 +81,11 @@ def export(hub: Hub, path: str | Path, tasks: Collection[str] | None = None) -> 
         found = run(pictures)
     for name in whole.names:
         _require_alike(name, found[name], expected[name], path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        with whole_file(path) as new:
+            new.write_bytes(content)
     except OSError as error:
         raise SnowError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 Run = Callable[[Tensor], dict[str, Tensor]]

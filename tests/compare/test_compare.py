@@ -86,7 +86,7 @@ def _results() -> dict[str, Any]:
         "versions": {"torch": "2"},
         "hardware": {"cpu": "some", "cores": 2, "gpu": None},
         "source": {"architecture": "timm/x", "weights": "random", "preprocessing": {"image_size": 64}},
-        "recipe": {"epochs": 1, "batch_size": 2},
+        "recipe": {"epochs": 1, "batch_size": 2, "precision": "bf16"},
         "methods": {"fo": entry, "snow": {**entry, "top1_std": 0.01}, "unfinished": {}},
     }
 

@@ -20,7 +20,7 @@ def _results() -> dict[str, Any]:
         "versions": {"torch": "2"},
         "hardware": {"cpu": "some", "cores": 2, "gpu": None},
         "source": {"architecture": "timm/x", "weights": "random", "preprocessing": {"image_size": 64}},
-        "recipe": {"epochs": 1, "batch_size": 2, "seed": 5},
+        "recipe": {"epochs": 1, "batch_size": 2, "precision": "bf16", "seed": 5},
         "orders": [{"order": order, "methods": {"lf": MEASURED}} for order in (["ants", "cars"], ["cars", "ants"])],
     }
 
@@ -38,8 +38,8 @@ def test_the_report_has_a_table_for_each_order() -> None:
     assert "| lf, top-1 % | → cars | → ants |" in text
     assert text.count("on average: 10.0 %.") == 2
     assert text.endswith(
-        "`snow lifelong ants cars`: timm/x (random) at 64 px, 1 epochs, batch 2, seed 5; some, 2 cores; torch 2, "
-        "2026-01-01.\n"
+        "`snow lifelong ants cars`: timm/x (random) at 64 px, 1 epochs, batch 2, precision bf16, seed 5; some, 2 cores; "
+        "torch 2, 2026-01-01.\n"
     )
 
 

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from snow.artifact import read_json, write_json
 from snow.compare.provenance import provenance
 from snow.errors import SnowError
+from snow.store import whole_file
 
 
 def begin(out: Path | None, settings: Mapping[str, Any], empty: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,9 +41,8 @@ def keep(out: Path | None, results: Mapping[str, Any]) -> None:
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}.partial")
-        write_json(partial, results)
-        partial.replace(out)
+        with whole_file(out) as new:
+            write_json(new, results)
     except OSError as error:
         raise SnowError(f"{out} cannot be written: {error.strerror or error}") from error
 

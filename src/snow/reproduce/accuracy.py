@@ -17,7 +17,7 @@ from snow.reproduce.sets import Opened, title
 from snow.reproduce.work import Work
 
 LITERAL = "snow:preset=paper"
-"""Algorithm 1 to the letter, which hardly learns."""
+"""Algorithm 1 to the letter, which learns far less than it could."""
 
 COLUMNS = f"{LITERAL}:pooling.slots=channel"
 """The same network once it has learned; while it learns, each channel of the source has a weight column of its own."""

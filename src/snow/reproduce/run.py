@@ -9,6 +9,7 @@ from snow.compare.record import keep
 from snow.errors import SnowError
 from snow.reproduce.experiment import Experiment
 from snow.reproduce.work import Work
+from snow.store import whole_file
 
 
 def reproduce(experiment: Experiment, work: Work) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def reproduce(experiment: Experiment, work: Work) -> dict[str, Any]:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, "utf-8")
+        with whole_file(path) as new:
+            new.write_text(text, "utf-8")
     except OSError as error:
         raise SnowError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -28,7 +28,7 @@ class Table7(Experiment):
         "The paper took one learning rate for SNOW (1.0) and one for all others (0.1), SGD, and divided by 10 every "
         "30 epochs; here every method picks its own rate on held-out training pictures, and the recipe is the same "
         "for all: that of the lines above. The paper's fine-tuning is under-tuned on DTD and CUB. `snow:preset=paper` "
-        "is Algorithm 1 to the letter, which hardly learns: whenever the choice changes, all weights behind it meet "
+        "is Algorithm 1 to the letter, which learns far less: whenever the choice changes, all weights behind it meet "
         f"other channels. `{COLUMNS}` is the same network, learned with a weight column for each channel, and `snow` "
         "what this project made of it; all stand beside SNOW-256, whose number is probably a batch size. On sets that "
         "are not the paper's own, its figures are there for orientation only."

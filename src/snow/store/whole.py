@@ -53,7 +53,7 @@ def whole_folder(folder: Path, replace: bool = False) -> Generator[Path]:
 @contextmanager
 def whole_file(file: Path) -> Generator[Path]:
     """A new file beside `file` that takes its place in one step when the block ends well, and vanishes otherwise."""
-    new = file.with_name(f".{file.name}.new")
+    new = file.with_name(f".{file.name}.{os.getpid()}.new")
     try:
         yield new
         _sync(new)
