@@ -38,8 +38,8 @@ def test_the_report_has_a_table_for_each_order() -> None:
     assert "| lf, top-1 % | → cars | → ants |" in text
     assert text.count("on average: 10.0 %.") == 2
     assert text.endswith(
-        "`snow lifelong ants cars`: timm/x (random) at 64 px, 1 epochs, batch 2, precision bf16, seed 5; some, 2 cores; "
-        "torch 2, 2026-01-01.\n"
+        "`snow lifelong ants cars`: timm/x (random) at 64 px, 1 epochs, batch 2, precision bf16, seed 5; some, "
+        "2 cores; torch 2, 2026-01-01.\n"
     )
 
 
