@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from snow.compare.picture import wrapped
 from snow.compare.provenance import provenance
 from snow.errors import SnowError
 from snow.plots.figure import check, new_figure, save
@@ -98,11 +99,11 @@ def _scatter(axes: Any, points: Mapping[str, Point], name: str) -> None:
     largest = max(memory for *_, memory in points.values())
     for index, (label, (speed, top1, memory)) in enumerate(points.items()):
         axes.scatter(speed, top1, s=LARGEST * memory / largest, alpha=0.45, linewidths=0, color=f"C{index}")
-        above = 5 if index % 2 else -5  # neighbours may lie at the same height
-        axes.annotate(
-            label, (speed, top1), (0, above), textcoords="offset points", fontsize=7, ha="center", va="center"
-        )
+        above, side = (3, "bottom") if index % 2 else (-3, "top")  # neighbours may lie at the same height
+        text = wrapped(label, 20)
+        axes.annotate(text, (speed, top1), (0, above), textcoords="offset points", fontsize=7, ha="center", va=side)
     axes.margins(0.22)
+    axes.set_xlim(left=0)
     axes.set_xlabel(f"training, images/s; area: memory, at most {largest:.2f} GB", fontsize=8)
     axes.set_ylabel("top-1 accuracy, %", fontsize=8)
     axes.grid(alpha=0.3)
