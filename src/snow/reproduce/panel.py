@@ -45,13 +45,17 @@ class Panel:
 
 
 def markdown(panels: Sequence[Panel], head: str) -> str:
-    """One table: a row for each label, in the order of appearance, and two columns for each panel."""
+    """One table: a row for each label, in the order of appearance, and for each panel the paper's column, if it has any
+    figures, and ours.
+    """
     labels = list(dict.fromkeys(label for panel in panels for label in panel.rows))
-    columns = [head, *(name for one in panels for name in (f"{one.title}: {one.theirs}", "here"))]
-    rows = [
-        [label, *(_shown(figure, one.digits) for one in panels for figure in one.rows.get(label, (None, None)))]
-        for label in labels
-    ]
+    columns, rows = [head], [[label] for label in labels]
+    for panel in panels:
+        known = any(paper is not None for paper, _ in panel.rows.values())
+        columns += [f"{panel.title}: {panel.theirs}", "here"] if known else [f"{panel.title}: here"]
+        for row in rows:
+            pair = panel.rows.get(row[0], (None, None))
+            row += [_shown(figure, panel.digits) for figure in (pair if known else pair[1:])]
     return markdown_table(columns, rows)
 
 
