@@ -46,7 +46,8 @@ def run(data: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         methods = METHODS.get(what, "fo,snow:preset=paper")
         given = ("--methods", methods) if methods and "--methods" not in options else ()
         capsys.readouterr()
-        arguments = (what, "--data", data, "--out", out, "--json", *TINY, *QUICK, *ONE_RATE, *given, *options)
+        place = () if "--out" in options else ("--out", out)
+        arguments = (what, "--data", data, *place, "--json", *TINY, *QUICK, *ONE_RATE, *given, *options)
         code = main(["reproduce", *map(str, arguments)])
         printed = capsys.readouterr()
         assert code == 0, printed.err
@@ -105,6 +106,12 @@ def test_only_what_is_missing_is_measured(run: Run, out: Path) -> None:
     assert "everything has been measured" in told
     kept = json.loads((out / "comparisons" / "dtd10-own-split.json").read_text())
     assert {"fo", "fe"} <= set(kept["methods"])
+
+
+def test_table_4_is_of_the_cars_whatever_stands_beside_it(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    results, _ = run("table4", "--sets", "dtd10-own-split", "--out", tmp_path)
+    assert {panel["theirs"] for panel in results["beside"]} == {"paper, Car"}
 
 
 def test_the_paper_s_orders_are_followed(run: Run) -> None:
