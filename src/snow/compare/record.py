@@ -7,12 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from snow.artifact import read_json, write_json
 from snow.compare.provenance import provenance
 from snow.errors import SnowError
-from snow.store import whole_file
+from snow.store import only_writer, whole_file
 
 
 def begin(out: Path | None, settings: Mapping[str, Any], empty: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,16 +58,5 @@ def alone(out: Path | None, *, folder: bool = False) -> Generator[None]:
     if out is None:
         yield
         return
-    place = out / ".lock" if folder else out.with_name(f".{out.name}.lock")
-    lock = FileLock(place, blocking=False)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise SnowError(f"{out} is being written by another process: wait for it, or choose another place") from None
-    except OSError as error:
-        raise SnowError(f"{out} cannot be written: {error.strerror or error}") from error
-    try:
+    with only_writer(out, out / ".lock" if folder else out.with_name(f".{out.name}.lock")):
         yield
-    finally:
-        lock.release()

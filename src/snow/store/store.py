@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock, Timeout
-
 from snow.errors import SnowError
+from snow.store.lock import only_writer
 from snow.store.names import NAME, check_name
 from snow.store.whole import aside, consistent, discard, whole_folder
 
@@ -114,18 +113,9 @@ class Store:
         Raises:
             SnowError: another one is at work for longer than `PATIENCE`, or the lock cannot be had.
         """
-        lock = FileLock(self.lock, timeout=PATIENCE, poll_interval=0.01)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise SnowError(f"{self.lock.parent} is being written by another process: try again later") from None
-        except OSError as error:
-            raise SnowError(f"{self.lock.parent} cannot be written: {error}") from error
-        try:
+        with only_writer(self.lock.parent, self.lock, PATIENCE):
             self._tidy()
             yield
-        finally:
-            lock.release()
 
     def _place(self, name: str) -> Path:
         folder = self.root / check_name(name)
