@@ -33,9 +33,9 @@ class Figure6(Experiment):
     differs = (
         "The paper's curves are pictures without figures: what can be compared is where they end (Table 7, dotted), "
         f"and that all have converged by about {CONVERGED} epochs at a rate that falls every 30. Its validation "
-        "pictures seem to be its test pictures; here they are a part of the training pictures, which the methods then "
-        "lack. The rate falls along a cosine to the last epoch, so where a method converges follows the number of "
-        "epochs."
+        f"pictures seem to be its test pictures; here they are {VALIDATION:.0%} of the training pictures, unless "
+        "`--validation` says otherwise, which the methods then lack. The rate falls along a cosine to the last epoch, "
+        "so where a method converges follows the number of epochs."
     )
     methods = accuracy.METHODS
 
@@ -95,6 +95,7 @@ def _lines(axes: Any, entry: Mapping[str, Any]) -> None:
     dotted = f"; dotted: where the paper's end on {entry['paper']}" if column is not None else ""
     axes.set_title(f"{title(entry)}{dotted}", fontsize=9, loc="left")
     axes.set_xlabel("epoch", fontsize=8)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("validation, top-1 %", fontsize=8)
     axes.grid(alpha=0.3)
     axes.tick_params(labelsize=7)
