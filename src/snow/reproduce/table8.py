@@ -13,8 +13,8 @@ from snow.compare import cost
 from snow.compare.record import begin, keep
 from snow.compare.table import circumstances
 from snow.compare.variant import Variant
-from snow.reproduce import estimate
-from snow.reproduce.accuracy import COLUMNS, LITERAL
+from snow.reproduce import estimate, table7
+from snow.reproduce.accuracy import LITERAL
 from snow.reproduce.estimate import Cost
 from snow.reproduce.experiment import Experiment, Results
 from snow.reproduce.panel import Pair, Panel
@@ -22,8 +22,7 @@ from snow.reproduce.paper import CLASSES, LF_MEMORY, LF_THROUGHPUT, SETS, TABLE8
 from snow.reproduce.work import Work
 
 CAR = SETS.index("Car")
-SNOW = dict.fromkeys((LITERAL, COLUMNS, "snow"), "SNOW-256")
-ROWS = {"fo": "FO", "fe": "FE", "ft": "FT", "mp": "MP", "pn": "PN", "lf": "LF", **SNOW}
+ROWS = {**table7.ROWS, "lf": "LF"}
 STEPS = 10
 """About so many a round, with what it takes to start."""
 
