@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from snow import __version__
 from snow.allocator import keep_freed_memory
 from snow.errors import SnowError
+from snow.waiting import wait_briefly
 
 COMMANDS = {
     "quickstart": "Train two small tasks on pictures that come with the installation.",
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         keep_freed_memory()
+        wait_briefly()
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
     try:
