@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,16 @@ def test_speeds_go_on_where_they_were_stopped(
         assert samples[:1] == one["samples"][label]
         measured = [sample["images_per_second"] for sample in samples]
         assert two["methods"][label]["images_per_second_range"] == [min(measured), max(measured)]
+
+
+def test_without_matplotlib_all_but_the_picture_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["reproduce", "table5", "--out", str(tmp_path), "--json", "--no-speeds", "--methods", "fo"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told[-2] == "there is no picture: pictures need matplotlib: pip install 'snow-cnn[plots]'"
+    assert told[-1] == f"written: {tmp_path / 'table5.json'}, {tmp_path / 'table5.md'}"
 
 
 def test_parameters_need_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

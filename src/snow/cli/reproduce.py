@@ -108,4 +108,5 @@ def reproduce_command(
         print_json(results)
     else:
         print(experiment.markdown(results))
-    note(f"{out}/{what}.json, .md and .png are written")
+    written = (out / f"{what}{ending}" for ending in (".json", ".md", ".png"))
+    note(f"written: {', '.join(str(path) for path in written if path.exists())}")

@@ -19,7 +19,7 @@ def provenance() -> dict[str, Any]:
     """What a results file says of how it was made, as JSON values. Of absolute paths it keeps the last part."""
     program, *arguments = (Path(part).name if Path(part).is_absolute() else part for part in sys.argv)
     return {
-        "command": shlex.join(["snow" if program == "__main__.py" else program, *arguments]),
+        "command": shlex.join(["snow" if Path(program).name in ("snow", "__main__.py") else program, *arguments]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "versions": versions(),
         "hardware": hardware(),
