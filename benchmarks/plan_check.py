@@ -30,14 +30,13 @@ from typing import Any
 import httpx2 as httpx
 from serving_load import TIMEOUT, Load, measured, pictures, until_ready
 
-from snow.allocator import keep_freed_memory
-from snow.bench.apart import interleaved
-from snow.bench.service import service_cost
-from snow.bench.serving import ServingBench, on_disk
-from snow.compare.provenance import provenance
-from snow.plan import Demand, Figures, Planner
-from snow.plan.check import COLUMNS, beside, rows
-from snow.plan.outcome import Outcome
+from snow.experiments.bench.service import service_cost
+from snow.experiments.bench.serving import ServingBench, on_disk
+from snow.experiments.plan import Demand, Figures, Outcome, Planner
+from snow.experiments.plan.table import CHECK_COLUMNS, beside, check_rows
+from snow.experiments.results.record import provenance
+from snow.process.startup import keep_freed_memory
+from snow.process.subprocesses import interleaved
 from snow.serving.limits import Limits
 
 SIZES = (1, 2, 4, 8, 16)
@@ -159,7 +158,7 @@ def main() -> None:
     }
     for name in ("batch_size", "source", "snow", "hub"):
         del results[name]
-    for line in [COLUMNS, *rows(results)]:
+    for line in [CHECK_COLUMNS, *check_rows(results)]:
         print("".join(f"{cell:<18}" for cell in line))
     if options.out:
         options.out.write_text(json.dumps(results, indent=2) + "\n", "utf-8")

@@ -11,16 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from snow.allocator import keep_freed_memory
-from snow.bench.spread import Spread
 from snow.cli.output import print_json
-from snow.compare.provenance import provenance
-from snow.compare.record import keep
-from snow.compare.variant import Variant
 from snow.data import Dataset, open_dataset
+from snow.experiments.results.record import keep, provenance
+from snow.experiments.results.table import Spread
+from snow.methods.variant import Variant
+from snow.process.startup import keep_freed_memory
 from snow.source import Source
-from snow.training.loop import fit
-from snow.training.recipe import Recipe
+from snow.training import Recipe
+from snow.training.fit import fit
 
 
 def measure(

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from snow.bench import serving, training_table
-from snow.compare import table, triangle
-from snow.compare.variant import Variant
 from snow.data.published import PUBLISHED
-from snow.plan import check
-from snow.reproduce import EXPERIMENTS
-from snow.reproduce.estimate import paper_seconds, shown
+from snow.experiments import lifelong
+from snow.experiments.bench import serving, training_table
+from snow.experiments.plan import table as planned
+from snow.experiments.reproduce import EXPERIMENTS
+from snow.experiments.reproduce.estimate import paper_seconds, shown
+from snow.experiments.results import table
+from snow.methods.variant import Variant
 
 ROOT = Path(__file__).parent.parent
 HEAD = "# Results\n\nWritten by `python benchmarks/report.py` from the files in `results/`; do not edit.\n"
@@ -163,8 +164,8 @@ def _load(results: dict[str, Any]) -> str:
 
 
 KINDS = {
-    "orders": triangle.markdown,
-    "planned": check.markdown,
+    "orders": lifelong.forgetting_table,
+    "planned": planned.check_table,
     "hub": serving.markdown,
     "limits": training_table.markdown,
     "ways": _ways,

@@ -33,11 +33,11 @@ import httpx2 as httpx
 import torch
 from PIL import Image
 
-from snow.allocator import keep_freed_memory
-from snow.compare.provenance import provenance
 from snow.data import eval_transform
+from snow.experiments.results.record import provenance
 from snow.hub import Hub
-from snow.serving.pictures import Picture, prepare
+from snow.process.startup import keep_freed_memory
+from snow.serving.requests import Picture, prepare
 from snow.serving.worker import Worker
 
 PICTURES = 64

@@ -15,18 +15,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from snow.allocator import keep_freed_memory
 from snow.cli.output import print_json
-from snow.compare.record import begin, keep
-from snow.compare.variant import Variant
 from snow.data import Dataset, open_dataset
 from snow.errors import SnowError
+from snow.experiments.results.record import begin, keep
+from snow.methods.variant import Variant
+from snow.process.startup import keep_freed_memory
 from snow.source import Source
+from snow.training import Recipe
 from snow.training.checkpoint import data_fingerprint
+from snow.training.fit import fit
 from snow.training.history import Plan
 from snow.training.listeners import Listener, ProgressBar
-from snow.training.loop import fit
-from snow.training.recipe import Recipe
 
 MARGIN, HELD_OUT = 0.02, 0.2
 

@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
-from snow.allocator import keep_freed_memory
-from snow.compare.provenance import provenance
-from snow.engine.light import light_source
+from snow.experiments.results.record import provenance
+from snow.inference.features import observe_each
+from snow.inference.fused import light_source
 from snow.methods import METHODS
-from snow.methods.observing import observe_each
+from snow.process.startup import keep_freed_memory
 from snow.source import Source
+from snow.training import Recipe
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
-from snow.training.recipe import Recipe
 
 WARM_UP = 2
 

@@ -18,8 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
 
-from snow.source import Source
-from snow.taps import discover
+from snow.source import Source, discover
 
 SIZE = 64
 TINY = ("test_resnet", "test_efficientnet", "test_convnext")

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from snow.cli import main
-from snow.compare.variant import Variant
+from snow.cli.app import main
 from snow.errors import SnowError
 from snow.methods import METHODS
+from snow.methods.variant import Variant
 from snow.source import Source
 from snow.subscribe import SUBSCRIPTIONS
 

@@ -10,8 +10,8 @@ from snow.data import open_dataset
 from snow.data.samples import write_samples
 from snow.methods import METHODS
 from snow.source import Source
-from snow.training.loop import fit
-from snow.training.recipe import Recipe
+from snow.training import Recipe
+from snow.training.fit import fit
 
 
 @pytest.mark.parametrize("seed", [0, 1])

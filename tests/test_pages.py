@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from snow.cli import main
-from snow.compare.cost import Cost
-from snow.compare.variant import Variant
-from snow.delta.families import FAMILIES
+from snow.cli.app import main
+from snow.delta import FAMILIES
+from snow.experiments.compare import Cost
 from snow.methods import METHODS
+from snow.methods.variant import Variant
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -86,8 +86,8 @@ def unmeasured(_conditions: object, variants: Sequence[Variant]) -> object:
 def test_every_code_block_runs(
     page: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(import_module("snow.compare.compare"), "measure", unmeasured)
-    monkeypatch.setattr("snow.bench.apart.apart", lambda _, call: call())
+    monkeypatch.setattr(import_module("snow.experiments.compare"), "measure", unmeasured)
+    monkeypatch.setattr("snow.process.subprocesses.apart", lambda _, call: call())
     if page.stem == "rivals":
         pytest.importorskip("peft")
     if page.stem == "benchmarks":

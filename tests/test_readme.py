@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from snow.cli import main
+from snow.cli.app import main
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 

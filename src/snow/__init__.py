@@ -8,46 +8,46 @@ from typing import TYPE_CHECKING
 from snow.errors import SnowError
 
 if TYPE_CHECKING:
-    from snow.answer import Answer
-    from snow.artifact import Artifact
     from snow.data import Dataset, Pictures, Task, open_dataset
     from snow.hub import Hub
+    from snow.hub.artifact import Artifact
+    from snow.inference.prediction import Answer
     from snow.methods import METHODS, Method, SnowConfig
-    from snow.pipeline import train
-    from snow.preprocessing import Preprocessing
     from snow.source import Features, Source
+    from snow.source.preprocessing import Preprocessing
+    from snow.source.taps import Tap
     from snow.subscribe import SUBSCRIPTIONS, PoolingConfig
-    from snow.taps import Tap
     from snow.training.evaluate import Metrics, evaluate
-    from snow.training.loop import Fitted, fit
+    from snow.training.fit import Fitted, fit
     from snow.training.recipe import Recipe
+    from snow.training.train import train
 
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "Answer": "answer",
-    "Artifact": "artifact",
+    "Answer": "inference.prediction",
+    "Artifact": "hub",
     "Dataset": "data",
     "Features": "source",
-    "Fitted": "training.loop",
+    "Fitted": "training.fit",
     "Hub": "hub",
     "METHODS": "methods",
     "Method": "methods",
     "Metrics": "training.evaluate",
     "Pictures": "data",
     "PoolingConfig": "subscribe",
-    "Preprocessing": "preprocessing",
+    "Preprocessing": "source",
     "Recipe": "training.recipe",
     "SUBSCRIPTIONS": "subscribe",
     "SnowConfig": "methods",
     "Source": "source",
-    "Tap": "taps",
+    "Tap": "source",
     "Task": "data",
     "evaluate": "training.evaluate",
-    "fit": "training.loop",
-    "keep_freed_memory": "allocator",
+    "fit": "training.fit",
+    "keep_freed_memory": "process.startup",
     "open_dataset": "data",
-    "train": "pipeline",
+    "train": "training.train",
 }
 """Where each public noun lives. It is imported when it is first asked for: torch alone takes seconds."""
 

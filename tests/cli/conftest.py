@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from snow.cli import main
+from snow.cli.app import main
 
 TINY = ("--source", "test_resnet", "--no-pretrained", "--image-size", "64")
 QUICK = ("--epochs", "3", "--batch-size", "8", "--workers", "0", "--lr", "0.01", "--augment", "none")

@@ -14,11 +14,11 @@ MEASURE = ("--source", "test_resnet", "--image-size", "64", "--batch-size", "2",
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Measured here and now: what a plan makes of it nobody knows before."""
-    from snow.cli import main
+    from snow.cli.app import main
 
     file = tmp_path_factory.mktemp("figures") / "figures.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("snow.bench.apart.apart", lambda _, call: call())
+        patch.setattr("snow.process.subprocesses.apart", lambda _, call: call())
         assert main(["bench", "serving", *MEASURE, "--sizes", "1,2", "--out", str(file)]) == 0
     return file
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from snow.answer import SOURCE_HEAD
 from snow.data import decode, eval_transform
 from snow.hub import Hub
+from snow.inference.prediction import SOURCE_HEAD
 
 Run = Callable[..., Any]
 

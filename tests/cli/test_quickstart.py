@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from snow.cli import quickstart as command
-from snow.data.samples import SAMPLES
-from snow.data.samples.sample import Sample
-from snow.quickstart import RECIPE, TASKS, quickstart
+from snow.data.samples import SAMPLES, Sample
+from snow.experiments.quickstart import RECIPE, TASKS, quickstart
 from snow.source import Source
-from snow.training.recipe import Recipe
+from snow.training import Recipe
 
 
 def test_its_recipe_and_tasks_are_for_a_few_minutes_on_two_cores() -> None:

@@ -64,9 +64,9 @@ def test_replicas_have_the_options_and_the_folder_under_its_full_name(
 ) -> None:
     pytest.importorskip("fastapi")
     called: list[tuple[Any, ...]] = []
-    fake = ModuleType("snow.serving.on_ray")
+    fake = ModuleType("snow.distributed.service")
     fake.serve_on_ray = lambda *arguments: called.append(arguments)  # ty: ignore[unresolved-attribute]
-    monkeypatch.setitem(sys.modules, "snow.serving.on_ray", fake)
+    monkeypatch.setitem(sys.modules, "snow.distributed.service", fake)
     monkeypatch.chdir(hub.parent)
     options = ("--engine", "ray:eager", "--replicas", "2", "--max-replicas", "4", "--queue", "99")
     assert run("serve", hub.name, *options, "--device", "cuda").code == 0

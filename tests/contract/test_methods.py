@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from snow.artifact import Artifact
 from snow.errors import SnowError
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
+from snow.inference.features import observe
 from snow.methods import METHODS, Method
-from snow.methods.observing import observe
 from snow.source import Features, Source
 from snow.subscribe import FINAL, SUBSCRIPTIONS
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from snow.data import Pictures, train_transform
 from snow.errors import SnowError
-from snow.preprocessing import Preprocessing
+from snow.source import Preprocessing
 
 
 def noise(count: int) -> Pictures:

@@ -11,8 +11,8 @@ import pytest
 import skimage
 from PIL import Image
 
-from snow.data.samples import SAMPLES, textures, write_samples
-from snow.data.samples.sample import SIDE, Sample
+from snow.data import samples as textures
+from snow.data.samples import SAMPLES, SIDE, Sample, write_samples
 from snow.errors import SnowError
 
 EXPECTED = {

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from snow.data import AUGMENTS, eval_transform, to_rgb, train_transform
 from snow.errors import SnowError
-from snow.preprocessing import Preprocessing
+from snow.source import Preprocessing
 
 SMALL = Preprocessing(image_size=32)
 

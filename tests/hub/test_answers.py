@@ -11,10 +11,10 @@ import torch
 from tiny_hub import CLASSES, task
 from torch import Tensor
 
-from snow.answer import SOURCE_HEAD
 from snow.data import decode, eval_transform
 from snow.errors import SnowError
 from snow.hub import Hub
+from snow.inference.prediction import SOURCE_HEAD
 from snow.source import Source
 
 

@@ -11,9 +11,9 @@ import torch
 from tiny_hub import FULL, content, task
 from torch import Tensor
 
-from snow import artifact as artifact_module
 from snow.errors import SnowError
 from snow.hub import Hub
+from snow.hub import artifact as artifact_module
 from snow.source import Source
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from snow.artifact import Artifact
+from snow.hub import Artifact
 from snow.methods import METHODS
 from snow.source import Source
 

@@ -13,8 +13,7 @@ from snow.methods import Method
 from snow.methods.fine_tuning import FineTuning
 from snow.methods.model_patch import ModelPatch
 from snow.methods.own_copy import OwnCopy
-from snow.preprocessing import Preprocessing
-from snow.source import Features, Source
+from snow.source import Features, Preprocessing, Source
 
 CLASSES = (101, 47, 40, 196, 200)
 

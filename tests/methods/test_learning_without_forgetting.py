@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from snow.artifact import Artifact
 from snow.errors import SnowError
+from snow.hub import Artifact
+from snow.inference.features import observe
 from snow.methods.learning_without_forgetting import LearningWithoutForgetting
-from snow.methods.observing import observe
 from snow.source import Source
 from snow.training import Recipe
 from snow.training.learner import Learner

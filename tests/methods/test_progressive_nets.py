@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from snow.artifact import Artifact
 from snow.errors import SnowError
+from snow.hub import Artifact
 from snow.methods import METHODS
 from snow.methods.progressive_nets import Adapter, ProgressiveNets
 from snow.source import Features, Source

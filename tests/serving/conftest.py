@@ -15,8 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from snow.artifact import Artifact
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
 from snow.methods import METHODS
 from snow.source import Source
 

@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from snow.artifact import Artifact
-from snow.cli import main
-from snow.hub import Hub
+from snow.cli.app import main
+from snow.hub import Artifact, Hub
 
 server = pytest.importorskip("snow.serving.server")
 
@@ -46,9 +45,9 @@ def here(hub: Hub, canary: Callable[..., Artifact], jpeg: Callable[..., bytes], 
 def test_what_starts_a_service_is_understood(line: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
     monkeypatch.setattr(server, "serve", lambda *_: started.append("one"))
-    replicas = ModuleType("snow.serving.on_ray")
+    replicas = ModuleType("snow.distributed.service")
     replicas.serve_on_ray = lambda *_: started.append("replicas")  # ty: ignore[unresolved-attribute]
-    monkeypatch.setitem(sys.modules, "snow.serving.on_ray", replicas)
+    monkeypatch.setitem(sys.modules, "snow.distributed.service", replicas)
     monkeypatch.setattr("snow.serving.service.Service.__init__", lambda *_: None)  # would look for its device
     monkeypatch.chdir(here)
     words = shlex.split(line.replace("/shared/", ""), comments=True)

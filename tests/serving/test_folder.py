@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from managing import MANAGER, told, zipped
 
-from snow.artifact import Artifact
 from snow.errors import SnowError
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
 from snow.source import Source
 
 Wait = Callable[[Any], None]

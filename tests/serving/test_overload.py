@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from snow.serving.errors import RefusedError
-from snow.serving.rate import ADDRESSES, Rate
+from snow.serving.limits import ADDRESSES, Rate
 
 Wait = Callable[[Any], None]
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from snow.artifact import Artifact
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
 
 pytest.importorskip("fastapi")
 playwright = pytest.importorskip("playwright.sync_api")

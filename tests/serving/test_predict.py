@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from snow.answer import SOURCE_HEAD
-from snow.artifact import Artifact
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
+from snow.inference.prediction import SOURCE_HEAD
 
 Wait = Callable[[Any], None]
 

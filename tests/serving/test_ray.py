@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 from on_ray import below, own_cluster, parents, titled
 
-from snow.artifact import Artifact
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
 
 httpx = pytest.importorskip("httpx2")
 pytest.importorskip("fastapi")

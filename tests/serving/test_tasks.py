@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from snow.artifact import Artifact
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
 from snow.subscribe import Choices
 
 Wait = Callable[[Any], None]

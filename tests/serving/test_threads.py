@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from snow.serving.threads import on_all_cores, on_one_core, others, passing
+from snow.process.threads import on_all_cores, on_one_core, others, passing
 
 
 def test_passes_have_all_cores_and_others_one() -> None:

@@ -17,7 +17,8 @@ import torch
 from managing import MANAGER, tarred, told, zipped
 from safetensors.torch import save_file
 
-from snow.hub import Hub, store_of
+from snow.hub import Hub
+from snow.hub.hub import store_of
 from snow.serving import app as app_module
 from snow.serving import uploads
 from snow.serving.errors import RefusedError

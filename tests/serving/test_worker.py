@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from snow.answer import SOURCE_HEAD
-from snow.artifact import Artifact
 from snow.errors import SnowError
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
+from snow.inference.prediction import SOURCE_HEAD
 from snow.serving.worker import Ranked, Worker
 
 

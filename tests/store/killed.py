@@ -14,7 +14,8 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from snow.store import Store, whole
+from snow.store import Store
+from snow.store import files as whole
 
 FILES = ("config.json", "metrics.json", "model.safetensors")
 

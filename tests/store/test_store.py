@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from snow.errors import SnowError
-from snow.store import Store, store, whole, whole_file, whole_folder
-from snow.store.exchange import exchange
+from snow.store import Store, store, whole_file, whole_folder
+from snow.store import files as whole
+from snow.store.files import exchange
 
 KILLS = 300
 FILES = ("config.json", "model.safetensors")

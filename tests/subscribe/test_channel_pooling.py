@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.subscribe import ChannelPooling, ChannelStatistics, Mix, PoolingConfig, Subscribed
-from snow.subscribe.channel_pooling import Chosen
-from snow.subscribe.take import take
+from snow.subscribe import ChannelPooling, ChannelStatistics, Mix, PoolingConfig, Subscribed, take
+from snow.subscribe.frozen_selection import Chosen
 
 Known = Callable[[Tensor, Tensor], ChannelStatistics]
 

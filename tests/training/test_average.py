@@ -4,8 +4,8 @@ import torch
 from tiny import built, tiny_dataset, tiny_recipe, tiny_source
 from torch import nn
 
-from snow.training.average import Average
-from snow.training.loop import fit
+from snow.training.fit import fit
+from snow.training.learner import Average
 
 
 def test_it_follows_the_weights() -> None:

@@ -10,14 +10,14 @@ import torch
 from tiny import Blind, Noisy, built, same_tensors, tiny_dataset, tiny_pictures, tiny_recipe, tiny_source
 from torch import Tensor
 
-from snow.data.task import Dataset, Task
+from snow.data import Dataset, Task
 from snow.errors import SnowError
-from snow.methods.method import Method
+from snow.methods import Method
 from snow.source import Features, Source
 from snow.training import Recipe
-from snow.training.divergence import DivergedError
+from snow.training.fit import Fitted, fit
 from snow.training.listeners import Listener
-from snow.training.loop import Fitted, fit
+from snow.training.trainer import DivergedError
 
 
 def run(

@@ -5,8 +5,8 @@ import torch
 from tiny import built, tiny_dataset, tiny_source
 
 from snow.errors import SnowError
+from snow.training.fit import fit
 from snow.training.launch import computes_in_bf16, is_launched, open_fabric
-from snow.training.loop import fit
 
 
 @pytest.mark.parametrize("supported", [True, False])

@@ -12,10 +12,10 @@ from rich.console import Console
 from tiny import built, tiny_dataset, tiny_recipe, tiny_source
 
 from snow.errors import SnowError
+from snow.process.interrupt import Interrupted
+from snow.training.fit import Fitted, fit
 from snow.training.history import Plan, StepReport
-from snow.training.interrupt import Interrupted
 from snow.training.listeners import LOGS, CsvLog, Listener, ProgressBar, TensorBoardLog
-from snow.training.loop import Fitted, fit
 
 
 def run(listeners: list[Listener], **options: Any) -> Fitted:
@@ -158,8 +158,8 @@ def test_mlflow_gets_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_progress_shows_loss_accuracy_speed_and_time(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=120, legacy_windows=False)
-    monkeypatch.setattr("snow.training.listeners.progress.Console", lambda stderr: console)
-    monkeypatch.setattr("snow.training.listeners.progress._REDRAW_SECONDS", 0)
+    monkeypatch.setattr("snow.training.listeners.listener.Console", lambda stderr: console)
+    monkeypatch.setattr("snow.training.listeners.listener._REDRAW_SECONDS", 0)
     run([ProgressBar()])
     text = screen.getvalue()
     for word in ("epoch", "3/3", "loss", "accuracy", "images/s"):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny import tiny_dataset
 
-from snow.data.pictures import Pictures
+from snow.data import Pictures
 from snow.errors import SnowError
-from snow.training.loading import Loading, in_turn
+from snow.training.loader import Loading, in_turn
 
 CPU = torch.device("cpu")
 

@@ -18,8 +18,8 @@ from tiny import Blind, built, tiny_dataset, tiny_recipe, tiny_source
 
 from snow.errors import SnowError
 from snow.training import launch
-from snow.training.loop import Fitted, fit
-from snow.training.order import Order
+from snow.training.fit import Fitted, fit
+from snow.training.loader import Order
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

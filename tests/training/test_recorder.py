@@ -11,10 +11,10 @@ from test_resume import Stop
 from tiny import Noisy, built, same_tensors, tiny_dataset, tiny_recipe, tiny_source
 
 from snow.methods import METHODS
+from snow.process.interrupt import Interrupted
 from snow.subscribe import FINAL, Choices
-from snow.training.interrupt import Interrupted
-from snow.training.loop import Fitted, fit
-from snow.training.recorder import MOMENTS, Recorder, moments
+from snow.training.fit import Fitted, fit
+from snow.training.history import MOMENTS, Recorder, moments
 
 LOUD = {"pooling": {"spread": 0.01, "sigma2": 0.1, "settle": 0.0}}
 """So little between the channels, and so much noise, that the choice goes on changing."""

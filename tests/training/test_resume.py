@@ -15,15 +15,15 @@ import pytest
 import torch
 from tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_source
 
-from snow.data.task import Dataset
+from snow.data import Dataset
 from snow.errors import SnowError
 from snow.methods import METHODS, Method
+from snow.process.interrupt import Interrupt, Interrupted
 from snow.training import Recipe
+from snow.training.fit import Fitted, fit
 from snow.training.history import EpochRecord, Plan, StepReport
-from snow.training.interrupt import Interrupt, Interrupted
 from snow.training.listeners import Listener
-from snow.training.loop import Fitted, fit
-from snow.training.readback import Readback
+from snow.training.process_group import Readback
 
 HARD = {"validation": 0.25, "patience": 2, "ema": 0.5, "clip_grad": 1.0, "epochs": 4}
 
@@ -69,7 +69,7 @@ def test_weights_are_bit_equal(
     tmp_path: Path, step: int, workers: int, late: bool, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if late:
-        monkeypatch.setattr("snow.training.run.Readback", lambda late: Readback(True))
+        monkeypatch.setattr("snow.training.process_group.Readback", lambda late: Readback(True))
     recipe = tiny_recipe(**changes)
     path = tmp_path / "checkpoint.pt"
     whole = {"colour": built(seed=1), "shade": built(seed=2)}

@@ -11,11 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from snow.data.pictures import Pictures
-from snow.data.task import Dataset, Task
-from snow.methods.method import Method
-from snow.preprocessing import Preprocessing
-from snow.source import Features, Source
+from snow.data import Dataset, Pictures, Task
+from snow.methods import Method
+from snow.source import Features, Preprocessing, Source
 from snow.training import Recipe
 
 SIZE = 32

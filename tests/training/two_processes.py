@@ -19,11 +19,10 @@ from PIL import Image
 from tiny import Blind, Noisy, built, picture, tiny_dataset, tiny_recipe, tiny_source
 from torch import Tensor
 
-from snow.data.pictures import Pictures
-from snow.data.task import Dataset
+from snow.data import Dataset, Pictures
+from snow.process.interrupt import Interrupted
 from snow.source import Features
-from snow.training.interrupt import Interrupted
-from snow.training.loop import Fitted, fit
+from snow.training.fit import Fitted, fit
 
 FOLDER = "TWO_PROCESSES_FOLDER"
 """Environment variable: where the processes leave their traces."""

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from snow import __version__
-from snow.allocator import keep_freed_memory
 from snow.errors import SnowError
-from snow.waiting import wait_briefly
+from snow.process.startup import keep_freed_memory, wait_briefly
 
 COMMANDS = {
     "quickstart": "Train two small tasks on pictures that come with the installation.",

@@ -7,8 +7,8 @@ from pathlib import Path
 from snow.cli.app import command
 from snow.cli.options import Json, Names
 from snow.cli.output import note, print_json, print_table
-from snow.hub import read_choices
-from snow.plots.choice import draw_choice
+from snow.experiments.plots.channels import draw_choice
+from snow.hub.hub import read_choices
 
 app = command("choice", "snow choice my-hub insects --plot choice.png")
 

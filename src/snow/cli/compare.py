@@ -10,19 +10,17 @@ from cyclopts import Parameter, Token
 
 from snow.cli.app import command
 from snow.cli.options import RECIPE, SOURCE, Json, SourceOptions
-from snow.cli.output import counting, note, print_json, print_table
+from snow.cli.output import announced, counting, note, print_json, print_table
 from snow.cli.sources import new_source
-from snow.cli.stages import announced
-from snow.compare import Comparison, compare
-from snow.compare.compare import HELD_OUT, RATES
-from snow.compare.picture import picture, wrapped
-from snow.compare.record import alone
-from snow.compare.table import COLUMNS, rows
-from snow.compare.variant import Variant
 from snow.data import open_dataset
 from snow.errors import SnowError
-from snow.plots.figure import check
-from snow.training.recipe import Recipe
+from snow.experiments.compare import HELD_OUT, RATES, Comparison, compare
+from snow.experiments.plots.comparison import picture, wrapped
+from snow.experiments.plots.figure import check
+from snow.experiments.results.table import COLUMNS, rows
+from snow.methods.variant import Variant
+from snow.store import alone
+from snow.training import Recipe
 
 
 def _rates(_type: object, tokens: Sequence[Token]) -> tuple[float, ...]:

@@ -7,15 +7,14 @@ from typing import Literal
 
 import torch
 
-from snow.artifact import Artifact
 from snow.cli.app import command
 from snow.cli.options import Json
 from snow.cli.output import counting, note, percent, print_json, print_table
 from snow.data import Dataset, Pictures, open_dataset
 from snow.data.cells import PARQUET, TEXT, read_columns
-from snow.data.check import Progress, faults
+from snow.data.pictures import Progress, faults
 from snow.errors import SnowError
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
 from snow.training.evaluate import evaluate
 from snow.training.recipe import Precision
 

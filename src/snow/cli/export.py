@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snow.answer import SOURCE_HEAD
 from snow.cli.app import command
 from snow.cli.options import Flag, Names
 from snow.cli.output import note
-from snow.export import export
 from snow.hub import Hub
+from snow.hub.export import export
+from snow.inference.prediction import SOURCE_HEAD
 
 app = command("export", "snow export my-hub my-hub.onnx")
 

@@ -10,17 +10,15 @@ from cyclopts import Parameter
 
 from snow.cli.app import command
 from snow.cli.options import RECIPE, SOURCE, Json, SourceOptions
-from snow.cli.output import counting, note, percent, print_json, print_table
+from snow.cli.output import announced, counting, note, percent, print_json, print_table
 from snow.cli.sources import new_source
-from snow.cli.stages import announced
-from snow.compare.record import alone
-from snow.compare.triangle import columns, picture, rows
-from snow.compare.variant import Variant
 from snow.data import Dataset, open_dataset
-from snow.lifelong import lifelong
-from snow.plots.figure import check
-from snow.training.interrupt import Interrupted
-from snow.training.recipe import Recipe
+from snow.experiments.lifelong import draw_forgetting, forgetting_columns, forgetting_rows, lifelong
+from snow.experiments.plots.figure import check
+from snow.methods.variant import Variant
+from snow.process.interrupt import Interrupted
+from snow.store import alone
+from snow.training import Recipe
 
 app = command("lifelong", "snow lifelong insects/ textures/ cars/ --methods lf,snow --image-size 128 --epochs 10")
 
@@ -63,13 +61,13 @@ def lifelong_command(
             how = "the same command goes on" if hubs else "with --hubs DIR the same command could go on"
             raise Interrupted(f"stopped: {how}", stopped.signal) from None
     if plot is not None:
-        picture(results, plot)
+        draw_forgetting(results, plot)
     if json:
         print_json(results)
         return
     for order in results["orders"]:
         for label, measured in order["methods"].items():
-            print_table(columns(order["order"], f"{label}, %"), rows(order["order"], measured))
+            print_table(forgetting_columns(order["order"], f"{label}, %"), forgetting_rows(order["order"], measured))
             print(f"lost of the earlier tasks at the end: {percent(measured['forgetting'])}\n")
 
 

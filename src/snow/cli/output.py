@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from snow.data.check import Progress as Report
+from snow.data.pictures import Progress as Report
+from snow.training.listeners import Listener, ProgressBar
 
 
 def print_json(value: object) -> None:
@@ -60,3 +61,9 @@ def counting(what: str) -> Generator[Report | None, None, None]:
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def announced(stage: str) -> Sequence[Listener]:
+    """Names the stage, and shows how far it is."""
+    note(f"{stage} …")
+    return (ProgressBar(),)

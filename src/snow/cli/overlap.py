@@ -7,9 +7,9 @@ from pathlib import Path
 from snow.cli.app import command
 from snow.cli.options import Json
 from snow.cli.output import note, print_json, print_table
+from snow.experiments.plots.channels import draw_overlap
 from snow.hub import Hub
-from snow.overlap import overlap
-from snow.plots.overlap import draw_overlap
+from snow.hub.overlap import overlap
 
 app = command("overlap", "snow overlap my-hub insects textures --plot overlap.png")
 

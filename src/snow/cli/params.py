@@ -5,9 +5,9 @@ from __future__ import annotations
 from snow.cli.app import command
 from snow.cli.options import Json, Numbers
 from snow.cli.output import print_json, print_table
-from snow.compare.variant import Variant
-from snow.params import count_parameters
-from snow.unfilled import unfilled_source
+from snow.experiments.params import count_parameters
+from snow.methods.variant import Variant
+from snow.source import unfilled_source
 
 app = command("params", "snow params --source resnet50 --classes 101,47,40,196,200")
 

@@ -9,12 +9,12 @@ from snow.cli.app import command
 from snow.cli.options import Json, Numbers
 from snow.cli.output import note, print_json, print_table
 from snow.errors import SnowError
-from snow.plan import Demand, Figures, Goal, Mix, Planner, plan
-from snow.plan.line import Line
-from snow.plan.outcome import Routing
-from snow.plan.table import COLUMNS, rows, summary
-from snow.plots.figure import check
-from snow.plots.plan import draw_plan
+from snow.experiments.plan import Demand, Figures, Goal, Mix, Planner, plan
+from snow.experiments.plan.figures import Line
+from snow.experiments.plan.outcome import Routing
+from snow.experiments.plan.table import COLUMNS, rows, summary
+from snow.experiments.plots.figure import check
+from snow.experiments.plots.plan import draw_plan
 from snow.serving.limits import Limits
 
 app = command("plan", "snow plan measured.json --rate 500 --tasks 200 --mix 1:0.7,6:0.3 --goal 150")

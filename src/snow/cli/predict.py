@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snow.answer import SOURCE_HEAD, Answer
 from snow.cli.app import BAD_INPUT, command
 from snow.cli.options import Flag, Json, Names
 from snow.cli.output import note, print_json, print_table
@@ -16,6 +15,7 @@ from snow.data import EXTENSIONS, decode, eval_transform
 from snow.data.decode import shown
 from snow.errors import SnowError
 from snow.hub import Hub
+from snow.inference.prediction import SOURCE_HEAD, Answer
 
 BATCH = 32
 

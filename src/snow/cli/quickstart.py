@@ -6,12 +6,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from snow.artifact import Artifact
 from snow.cli.app import command
 from snow.cli.options import Json
 from snow.cli.output import megabytes, note, percent, print_json, print_table
-from snow.quickstart import Quickstart, quickstart
-from snow.training.interrupt import Interrupted
+from snow.experiments.quickstart import Quickstart, quickstart
+from snow.hub import Artifact
+from snow.process.interrupt import Interrupted
 from snow.training.listeners import ProgressBar
 
 app = command("quickstart", "snow quickstart --folder first-try")

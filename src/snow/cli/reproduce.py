@@ -10,20 +10,19 @@ from cyclopts import Parameter
 from snow.cli.app import command
 from snow.cli.compare import Rates
 from snow.cli.options import RECIPE, SOURCE, Flag, Json, Names, SourceOptions
-from snow.cli.output import counting, note, print_json
+from snow.cli.output import announced, counting, note, print_json
 from snow.cli.sources import new_source
-from snow.cli.stages import announced
-from snow.compare.compare import HELD_OUT, RATES
-from snow.compare.record import alone
-from snow.compare.variant import Variant
 from snow.errors import SnowError
-from snow.reproduce import EXPERIMENTS
-from snow.reproduce.estimate import shown, total
-from snow.reproduce.run import reproduce
-from snow.reproduce.sets import find
-from snow.reproduce.work import RESNET, Work
-from snow.training.interrupt import Interrupted
-from snow.training.recipe import Recipe
+from snow.experiments.compare import HELD_OUT, RATES
+from snow.experiments.reproduce import EXPERIMENTS
+from snow.experiments.reproduce.estimate import shown, total
+from snow.experiments.reproduce.experiment import reproduce
+from snow.experiments.reproduce.sets import find
+from snow.experiments.reproduce.settings import RESNET, Work
+from snow.methods.variant import Variant
+from snow.process.interrupt import Interrupted
+from snow.store import alone
+from snow.training import Recipe
 
 app = command("reproduce", "snow reproduce table7 --data datasets/ --source resnet50 --out reproduction/")
 

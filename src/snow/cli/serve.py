@@ -10,10 +10,10 @@ from cyclopts import Parameter
 from snow.cli.app import command
 from snow.cli.options import Flag
 from snow.cli.output import note
+from snow.distributed.replicas import Replicas, Served
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.serving.limits import Limits
-from snow.serving.replicas import Replicas, Served
 
 RAY = "ray"
 
@@ -58,9 +58,9 @@ def serve_command(
     if not 0 < port < 65536:
         raise SnowError(f"--port is between 1 and 65535, not {port}")
     try:
+        from snow.process.threads import on_one_core
         from snow.serving.server import serve
         from snow.serving.service import Service
-        from snow.serving.threads import on_one_core
     except ImportError as error:
         raise _missing(error, "snow serve", "serve") from None
     on_one_core()
@@ -70,7 +70,7 @@ def serve_command(
         return
     del opened  # it can be opened: the replicas do that themselves
     try:
-        from snow.serving.on_ray import serve_on_ray
+        from snow.distributed.service import serve_on_ray
     except ImportError as error:
         raise _missing(error, "snow serve --engine ray", "ray") from None
     served = Served(hub.resolve(), inside or "auto", device, limits or Limits(), token)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from snow.architectures import EMBEDDED
 from snow.cli.options import SourceOptions
 from snow.errors import SnowError
 from snow.hub import Hub
+from snow.process.randomness import own_randomness
 from snow.source import Source
-from snow.source_file import read_source
-from snow.training.randomness import own_randomness
+from snow.source.architectures import EMBEDDED
+from snow.source.source_file import read_source
 
 
 def open_source(hub: Path, options: SourceOptions, seed: int) -> Source:

@@ -9,22 +9,21 @@ from cyclopts import Parameter
 
 from snow.cli.app import command
 from snow.cli.options import RECIPE, SNOW, SOURCE, Json, SnowOptions, SourceOptions
-from snow.cli.output import counting, note, print_json, print_table
+from snow.cli.output import announced, counting, note, print_json, print_table
 from snow.cli.sources import new_source
-from snow.cli.stages import announced
-from snow.compare.compare import HELD_OUT
-from snow.compare.record import alone
 from snow.data import open_dataset
+from snow.distributed.ray_map import Workers
 from snow.errors import SnowError
+from snow.experiments.compare import HELD_OUT
+from snow.experiments.plots.figure import check
+from snow.experiments.plots.sweep import draw_sweep
+from snow.experiments.sweep import PAPER, Option, Point, Sweep, sweep
+from snow.experiments.sweep.options import TOGETHER
+from snow.experiments.sweep.table import COLUMNS, rows
 from snow.methods import SnowConfig
-from snow.plots.figure import check
-from snow.plots.sweep import draw_sweep
-from snow.scatter import Workers
-from snow.sweep import PAPER, Option, Point, Sweep, sweep
-from snow.sweep.sweep import TOGETHER
-from snow.sweep.table import COLUMNS, rows
-from snow.training.interrupt import Interrupted
-from snow.training.recipe import Recipe
+from snow.process.interrupt import Interrupted
+from snow.store import alone
+from snow.training import Recipe
 
 app = command("sweep", "snow sweep pictures/ --over keep=1/4,1/8,1/16 --over lr=3e-4,1e-3 --out sweep.json")
 

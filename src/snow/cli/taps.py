@@ -7,7 +7,7 @@ from dataclasses import asdict
 from snow.cli.app import command
 from snow.cli.options import Json, Names
 from snow.cli.output import print_json, print_table
-from snow.unfilled import unfilled_source
+from snow.source import unfilled_source
 
 app = command("taps", "snow taps resnet50 --without-taps 'layer1.*'")
 

@@ -11,23 +11,22 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from snow.artifact import Artifact
 from snow.cli.app import command
 from snow.cli.options import RECIPE, SNOW, SOURCE, Flag, Json, Names, SnowOptions, SourceOptions
 from snow.cli.output import counting, megabytes, note, percent, print_json, print_table
 from snow.cli.sources import open_source
-from snow.compare.variant import Variant
 from snow.data import open_dataset
+from snow.distributed.ray_map import Workers, scatter
+from snow.distributed.train_job import Assignment, learn
 from snow.errors import SnowError
-from snow.hub import Hub
-from snow.learning import Assignment, learn
+from snow.hub import Artifact, Hub
 from snow.methods import METHODS
-from snow.pipeline import require_free, run_folder, train, undone
-from snow.scatter import Workers, scatter
-from snow.training.interrupt import Interrupted
+from snow.methods.variant import Variant
+from snow.process.interrupt import Interrupted
+from snow.training import Recipe
 from snow.training.launch import is_launched
 from snow.training.listeners import LOGS, ProgressBar
-from snow.training.recipe import Recipe
+from snow.training.train import require_free, run_folder, train, undone
 
 Method = Annotated[str, Parameter(help=f"how to learn: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
 Columns = Annotated[Names, Parameter(name=("--tasks", "--labels"))]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from snow.data.catalog import CATALOGS, is_catalog_name, open_catalog
 from snow.data.cells import PARQUET, TEXT
-from snow.data.check import Progress
 from snow.data.decode import shown
 from snow.data.folder import open_folder
+from snow.data.pictures import Progress
 from snow.data.published import PUBLISHED, open_published, published_name
 from snow.data.rows import Opening
 from snow.data.table import open_table

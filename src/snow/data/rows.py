@@ -8,8 +8,7 @@ from typing import Literal
 
 import torch
 
-from snow.data.check import Progress, faults
-from snow.data.pictures import Item, Pictures
+from snow.data.pictures import Item, Pictures, Progress, faults
 from snow.data.task import Dataset, Task
 from snow.errors import SnowError
 

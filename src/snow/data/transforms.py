@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from snow.data.pictures import Transform
 from snow.errors import SnowError
-from snow.preprocessing import Preprocessing
+from snow.source import Preprocessing
 
 LONGEST = 8
 """A picture more than this many times longer than wide is cut to its middle before it is resized."""

@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from snow.delta.directions import Directions, width
 from snow.delta.families import FAMILIES
 from snow.delta.family import Block, patch_stem
+from snow.delta.low_rank_head import Directions, width
+from snow.delta.moments_head import Readout
 from snow.delta.plan import Plan
-from snow.delta.readout import Readout
 from snow.source import Features
 from snow.subscribe import (
     FINAL,

@@ -9,8 +9,7 @@ from snow.delta.general import General
 from snow.delta.mbconv import MBConv
 from snow.delta.plan import Level, Plan, kept, scaled
 from snow.delta.resnet import Basic, Bottleneck
-from snow.source import Source
-from snow.taps import Tap
+from snow.source import Source, Tap
 
 FAMILIES: dict[str, type[Family]] = {
     "bottleneck": Bottleneck,

@@ -18,11 +18,9 @@ from snow.delta import FAMILIES, make_plan
 from snow.delta.family import BlockShape
 from snow.delta.plan import Level, scaled
 from snow.errors import SnowError
-from snow.methods.method import Method
-from snow.methods.options import read_options
-from snow.source import Features, Source
+from snow.methods.method import Method, read_options
+from snow.source import Features, Source, Tap
 from snow.subscribe import Subscribed
-from snow.taps import Tap
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 from snow.errors import SnowError
-from snow.methods.options import read_options
+from snow.methods.method import read_options
 from snow.methods.own_copy import OwnCopy, require_statistics
 from snow.source import Source
 

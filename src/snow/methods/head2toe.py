@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.methods.method import Method
-from snow.methods.options import read_options
+from snow.methods.method import Method, read_options
 from snow.source import Features, Source
 
 FINAL, LOGITS = "(final)", "(logits)"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.methods.options import read_options
+from snow.methods.method import read_options
 from snow.methods.successive import Successive, stilled
 from snow.source import Features, Source
 

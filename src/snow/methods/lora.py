@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from torch import nn
 
 from snow.errors import SnowError
-from snow.methods.options import read_options
+from snow.methods.method import read_options
 from snow.methods.own_copy import OwnCopy
 from snow.source import Source
 

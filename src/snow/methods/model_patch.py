@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from snow.errors import SnowError
-from snow.methods.options import read_options
+from snow.methods.method import read_options
 from snow.methods.own_copy import OwnCopy, require_statistics
 from snow.source import Source
 

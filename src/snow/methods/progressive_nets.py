@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.methods.options import read_options
+from snow.methods.method import read_options
 from snow.methods.successive import Successive, stilled
-from snow.source import Features, Source
-from snow.taps import Tap
+from snow.source import Features, Source, Tap
 
 STARTS = ("random", "source")
 

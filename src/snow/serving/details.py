@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from snow.artifact import Artifact
-from snow.overlap import compare_masks
+from snow.hub import Artifact
+from snow.hub.overlap import compare_masks
 from snow.serving.worker import Catalog
 from snow.source import Source
 from snow.subscribe import Choices

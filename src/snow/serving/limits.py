@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import hmac
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from starlette.requests import Request
+
 from snow.errors import SnowError
+from snow.serving.errors import RefusedError
 
 
 @dataclass(frozen=True)
@@ -55,3 +63,47 @@ class Limits:
                 raise SnowError(f"{name} is zero or more, not {getattr(self, name)}")
         if self.max_pictures > self.queue:
             raise SnowError(f"a request of {self.max_pictures} pictures never fits in a queue of {self.queue}")
+
+
+ADDRESSES = 10_000
+"""So many are remembered; of more, those that were silent longest start afresh."""
+
+
+class Rate:
+    """Counts requests by address.
+
+    Args:
+        rate: requests a second of each address, on average; 0 for no limit.
+        burst: requests at once of an address that was silent.
+    """
+
+    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def check(self, address: str) -> None:
+        """Counts one request. Raises RefusedError: it is one too many."""
+        if not self._rate:
+            return
+        now = self._clock()
+        tokens, since = self._buckets.pop(address, (float(self._burst), now))
+        tokens = min(float(self._burst), tokens + (now - since) * self._rate)
+        self._buckets[address] = max(0.0, tokens - 1) if tokens >= 1 else tokens, now
+        if len(self._buckets) > ADDRESSES:
+            self._buckets.popitem(last=False)
+        if tokens < 1:
+            seconds = max(1, math.ceil((1 - tokens) / self._rate))
+            raise RefusedError("rate_limited", f"{self._rate:g} requests a second are allowed", retry_after=seconds)
+
+
+def authorise(request: Request, token: str | None) -> None:
+    """Compares the request's `Authorization: Bearer TOKEN` in constant time.
+
+    Raises:
+        RefusedError: the service has no token, or the request another one.
+    """
+    if not token:
+        raise RefusedError("management_off", "the service was started without a token: tasks are not changed over HTTP")
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise RefusedError("unauthorized", "send the service's token: Authorization: Bearer TOKEN")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from snow.answer import SOURCE_HEAD
-from snow.serving.batcher import Batched
+from snow.inference.prediction import SOURCE_HEAD
+from snow.serving.batching import Batched
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

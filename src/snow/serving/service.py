@@ -1,34 +1,61 @@
-"""A hub that answers many at once, and may change meanwhile."""
+"""Sees what other processes do to the folder of a hub."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from snow.answer import SOURCE_HEAD
 from snow.data import eval_transform
 from snow.errors import SnowError
-from snow.hub import Hub, read_choices
-from snow.serving.batcher import Batched, Batcher
-from snow.serving.bodies import Question
+from snow.hub import Hub
+from snow.hub.hub import read_choices, store_of
+from snow.inference.prediction import SOURCE_HEAD
+from snow.process.threads import others, passing
+from snow.serving.batching import Batched, Batcher
 from snow.serving.details import describe_choices
 from snow.serving.errors import RefusedError, without_paths
 from snow.serving.limits import Limits
 from snow.serving.metrics import Metrics
-from snow.serving.pictures import prepare
-from snow.serving.threads import others, passing
+from snow.serving.requests import Question, prepare
 from snow.serving.uploads import full
-from snow.serving.watcher import watch
 from snow.serving.worker import Answers, Catalog, Ranked, Worker
+from snow.store import Stamp
 
 log = logging.getLogger("snow.serving")
+
+
+def stamps(hub: Path) -> dict[str, Stamp]:
+    """Of all tasks; two are equal if nothing has changed between them."""
+    store = store_of(hub)
+    found = {}
+    for name in store.names():
+        try:
+            found[name] = store.stamp(name)
+        except SnowError:  # a folder whose name no task can have
+            found[name] = ()
+    return found
+
+
+async def watch(hub: Path, seconds: float, changed: Callable[[], Awaitable[object]]) -> None:
+    """Calls `changed` after each change, for as long as it is let. It looks, and reads no file."""
+    before: dict[str, Stamp] | None = None
+    while True:
+        try:
+            now = await asyncio.to_thread(stamps, hub)
+            if now != before:
+                await changed()
+            before = now
+        except OSError as error:
+            log.warning("hub %s cannot be looked at: %s", hub, error)
+        await asyncio.sleep(seconds)
+
 
 P = ParamSpec("P")
 T = TypeVar("T")

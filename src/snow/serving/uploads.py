@@ -17,8 +17,8 @@ from typing import IO
 
 from starlette.datastructures import UploadFile
 
-from snow.artifact import CHOICES
-from snow.fingerprint import FILE
+from snow.hub.artifact import CHOICES
+from snow.hub.fingerprint import FILE
 from snow.serving.errors import RefusedError
 
 NEEDED = ("config.json", "model.safetensors", "metrics.json")

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from snow.answer import SOURCE_HEAD
-from snow.artifact import Artifact
-from snow.engine import arrange
 from snow.errors import SnowError
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
+from snow.inference import arrange
+from snow.inference.prediction import SOURCE_HEAD
 from snow.methods import Method
 from snow.serving.errors import without_paths
 from snow.source import Features

@@ -1,8 +1,18 @@
-"""Folders of plain files that change in one step, for any number of readers and writers, killed at any moment."""
+"""Files and folders that change in one step, for any number of readers and writers, killed at any moment."""
 
-from snow.store.lock import only_writer
-from snow.store.names import check_name
-from snow.store.store import Stamp, Store
-from snow.store.whole import consistent, whole_file, whole_folder
+from snow.store.files import consistent, read_json, whole_file, whole_folder, write_json
+from snow.store.lock import alone, only_writer
+from snow.store.store import Stamp, Store, check_name
 
-__all__ = ["Stamp", "Store", "check_name", "consistent", "only_writer", "whole_file", "whole_folder"]
+__all__ = [
+    "Stamp",
+    "Store",
+    "alone",
+    "check_name",
+    "consistent",
+    "only_writer",
+    "read_json",
+    "whole_file",
+    "whole_folder",
+    "write_json",
+]

@@ -34,3 +34,20 @@ def only_writer(of: Path, lock: Path, patience: float = 0.0) -> Generator[None]:
         yield
     finally:
         held.release()
+
+
+@contextmanager
+def alone(out: Path | None, *, folder: bool = False) -> Generator[None]:
+    """As long as the block lasts no other process works on these results, if it asks as well.
+
+    Args:
+        folder: `out` is one, not a file.
+
+    Raises:
+        SnowError: another one does, or `out` cannot be written.
+    """
+    if out is None:
+        yield
+        return
+    with only_writer(out, out / ".lock" if folder else out.with_name(f".{out.name}.lock")):
+        yield

@@ -1,4 +1,4 @@
-"""Named folders of plain files: `ROOT/NAME/FILE`."""
+"""What a task may be called: nothing that could lead anywhere else, on any system."""
 
 from __future__ import annotations
 
@@ -10,9 +10,24 @@ from pathlib import Path
 from typing import TypeVar
 
 from snow.errors import SnowError
+from snow.store.files import aside, consistent, discard, whole_folder
 from snow.store.lock import only_writer
-from snow.store.names import NAME, check_name
-from snow.store.whole import aside, consistent, discard, whole_folder
+
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
+
+DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+"""What Windows takes for a device, with any extension."""
+
+
+def check_name(name: str) -> str:
+    """Raises SnowError for a name that is not safe as a folder's name everywhere."""
+    if not NAME.fullmatch(name) or DEVICE.fullmatch(name):
+        raise SnowError(
+            f"{name!r} cannot name a task: use 1 to 64 letters, digits, '.', '_' or '-', no leading sign, no '.' at "
+            "the end, and no name of a device such as 'con'"
+        )
+    return name
+
 
 PATIENCE = 60
 """Seconds that a writer waits for another one."""

@@ -1,12 +1,11 @@
 """Subscriptions: which channels of a feature map a delta takes. A new one is one file and one line here."""
 
-from snow.subscribe.channel_attention import ChannelAttention
-from snow.subscribe.channel_pooling import ChannelPooling, PoolingConfig
-from snow.subscribe.choices import FINAL, Choices
-from snow.subscribe.conv1x1 import Conv1x1
-from snow.subscribe.everything import Everything
-from snow.subscribe.mix import Mix
-from snow.subscribe.slots import Slots
+from snow.subscribe.channel_pooling import ChannelPooling
+from snow.subscribe.frozen_selection import take
+from snow.subscribe.fusion_conv import Mix, Slots
+from snow.subscribe.pooling_config import PoolingConfig
+from snow.subscribe.rivals import ChannelAttention, Conv1x1, Everything
+from snow.subscribe.selection_history import FINAL, Choices
 from snow.subscribe.statistics import ChannelStatistics, moments, scaled_moments, unit_gain
 from snow.subscribe.subscription import Subscribed, Subscription
 
@@ -20,9 +19,12 @@ SUBSCRIPTIONS: dict[str, type[Subscription]] = {
 __all__ = [
     "FINAL",
     "SUBSCRIPTIONS",
+    "ChannelAttention",
     "ChannelPooling",
     "ChannelStatistics",
     "Choices",
+    "Conv1x1",
+    "Everything",
     "Mix",
     "PoolingConfig",
     "Slots",
@@ -30,5 +32,6 @@ __all__ = [
     "Subscription",
     "moments",
     "scaled_moments",
+    "take",
     "unit_gain",
 ]

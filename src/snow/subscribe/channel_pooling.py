@@ -2,63 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
+from snow.subscribe.frozen_selection import Chosen, Settled, _finished, _mask, take
+from snow.subscribe.pooling_config import PoolingConfig
 from snow.subscribe.statistics import ChannelStatistics, unit_gain
 from snow.subscribe.subscription import Subscribed, Subscription
-from snow.subscribe.take import take
-
-SLOTS = ("channel", "index")
-INITS = ("score", "normal", "ones")
-
-
-@dataclass(frozen=True)
-class PoolingConfig:
-    """How channel pooling learns its choice. The defaults learn; `PoolingConfig.literal()` is Algorithm 1 as written.
-
-    Attributes:
-        sigma2: variance of the noise at the start.
-        slots: Algorithm 1 does not say how the layer behind meets a choice that changes. "index": the j-th chosen
-            channel meets the j-th weight column, with which little is learned. "channel": each source channel has
-            a weight column of its own and the chosen columns are gathered with the channels; after training only
-            those K are kept, so what is served is the same.
-        init: how `w` starts: "ones"; "normal" around 1; or "score": as "normal", in the order of the channels'
-            calibrated scores.
-        spread: standard deviation of `w` around 1 at the start.
-        settle: the noise falls linearly to nothing at this fraction of training; 0: it stays.
-        rescale: divide each channel by its calibrated standard deviation; folded into the scale when served.
-        norm: BatchNorm behind the pooling; needs slots="index", because its statistics belong to slots.
-        relu: ReLU behind the pooling.
-
-    Raises:
-        SnowError: an option outside its choices.
-    """
-
-    sigma2: float = 1e-3
-    slots: str = "channel"
-    init: str = "score"
-    spread: float = 0.3
-    settle: float = 0.5
-    rescale: bool = True
-    norm: bool = False
-    relu: bool = False
-
-    def __post_init__(self) -> None:
-        if self.slots not in SLOTS or self.init not in INITS:
-            raise SnowError(f"channel pooling: slots is one of {', '.join(SLOTS)}, init one of {', '.join(INITS)}")
-        if self.norm and self.slots == "channel":
-            raise SnowError("BatchNorm behind channel pooling needs slots='index': its statistics belong to slots")
-        if self.sigma2 < 0 or self.spread < 0 or not 0 <= self.settle <= 1:
-            raise SnowError("channel pooling: sigma2 and spread cannot be negative, settle is between 0 and 1")
-
-    @classmethod
-    def literal(cls, sigma2: float = 1e-3) -> PoolingConfig:
-        """The paper's Algorithm 1 as written: w starts as ones, slots by index, constant noise."""
-        return cls(sigma2, slots="index", init="ones", settle=0.0, rescale=False)
 
 
 class ChannelPooling(Subscription):
@@ -166,84 +117,3 @@ class ChannelPooling(Subscription):
     def _scaled(self) -> Tensor:
         """(N,): the learned scalars, with the calibrated gain."""
         return self.weight * self.gain
-
-
-class Settled(Subscription):
-    """Channel pooling that learns on after the choice: `y = x[index] * w`, as in Algorithm 1 with `index` a constant.
-
-    Args:
-        index: (K,), ascending.
-    """
-
-    def __init__(self, channels: int, index: Tensor, norm: bool = False, relu: bool = False) -> None:
-        super().__init__()
-        self.channels, self.width, self.slots = channels, len(index), len(index)
-        self.index: Tensor
-        self.register_buffer("index", index.clone())
-        self.weight = nn.Parameter(torch.ones(self.width, device=index.device))
-        self.gain: Tensor
-        self.register_buffer("gain", torch.ones(self.width, device=index.device))
-        self.norm = nn.BatchNorm2d(self.width, device=index.device) if norm else None
-        self.relu = relu
-
-    @classmethod
-    def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Settled:
-        return cls(channels, torch.arange(keep), pooling.norm, pooling.relu)
-
-    def forward(self, x: Tensor) -> Subscribed:
-        """`x`: the whole map, or its chosen channels alone."""
-        y = x if x.shape[1] == self.width else take(x, self.index)
-        return _finished(Subscribed(y, None, self.weight * self.gain), self.norm, self.relu)
-
-    def taken(self) -> Tensor:
-        return _mask(self.index, self.channels)
-
-    def chosen(self) -> Tensor:
-        return self.index
-
-    def served(self) -> tuple[Subscription, Tensor | None]:
-        chosen = Chosen(self.channels, self.width, self.norm is not None, self.relu)
-        chosen.index.copy_(self.index)
-        chosen.scale.data = (self.weight * self.gain).detach()
-        if self.norm is not None and chosen.norm is not None:
-            chosen.norm.load_state_dict(self.norm.state_dict())
-        return chosen, None
-
-
-class Chosen(Subscription):
-    """Channel pooling once the choice is made: K indices and K scales, nothing of size N."""
-
-    def __init__(self, channels: int, keep: int, norm: bool = False, relu: bool = False) -> None:
-        super().__init__()
-        self.channels, self.width, self.slots = channels, keep, keep
-        self.index: Tensor
-        self.register_buffer("index", torch.arange(keep, dtype=torch.int32))
-        self.scale = nn.Parameter(torch.ones(keep))
-        self.norm = nn.BatchNorm2d(keep) if norm else None
-        self.relu = relu
-
-    @classmethod
-    def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Chosen:
-        return cls(channels, keep, pooling.norm, pooling.relu)
-
-    def forward(self, x: Tensor) -> Subscribed:
-        """`x`: the whole map, or its chosen channels alone."""
-        y = x if x.shape[1] == self.width else take(x, self.index)
-        return _finished(Subscribed(y, None, self.scale), self.norm, self.relu)
-
-    def taken(self) -> Tensor:
-        return _mask(self.index.long(), self.channels)
-
-    def chosen(self) -> Tensor:
-        return self.index
-
-
-def _mask(index: Tensor, channels: int) -> Tensor:
-    return torch.zeros(channels, dtype=torch.bool, device=index.device).index_fill_(0, index, True)
-
-
-def _finished(taken: Subscribed, norm: nn.Module | None, relu: bool) -> Subscribed:
-    if norm is None and not relu:
-        return taken
-    y = taken.scaled if norm is None else norm(taken.scaled)
-    return Subscribed(y.relu() if relu else y, taken.columns)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from snow.subscribe.statistics import ChannelStatistics
 
 if TYPE_CHECKING:
-    from snow.subscribe.channel_pooling import PoolingConfig
+    from snow.subscribe.pooling_config import PoolingConfig
 
 
 class Subscribed(NamedTuple):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from snow.data.pictures import Pictures
-from snow.methods.method import Method
-from snow.methods.observing import in_full_precision, observe
+from snow.data import Pictures
+from snow.inference.features import in_full_precision, observe
+from snow.methods import Method
 from snow.source import Features, Source
-from snow.training.loading import Loading, in_turn
+from snow.training.loader import Loading, in_turn
 from snow.training.recipe import Recipe
 
 if TYPE_CHECKING:

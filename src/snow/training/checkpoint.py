@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from snow.data.task import Dataset
+from snow.data import Dataset
 from snow.errors import SnowError
-from snow.methods.method import Method
+from snow.methods import Method
 from snow.source import Source
 from snow.training.recipe import Recipe
 

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from snow.data.pictures import Pictures
-from snow.data.transforms import eval_transform
-from snow.engine.runtime import source_in
+from snow.data import Pictures, eval_transform
 from snow.errors import SnowError
-from snow.methods.method import Method
+from snow.inference.features import Online, Seen
+from snow.inference.onnx_backend import source_in
+from snow.methods import Method
 from snow.source import Source
 from snow.training.launch import open_fabric
-from snow.training.loading import Loading, in_turn
-from snow.training.peers import Peers
-from snow.training.seen import Online, Seen
+from snow.training.loader import Loading, in_turn
+from snow.training.process_group import Peers
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from snow.errors import SnowError
-from snow.training.interrupt import Interrupt, Interrupted
+from snow.process.interrupt import Interrupt, Interrupted
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
 
 _CHILD = "SNOW_CHILD_PROCESS"
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}

@@ -1,4 +1,4 @@
-"""One method in training: its optimizer, its schedule, its average, its early stopping."""
+"""An exponential moving average of a method's weights."""
 
 from __future__ import annotations
 
@@ -8,16 +8,62 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from snow.errors import SnowError
-from snow.methods.method import Method
+from snow.methods import Method
 from snow.source import Features
-from snow.training.average import Average
-from snow.training.history import Totals
+from snow.training.history import Recorder, Totals
 from snow.training.recipe import Recipe
-from snow.training.recorder import Recorder
+
+
+class Average:
+    """Follows the floating-point parameters and buffers of a module: `a <- d a + (1 - d) w` after each step.
+
+    After n steps the decay d is n / (n + 10), until that reaches `decay`: the first step makes the average the weights
+    themselves. Whole numbers are not averaged.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._module = module
+        self._decay = decay
+        self._steps = 0
+        self._average = [tensor.clone() for tensor in self._tensors()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        decay = min(self._decay, self._steps / (self._steps + 10))
+        torch._foreach_lerp_(self._average, self._tensors(), 1 - decay)
+        self._steps += 1
+
+    @contextmanager
+    def in_place(self) -> Generator[None]:
+        """The module holds the average while this is entered, and its own weights again afterwards."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self._steps, "average": self._average}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._steps = state["steps"]
+        for mine, saved in zip(self._average, state["average"], strict=True):
+            mine.copy_(saved)
+
+    def _tensors(self) -> list[Tensor]:
+        tensors = [*self._module.parameters(), *self._module.buffers()]
+        return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for average, own in zip(self._average, self._tensors(), strict=True):
+            kept = own.clone()
+            own.copy_(average)
+            average.copy_(kept)
 
 
 class Learner:

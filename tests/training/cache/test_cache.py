@@ -19,11 +19,11 @@ from tiny import Blind, same_tensors, tiny_dataset, tiny_recipe, tiny_source
 from snow.errors import SnowError
 from snow.methods import METHODS, Method
 from snow.source import Features, Source
+from snow.training import Recipe
 from snow.training.cache.cache import FeatureCache
-from snow.training.cache.shelf import Shelf
+from snow.training.cache.row_store import Shelf
+from snow.training.fit import Fitted, fit
 from snow.training.listeners import Listener
-from snow.training.loop import Fitted, fit
-from snow.training.recipe import Recipe
 
 RECIPE = tiny_recipe(epochs=4, cache="50MB", cache_views=2, cache_dtype="fp32", augment="mild")
 
@@ -195,7 +195,7 @@ def test_the_size_is_told_and_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     assert told == [f"features of 48 views of pictures are kept in {tmp_path / 'cache'}: {size / 1000:.3g} KB"]
     with pytest.raises(SnowError, match="features of 48 views .* KB each, more than the 10 KB of the cache"):
         run(replace(RECIPE, cache="10KB"))
-    monkeypatch.setattr("snow.training.cache.shelf._available_memory", lambda: 1000)
+    monkeypatch.setattr("snow.training.cache.row_store._available_memory", lambda: 1000)
     with pytest.raises(SnowError, match="the features take .* and memory has 1 KB left"):
         run()
 
@@ -222,7 +222,7 @@ def test_views_take_turns_and_belong_to_pictures(make_views: Callable[[int], lis
 
 @pytest.fixture
 def make_views() -> Callable[[int], list[list[tuple[int, int]]]]:
-    from snow.training.order import Order
+    from snow.training.loader import Order
 
     order = Order(10, 4, seed=0, views=2)
 

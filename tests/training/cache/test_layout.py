@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.methods.observing import only
-from snow.preprocessing import Preprocessing
-from snow.source import Features
+from snow.inference.features import only
+from snow.source import Features, Preprocessing
 from snow.subscribe import FINAL
 from snow.training.cache.layout import Layout
-from snow.training.cache.size import parse_size, shown_size
+from snow.training.recipe import parse_size, shown_size
 
 PREPROCESSING = Preprocessing(image_size=16)
 

@@ -7,16 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from snow.artifact import read_config
-from snow.cli.hub.app import app
 from snow.cli.hub.look import print_tasks, summaries
-from snow.cli.hub.place import Place, place, require, summary
+from snow.cli.hub.place import Place, app, place, require, summary
 from snow.cli.options import SOURCE, Json, SourceOptions
 from snow.cli.output import note, print_json, print_table
 from snow.cli.sources import open_source
 from snow.errors import SnowError
-from snow.hub import Hub, store_of
-from snow.source_file import read_source
+from snow.hub import Hub
+from snow.hub.artifact import read_config
+from snow.hub.hub import store_of
+from snow.source.source_file import read_source
 
 
 @app.command

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from snow.cli.hub.app import DIFFERENT, app
-from snow.cli.hub.place import place
+from snow.cli.hub.place import DIFFERENT, app, place
 from snow.cli.options import Json
 from snow.cli.output import note, print_json, print_table
-from snow.diff import Change, diff_hubs, diff_tasks
 from snow.errors import SnowError
-from snow.fingerprint import TOLERANCE, Verdict
 from snow.hub import Hub
+from snow.hub.diff import Change, diff_hubs, diff_tasks
+from snow.hub.fingerprint import TOLERANCE, Verdict
 
 SHOWN = 10
 """Lines for each file; JSON has all."""

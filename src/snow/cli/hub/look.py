@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from snow.artifact import files_of, read_config, read_json
-from snow.cli.hub.app import app
-from snow.cli.hub.place import place, summary
+from snow.cli.hub.place import app, place, summary
 from snow.cli.options import Json
 from snow.cli.output import megabytes, note, percent, print_json, print_table
 from snow.errors import SnowError
-from snow.hub import store_of
-from snow.source_file import read_source
+from snow.hub.artifact import files_of, read_config
+from snow.hub.hub import store_of
+from snow.source.source_file import read_source
+from snow.store import read_json
 
 
 @app.command(name="list")

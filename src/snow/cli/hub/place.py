@@ -1,4 +1,4 @@
-"""What a path on the command line means: HUB, HUB/TASK, or a folder with a task."""
+"""What the commands of `snow hub` are part of."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
-from snow.artifact import read_config, read_json
+from snow.cli.app import command
 from snow.errors import SnowError
-from snow.hub import store_of
-from snow.source_file import read_source
-from snow.store import consistent
+from snow.hub.artifact import read_config
+from snow.hub.hub import store_of
+from snow.source.source_file import read_source
+from snow.store import consistent, read_json
+
+DIFFERENT = 1
+"""Exit code of `snow hub verify` and `snow hub diff` where something differs."""
+
+app = command("hub", "snow hub list my-hub")
+
 
 T = TypeVar("T")
 

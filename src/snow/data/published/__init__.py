@@ -7,13 +7,10 @@ The tests hold that the readers here find the same pictures and labels. timm has
 
 from __future__ import annotations
 
-from snow.data.published import cars, cub200, dtd, food101, stanford40
-from snow.data.published.open import found_in, open_published
-from snow.data.published.published import Published
+from snow.data.published.published import Published, found_in, open_published
+from snow.data.published.sets import CARS, CUB200, DTD, FOOD101, STANFORD40
 
-PUBLISHED: dict[str, Published] = {
-    one.name: one for one in (food101.FOOD101, dtd.DTD, stanford40.STANFORD40, cars.CARS, cub200.CUB200)
-}
+PUBLISHED: dict[str, Published] = {one.name: one for one in (FOOD101, DTD, STANFORD40, CARS, CUB200)}
 """By name, in the order of Table 3."""
 
 

@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from snow.data import Dataset
 from snow.errors import SnowError
-from snow.methods.method import Method
-from snow.methods.observing import observe_channels, only
+from snow.inference.features import Seen, observe_channels, only
+from snow.methods import Method
 from snow.source import Features, Source
 from snow.subscribe import FINAL
 from snow.training.cache.layout import Layout
-from snow.training.cache.shelf import Shelf
-from snow.training.cache.size import parse_size, shown_size
-from snow.training.loading import Loading
-from snow.training.seen import Seen
+from snow.training.cache.row_store import Shelf
+from snow.training.checkpoint import data_fingerprint
+from snow.training.launch import arithmetic
+from snow.training.loader import Loading
+from snow.training.recipe import Recipe, parse_size, shown_size
+from snow.training.training_data import Feed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
 
 FORMAT = 1
 HEADER = "cache.json"
@@ -183,3 +187,44 @@ def _places(wish: Mapping[str, Tensor | None], union: Mapping[str, Tensor | None
 def _digest(chosen: Mapping[str, Tensor | None]) -> str:
     listed = {name: None if index is None else index.tolist() for name, index in chosen.items()}
     return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+
+
+def is_cached(recipe: Recipe, methods: Iterable[Method]) -> bool:
+    """Whether a run keeps features: that is wished, and there is one that looks at any. Its methods are settled."""
+    return recipe.cache is not None and any(method.uses_source for method in methods)
+
+
+def open_cache(
+    source: Source,
+    fingerprint: str,
+    methods: Sequence[Method],
+    dataset: Dataset,
+    feed: Feed,
+    recipe: Recipe,
+    fabric: Fabric,
+    folder: Path | None,
+) -> FeatureCache:
+    """For every view of a training picture, and for what is held out to measure epochs.
+
+    Args:
+        source: what makes the features.
+        fingerprint: of the source as it is saved.
+        methods: settled.
+        folder: None: in memory, which is for one process.
+
+    Raises:
+        SnowError: as `FeatureCache`.
+    """
+    if folder is None and fabric.world_size > 1:
+        raise SnowError("a cache in memory cannot be shared by several processes: name a folder for it")
+    identity = {
+        "source": fingerprint,
+        "data": data_fingerprint(dataset),
+        "augment": recipe.augment,
+        "views": recipe.views,
+        "validation": recipe.validation,
+        "seed": recipe.seed,
+        "precision": arithmetic(recipe.precision, fabric),
+    }
+    assert recipe.cache is not None
+    return FeatureCache(source, methods, fabric, feed.views, recipe.cache_dtype, recipe.cache, folder, identity)

@@ -9,8 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from snow.preprocessing import Preprocessing
-from snow.source import Features
+from snow.source import Features, Preprocessing
 from snow.subscribe import FINAL
 
 PICTURE, LOGITS = "(picture)", "(logits)"

@@ -3,12 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from snow.training.listeners.csv import CsvLog
-from snow.training.listeners.listener import Listener
-from snow.training.listeners.mlflow import MlflowLog
-from snow.training.listeners.progress import ProgressBar
-from snow.training.listeners.tensorboard import TensorBoardLog
-from snow.training.listeners.wandb import WandbLog
+from snow.training.listeners.listener import CsvLog, Listener, ProgressBar
+from snow.training.listeners.trackers import MlflowLog, TensorBoardLog, WandbLog
 
 LOGS: dict[str, Callable[[Path], Listener]] = {
     "csv": CsvLog,

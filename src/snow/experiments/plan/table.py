@@ -1,0 +1,88 @@
+"""A plan as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from snow.experiments.results.table import circumstances, markdown_table
+
+COLUMNS = ("replicas", "goal", "load %", "busy %", "p50 ms", "p95 ms", "p99 ms", "refused %", "batch", "memory GB")
+
+
+def rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """In the order of `COLUMNS`. A replica may be busy at little load: small passes cost more."""
+    for row in results["rows"]:
+        needed = " (needed)" if row["replicas"] == results["replicas"] else ""
+        yield (
+            str(row["replicas"]),
+            ("met" if row["met"] else "missed") + needed,
+            f"{100 * row['of_capacity']:.0f}",
+            f"{100 * row['utilisation']:.0f}",
+            *("–" if row[name] is None else f"{1000 * row[name]:.1f}" for name in ("p50", "p95", "p99")),
+            f"{100 * row['refused']:.2f}",
+            "–" if row["batch"] is None else f"{row['batch']:.1f}",
+            f"{row['memory_bytes'] / 1e9:.2f}",
+        )
+
+
+def summary(results: Mapping[str, Any]) -> Iterator[str]:
+    """Lines to read below the table."""
+    memory, device = results["memory_bytes"], results["device_memory_bytes"]
+    on_device = f" and {device['replica'] / 1e9:.2f} GB on its GPU" if device else ""
+    each = results["tasks_a_picture"]
+    asked = f"{each} of {results['tasks']} tasks" if each != "all" else f"all of {results['tasks']} tasks"
+    yield (
+        f"{results['rate']:g} pictures/s, each for {asked}, with a p99 of {1000 * results['goal']['p99']:g} ms: "
+        f"{results['replicas']} {'replica' if results['replicas'] == 1 else 'replicas'}, "
+        f"{memory['replica'] / 1e9:.2f} GB each{on_device}, {memory['all'] / 1e9:.2f} GB in all"
+    )
+    yield (
+        f"a replica answers {results['capacity_per_second']:.1f} pictures/s at most; "
+        f"a picture that comes alone takes {1000 * results['least_latency']:.1f} ms"
+    )
+
+
+CHECK_COLUMNS = ("load", "", "measured", "planned", "off by")
+
+FIGURES = {"per_second": "pictures/s", "p50": "p50 ms", "p99": "p99 ms", "batch": "pictures a pass"}
+"""What is set side by side."""
+
+
+def beside(measured: Mapping[str, float], planned: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Of each figure that both have: measured, planned, and by which part of the measured one the plan is off."""
+    return {
+        name: {
+            "measured": measured[name],
+            "planned": round(planned[name], 3),
+            "off": round(planned[name] / measured[name] - 1, 3),
+        }
+        for name in FIGURES
+        if name in measured and name in planned
+    }
+
+
+def check_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """In the order of `CHECK_COLUMNS`."""
+    return [
+        (
+            load,
+            FIGURES[name],
+            f"{one['measured']:.1f}",
+            f"{one['planned']:.1f}",
+            f"{100 * one['off']:+.0f} %",
+        )
+        for load, figures in results["planned"].items()
+        for name, one in figures.items()
+    ]
+
+
+def check_table(results: Mapping[str, Any]) -> str:
+    """The table, and a line on where the figures come from."""
+    return (
+        f"{markdown_table(CHECK_COLUMNS, check_rows(results))}\n"
+        f"`{results['command']}`: {results['source_name']} (random weights) at {results['image_size']} px, "
+        f"{results['tasks']} tasks asked about every picture, engine {results['engine']}, batches of up to "
+        f"{results['max_batch']}, {results['seconds']:g} s each load, with the clients on the "
+        f"same machine; {circumstances(results)}.\n"
+    )

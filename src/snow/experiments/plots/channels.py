@@ -1,0 +1,96 @@
+"""Which channels tasks take: over time, and in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snow.experiments.plots.figure import new_figure, save
+from snow.subscribe import Choices
+
+ROWS = 400
+NARROW = 500
+"""Maps of fewer channels have pixels to spare for each."""
+
+DOTTED = 40
+"""Of so many epochs at most the ends are drawn."""
+
+
+def draw_choice(choices: Choices, title: str, path: Path) -> None:
+    """A panel for each tap: channels across, iterations down, black where a channel was taken, epochs dotted.
+
+    Raises:
+        SnowError: matplotlib is not installed, or the path cannot be written.
+    """
+    columns = min(2, len(choices.masks))
+    rows = -(-len(choices.masks) // columns)
+    figure = new_figure(7.5 * columns + (4 if columns == 1 else 0), max(4.5, 1.9 * rows))
+    figure.suptitle(title)
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    last = max(1, int(choices.steps[-1]))
+    ends = range(choices.batches, last, choices.batches * -(-last // (choices.batches * DOTTED)))
+    nearest = _nearest(choices.steps)
+    for axes, (tap, masks) in zip(panels, choices.masks.items(), strict=False):
+        channels = masks.shape[1]
+        axes.imshow(
+            masks[nearest].numpy(),
+            cmap="Greys",
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+            interpolation="nearest" if channels < NARROW else "antialiased",
+            extent=(-0.5, channels - 0.5, last, 0),
+        )
+        for end in ends:
+            axes.axhline(end, color="tab:red", linestyle=":", linewidth=0.8)
+        axes.set_title(f"{tap}: {int(masks[-1].sum())} of {channels}", fontsize=9)
+        axes.tick_params(labelsize=7)
+    for axes in panels[len(choices.masks) :]:
+        axes.set_axis_off()
+    figure.supxlabel("channel", fontsize=9)
+    figure.supylabel("iteration", fontsize=9)
+    save(figure, path)
+
+
+def _nearest(steps: Tensor) -> Tensor:
+    """(ROWS,): the moment that is nearest to each row, from the first step to the last."""
+    middles = (steps[1:] + steps[:-1]) / 2
+    return torch.searchsorted(middles, torch.linspace(0, float(steps[-1]), ROWS))
+
+
+NUMBERED = 16
+"""With so many pairs at most, the numbers are written into the map."""
+
+
+def draw_overlap(results: Mapping[str, Any], title: str, path: Path) -> None:
+    """The colour says how far intersection over union is above or below what chance gives; the number is itself.
+
+    Args:
+        results: of `snow.hub.overlap.overlap`.
+
+    Raises:
+        SnowError: matplotlib is not installed, or the path cannot be written.
+    """
+    pairs = results["pairs"]
+    taps = list(dict.fromkeys(tap for pair in pairs for tap in pair["taps"]))
+    cells = [[pair["taps"].get(tap) for pair in pairs] for tap in taps]
+    above = [[cell["iou"] - cell["chance"] if cell else float("nan") for cell in row] for row in cells]
+    largest = max([0.2, *(abs(value) for row in above for value in row if value == value)])
+    figure = new_figure(3.5 + 0.8 * len(pairs), 2 + 0.32 * len(taps))
+    axes = figure.subplots()
+    image = axes.imshow(above, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
+    axes.set_xticks(range(len(pairs)), [" × ".join(pair["tasks"]) for pair in pairs], rotation=45, ha="right")
+    axes.set_yticks(range(len(taps)), taps)
+    axes.tick_params(labelsize=8)
+    for y, row in enumerate(cells if len(pairs) <= NUMBERED else ()):
+        for x, cell in enumerate(row):
+            if cell:
+                colour = "white" if abs(above[y][x]) > 0.6 * largest else "black"
+                axes.text(x, y, f"{cell['iou']:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(image, ax=axes, label="intersection over union, less that of chance")
+    save(figure, path)

@@ -1,0 +1,95 @@
+"""A comparison as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from snow.errors import SnowError
+from snow.experiments.plots.figure import check, new_figure, save
+
+LARGEST = 1500
+"""Area of the largest circle, in square points."""
+
+LINE = 0.045
+"""Height of a line of a label, as a fraction of the axes."""
+
+
+def wrapped(label: str, width: int = 32) -> str:
+    """A variant's label in lines of about `width`, broken between options."""
+    lines = [""]
+    for part in label.replace(":", "\n:").split("\n"):
+        lines = [*lines, part] if lines[-1] and len(lines[-1]) + len(part) > width else [*lines[:-1], lines[-1] + part]
+    return "\n".join(lines)
+
+
+def picture(results: Mapping[str, Any], path: Path) -> None:
+    """Accuracy against training speed, the area of a circle for memory, as in the paper's Figure 4.
+
+    Names stand beside the plot in the order of accuracy, so that methods which are alike can be told apart.
+
+    Raises:
+        SnowError: nothing was measured; and as `check`.
+    """
+    check(path)
+    measured = {
+        label: entry for label, entry in results["methods"].items() if {"top1", "images_per_second"} <= set(entry)
+    }
+    if not measured:
+        raise SnowError("there is nothing to draw: no method has both accuracy and speed")
+    from matplotlib import colormaps
+
+    shades = [colormaps["tab20"](index) for index in range(20)]  # strong and pale in turn
+    colours = dict(zip(measured, cycle([*shades[::2], *shades[1::2]]), strict=False))
+    figure = new_figure(9, 5)
+    axes = figure.subplots()
+    largest = max(entry["peak_memory_bytes"] for entry in measured.values())
+    points = {label: (entry["images_per_second"], 100 * entry["top1"]) for label, entry in measured.items()}
+    for label, entry in measured.items():
+        area = LARGEST * entry["peak_memory_bytes"] / largest
+        axes.scatter(*points[label], s=area, color=colours[label], alpha=0.5, linewidths=0)
+        spread = 100 * entry["top1_std"] if "top1_std" in entry else None
+        axes.errorbar(*points[label], yerr=spread, fmt=".", color=colours[label], markersize=4)
+    axes.margins(0.12)
+    axes.autoscale_view()
+    _name(axes, points, colours)
+    axes.set_xlabel("training, images/s")
+    axes.set_ylabel("top-1 accuracy, %")
+    axes.grid(alpha=0.3)
+    axes.set_title(f"area: peak training memory, at most {largest / 1e6:,.0f} MB", fontsize=9, loc="left")
+    save(figure, path)
+
+
+def _name(axes: Any, points: Mapping[str, tuple[float, float]], colours: Mapping[str, Any]) -> None:
+    """Writes each label to the right of the axes, with a line from its point."""
+    low, high = axes.get_ylim()
+    order = sorted(points, key=lambda label: points[label][1])
+    texts = {label: wrapped(label) for label in order}
+    heights = [LINE * (texts[label].count("\n") + 1.4) for label in order]
+    wanted = [(points[label][1] - low) / (high - low) for label in order]
+    for label, place in zip(order, spread_out(wanted, heights), strict=True):
+        axes.annotate(
+            texts[label],
+            points[label],
+            (1.04, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": colours[label], "linewidth": 0.8, "relpos": (0, 0.5)},
+        )
+
+
+def spread_out(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Middles for things of these heights: near those wanted, which ascend, apart, and inside 0..1 if they fit."""
+    middles: list[float] = []
+    floor = 0.0
+    for middle, height in zip(wanted, heights, strict=True):
+        middles.append(max(middle, floor + height / 2))
+        floor = middles[-1] + height / 2
+    ceiling = 1.0
+    for index in reversed(range(len(middles))):
+        middles[index] = min(middles[index], ceiling - heights[index] / 2)
+        ceiling = middles[index] - heights[index] / 2
+    return middles

@@ -1,0 +1,106 @@
+"""A first try: two tasks on one source, from pictures that come with the installation, in a few minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from snow.data import open_dataset
+from snow.data.samples import write_samples
+from snow.hub import Artifact, Hub
+from snow.inference.prediction import Answer
+from snow.methods import METHODS
+from snow.process.randomness import own_randomness, seed_all
+from snow.source import Source
+from snow.training import Recipe
+from snow.training.fit import fit
+from snow.training.listeners import Listener
+from snow.training.train import artifact_of, run_folder
+
+TASKS = ("digits", "textures")
+IMAGE_SIZE = 64
+RECIPE = Recipe(epochs=10, batch_size=32, lr=3e-3, augment="none", workers=0)
+PROBE = "linear probe"
+"""Name of the learner beside each task's own, in the same source pass: method `fo`."""
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What there is to see.
+
+    Attributes:
+        hub: with one task per name in `TASKS`; the metrics of each hold `linear_probe` beside `test`.
+        trained: names of the tasks that were trained now; the others were there before.
+        picture: one that none of the tasks was trained on.
+        answers: of every task to `picture`, from one pass of the source.
+        seconds: all in all.
+    """
+
+    hub: Hub
+    trained: tuple[str, ...]
+    picture: Path
+    answers: dict[str, Answer]
+    seconds: float
+
+
+def quickstart(
+    folder: str | Path = "snow-quickstart",
+    *,
+    source: Source | None = None,
+    recipe: Recipe = RECIPE,
+    listeners: Sequence[Listener] = (),
+    tell: Callable[[str], None] = lambda line: None,
+) -> Quickstart:
+    """Writes pictures to `folder/pictures`, and trains what is not yet in `folder/hub`.
+
+    A run that was stopped goes on where it was.
+
+    Args:
+        source: by default the embedded one at `IMAGE_SIZE` pixels.
+        listeners: told of every step and epoch.
+        tell: called with a line of text at the start of each task.
+
+    Raises:
+        SnowError: `folder` cannot be written, or holds the hub of another source.
+    """
+    started = time.monotonic()
+    folder = Path(folder)
+    pictures = {name: write_samples(name, folder / "pictures") for name in TASKS}
+    hub = Hub.create(folder / "hub", source or Source.embedded(IMAGE_SIZE))
+    missing = tuple(name for name in TASKS if name not in hub.names())
+    for name in missing:
+        _train(hub, name, pictures[name], recipe, listeners, tell)
+    picture = sorted((pictures["digits"] / "test" / "4").iterdir())[0]
+    answers = hub.predict([picture], TASKS)[0]
+    return Quickstart(hub, missing, picture, answers, time.monotonic() - started)
+
+
+def _train(
+    hub: Hub,
+    name: str,
+    pictures: Path,
+    recipe: Recipe,
+    listeners: Sequence[Listener],
+    tell: Callable[[str], None],
+) -> Artifact:
+    dataset = open_dataset(pictures, task=name)
+    task = dataset.tasks[0]
+    tell(
+        f"{name}: {len(task.classes)} classes, {len(dataset.train)} pictures to learn from and {len(dataset.test)} to "
+        f"test on, {recipe.epochs} epochs"
+    )
+    with own_randomness():
+        seed_all(recipe.seed)
+        learners = {
+            name: METHODS["snow"].build(hub.source, len(task.classes)),
+            PROBE: METHODS["fo"].build(hub.source, len(task.classes)),
+        }
+    checkpoint = run_folder(hub.path, [name]) / "checkpoint.pt"
+    fitted = fit(hub.source, learners, dataset, recipe, listeners=listeners, checkpoint=checkpoint, resume=True)
+    artifact = artifact_of(task, fitted, hub.source, dataset, recipe, {"path": str(pictures)})
+    artifact.metrics["linear_probe"] = fitted.metrics[PROBE].to_dict()
+    hub.add(artifact)
+    checkpoint.unlink(missing_ok=True)
+    return artifact

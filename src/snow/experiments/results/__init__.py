@@ -1,0 +1,1 @@
+"""What experiments write: files with where their figures come from, and tables of them."""

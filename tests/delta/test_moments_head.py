@@ -1,0 +1,114 @@
+"""What a classifier reads of the subscribed maps themselves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from snow.delta import Delta, Plan
+from snow.delta.moments_head import PICTURES, Readout
+from snow.delta.plan import Level
+from snow.source import Features
+from snow.subscribe import FINAL, ChannelStatistics, Subscribed, moments
+
+N, K, CLASSES = 12, 5, 3
+PLAN = Plan("general", 8, 4, (Level("map", N, K, own=8, out=8, hidden=8, kernel=3, stride=1),), 8, 6, 2)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(40, N, 6, 6) * torch.linspace(1, 9, N).view(-1, 1, 1) + torch.arange(N).view(-1, 1, 1)
+
+
+def statistics(x: Tensor) -> ChannelStatistics:
+    return ChannelStatistics.of([moments(x[:7]), moments(x[7:])], torch.arange(len(x)) % CLASSES)
+
+
+def awake(readout: Readout) -> Readout:
+    torch.nn.init.normal_(readout.weight)
+    return readout
+
+
+def test_moments_are_mean_and_deviation_over_space(x: Tensor) -> None:
+    mean, deviation = moments(x).unbind(1)
+    torch.testing.assert_close(mean, x.mean((2, 3)))
+    torch.testing.assert_close(deviation, x.std((2, 3), correction=0), rtol=1e-3, atol=1e-3)
+    assert moments(torch.full((2, 3, 1, 1), 5.0))[:, 1].max() < 0.02
+
+
+def test_deviation_has_a_gradient_where_a_map_is_flat() -> None:
+    flat = torch.ones(2, 3, 4, 4, requires_grad=True)
+    moments(flat).sum().backward()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("pictures", [100, PICTURES])
+@pytest.mark.parametrize("loudness", [1.0, 1e-3])
+def test_calibrated_moments_have_one_scale_that_few_pictures_shrink(x: Tensor, pictures: int, loudness: float) -> None:
+    x = loudness * x
+    known = statistics(x)
+    readout = Readout(N, 1, scale=0.5, dropout=0.0)
+    factors = (torch.rand(N) + 0.5) / loudness
+    readout.calibrate(ChannelStatistics(known.std, known.score, known.centre, known.spread, pictures), factors)
+    with torch.no_grad():
+        columns = []
+        for moment in range(2):
+            for channel in range(N):
+                readout.weight.zero_()[0, moment, channel] = 1
+                columns.append(readout(Subscribed(x * factors.view(-1, 1, 1), None)).flatten())
+    seen = torch.stack(columns)
+    expected = 0.5 * (pictures / (pictures + PICTURES)) ** 0.5
+    torch.testing.assert_close(seen.std(1, correction=0), torch.full((2 * N,), expected), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(seen.mean(1), torch.zeros(2 * N), rtol=0, atol=1e-3)
+
+
+def test_only_the_named_columns_take_part_and_are_kept(x: Tensor) -> None:
+    readout = awake(Readout(N, CLASSES, scale=1.0, dropout=0.0))
+    readout.calibrate(statistics(x), torch.ones(N))
+    columns = torch.tensor([1, 4, 5, 8, 11])
+    chosen = Subscribed(x[:, columns], columns)
+    expected = readout(chosen)
+    with torch.no_grad():
+        others = torch.ones(N, dtype=torch.bool).index_fill(0, columns, False)
+        readout.weight[..., others] = 1e6
+    assert torch.equal(readout(chosen), expected)
+    readout.keep(columns)
+    assert readout.weight.shape == (CLASSES, 2, K)
+    assert torch.equal(readout(Subscribed(x[:, columns], None)), expected)
+
+
+def test_a_delta_hears_its_readouts(x: Tensor) -> None:
+    torch.manual_seed(0)
+    delta = Delta(PLAN, CLASSES, readout=1.0)
+    known = statistics(x)
+    delta.calibrate({"map": known, FINAL: statistics(torch.randn(40, 6, 1, 1))})
+    features = Features(torch.randn(40, 3, 24, 24), {"map": x}, torch.randn(40, 6), torch.zeros(40, 2))
+    silent = delta.eval()(features)
+    assert silent.abs().max() == 0
+    [readout] = delta.all_readouts()
+    awake(readout)
+    heard = delta(features)
+    served = delta.served()
+    assert heard.abs().max() > 0
+    assert torch.equal(served(features), heard)
+    assert next(iter(served.all_readouts())).weight.shape == (CLASSES, 2, K)
+    rebuilt = Delta(PLAN, CLASSES, served=True, readout=1.0).eval()
+    rebuilt.load_state_dict(served.state_dict())
+    assert torch.equal(rebuilt(features), heard)
+
+
+@pytest.mark.parametrize("subscription", ["all", "conv1x1", "channel_attention"])
+def test_every_subscription_can_be_read(x: Tensor, subscription: str) -> None:
+    delta = Delta(PLAN, CLASSES, subscription, readout=1.0)
+    delta.calibrate({"map": statistics(x), FINAL: statistics(torch.randn(40, 6, 1, 1))})
+    features = Features(torch.randn(40, 3, 24, 24), {"map": x}, torch.randn(40, 6), torch.zeros(40, 2))
+    delta(features).square().sum().add(delta(features)[:, 0].sum()).backward()
+    [readout] = delta.all_readouts()
+    assert readout.weight.grad is not None
+    assert readout.weight.grad.abs().max() > 0
+
+
+def test_without_a_readout_the_classifier_is_the_paper_s() -> None:
+    assert not list(Delta(PLAN, CLASSES).all_readouts())

@@ -1,0 +1,141 @@
+"""The pages that are written from results are what the results say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snow.experiments.reproduce import EXPERIMENTS
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for folder in ("benchmarks", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    return tmp_path
+
+
+def report(root: Path, *options: str) -> str | None:
+    """Runs `benchmarks/report.py` of a copy, and returns what it says is wrong."""
+    spec = importlib.util.spec_from_file_location("report", root / "benchmarks" / "report.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main(options)
+
+
+def test_the_committed_pages_are_what_the_results_say(copy: Path) -> None:
+    assert report(copy, "--check") is None
+
+
+def test_a_page_that_was_edited_is_found_and_written_anew(copy: Path) -> None:
+    page = copy / "docs" / "reproduction.md"
+    before = page.read_text("utf-8")
+    page.write_text(before.replace("26.8", "26.9", 1), "utf-8")
+    told = report(copy, "--check")
+    assert told == "docs/reproduction.md: not what the results say: run python benchmarks/report.py"
+    assert report(copy) is None
+    assert page.read_text("utf-8") == before
+
+
+def test_results_change_the_page(copy: Path) -> None:
+    file = copy / "benchmarks" / "results" / "table5-resnet50.json"
+    results = json.loads(file.read_text("utf-8"))
+    results["methods"]["fo"]["total"] = 99_900_000
+    file.write_text(json.dumps(results), "utf-8")
+    assert report(copy) is None
+    assert "| fo | 26.8 | 99.9 |" in (copy / "docs" / "reproduction.md").read_text("utf-8")
+
+
+PROVENANCE = {
+    "command": "python some.py",
+    "date": "2026-01-02",
+    "versions": {"torch": "2.14"},
+    "hardware": {"cpu": "abacus", "cores": 2, "gpu": None},
+}
+SPEED = {"median": 3.0, "least": 2.0, "most": 4.0}
+LOAD = {
+    "requests": 1200,
+    "ended": {"answered": 200, "queue_full": 1000},
+    **{"per_second": 50.0, "batch": 4.0, "p50": 90.0, "p99": 180.0},
+    "memory_bytes": {"before": 1e9, "most": 2e9, "after": 1.5e9},
+}
+
+
+@pytest.mark.parametrize(
+    ("results", "told"),
+    [
+        (
+            {
+                "images_per_second": {"together": SPEED, "one_after_another": SPEED},
+                "speedup": {"median": 1.82, "least": 1.7, "most": 1.9},
+                "tasks": 3,
+                "source": "resnet50",
+                "image_size": 224,
+                "batch_size": 32,
+                "method": "snow",
+            },
+            ("| one after another | 3.0 | 2.0 | 4.0 |", "learn 1.82 times as fast (1.70–1.90)"),
+        ),
+        (
+            {
+                "ways": {
+                    "ft": {
+                        "curve": [{"seconds": 2000.0, "accuracy": 0.5}],
+                        "test": {"top1": 0.625},
+                        "seconds_to_accuracy": 1000.0,
+                        "over_whole_baseline": 0.5,
+                    },
+                    "snow": {
+                        "curve": [{"seconds": 30.0, "accuracy": 0.25}],
+                        "test": {"top1": 0.25},
+                        "seconds_to_accuracy": None,
+                        "over_whole_baseline": None,
+                    },
+                },
+                "source": {"architecture": "timm/x", "preprocessing": {"image_size": 96}},
+                "recipes": {"ft": {"validation": 0.2, "batch_size": 32, "seed": 0}, "snow": {}},
+            },
+            ("| ft | 1 | 2,000 | 50.0 | 62.5 | 1,000 | 0.50 |", "| snow | 1 | 30 | 25.0 | 25.0 | never |  |"),
+        ),
+        (
+            {
+                "at_300_percent": LOAD,
+                "capacity": {**LOAD, "of_engine": 0.9},
+                "at_70_percent": {**LOAD, "p99_by_p50": 2.0},
+                **{"engine_per_second": 55.0, "max_batch": 16, "tasks": 6, "queue": 64},
+            },
+            ("| at 300 percent | 50.0 | 4.0 | 90.0 | 180.0 | 1,200 |", "0.90 of the engine", "2.00 times p50"),
+        ),
+        (
+            {
+                "processes": [{"count": 2, "top1": 0.5, "of_first": 0.75, **SPEED}],
+                "source": {"architecture": "timm/x", "preprocessing": {"image_size": 96}},
+                "method": "snow",
+                "recipe": {"batch_size": 64},
+            },
+            ("| 2 | 3.0 | 2.0–4.0 | 0.75 | 50.0 |", "timm/x at 96 px, method snow, batch 64 over all processes"),
+        ),
+    ],
+)
+def test_results_of_every_benchmark_are_shown(copy: Path, results: dict[str, Any], told: tuple[str, ...]) -> None:
+    (copy / "benchmarks" / "results" / "some.json").write_text(json.dumps({**PROVENANCE, **results}), "utf-8")
+    assert report(copy) is None
+    _, _, shown = (copy / "benchmarks" / "REPORT.md").read_text("utf-8").partition("## some\n")
+    for part in (*told, "`python some.py`", "abacus, 2 cores; torch 2.14, 2026-01-02"):
+        assert part in shown
+
+
+def test_every_table_and_figure_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "reproduction.md").read_text("utf-8")
+    for experiment in EXPERIMENTS.values():
+        assert f"## {experiment.title}\n" in page
+        assert experiment.differs in page

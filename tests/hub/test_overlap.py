@@ -1,0 +1,100 @@
+"""How far tasks take the same channels, against counting by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+import torch
+
+from snow.errors import SnowError
+from snow.hub import Artifact, Hub
+from snow.hub.overlap import chance, overlap
+from snow.methods import METHODS
+from snow.source import Source
+from snow.subscribe import FINAL
+
+
+@pytest.fixture
+def hub(resnet: Source, tmp_path: Path) -> Hub:
+    """`a` and `b` choose at random, `wide` twice as many, `plain` nothing."""
+    hub = Hub.create(tmp_path / "hub", resnet)
+    for seed, (name, method, config) in enumerate(
+        [("a", "snow", {}), ("b", "snow", {}), ("wide", "snow", {"keep": 0.25}), ("plain", "fo", {})]
+    ):
+        torch.manual_seed(seed)
+        built = METHODS[method].build(resnet, 2, {**config, **({"pooling": {"init": "normal"}} if seed < 3 else {})})
+        hub.add(Artifact(name, ("x", "y"), built.served(), resnet.description()))
+    return hub
+
+
+@pytest.mark.parametrize(("channels", "first", "second"), [(5, 2, 2), (6, 1, 4), (6, 5, 4), (4, 4, 4), (7, 7, 2)])
+def test_chance_is_the_mean_over_all_choices(channels: int, first: int, second: int) -> None:
+    mine = set(range(first))
+    every = [len(mine & set(other)) / len(mine | set(other)) for other in combinations(range(channels), second)]
+    assert chance(channels, first, second) == pytest.approx(fmean(every))
+    assert chance(channels, second, first) == pytest.approx(fmean(every))
+
+
+def test_chance_of_wide_maps_is_a_number() -> None:
+    assert chance(2048, 1536, 1536) == pytest.approx(0.6, abs=0.001)
+
+
+def test_each_pair_at_each_tap(hub: Hub) -> None:
+    results = overlap(hub)
+    assert results["tasks"] == ["a", "b", "wide"]
+    assert [pair["tasks"] for pair in results["pairs"]] == [["a", "b"], ["a", "wide"], ["b", "wide"]]
+    for pair in results["pairs"]:
+        first, second = (hub.task(name).method.taken() for name in pair["tasks"])
+        assert set(pair["taps"]) == {*hub.task("a").method.taps, FINAL}
+        for tap, entry in pair["taps"].items():
+            mine, theirs = (set(taken[tap].nonzero().flatten().tolist()) for taken in (first, second))
+            assert (entry["both"], entry["either"]) == (len(mine & theirs), len(mine | theirs))
+            assert entry["iou"] == entry["both"] / entry["either"]
+            assert entry["chance"] == chance(len(first[tap]), len(mine), len(theirs))
+        assert pair["iou"] == pytest.approx(fmean(entry["iou"] for entry in pair["taps"].values()))
+
+
+def test_a_task_and_its_copy_overlap_wholly(hub: Hub) -> None:
+    twin = hub.task("a")
+    hub.add(Artifact("twin", twin.classes, twin.method, twin.source))
+    (pair,) = overlap(hub, ["twin", "a"])["pairs"]
+    assert pair["iou"] == 1.0
+    assert {entry["iou"] for entry in pair["taps"].values()} == {1.0}
+    assert pair["chance"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("tasks", "told"),
+    [
+        (["a"], "has a$"),
+        (["a", "a"], "has a$"),
+        (["a", "plain"], "plain chooses no channels: it was learned by fo"),
+        (["a", "c"], "no task 'c'"),
+    ],
+)
+def test_what_cannot_overlap_is_refused(hub: Hub, tasks: list[str], told: str) -> None:
+    with pytest.raises(SnowError, match=told):
+        overlap(hub, tasks)
+
+
+def test_tasks_without_a_map_in_common_are_refused(make_source: Callable[..., Source], tmp_path: Path) -> None:
+    source = make_source()
+    hub = Hub.create(tmp_path / "hub", source)
+
+    class Other:
+        def __init__(self, tap: str) -> None:
+            self.tap = tap
+
+        def taken(self) -> dict[str, torch.Tensor]:
+            return {self.tap: torch.ones(3, dtype=torch.bool)}
+
+    for name in ("a", "b"):
+        artifact = Artifact(name, ("x", "y"), METHODS["fo"].build(source, 2), source.description())
+        hub.add(artifact)
+        hub.task(name).method.taken = Other(name).taken
+    with pytest.raises(SnowError, match="choose at no tap in common"):
+        overlap(hub)

@@ -1,0 +1,170 @@
+"""Every engine answers as the eager one does, whatever is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from snow.errors import SnowError
+from snow.hub import Artifact, Hub
+from snow.inference import ENGINES, Asked, Engine, arrange, open_engine
+from snow.inference.prediction import SOURCE_HEAD
+from snow.methods import METHODS, Method, installed_methods
+from snow.source import Source
+from snow.subscribe import SUBSCRIPTIONS
+
+TOLERANCE = 1e-4
+"""Of logits in 32 bits, beside the largest of them."""
+
+EXACT = [name for name, engine in ENGINES.items() if engine.exact]
+CLASSES = ("a", "b", "c")
+WAYS = [
+    *((name, {}) for name in installed_methods()),
+    *(("snow", {"subscription": name}) for name in SUBSCRIPTIONS),
+    ("snow", {"pooling": {"slots": "index", "norm": True, "relu": True}}),
+    ("mp", {"patch": "both", "statistics": "source"}),
+]
+
+
+def scattered(source: Source, name: str = "snow", config: dict | None = None, seed: int = 0) -> Method:
+    """A method of which every weight matters, some scales of channel pooling being negative."""
+    torch.manual_seed(seed)
+    method = METHODS[name].build(source, len(CLASSES), config).served()
+    with torch.no_grad():
+        for value in [*method.parameters(), *method.buffers()]:
+            if value.is_floating_point():
+                value.mul_(1 + 0.2 * torch.randn_like(value)).add_(0.05 * torch.rand_like(value))
+        for label, value in method.named_parameters():
+            if label.endswith(".scale"):
+                value.mul_(torch.randn_like(value).sign())
+    return method
+
+
+@cache
+def opened(engine: str, source: Source) -> Engine:
+    """One for all tests: some take seconds to get ready."""
+    return open_engine(engine, source)
+
+
+def close(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).abs().max() <= TOLERANCE * other.abs().max())
+
+
+@pytest.fixture(scope="module")
+def images(draw: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
+    return draw(5, seed=4)[0]
+
+
+@pytest.mark.parametrize("engine", EXACT)
+@pytest.mark.parametrize(("name", "config"), WAYS, ids=str)
+def test_it_answers_as_the_method_does(engine: str, name: str, config: dict, source: Source, images: Tensor) -> None:
+    method = scattered(source, name, config)
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    with torch.no_grad():
+        expected = method(source(images, method.taps))
+    for _ in range(2):
+        found = opened(engine, source).logits(images, {"t": Asked(method), "part": Asked(method, 1, 3)})
+        assert close(found["t"], expected)
+        assert close(found["part"], expected[1:3])
+        assert torch.equal(found["t"].argmax(1), expected.argmax(1))
+    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+
+
+@pytest.mark.parametrize("engine", EXACT)
+def test_it_answers_for_the_source_s_own_head(engine: str, source: Source, images: Tensor) -> None:
+    expected = source(images).logits
+    found = opened(engine, source).logits(images, {SOURCE_HEAD: Asked(None)})[SOURCE_HEAD]
+    assert close(found, expected)
+    assert torch.equal(found.argmax(1), expected.argmax(1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", installed_methods())
+def test_other_tasks_change_no_answer_by_a_bit(engine: str, name: str, resnet: Source, images: Tensor) -> None:
+    method, running = scattered(resnet, name), opened(engine, resnet)
+    alone = running.logits(images, {"t": Asked(method)})["t"]
+    others = {other: Asked(scattered(resnet, other, seed=1)) for other in installed_methods()}
+    assert torch.equal(running.logits(images, {**others, "t": Asked(method)})["t"], alone)
+    assert torch.equal(running.logits(images, {"t": Asked(method)})["t"], alone)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_that_is_opened_anew_answers_alike_bit_by_bit(engine: str, resnet: Source, images: Tensor) -> None:
+    asked = {"t": Asked(scattered(resnet)), SOURCE_HEAD: Asked(None)}
+    before, after = (one.logits(images, asked) for one in (opened(engine, resnet), open_engine(engine, resnet)))
+    assert all(torch.equal(before[name], after[name]) for name in asked)
+
+
+@pytest.mark.parametrize("engine", EXACT)
+def test_it_forgets_methods_that_are_gone(engine: str, resnet: Source, images: Tensor) -> None:
+    """A task that takes the place of another is never answered by what was prepared for the other."""
+    running = opened(engine, resnet)
+    for seed in range(4):
+        method = scattered(resnet, "fo", seed=seed)
+        with torch.no_grad():
+            expected = method(resnet(images))
+        assert close(running.logits(images, {"t": Asked(method)})["t"], expected)
+        del method
+
+
+def test_a_large_batch_is_passed_in_parts(resnet: Source, draw: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    seen: list[int] = []
+    running = opened("eager", resnet)
+    with resnet.cnn.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0]))):
+        answers = running.logits(draw(40)[0], {"t": Asked(scattered(resnet))})
+    assert seen == [32, 8]
+    assert answers["t"].shape == (40, 3)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pictures_of_another_size_are_refused(engine: str, resnet: Source) -> None:
+    with pytest.raises(SnowError, match=r"takes pictures of shape \(3, 64, 64\), not \(3, 64, 65\)"):
+        opened(engine, resnet).logits(torch.zeros(1, 3, 64, 65, dtype=torch.uint8), {SOURCE_HEAD: Asked(None)})
+
+
+def test_an_unknown_engine_is_one_line(resnet: Source, tmp_path: Path) -> None:
+    with pytest.raises(SnowError, match="no engine 'warp': there are auto, eager, "):
+        Hub(tmp_path, resnet, engine="warp")
+    assert isinstance(open_engine("auto", resnet), Engine)
+
+
+@given(st.lists(st.sets(st.sampled_from("abcd")), max_size=12))
+def test_each_picture_is_in_the_runs_of_what_it_wants(wanted: list[set[str]]) -> None:
+    order, runs = arrange(wanted)
+    assert sorted(order) == list(range(len(wanted)))
+    assert runs.keys() == set().union(*wanted)
+    for name, (start, stop) in runs.items():
+        assert {picture for picture, names in enumerate(wanted) if name in names} <= set(order[start:stop])
+        assert name in wanted[order[start]]
+        assert name in wanted[order[stop - 1]]
+
+
+def test_pictures_that_want_one_thing_each_are_answered_once() -> None:
+    _, runs = arrange([{"a"}, {"b"}, {"a"}, {"c"}, {"b"}])
+    assert sum(stop - start for start, stop in runs.values()) == 5
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rows_ask_for_different_tasks(engine: str, resnet: Source, images: Tensor, tmp_path: Path) -> None:
+    hub = Hub.create(tmp_path / "hub", resnet)
+    for seed, name in enumerate(("x", "y")):
+        hub.add(Artifact(name, CLASSES, scattered(resnet, seed=seed), resnet.description()))
+    hub = Hub(hub.path, resnet, engine)
+    whole = hub.predict(images)
+    assert [list(answers) for answers in whole] == [["x", "y"]] * 5
+    wanted = [["y"], [], ["x", "y"], [SOURCE_HEAD], ["x"]]
+    mixed = hub.predict(images, wanted)
+    assert [list(answers) for answers in mixed] == wanted
+    for all_answers, answers in zip(whole, mixed, strict=True):
+        for name in answers.keys() - {SOURCE_HEAD}:
+            assert answers[name].classes == all_answers[name].classes
+            assert answers[name].probabilities == pytest.approx(all_answers[name].probabilities, abs=1e-5)
+    with pytest.raises(SnowError, match="5 pictures want 5 lists of tasks"):
+        hub.predict(images, [["x"]])

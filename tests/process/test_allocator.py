@@ -1,0 +1,68 @@
+"""Freed memory stays, here and in processes that are started later."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource
+def faults():
+    for _ in range(3):
+        bytearray(40_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        bytearray(40_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+"""
+PAGES = 10 * 40_000_000 // 4096
+"""What is paged in where each of them is cleared anew."""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
+
+
+def said(program: str, **environment: str) -> list[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    command = [sys.executable, "-c", FAULTS + program]
+    return subprocess.run(
+        command, env=clean | environment, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+
+def test_what_is_freed_is_not_paged_in_again() -> None:
+    before, kept, after, child = said(
+        "import subprocess, sys\n"
+        "from snow.process.startup import keep_freed_memory\n"
+        "print(faults(), keep_freed_memory(), faults(), sep='\\n', flush=True)\n"
+        f"subprocess.run([sys.executable, '-c', {FAULTS!r} + 'print(faults())'], check=True)\n"
+    )
+    assert kept == "True"
+    assert int(before) > PAGES // 2
+    assert int(after) < PAGES // 20
+    assert int(child) < PAGES // 20
+
+
+def test_what_is_free_can_be_given_back() -> None:
+    held, left = said(
+        "from snow.process.startup import keep_freed_memory, release_freed_memory\n"
+        "from snow.process.memory import _held\n"
+        "keep_freed_memory(); faults(); print(_held('VmRSS'))\n"
+        "release_freed_memory(); print(_held('VmRSS'))"
+    )
+    assert int(held) - int(left) > 30_000_000
+
+
+def test_the_environment_s_word_stands() -> None:
+    program = "from snow.process.startup import keep_freed_memory\nprint(keep_freed_memory())"
+    assert said(program, MALLOC_ARENA_MAX="2") == ["False"]
+
+
+def test_the_command_line_keeps_it() -> None:
+    program = (
+        "import sys; sys.argv = ['snow', '--version']\n"
+        "from snow.cli import main\nmain()\nimport os; print(os.environ['MALLOC_MMAP_MAX_'])"
+    )
+    assert said(program)[-1] == "0"

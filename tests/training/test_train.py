@@ -1,0 +1,118 @@
+"""From a hub and a data set to tasks in the hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import snow
+from snow.process.interrupt import Interrupted
+from snow.training.history import Plan, StepReport
+from snow.training.listeners import CsvLog, Listener
+from snow.training.train import run_folder
+
+RECIPE = snow.Recipe(epochs=2, batch_size=8, lr=0.01, augment="none", workers=0, precision="32")
+
+
+class Told(Listener):
+    """Remembers what it heard; stops the run at `stop_at`."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at = stop_at
+        self.heard: list[str] = []
+
+    def on_start(self, plan: Plan) -> None:
+        self.heard.append("start")
+
+    def on_step(self, report: StepReport) -> None:
+        if report.step == self.stop_at:
+            raise Interrupted("stopped here")
+
+
+@pytest.fixture
+def hub(resnet: snow.Source, tmp_path: Path) -> snow.Hub:
+    return snow.Hub.create(tmp_path / "hub", resnet)
+
+
+@pytest.fixture
+def dataset(write_folder: Callable[..., Path], tmp_path: Path) -> snow.Dataset:
+    return snow.open_dataset(write_folder(tmp_path / "pictures"), task="colours")
+
+
+def test_what_it_returns_is_in_the_hub_with_all_that_was_measured(hub: snow.Hub, dataset: snow.Dataset) -> None:
+    (artifact,) = snow.train(hub, dataset, RECIPE, about={"path": "pictures"})
+    assert hub.names() == ["colours"]
+    kept = hub.task("colours")
+    assert kept.metrics == artifact.metrics
+    assert kept.training == artifact.training
+    assert (
+        kept.metrics["test"]
+        == snow.evaluate(hub.source, {"colours": kept.method}, dataset.test, precision="32")["colours"].to_dict()
+    )
+    assert kept.metrics["learned_parameters"] == kept.method.learned_parameters
+    assert kept.metrics["artifact_bytes"] == kept.size
+    assert kept.metrics["seconds"] > 0
+    assert kept.training["recipe"] == RECIPE.to_dict()
+    assert kept.training["seed"] == RECIPE.seed
+    assert kept.training["data"].items() >= {"path": "pictures", "train_images": 24, "test_images": 12}.items()
+    assert json.dumps(kept.metrics)
+
+
+def test_the_seed_decides_and_the_callers_random_numbers_do_not(hub: snow.Hub, dataset: snow.Dataset) -> None:
+    def learned(seed: int, before: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(before)
+        state = torch.get_rng_state()
+        recipe = snow.Recipe.from_dict({**RECIPE.to_dict(), "epochs": 1, "seed": seed})
+        (artifact,) = snow.train(hub, dataset, recipe, replace=True)
+        assert torch.equal(torch.get_rng_state(), state)
+        return artifact.method.state_dict()
+
+    first, again, other = learned(0, 1), learned(0, 2), learned(3, 1)
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not all(torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_a_taken_name_is_refused_before_anything_is_trained(hub: snow.Hub, dataset: snow.Dataset) -> None:
+    snow.train(hub, dataset, RECIPE)
+    told = Told()
+    with pytest.raises(snow.SnowError, match="has a task 'colours' already"):
+        snow.train(hub, dataset, RECIPE, listeners=[told])
+    assert not told.heard
+
+
+def test_a_refused_run_leaves_nothing(hub: snow.Hub, dataset: snow.Dataset) -> None:
+    folder = run_folder(hub.path, ["colours"])
+    recipe = snow.Recipe.from_dict({**RECIPE.to_dict(), "augment": "magic"})
+    with pytest.raises(snow.SnowError, match="unknown augmentation"):
+        snow.train(hub, dataset, recipe, listeners=[CsvLog(folder)])
+    assert not folder.exists()
+    assert hub.names() == []
+
+
+def test_a_run_that_was_stopped_keeps_its_checkpoint_and_no_task(hub: snow.Hub, dataset: snow.Dataset) -> None:
+    folder = run_folder(hub.path, ["colours"])
+    with pytest.raises(Interrupted):
+        snow.train(hub, dataset, RECIPE, listeners=[Told(stop_at=4)])
+    assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+    assert hub.names() == []
+    snow.train(hub, dataset, RECIPE, resume=True)
+    assert hub.names() == ["colours"]
+    assert not (folder / "checkpoint.pt").exists()
+
+
+def test_too_little_memory_is_one_line(hub: snow.Hub, dataset: snow.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(*_: object) -> None:
+        raise torch.OutOfMemoryError("a long story")
+
+    monkeypatch.setattr(snow.METHODS["snow"], "forward", forward)
+    with pytest.raises(snow.SnowError, match="smaller batch size"):
+        snow.train(hub, dataset, RECIPE)
+
+
+def test_an_unknown_method_is_refused_with_those_there_are(hub: snow.Hub, dataset: snow.Dataset) -> None:
+    with pytest.raises(snow.SnowError, match="no method 'magic': there are snow, fo"):
+        snow.train(hub, dataset, RECIPE, method="magic")
