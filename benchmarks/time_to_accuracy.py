@@ -23,7 +23,7 @@ from snow.methods.variant import Variant
 from snow.process.startup import keep_freed_memory
 from snow.source import Source
 from snow.training import Recipe
-from snow.training.checkpoint import data_fingerprint
+from snow.training.checkpoint import data_digest
 from snow.training.fit import fit
 from snow.training.history import Plan
 from snow.training.listeners import Listener, ProgressBar
@@ -66,7 +66,7 @@ class Start(Listener):
 def measure(source: Source, dataset: Dataset, ways: list[Way], out: Path | None) -> dict[str, Any]:
     settings = {
         "source": source.description(),
-        "data": data_fingerprint(dataset),
+        "data": data_digest(dataset),
         "recipes": {way.label: way.recipe.to_dict() for way in ways},
     }
     results = begin(out, settings, {"ways": {}})

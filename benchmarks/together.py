@@ -18,7 +18,7 @@ import torch
 
 from snow.experiments.results.record import provenance
 from snow.inference.features import observe_each
-from snow.inference.fused import light_source
+from snow.inference.fused import fuse_for_inference
 from snow.methods import METHODS
 from snow.process.startup import keep_freed_memory
 from snow.source import Source
@@ -45,7 +45,7 @@ def measure(
         fabric.to_device(built)
         learners.append(Learner(f"task-{column}", built, column, recipe, fabric.device))
     fabric.to_device(source)
-    source = light_source(source)
+    source = fuse_for_inference(source)
 
     def step(learning: Sequence[Learner]) -> None:
         for learner in learning:

@@ -13,7 +13,7 @@ QUICK = ("--source", "test_resnet", "--image-size", "64", "--batch-size", "6", "
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.process.subprocesses.apart", lambda _, call: call())
+    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
 
 
 def test_training_is_measured_on_a_folder(run: Callable[..., Any], colours: Path) -> None:

@@ -27,7 +27,7 @@ def two(hub: Path) -> Path:
 def test_the_choice_of_a_task(run: Run, learned: Path, tmp_path: Path) -> None:
     shown = run("choice", learned, "colours", "--json", "--plot", tmp_path / "choice.png").json
     assert (shown["task"], shown["batches"], shown["steps"]) == ("colours", 3, list(range(10)))
-    taken = Hub.open(learned).task("colours").method.taken()
+    taken = Hub.open(learned).task("colours").method.selected_mask()
     assert {tap: entry["chosen"] for tap, entry in shown["taps"].items()} == {
         tap: mask.nonzero().flatten().tolist() for tap, mask in taken.items()
     }

@@ -18,7 +18,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     file = tmp_path_factory.mktemp("figures") / "figures.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("snow.process.subprocesses.apart", lambda _, call: call())
+        patch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
         assert main(["bench", "serving", *MEASURE, "--sizes", "1,2", "--out", str(file)]) == 0
     return file
 

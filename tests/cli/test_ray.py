@@ -72,7 +72,7 @@ def test_a_worker_is_killed_and_each_task_is_what_it_would_have_been(
     table = tmp_path / "labels.csv"
     table.write_text("\n".join(["path,split,colour,shape", *rows]) + "\n")
     options = (*TINY, *LEARN, "--epochs", "20")
-    apart, alone = tmp_path / "apart", tmp_path / "alone"
+    apart, exclusive = tmp_path / "apart", tmp_path / "alone"
 
     def kill(root: int) -> bool:
         """A worker that has a checkpoint to go on from, and is not done."""
@@ -86,8 +86,8 @@ def test_a_worker_is_killed_and_each_task_is_what_it_would_have_been(
     command = ("train", str(table), "--tasks", "colour,shape", "--hub", str(apart), "--engine", "ray", *options)
     finish(command, kill)
     for task in ("colour", "shape"):
-        assert run("train", table, "--task", task, "--labels", task, "--hub", alone, *options).code == 0
-        one, other = (hub / "tasks" / task / "model.safetensors" for hub in (apart, alone))
+        assert run("train", table, "--task", task, "--labels", task, "--hub", exclusive, *options).code == 0
+        one, other = (hub / "tasks" / task / "model.safetensors" for hub in (apart, exclusive))
         assert one.read_bytes() == other.read_bytes()
     assert not list(apart.rglob("checkpoint.pt"))
 
@@ -97,7 +97,7 @@ def test_a_worker_is_killed_and_the_trials_of_a_sweep_are_what_they_would_have_b
 ) -> None:
     pytest.importorskip("optuna")
     options = ("--over", "keep=1/4", "--together", "1", *TINY, *LEARN, "--epochs", "20")
-    apart, alone = tmp_path / "apart.json", tmp_path / "alone.json"
+    apart, exclusive = tmp_path / "apart.json", tmp_path / "alone.json"
 
     def kill(root: int) -> bool:
         workers = titled(root, b"ray::measured")
@@ -107,6 +107,6 @@ def test_a_worker_is_killed_and_the_trials_of_a_sweep_are_what_they_would_have_b
         return True
 
     finish(("sweep", str(colours), "--out", str(apart), "--engine", "ray", *options), kill)
-    assert run("sweep", colours, "--out", alone, *options).code == 0
-    one, other = (json.loads(path.read_text())["trials"] for path in (apart, alone))
+    assert run("sweep", colours, "--out", exclusive, *options).code == 0
+    one, other = (json.loads(path.read_text())["trials"] for path in (apart, exclusive))
     assert sorted(one, key=str) == sorted(other, key=str)

@@ -20,8 +20,8 @@ from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.inference.features import observe
 from snow.methods import METHODS, Method
-from snow.source import Features, Source
-from snow.subscribe import FINAL, SUBSCRIPTIONS
+from snow.source import FINAL, Features, Source
+from snow.subscribe import SUBSCRIPTIONS
 
 CLASSES = ("blue", "green", "red")
 Draw = Callable[..., tuple[Tensor, Tensor]]
@@ -173,7 +173,7 @@ def test_it_asks_for_maps_that_the_source_has(learned: Learned, features: Featur
 
 def test_it_says_whether_it_looks_at_the_final_features(learned: Learned, draw: Draw) -> None:
     """Where it does not, a pass that stops behind the last tap is enough, and gives the same answer."""
-    method, images = learned.method.served(), draw(6, seed=9)[0].contiguous(memory_format=torch.channels_last)
+    method, images = learned.method.export_form(), draw(6, seed=9)[0].contiguous(memory_format=torch.channels_last)
     seen = observe(learned.source, [method], images)
     assert torch.equal(method(seen), method(learned.source(images, method.taps)))
     assert (seen.final.numel() > 0) == method.uses_final
@@ -183,7 +183,7 @@ def test_what_it_takes_is_all_that_it_looks_at(learned: Learned, features: Featu
     """Channels that a method says it leaves out can hold anything; asking draws no random numbers."""
     method = learned.method.eval()
     expected, state = method(features), torch.get_rng_state()
-    taken = method.taken()
+    taken = method.selected_mask()
     assert torch.equal(torch.get_rng_state(), state)
     assert set(taken) <= {*method.taps, FINAL}
     if WAYS[learned.way][0] != "snow":
@@ -196,7 +196,7 @@ def test_what_it_takes_is_all_that_it_looks_at(learned: Learned, features: Featu
     if FINAL in taken:
         final = _without(features.final, ~taken[FINAL])
         assert not torch.equal(method(replace(features, final=final)), expected)
-    served = method.served().taken()
+    served = method.export_form().selected_mask()
     assert served.keys() == taken.keys()
     assert all(torch.equal(served[tap], mask) for tap, mask in taken.items())
 
@@ -211,7 +211,7 @@ def _without(value: Tensor, mask: Tensor | None) -> Tensor:
 
 def test_served_answers_alike_and_leaves_learning_alone(learned: Learned, features: Features) -> None:
     before = snapshot(learned.method)
-    served = learned.method.served()
+    served = learned.method.export_form()
     assert not served.training
     assert equal(snapshot(learned.method), before)
     assert torch.equal(served(features), learned.method.eval()(features))
@@ -233,7 +233,7 @@ def test_state_round_trip(learned: Learned, features: Features) -> None:
 
 
 def test_config_is_json_and_rebuilds_the_served_form(learned: Learned, features: Features) -> None:
-    served = learned.method.served()
+    served = learned.method.export_form()
     config = json.loads(json.dumps(served.config, allow_nan=False))
     assert config == served.config
     torch.manual_seed(77)
@@ -245,7 +245,7 @@ def test_config_is_json_and_rebuilds_the_served_form(learned: Learned, features:
 
 
 def test_saved_and_loaded_it_answers_alike(learned: Learned, features: Features, tmp_path: Path) -> None:
-    served = learned.method.served()
+    served = learned.method.export_form()
     Artifact("task", CLASSES, served, learned.source.description()).save(tmp_path / "task")
     torch.manual_seed(77)
     loaded = Artifact.load(tmp_path / "task", learned.source)
@@ -263,7 +263,7 @@ def test_the_hub_answers_as_each_task_alone(
 ) -> None:
     """However many tasks of whatever kind come beside it, a task's answer and files stay the same to the bit."""
     images = draw(3, seed=8)[0]
-    served = {way: learned_by(way, source).method.served() for way in WAYS}
+    served = {way: learned_by(way, source).method.export_form() for way in WAYS}
     alone = {way: method(observe(source, [method], images)) for way, method in served.items()}
     hub = Hub.create(tmp_path / "hub", source)
     for way, method in served.items():
@@ -276,8 +276,10 @@ def test_the_hub_answers_as_each_task_alone(
     assert together.keys() == WAYS.keys()
     assert all(torch.equal(together[way], alone[way]) for way in WAYS)
     hub.remove("snow")
-    hub.add(Artifact("another", ("a", "b"), METHODS["snow"].build(source, 2).served(), source.description()))
-    hub.add(Artifact("fo", ("a", "b"), METHODS["fo"].build(source, 2).served(), source.description()), replace=True)
+    hub.add(Artifact("another", ("a", "b"), METHODS["snow"].build(source, 2).export_form(), source.description()))
+    hub.add(
+        Artifact("fo", ("a", "b"), METHODS["fo"].build(source, 2).export_form(), source.description()), replace=True
+    )
     others = hub.logits(images)
     stayed = WAYS.keys() - {"snow", "fo"}
     assert others.keys() == stayed | {"another", "fo"}

@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snow.delta import FAMILIES, Delta, Plan, make_plan
+from snow.delta import FAMILIES, Delta, DeltaPlan, make_plan
 from snow.delta.plan import Level
 from snow.source import Features, Source
-from snow.subscribe import Mix, PoolingConfig
+from snow.subscribe import FusionConv, PoolingConfig
 
 CLASSES = (101, 47, 40, 196, 200)  # of the paper's five data sets
 RATIOS = (1 / 8, 1 / 8, 1 / 2)
 
 
-def example(family: str, stem_stride: int = 4) -> Plan:
+def example(family: str, stem_stride: int = 4) -> DeltaPlan:
     """Two levels with numbers that all differ."""
     levels = (Level("a", 40, 5, 16, 24, 48, 3, 1), Level("b", 56, 7, 24, 32, 64, 5, 2))
-    return Plan(family, 16, stem_stride, levels, 72, 80, 11)
+    return DeltaPlan(family, 16, stem_stride, levels, 72, 80, 11)
 
 
 def test_patches_meet_the_first_map() -> None:
@@ -37,8 +37,8 @@ def test_patches_meet_the_first_map() -> None:
     assert differs.nonzero().tolist() == [[1, 3]]
 
 
-def counted(plan: Plan, classes: int, taken: list[int], final: int) -> int:
-    """Weights and biases of a delta without its subscriptions; `taken`: weight columns at each level."""
+def counted(plan: DeltaPlan, classes: int, taken: list[int], final: int) -> int:
+    """Weights and biases of a delta without its subscriptions; `selected_mask`: weight columns at each level."""
     halvings = int(math.log2(plan.stem_stride))
     strided = max(0, halvings - (2 if plan.family in {"bottleneck", "basic"} else 1))
     total = 3 * plan.stem * (49 if plan.family in {"bottleneck", "basic"} else 9) + 2 * plan.stem
@@ -69,7 +69,7 @@ def count(module: nn.Module) -> int:
     return sum(value.numel() for value in module.parameters())
 
 
-def batch(plan: Plan, size: int = 64, count: int = 2) -> Features:
+def batch(plan: DeltaPlan, size: int = 64, count: int = 2) -> Features:
     """Features as a source with the plan's maps would give them."""
     maps, stride = {}, plan.stem_stride
     for level in plan.levels:
@@ -91,12 +91,12 @@ def test_parameters_follow_a_formula(family: str, stem_stride: int) -> None:
     plan = example(family, stem_stride)
     learning = Delta(plan, 9)
     assert count(learning) == counted(plan, 9, [40, 56], 80) + 40 + 56 + 80
-    served = learning.served()
+    served = learning.export_form()
     assert count(served) == counted(plan, 9, [5, 7], 11) + 5 + 7 + 11
-    assert count(Delta(plan, 9, served=True)) == count(served)
+    assert count(Delta(plan, 9, exported=True)) == count(served)
     assert count(Delta(plan, 9, pooling=PoolingConfig.literal())) == counted(plan, 9, [5, 7], 11) + 40 + 56 + 80
     assert count(Delta(plan, 9, "all")) == counted(plan, 9, [40, 56], 80) + 80
-    assert count(Delta(plan, 9, "all", served=True)) == counted(plan, 9, [40, 56], 11) + 11
+    assert count(Delta(plan, 9, "all", exported=True)) == counted(plan, 9, [40, 56], 11) + 11
 
 
 def test_the_paper_s_five_deltas_have_its_budget(weightless: Callable[..., Source]) -> None:
@@ -105,8 +105,8 @@ def test_the_paper_s_five_deltas_have_its_budget(weightless: Callable[..., Sourc
     keeps = [level.keep for level in plan.levels]
     subscriptions = sum(keeps) + plan.final_keep
     with torch.device("meta"):
-        total = sum(count(Delta(plan, classes, served=True)) for classes in CLASSES)
-        everything = sum(count(Delta(plan, classes, "all", served=True)) for classes in CLASSES)
+        total = sum(count(Delta(plan, classes, exported=True)) for classes in CLASSES)
+        everything = sum(count(Delta(plan, classes, "all", exported=True)) for classes in CLASSES)
     assert total == sum(counted(plan, classes, keeps, plan.final_keep) + subscriptions for classes in CLASSES)
     assert total == pytest.approx(5.5e6, rel=0.1)
     assert everything == pytest.approx(17.5e6, rel=0.1)
@@ -121,7 +121,7 @@ def test_served_answers_as_eval_and_leaves_the_learning_one_alone(family: str) -
     for _ in range(3):
         delta.train()(features)
     state = copy.deepcopy(delta.state_dict())
-    served = delta.served()
+    served = delta.export_form()
     assert delta.training
     assert all(torch.equal(value, state[name]) for name, value in delta.state_dict().items())
     assert not served.training
@@ -137,10 +137,10 @@ def test_served_answers_as_eval_and_leaves_the_learning_one_alone(family: str) -
 def test_a_served_delta_is_as_wide_as_k_everywhere(family: str) -> None:
     """Nothing in it has a side of N: not scales, not indices, not weight columns."""
     plan = example(family)
-    served = Delta(plan, 9).served()
+    served = Delta(plan, 9).export_form()
     sides = {side for value in served.state_dict().values() for side in value.shape}
     assert sides.isdisjoint({40, 56, 80, 16 + 40, 24 + 56, 32 + 80, 72 + 80})
-    rebuilt = Delta(plan, 9, served=True)
+    rebuilt = Delta(plan, 9, exported=True)
     assert {name: value.shape for name, value in rebuilt.state_dict().items()} == {
         name: value.shape for name, value in served.state_dict().items()
     }
@@ -154,7 +154,7 @@ def test_what_is_not_chosen_does_not_matter(family: str) -> None:
     expected = delta(features)
     maps = {}
     for (tap, subscription, _), level in zip(delta.levels(), plan.levels, strict=True):
-        chosen = subscription.choice()
+        chosen = subscription.topk_indices()
         noise = torch.randn_like(features.maps[tap])
         noise[:, chosen] = 0
         assert noise.abs().sum((0, 2, 3)).count_nonzero() == level.channels - level.keep
@@ -162,10 +162,10 @@ def test_what_is_not_chosen_does_not_matter(family: str) -> None:
     assert torch.equal(delta(replace(features, maps=maps)), expected)
     for tap, subscription, _ in delta.levels():
         one = {**features.maps, tap: features.maps[tap].clone()}
-        one[tap][:, subscription.choice()[0]] += 1
+        one[tap][:, subscription.topk_indices()[0]] += 1
         assert not torch.equal(delta(replace(features, maps=one)), expected)
     final = features.final.clone()
-    final[:, delta.final.choice()] += 1
+    final[:, delta.final.topk_indices()] += 1
     assert not torch.equal(delta(replace(features, final=final)), expected)
     assert not torch.equal(delta(replace(features, images=features.images + torch.randn(2, 3, 64, 64))), expected)
 
@@ -207,7 +207,7 @@ def test_taps_by_hand(options: dict[str, list[str]], make_source: Callable[..., 
     delta = awake(Delta(make_plan(source, *RATIOS), 4))
     assert set(delta.taps) <= set(options["taps"])
     features = source(torch.rand(2, 3, 64, 64), delta.taps)
-    assert torch.equal(delta.eval()(features), delta.served()(features))
+    assert torch.equal(delta.eval()(features), delta.export_form()(features))
 
 
 def test_progress_reaches_every_subscription(make_source: Callable[..., Source]) -> None:
@@ -222,9 +222,9 @@ def test_blocks_meet_subscriptions_in_their_mixes(make_source: Callable[..., Sou
     for name in ("test_resnet", "test_efficientnet", "test_convnext"):
         delta = Delta(make_plan(make_source(name), *RATIOS), 4)
         for _, subscription, block in delta.levels():
-            mixes = [part for part in block.modules() if isinstance(part, Mix)]
+            mixes = [part for part in block.modules() if isinstance(part, FusionConv)]
             assert mixes
-            assert all(mix.weight.shape[1] == mix.own + subscription.slots for mix in mixes)
+            assert all(mix.weight.shape[1] == mix.own + subscription.weight_columns for mix in mixes)
 
 
 def test_gradient_stays_out_of_the_features(make_source: Callable[..., Source]) -> None:

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from snow.delta import Delta, Plan
+from snow.delta import Delta, DeltaPlan
 from snow.delta.discriminants import SHRINKAGE, Whitening
 from snow.delta.plan import Level
-from snow.source import Features
-from snow.subscribe import FINAL, ChannelStatistics, moments
+from snow.source import FINAL, Features
+from snow.subscribe import ChannelStatistics, moments
 
 N, K = 12, 5
-PLAN = Plan("general", 8, 4, (Level("map", N, K, own=8, out=8, hidden=8, kernel=3, stride=1),), 8, 6, 2)
+PLAN = DeltaPlan("general", 8, 4, (Level("map", N, K, own=8, out=8, hidden=8, kernel=3, stride=1),), 8, 6, 2)
 
 MANY, RANK = 9, 4
 FINE = replace(PLAN, levels=(*PLAN.levels, replace(PLAN.levels[0], tap="fine")))
@@ -35,10 +35,10 @@ def directed(subscription: str = "channel_pooling") -> tuple[Delta, Features, Te
     return delta.eval(), features, label
 
 
-def told(delta: Delta, features: Features) -> Tensor:
+def project(delta: Delta, features: Features) -> Tensor:
     x = [features.maps["map"], features.maps["fine"], features.final[:, :, None, None]]
     assert delta.directions is not None
-    return delta.directions.told([one(each) for one, each in zip(delta.all_subscriptions(), x, strict=True)])
+    return delta.directions.project([one(each) for one, each in zip(delta.all_subscriptions(), x, strict=True)])
 
 
 def speaking(delta: Delta) -> Delta:
@@ -51,7 +51,7 @@ def speaking(delta: Delta) -> Delta:
 @pytest.mark.parametrize("subscription", ["channel_pooling", "all"])
 def test_directions_start_as_discriminants_of_all_that_is_subscribed_to(subscription: str) -> None:
     delta, features, label = directed(subscription)
-    place = told(delta, features).detach()
+    place = project(delta, features).detach()
     assert place.shape == (90, RANK)
     means = torch.stack([place[label == one].mean(0) for one in range(MANY)])
     rest = place - means[label]
@@ -65,11 +65,11 @@ def test_directions_start_as_discriminants_of_all_that_is_subscribed_to(subscrip
 @pytest.mark.parametrize("subscription", ["channel_pooling", "conv1x1", "channel_attention", "all"])
 def test_directions_are_served_as_they_learned_and_rebuilt_to_the_bit(subscription: str) -> None:
     delta, features, _ = directed(subscription)
-    learned, served = speaking(delta)(features), delta.served()
+    learned, served = speaking(delta)(features), delta.export_form()
     expected = served(features)
     torch.testing.assert_close(expected, learned, rtol=1e-4, atol=1e-4)
     assert not any("whitening" in name for name in served.state_dict())
-    rebuilt = Delta(FINE, MANY, subscription, served=True, readout=1.0, rank=RANK).eval()
+    rebuilt = Delta(FINE, MANY, subscription, exported=True, readout=1.0, rank=RANK).eval()
     rebuilt.load_state_dict(served.state_dict())
     assert torch.equal(rebuilt(features), expected)
 
@@ -85,14 +85,14 @@ def test_directions_without_calibration_can_learn() -> None:
 
 @pytest.mark.parametrize(("classes", "rank"), [(MANY, 8), (3, 3), (3, 128), (MANY, 0)])
 def test_there_are_no_directions_where_they_save_nothing(classes: int, rank: int) -> None:
-    full = Delta(PLAN, classes, served=True, readout=1.0)
-    delta = Delta(PLAN, classes, served=True, readout=1.0, rank=rank)
+    full = Delta(PLAN, classes, exported=True, readout=1.0)
+    delta = Delta(PLAN, classes, exported=True, readout=1.0, rank=rank)
     assert delta.directions is None
     assert delta.state_dict().keys() == full.state_dict().keys()
 
 
 def test_what_directions_save() -> None:
-    full, few = (Delta(PLAN, MANY, served=True, readout=1.0, rank=rank) for rank in (0, 1))
+    full, few = (Delta(PLAN, MANY, exported=True, readout=1.0, rank=rank) for rank in (0, 1))
     inputs = 2 * K + PLAN.final_keep
     saved = inputs * MANY - (inputs + MANY)
     assert sum(value.numel() for value in few.parameters()) == sum(value.numel() for value in full.parameters()) - saved
@@ -122,11 +122,11 @@ def test_inputs_are_uncorrelated_within_classes_in_their_coordinates(labels: Ten
 def test_a_choice_that_has_not_moved_settles_in_its_coordinates(subscription: str) -> None:
     delta, features, _ = directed(subscription)
     expected = speaking(delta)(features)
-    settled = delta.settled()
+    settled = delta.freeze_selection()
     assert settled.directions is not None
     assert settled.directions.whitening is not None
     torch.testing.assert_close(settled(features), expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(settled.served()(features), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(settled.export_form()(features), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_choice_that_has_moved_gives_up_its_coordinates_and_answers_alike() -> None:
@@ -135,7 +135,7 @@ def test_a_choice_that_has_moved_gives_up_its_coordinates_and_answers_alike() ->
     with torch.no_grad():
         first.get_parameter("weight").copy_(first.get_parameter("weight").flip(0))
     expected = speaking(delta)(features)
-    for narrower in (delta.settled(), delta.served()):
+    for narrower in (delta.freeze_selection(), delta.export_form()):
         assert narrower.directions is not None
         assert narrower.directions.whitening is None
         torch.testing.assert_close(narrower(features), expected, rtol=1e-4, atol=1e-4)

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from snow.delta import Delta, Plan
-from snow.delta.moments_head import PICTURES, Readout
+from snow.delta import Delta, DeltaPlan
+from snow.delta.moments_head import PICTURES, MomentsHead
 from snow.delta.plan import Level
-from snow.source import Features
-from snow.subscribe import FINAL, ChannelStatistics, Subscribed, moments
+from snow.source import FINAL, Features
+from snow.subscribe import ChannelStatistics, Subscribed, moments
 
 N, K, CLASSES = 12, 5, 3
-PLAN = Plan("general", 8, 4, (Level("map", N, K, own=8, out=8, hidden=8, kernel=3, stride=1),), 8, 6, 2)
+PLAN = DeltaPlan("general", 8, 4, (Level("map", N, K, own=8, out=8, hidden=8, kernel=3, stride=1),), 8, 6, 2)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def statistics(x: Tensor) -> ChannelStatistics:
     return ChannelStatistics.of([moments(x[:7]), moments(x[7:])], torch.arange(len(x)) % CLASSES)
 
 
-def awake(readout: Readout) -> Readout:
+def awake(readout: MomentsHead) -> MomentsHead:
     torch.nn.init.normal_(readout.weight)
     return readout
 
@@ -49,15 +49,15 @@ def test_deviation_has_a_gradient_where_a_map_is_flat() -> None:
 def test_calibrated_moments_have_one_scale_that_few_pictures_shrink(x: Tensor, pictures: int, loudness: float) -> None:
     x = loudness * x
     known = statistics(x)
-    readout = Readout(N, 1, scale=0.5, dropout=0.0)
-    factors = (torch.rand(N) + 0.5) / loudness
-    readout.calibrate(ChannelStatistics(known.std, known.score, known.centre, known.spread, pictures), factors)
+    readout = MomentsHead(N, 1, scale=0.5, dropout=0.0)
+    channel_scale = (torch.rand(N) + 0.5) / loudness
+    readout.calibrate(ChannelStatistics(known.std, known.score, known.centre, known.spread, pictures), channel_scale)
     with torch.no_grad():
         columns = []
         for moment in range(2):
             for channel in range(N):
                 readout.weight.zero_()[0, moment, channel] = 1
-                columns.append(readout(Subscribed(x * factors.view(-1, 1, 1), None)).flatten())
+                columns.append(readout(Subscribed(x * channel_scale.view(-1, 1, 1), None)).flatten())
     seen = torch.stack(columns)
     expected = 0.5 * (pictures / (pictures + PICTURES)) ** 0.5
     torch.testing.assert_close(seen.std(1, correction=0), torch.full((2 * N,), expected), rtol=1e-3, atol=1e-3)
@@ -65,7 +65,7 @@ def test_calibrated_moments_have_one_scale_that_few_pictures_shrink(x: Tensor, p
 
 
 def test_only_the_named_columns_take_part_and_are_kept(x: Tensor) -> None:
-    readout = awake(Readout(N, CLASSES, scale=1.0, dropout=0.0))
+    readout = awake(MomentsHead(N, CLASSES, scale=1.0, dropout=0.0))
     readout.calibrate(statistics(x), torch.ones(N))
     columns = torch.tensor([1, 4, 5, 8, 11])
     chosen = Subscribed(x[:, columns], columns)
@@ -90,11 +90,11 @@ def test_a_delta_hears_its_readouts(x: Tensor) -> None:
     [readout] = delta.all_readouts()
     awake(readout)
     heard = delta(features)
-    served = delta.served()
+    served = delta.export_form()
     assert heard.abs().max() > 0
     assert torch.equal(served(features), heard)
     assert next(iter(served.all_readouts())).weight.shape == (CLASSES, 2, K)
-    rebuilt = Delta(PLAN, CLASSES, served=True, readout=1.0).eval()
+    rebuilt = Delta(PLAN, CLASSES, exported=True, readout=1.0).eval()
     rebuilt.load_state_dict(served.state_dict())
     assert torch.equal(rebuilt(features), heard)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snow.delta import FAMILIES, Plan, make_plan
+from snow.delta import FAMILIES, DeltaPlan, make_plan
 from snow.delta.plan import kept, scaled
 from snow.errors import SnowError
 from snow.source import Source
@@ -66,7 +66,7 @@ def test_inverted_bottlenecks_keep_their_shape(weightless: Weightless) -> None:
     assert min(tap_stride(plan)) == 4
 
 
-def tap_stride(plan: Plan) -> list[int]:
+def tap_stride(plan: DeltaPlan) -> list[int]:
     """The stride of each level's map, from the plan alone."""
     strides = [plan.stem_stride]
     for level in plan.levels[:-1]:
@@ -116,7 +116,7 @@ def test_round_trip_through_json(spec: str, weightless: Weightless) -> None:
     plan = make_plan(weightless(spec), *RATIOS)
     values = json.loads(json.dumps(plan.to_dict()))
     assert values == plan.to_dict()
-    assert Plan.from_dict(values) == plan
+    assert DeltaPlan.from_dict(values) == plan
 
 
 @pytest.fixture
@@ -127,21 +127,21 @@ def values(weightless: Weightless) -> dict[str, Any]:
 def test_a_missing_number_is_one_line(values: dict[str, Any]) -> None:
     for key in values.keys() - {"patchify"}:
         with pytest.raises(SnowError, match=f"plan cannot be read: .*{key}"):
-            Plan.from_dict({name: value for name, value in values.items() if name != key})
+            DeltaPlan.from_dict({name: value for name, value in values.items() if name != key})
     for key in list(values["levels"][0]):
         broken = [{name: value for name, value in values["levels"][0].items() if name != key}]
         with pytest.raises(SnowError, match=f"plan cannot be read: .*{key}"):
-            Plan.from_dict(values | {"levels": broken})
+            DeltaPlan.from_dict(values | {"levels": broken})
 
 
 def test_an_unknown_number_is_one_line(values: dict[str, Any]) -> None:
     with pytest.raises(SnowError, match=r"plan cannot be read: .*depth"):
-        Plan.from_dict(values | {"depth": 3})
+        DeltaPlan.from_dict(values | {"depth": 3})
     with pytest.raises(SnowError, match=r"plan cannot be read: .*groups"):
-        Plan.from_dict(values | {"levels": [values["levels"][0] | {"groups": 2}]})
+        DeltaPlan.from_dict(values | {"levels": [values["levels"][0] | {"groups": 2}]})
 
 
 @pytest.mark.parametrize("levels", [None, 3, [3], [[]], "abc"])
 def test_levels_of_another_kind_are_one_line(values: dict[str, Any], levels: object) -> None:
     with pytest.raises(SnowError, match="plan cannot be read"):
-        Plan.from_dict(values | {"levels": levels})
+        DeltaPlan.from_dict(values | {"levels": levels})

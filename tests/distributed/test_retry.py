@@ -18,7 +18,7 @@ pytest.importorskip("fastapi")
 from starlette.responses import JSONResponse, PlainTextResponse, Response  # noqa: E402
 
 from snow.distributed import retry  # noqa: E402
-from snow.distributed.retry import TRIES, Repeating  # noqa: E402
+from snow.distributed.retry import TRIES, RetryMiddleware  # noqa: E402
 
 Wait = Callable[[Any], None]
 
@@ -47,9 +47,9 @@ def asked(app: Any, method: str = "POST", path: str = "/v1/predict", content: by
     return asyncio.run(ask())
 
 
-def repeated(*responses: Response | bytes | None, **options: Any) -> tuple[Repeating, Proxy]:
+def repeated(*responses: Response | bytes | None, **options: Any) -> tuple[RetryMiddleware, Proxy]:
     proxy = Proxy(*responses)
-    return Repeating(proxy, **{"places": 2, "max_bytes": 100, "seconds": 5.0, **options}), proxy
+    return RetryMiddleware(proxy, **{"places": 2, "max_bytes": 100, "seconds": 5.0, **options}), proxy
 
 
 ANSWER = JSONResponse({"answer": 1})
@@ -108,7 +108,7 @@ def test_what_is_held_has_a_bound_in_number_and_time(wait: Wait) -> None:
         await asyncio.sleep(60)
 
     async def work() -> None:
-        app = Repeating(stuck, places=2, max_bytes=100, seconds=0.5)
+        app = RetryMiddleware(stuck, places=2, max_bytes=100, seconds=0.5)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
             found = await asyncio.gather(*[client.post("/v1/predict", content=b"x") for _ in range(3)])
             assert sorted(one.json()["error"]["code"] for one in found) == ["deadline", "deadline", "queue_full"]

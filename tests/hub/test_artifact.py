@@ -47,7 +47,7 @@ UNSAFE += ["con", "NUL", "aux.txt", "Com1", "lpt9.safetensors"]
 
 @pytest.fixture
 def task(resnet: Source) -> Artifact:
-    method = METHODS["snow"].build(resnet, 3).served()
+    method = METHODS["snow"].build(resnet, 3).export_form()
     return Artifact("flowers", ("rose", "tulip", "äster"), method, resnet.description(), {"top1": 0.5}, {"epochs": 3})
 
 

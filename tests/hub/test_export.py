@@ -23,7 +23,7 @@ CLASSES = {"colour.1": ("red", "green"), "shape": ("round", "square", "flat")}
 def hub_of(source: Source, path: Path) -> Hub:
     hub = Hub.create(path, source)
     for (name, classes), method in zip(CLASSES.items(), ("snow", "fo"), strict=True):
-        learned = METHODS[method].build(source, len(classes)).served()
+        learned = METHODS[method].build(source, len(classes)).export_form()
         with torch.no_grad():
             for value in learned.parameters():
                 value.add_(0.1 * torch.randn_like(value))

@@ -29,7 +29,7 @@ def hub(resnet: Source, tmp_path: Path) -> Hub:
 
 
 def task(source: Source, name: str, method: str = "snow") -> Artifact:
-    learned = METHODS[method].build(source, len(CLASSES)).served()
+    learned = METHODS[method].build(source, len(CLASSES)).export_form()
     with torch.no_grad():
         for value in learned.parameters():
             value.add_(0.1 * torch.randn_like(value))

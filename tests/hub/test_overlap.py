@@ -14,8 +14,7 @@ from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.hub.overlap import chance, overlap
 from snow.methods import METHODS
-from snow.source import Source
-from snow.subscribe import FINAL
+from snow.source import FINAL, Source
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def hub(resnet: Source, tmp_path: Path) -> Hub:
     ):
         torch.manual_seed(seed)
         built = METHODS[method].build(resnet, 2, {**config, **({"pooling": {"init": "normal"}} if seed < 3 else {})})
-        hub.add(Artifact(name, ("x", "y"), built.served(), resnet.description()))
+        hub.add(Artifact(name, ("x", "y"), built.export_form(), resnet.description()))
     return hub
 
 
@@ -48,7 +47,7 @@ def test_each_pair_at_each_tap(hub: Hub) -> None:
     assert results["tasks"] == ["a", "b", "wide"]
     assert [pair["tasks"] for pair in results["pairs"]] == [["a", "b"], ["a", "wide"], ["b", "wide"]]
     for pair in results["pairs"]:
-        first, second = (hub.task(name).method.taken() for name in pair["tasks"])
+        first, second = (hub.task(name).method.selected_mask() for name in pair["tasks"])
         assert set(pair["taps"]) == {*hub.task("a").method.taps, FINAL}
         for tap, entry in pair["taps"].items():
             mine, theirs = (set(taken[tap].nonzero().flatten().tolist()) for taken in (first, second))
@@ -89,12 +88,12 @@ def test_tasks_without_a_map_in_common_are_refused(make_source: Callable[..., So
         def __init__(self, tap: str) -> None:
             self.tap = tap
 
-        def taken(self) -> dict[str, torch.Tensor]:
+        def selected_mask(self) -> dict[str, torch.Tensor]:
             return {self.tap: torch.ones(3, dtype=torch.bool)}
 
     for name in ("a", "b"):
         artifact = Artifact(name, ("x", "y"), METHODS["fo"].build(source, 2), source.description())
         hub.add(artifact)
-        hub.task(name).method.taken = Other(name).taken
+        hub.task(name).method.selected_mask = Other(name).selected_mask
     with pytest.raises(SnowError, match="choose at no tap in common"):
         overlap(hub)

@@ -28,7 +28,7 @@ TASK_FILES = ["README.md", "config.json", "metrics.json", "model.safetensors"]
 
 @pytest.fixture
 def task(resnet: Source) -> Artifact:
-    method = METHODS["snow"].build(resnet, 3).served()
+    method = METHODS["snow"].build(resnet, 3).export_form()
     return Artifact("flowers", CLASSES, method, resnet.description(), METRICS, TRAINING)
 
 
@@ -36,7 +36,7 @@ def task(resnet: Source) -> Artifact:
 def hub(resnet: Source, task: Artifact, tmp_path: Path) -> Hub:
     hub = Hub.create(tmp_path / "hub", resnet)
     hub.add(task)
-    hub.add(Artifact("linear", ("a", "b"), METHODS["fo"].build(resnet, 2).served(), resnet.description()))
+    hub.add(Artifact("linear", ("a", "b"), METHODS["fo"].build(resnet, 2).export_form(), resnet.description()))
     return hub
 
 
@@ -161,7 +161,7 @@ def test_the_card_of_a_hub_says_what_is_in_it(hub: Hub, tmp_path: Path) -> None:
 def test_how_to_load_a_task_runs_as_the_card_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the picture, for a source that comes with the installation."""
     source = Source.embedded(64)
-    method = METHODS["fo"].build(source, 2).served()
+    method = METHODS["fo"].build(source, 2).export_form()
     folder = Artifact("ab", ("a", "b"), method, source.description()).save_pretrained(tmp_path / "ab")
     code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)

@@ -19,7 +19,7 @@ FULL = [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O e
 def task(source: Source, name: str, seed: int = 0, method: str = "fo") -> Artifact:
     """One whose answers depend on `seed`."""
     torch.manual_seed(seed)
-    learned = METHODS[method].build(source, len(CLASSES)).served()
+    learned = METHODS[method].build(source, len(CLASSES)).export_form()
     with torch.no_grad():
         for value in learned.parameters():
             value.add_(torch.randn_like(value))

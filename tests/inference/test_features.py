@@ -10,8 +10,7 @@ from torch import Tensor
 
 from snow.inference.features import AT_A_TIME, observe, observe_channels, observe_each
 from snow.methods import METHODS, Method
-from snow.source import Features, Source
-from snow.subscribe import FINAL
+from snow.source import FINAL, Features, Source
 
 Draw = Callable[..., tuple[Tensor, Tensor]]
 
@@ -87,7 +86,7 @@ def test_many_learners_share_whole_maps(source: Source, draw: Draw) -> None:
 def test_a_choice_is_drawn_anew_for_a_whole_map(source: Source, draw: Draw) -> None:
     """One that was drawn for a pass that never came is forgotten."""
     [method] = learning(source, 1)
-    method.chosen()
+    method.sample_channels()
     method.eval()
     images, _ = draw(3)
     features = observe(source, [method], images)

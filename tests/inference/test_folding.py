@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.inference.folding import fold, foldable, folded
-from snow.inference.fused import light_source
+from snow.inference.fused import fuse_for_inference
 from snow.source import Source
 
 
@@ -87,7 +87,7 @@ def test_a_tap_on_a_norm_stays_a_tap(make_source: Callable[..., Source]) -> None
     source = make_source("test_efficientnet", taps=["blocks.1.0.bn1"])
     pictures = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
     for _ in range(2):  # with the hooks of an earlier pass, too
-        light = light_source(source)
+        light = fuse_for_inference(source)
         assert norms(light) == 0
         found, expected = (one(pictures).maps["blocks.1.0.bn1"] for one in (light, source))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -95,7 +95,7 @@ def test_a_tap_on_a_norm_stays_a_tap(make_source: Callable[..., Source]) -> None
 
 def test_the_source_itself_stays_as_it_is(source: Source) -> None:
     before = {name: value.clone() for name, value in source.cnn.state_dict().items()}
-    light = light_source(source)
+    light = fuse_for_inference(source)
     assert all(torch.equal(value, before[name]) for name, value in source.cnn.state_dict().items())
     assert norms(light) == 0
     assert list(light.parameters()) == []

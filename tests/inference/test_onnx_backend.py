@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.inference import onnx_backend as runtime
-from snow.inference.onnx_backend import photographs, runtime_source
+from snow.inference.onnx_backend import onnx_source, photographs
 from snow.source import Source
 from snow.source.network import Hooked
 
@@ -23,7 +23,7 @@ def pictures(resnet: Source) -> Tensor:
 
 @pytest.fixture(scope="module")
 def bytewise(resnet: Source) -> Source:
-    return runtime_source(resnet, int8=True)
+    return onnx_source(resnet, int8=True)
 
 
 def off(one: Tensor, other: Tensor) -> float:
@@ -50,7 +50,7 @@ def test_a_pass_gives_what_is_asked_for(bytewise: Source, pictures: Tensor) -> N
 
 def test_the_source_itself_stays_as_it_is(resnet: Source, bytewise: Source, pictures: Tensor) -> None:
     before = resnet(pictures)
-    runtime_source(resnet)
+    onnx_source(resnet)
     after = resnet(pictures)
     assert isinstance(resnet.network, Hooked)
     assert torch.equal(before.logits, after.logits)
@@ -60,16 +60,16 @@ def test_the_source_itself_stays_as_it_is(resnet: Source, bytewise: Source, pict
 
 def test_a_gpu_is_refused(resnet: Source) -> None:
     with pytest.raises(SnowError, match="ONNX Runtime runs a source on the CPU"):
-        runtime_source(copy.deepcopy(resnet).to("meta"))
+        onnx_source(copy.deepcopy(resnet).to("meta"))
 
 
 def test_a_missing_package_is_one_line(resnet: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(SnowError, match="needs onnx: pip install 'snow-cnn\\[onnx\\]'"):
-        runtime_source(resnet)
+        onnx_source(resnet)
 
 
 def test_nothing_is_left_on_the_disk(resnet: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.tempfile, "tempdir", str(tmp_path))
-    runtime_source(resnet)
+    onnx_source(resnet)
     assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from snow.inference.folding import pad_evenly
-from snow.inference.fused import example, light_source
+from snow.inference.fused import example, fuse_for_inference
 from snow.source import Source
 
 
@@ -35,7 +35,7 @@ def test_others_stay() -> None:
 def test_a_light_source_copies_no_map() -> None:
     torch.manual_seed(0)
     source = Source.open("tf_efficientnet_lite0", pretrained=False, image_size=64)
-    light = light_source(source)
+    light = fuse_for_inference(source)
     left = [module for module in light.modules() if isinstance(module, Conv2dSame)]
     assert [module.groups for module in left] == [1]
     picture = example(source)

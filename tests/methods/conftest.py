@@ -51,7 +51,7 @@ def rebuilt() -> Callable[..., Method]:
     """`rebuilt(source, method)`: what comes back from the configuration and tensors that are saved."""
 
     def again(source: Source, method: Method) -> Method:
-        served = method.served()
+        served = method.export_form()
         config = json.loads(json.dumps(served.config))
         other = METHODS[method.name].rebuild(source, method.num_classes, config)
         other.load_state_dict({name: value.clone() for name, value in served.state_dict().items()})

@@ -45,7 +45,7 @@ def test_everything_learns_and_is_saved_and_the_source_stays(
     assert all(torch.equal(value, theirs[name]) for name, value in source.state_dict().items())
     assert pulled(method, features) == set(dict(method.named_parameters()))
     body = {name for name in source.cnn.state_dict() if not name.startswith(f"{source.classifier}.")}
-    assert set(method.served().state_dict()) == {f"cnn.{name}" for name in body} | {
+    assert set(method.export_form().state_dict()) == {f"cnn.{name}" for name in body} | {
         "classifier.weight",
         "classifier.bias",
     }

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.methods import Method
-from snow.methods.head2toe import FINAL, LOGITS, Head2Toe, Head2ToeConfig, PooledMap
-from snow.source import Features, Source
+from snow.methods.head2toe import Head2Toe, Head2ToeConfig, PooledMap
+from snow.source import FINAL, LOGITS, Features, Source
 
 CONFIG = {"features": 200, "keep": 0.1, "search": 0.5}
 
@@ -78,12 +78,12 @@ def test_the_longest_weights_are_chosen_once() -> None:
     with torch.no_grad():
         method.weight[:, [1, 7, 9]] = torch.tensor([[1.0, -2.0, 3.0]])
         method.weight[0, 4] = 1.5
-    assert method.choice().tolist() == [1, 7, 9]
+    assert method.topk_indices().tolist() == [1, 7, 9]
     method.set_progress(0.5)
     with torch.no_grad():
         method.weight[:, 12] = 100.0
     method.set_progress(0.9)
-    assert method.choice().tolist() == [1, 7, 9]
+    assert method.topk_indices().tolist() == [1, 7, 9]
 
 
 def test_after_the_choice_nothing_else_learns() -> None:
@@ -94,7 +94,7 @@ def test_after_the_choice_nothing_else_learns() -> None:
     method.zero_grad()
     method.set_progress(0.5)
     method(given()).sum().backward()
-    assert method.weight.grad.abs().amax(0).nonzero().flatten().tolist() == method.choice().tolist()
+    assert method.weight.grad.abs().amax(0).nonzero().flatten().tolist() == method.topk_indices().tolist()
 
 
 def test_a_run_that_is_resumed_keeps_the_choice() -> None:
@@ -105,14 +105,14 @@ def test_a_run_that_is_resumed_keeps_the_choice() -> None:
         method.weight.copy_(method.weight.flip(1) * 2)
     other.load_state_dict(method.state_dict())
     other.set_progress(0.6)
-    assert torch.equal(other.choice(), method.choice())
+    assert torch.equal(other.topk_indices(), method.topk_indices())
 
 
 def test_what_is_served_holds_the_chosen_features_alone() -> None:
     method = small(kept=3).eval()
     with torch.no_grad():
         method.weight[:, [8, 11, 12]] = torch.randn(4, 3)
-    served = method.served()
+    served = method.export_form()
     assert [each.name for each in served.maps] == [FINAL, LOGITS]
     assert served.index.tolist() == [0, 3, 4]
     assert served.taps == frozenset()
@@ -120,7 +120,7 @@ def test_what_is_served_holds_the_chosen_features_alone() -> None:
     features = given()
     torch.testing.assert_close(served(features), method(features))
     torch.testing.assert_close(served(features), vector(features) @ method.weight.T)
-    assert served.served() is served
+    assert served.export_form() is served
     assert served.penalty() is None
 
 

@@ -25,7 +25,7 @@ def two(source: Source, **options: Any) -> tuple[LearningWithoutForgetting, Lear
     """The networks of two tasks; the first one's head has random weights, as if it had learned."""
     first = LearningWithoutForgetting.build(source, 3)
     torch.nn.init.normal_(first.network.heads[0].weight)
-    return first.served(), LearningWithoutForgetting.build(source, 4, {"earlier": {"a": first}, **options})
+    return first.export_form(), LearningWithoutForgetting.build(source, 4, {"earlier": {"a": first}, **options})
 
 
 def train(source: Source, learner: Learner, images: Tensor, labels: Tensor, progress: list[float]) -> None:
@@ -152,7 +152,7 @@ def test_what_is_saved_answers_all_tasks(source: Source, draw: Draw, tmp_path: P
     images, labels = draw(8, 4)
     first, method = two(source)
     train(source, learning(method), images, labels, [0.5, 0.6])
-    served = method.served()
+    served = method.export_form()
     assert not any(name.startswith("teacher") for name in served.state_dict())
     own = source.learned_parameters
     assert served.learned_parameters == own + (3 + 4) * (source.num_features + 1)

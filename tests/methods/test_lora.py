@@ -74,7 +74,7 @@ def test_nothing_but_adapters_and_head_learns_and_is_saved(
     assert all(torch.equal(value, theirs[name]) for name, value in source.state_dict().items())
     frozen = [getattr(module, name) for module, name in method._frozen]
     assert all(any(torch.equal(value, other) for other in theirs.values()) for value in frozen)
-    saved = set(method.served().state_dict())
+    saved = set(method.export_form().state_dict())
     assert all(".lora_" in name or name.startswith("classifier.") for name in saved)
     assert pulled(method, features) == saved
 

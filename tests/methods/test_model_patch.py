@@ -106,7 +106,7 @@ def test_each_task_has_its_own_statistics_and_saves_them(
     for seed in (1, 2):
         method = ModelPatch.build(resnet, 3, {"patch": patch})
         learn(method, observe(resnet, method, seed=seed), steps=1)
-        saved = method.served().state_dict()
+        saved = method.export_form().state_dict()
         statistics.append({name: value for name, value in saved.items() if name.endswith("running_mean")})
     assert len(statistics[0]) == sum(name.endswith("running_mean") for name in theirs)
     for name, value in statistics[0].items():

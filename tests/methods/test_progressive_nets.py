@@ -147,7 +147,7 @@ def test_what_is_saved_needs_no_earlier_task(source: Source, tmp_path: Path) -> 
     first, _, third = three(source)
     features = observed(source)
     expected = third.eval()(features)
-    Artifact("third", ("x", "y", "z"), third.served(), source.description()).save(tmp_path / "third")
+    Artifact("third", ("x", "y", "z"), third.export_form(), source.description()).save(tmp_path / "third")
     with torch.no_grad():
         for parameter in first.parameters():
             parameter.zero_()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snow.delta import Plan, make_plan
+from snow.delta import DeltaPlan, make_plan
 from snow.delta.plan import Level
 from snow.errors import SnowError
 from snow.methods import METHODS, Snow, SnowConfig
@@ -24,7 +24,7 @@ N, K, FINAL = 12, 3, 10
 @pytest.fixture
 def snow() -> Snow:
     level = Level("map", N, K, own=8, out=8, hidden=8, kernel=3, stride=1)
-    return Snow(Plan("general", 8, 4, (level,), 16, FINAL, 2), 3, SnowConfig())
+    return Snow(DeltaPlan("general", 8, 4, (level,), 16, FINAL, 2), 3, SnowConfig())
 
 
 def made(labels: Tensor, seed: int = 0) -> Features:
@@ -51,8 +51,8 @@ def test_calibration_chooses_the_channels_that_tell_classes_apart(snow: Snow) ->
     labels = torch.arange(30) % 3
     snow.calibrate([(made(labels), labels)])
     level, final = poolings(snow)
-    assert level.eval().choice().tolist() == [2, 5, 7]
-    assert final.eval().choice().tolist() == [1, 8]
+    assert level.eval().topk_indices().tolist() == [2, 5, 7]
+    assert final.eval().topk_indices().tolist() == [1, 8]
 
 
 def test_calibration_in_batches_is_that_of_the_whole(snow: Snow) -> None:
@@ -89,7 +89,7 @@ def test_a_channel_that_never_changes_is_not_chosen_before_one_that_does(snow: S
     features.maps["map"][:, silent] = value
     snow.calibrate([(features, labels)])
     level = poolings(snow)[0]
-    assert level.eval().choice().tolist() == [2, 5, 7]
+    assert level.eval().topk_indices().tolist() == [2, 5, 7]
     assert level.gain.isfinite().all()
     assert snow.train()(features).isfinite().all()
 
@@ -99,7 +99,7 @@ def test_pictures_without_a_label_do_not_count_for_the_score(snow: Snow) -> None
     features, noise = made(labels), made(torch.full((60,), -1), seed=1)
     noise.maps["map"][:, 0] += 100
     snow.calibrate([(features, labels), (noise, torch.full((60,), -1))])
-    assert poolings(snow)[0].eval().choice().tolist() == [2, 5, 7]
+    assert poolings(snow)[0].eval().topk_indices().tolist() == [2, 5, 7]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -129,7 +129,7 @@ def test_directions_and_what_they_say_learn_at_rates_of_their_own(snow: Snow) ->
 
 def test_a_task_that_was_saved_before_there_were_readouts_or_directions_is_as_it_was(source: Source) -> None:
     for options, later in (({"readout": 0.0, "rank": 0}, ("readout", "rank")), ({"rank": 0}, ("rank",))):
-        snow = Snow.build(source, 99, options).served()
+        snow = Snow.build(source, 99, options).export_form()
         config = {**snow.config, "options": {k: v for k, v in snow.config["options"].items() if k not in later}}
         Snow.rebuild(source, 99, config).load_state_dict(snow.state_dict())
     assert Snow.build(source, 99, {"rank": 8}).delta.directions is not None
@@ -155,7 +155,7 @@ def test_what_a_task_costs(source: Source) -> None:
     snow = Snow.build(source, 7)
     poolings_served = sum(level.keep for level in snow.experiments.plan.levels) + snow.experiments.plan.final_keep
     columns = sum(
-        part.weight[:, part.own : part.own + pooling.slots - pooling.width].numel()
+        part.weight[:, part.own : part.own + pooling.weight_columns - pooling.width].numel()
         for pooling, block in [*((p, b) for _, p, b in snow.delta.levels()), (snow.delta.final, snow.delta.classifier)]
         for part in block.modules()
         if type(part).__name__ == "Mix"
@@ -193,7 +193,7 @@ def test_maps_finer_than_asked_for_are_left_out(source: Source) -> None:
 
 
 def test_a_task_that_does_not_say_has_a_stem_like_the_source_s(source: Source) -> None:
-    old = Snow.build(source, 3, {"patchify": False}).served()
+    old = Snow.build(source, 3, {"patchify": False}).export_form()
     plan = {name: value for name, value in old.config["plan"].items() if name != "patchify"}
     options = {name: value for name, value in old.config["options"].items() if name != "patchify"}
     rebuilt = Snow.rebuild(source, 3, {"plan": plan, "options": options})

@@ -48,7 +48,7 @@ def hub(resnet: Source, tmp_path: Path) -> Hub:
     """With one task, `learned`, that reads the maps of the source."""
     hub = Hub.create(tmp_path / "hub", resnet)
     torch.manual_seed(1)
-    method = METHODS["snow"].build(resnet, 3).served()
+    method = METHODS["snow"].build(resnet, 3).export_form()
     with torch.no_grad():
         for value in method.parameters():
             value.add_(0.1 * torch.randn_like(value))
@@ -61,7 +61,7 @@ def canary(resnet: Source) -> Callable[..., Artifact]:
     """`canary(name, answer)`: a task that finds class number `answer` in every picture."""
 
     def make(name: str, answer: int, classes: tuple[str, ...] = CLASSES) -> Artifact:
-        method = METHODS["fo"].build(resnet, len(classes)).served()
+        method = METHODS["fo"].build(resnet, len(classes)).export_form()
         with torch.no_grad():
             for value in method.parameters():
                 value.zero_()

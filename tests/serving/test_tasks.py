@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from snow.hub import Artifact, Hub
-from snow.subscribe import Choices
+from snow.subscribe import SelectionHistory
 
 Wait = Callable[[Any], None]
 Canary = Callable[..., Artifact]
@@ -23,7 +23,7 @@ def test_tasks_are_listed_and_described(serve: Any, hub: Hub, canary: Canary, wa
     learned = hub.task("learned").method
     masks = torch.zeros(5, 16, dtype=torch.bool)
     masks[:, 3] = masks[4, 9] = True
-    Choices(torch.arange(5), 2, {"layer1": masks}).save(hub.folder("learned") / "choice.safetensors")
+    SelectionHistory(torch.arange(5), 2, {"layer1": masks}).save(hub.folder("learned") / "choice.safetensors")
 
     async def work() -> None:
         async with serve() as served:

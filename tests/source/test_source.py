@@ -314,7 +314,7 @@ def test_description_is_json_and_names_the_fingerprint(resnet: Source) -> None:
 def test_thawed_answers_alike_then_learns_and_leaves_the_source_alone(source: Source, images: Tensor) -> None:
     before = source(images)
     state = {key: value.clone() for key, value in source.state_dict().items()}
-    cnn = source.thawed().eval()
+    cnn = source.trainable_copy().eval()
     assert torch.equal(cnn(before.images), before.logits)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in cnn.modules())
     learned = dict(cnn.named_parameters())
@@ -332,9 +332,9 @@ def test_thawed_has_the_parameters_of_the_original() -> None:
     cnn = timm.create_model("test_efficientnet")
     names = {name for name, _ in cnn.named_parameters()}
     state = {name: value.clone() for name, value in cnn.state_dict().items()}
-    thawed = Source(cnn, "timm/test_efficientnet", "random", Preprocessing(64)).thawed()
-    assert {name for name, _ in thawed.named_parameters()} == names
-    assert all(torch.equal(value, state[name]) for name, value in thawed.state_dict().items())
+    trainable_copy = Source(cnn, "timm/test_efficientnet", "random", Preprocessing(64)).trainable_copy()
+    assert {name for name, _ in trainable_copy.named_parameters()} == names
+    assert all(torch.equal(value, state[name]) for name, value in trainable_copy.state_dict().items())
 
 
 def test_a_network_without_a_head_is_refused() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.subscribe import ChannelPooling, ChannelStatistics, Mix, PoolingConfig, Subscribed, take
-from snow.subscribe.frozen_selection import Chosen
+from snow.subscribe import ChannelPooling, ChannelStatistics, FusionConv, PoolingConfig, Subscribed, gather_channels
+from snow.subscribe.frozen_selection import ExportedPooling
 
 Known = Callable[[Tensor, Tensor], ChannelStatistics]
 
@@ -66,7 +66,7 @@ def test_eval_passes_the_top_k_scaled(case: tuple[ChannelPooling, Tensor]) -> No
 @given(poolings())
 def test_training_passes_k_distinct_channels_in_ascending_order(case: tuple[ChannelPooling, Tensor]) -> None:
     pooling, x = case
-    index = pooling.train().choice()
+    index = pooling.train().topk_indices()
     assert index.shape == (pooling.width,)
     assert (index.diff() > 0).all()
     assert index.min() >= 0
@@ -78,7 +78,7 @@ def test_training_passes_k_distinct_channels_in_ascending_order(case: tuple[Chan
 def test_gradient_reaches_exactly_the_scalars_that_took_part(case: tuple[ChannelPooling, Tensor]) -> None:
     pooling, x = case
     torch.manual_seed(1)
-    index = pooling.train().choice()
+    index = pooling.train().topk_indices()
     torch.manual_seed(1)
     y = pooling(x).scaled
     y.sum().backward()
@@ -95,14 +95,14 @@ def test_served_is_eval_to_the_bit_and_holds_nothing_of_size_n(case: tuple[Chann
     pooling, x = case
     taken = pooling.eval()(x)
     expected, columns = taken.scaled, taken.columns
-    served, kept = pooling.served()
+    served, kept = pooling.export_form()
     assert torch.equal(served(x).scaled, expected)
     assert served(x).columns is None
     assert (columns is None and kept is None) or torch.equal(columns, kept)
-    assert (served.channels, served.width, served.slots) == (pooling.channels, pooling.width, pooling.width)
+    assert (served.channels, served.width, served.weight_columns) == (pooling.channels, pooling.width, pooling.width)
     assert all(value.numel() == pooling.width for value in served.state_dict().values())
     assert {name for name, _ in served.named_parameters()} == {"scale"}
-    rebuilt = ChannelPooling.create_served(pooling.channels, pooling.width, pooling.config)
+    rebuilt = ChannelPooling.create_exported(pooling.channels, pooling.width, pooling.config)
     rebuilt.load_state_dict(served.state_dict())
     assert torch.equal(rebuilt(x).scaled, expected)
 
@@ -132,7 +132,7 @@ def test_noise_decides_who_passes_but_not_the_scale() -> None:
     x = torch.randn(1, 32, 2, 2)
     for seed in range(10):
         torch.manual_seed(seed)
-        index = pooling.choice()
+        index = pooling.topk_indices()
         torch.manual_seed(seed)
         assert torch.equal(pooling(x).scaled, x[:, index] * pooling.weight[index].view(-1, 1, 1))
 
@@ -145,7 +145,7 @@ def test_noise_has_the_variance_it_says(sigma2: float, fraction: float) -> None:
     std = (1 - fraction / 0.5) * math.sqrt(sigma2)
     gap = 0.7 * std
     pooling.weight.data = torch.tensor([1.0, 1.0 + gap])
-    wins = sum(int(pooling.choice().item() == 0) for _ in range(3000)) / 3000
+    wins = sum(int(pooling.topk_indices().item() == 0) for _ in range(3000)) / 3000
     expected = 0.5 * math.erfc(gap / (math.sqrt(2) * std) / math.sqrt(2))
     assert wins == pytest.approx(expected, abs=0.035)
 
@@ -153,12 +153,12 @@ def test_noise_has_the_variance_it_says(sigma2: float, fraction: float) -> None:
 def test_noise_is_drawn_anew_and_repeats_with_the_seed() -> None:
     pooling = ChannelPooling(64, 8, PoolingConfig(init="ones"))
     torch.manual_seed(3)
-    first = [pooling.choice().tolist() for _ in range(5)]
+    first = [pooling.topk_indices().tolist() for _ in range(5)]
     torch.manual_seed(3)
-    assert [pooling.choice().tolist() for _ in range(5)] == first
+    assert [pooling.topk_indices().tolist() for _ in range(5)] == first
     assert len(set(map(tuple, first))) == 5
     pooling.eval()
-    assert len({tuple(pooling.choice().tolist()) for _ in range(5)}) == 1
+    assert len({tuple(pooling.topk_indices().tolist()) for _ in range(5)}) == 1
 
 
 def test_noise_settles_and_is_constant_if_it_must_not() -> None:
@@ -182,7 +182,7 @@ def test_noise_settles_and_is_constant_if_it_must_not() -> None:
 def test_a_channel_meets_the_same_weights_wherever_it_stands(kernel: int) -> None:
     """slots="channel": the layer behind answers alike whatever the order, and as a full convolution over zeros."""
     pooling = pooled(slots="channel").eval()
-    mix = Mix(4, pooling.slots, pooling.width, 6, kernel)
+    mix = FusionConv(4, pooling.weight_columns, pooling.width, 6, kernel)
     x, own = torch.randn(2, 32, 5, 5), torch.randn(2, 4, 5, 5)
     subscribed = pooling(x)
     y = mix(own, subscribed)
@@ -201,7 +201,7 @@ def test_a_channel_meets_the_same_weights_wherever_it_stands(kernel: int) -> Non
 def test_with_slots_by_index_a_channel_s_weights_depend_on_who_else_passes() -> None:
     """Why the naive reading learns so little: the same channel moves to another slot."""
     pooling = pooled(4, 2, slots="index").eval()
-    mix = Mix(1, pooling.slots, pooling.width, 1)
+    mix = FusionConv(1, pooling.weight_columns, pooling.width, 1)
     x = torch.zeros(1, 4, 1, 1)
     x[0, 2] = 1
     answers = []
@@ -214,9 +214,9 @@ def test_with_slots_by_index_a_channel_s_weights_depend_on_who_else_passes() -> 
 @given(poolings())
 def test_only_the_columns_of_chosen_channels_learn(case: tuple[ChannelPooling, Tensor]) -> None:
     pooling, x = case
-    mix = Mix(2, pooling.slots, pooling.width, 3)
+    mix = FusionConv(2, pooling.weight_columns, pooling.width, 3)
     torch.manual_seed(1)
-    index = pooling.train().choice()
+    index = pooling.train().topk_indices()
     torch.manual_seed(1)
     mix(torch.ones(len(x), 2, *x.shape[2:]), pooling(x)).square().sum().backward()
     assert mix.weight.grad is not None
@@ -234,7 +234,7 @@ def test_scores_decide_the_first_choice(known: Known, channels: int, seed: int, 
     pooling = ChannelPooling(channels, keep, PoolingConfig(init="score"))
     pooling.calibrate(known(torch.ones(channels), score))
     best = score.topk(keep).indices.sort().values
-    assert torch.equal(pooling.eval().choice(), best)
+    assert torch.equal(pooling.eval().topk_indices(), best)
     assert torch.equal(pooling.weight.argsort(), score.argsort())
 
 
@@ -280,16 +280,16 @@ def test_batchnorm_and_relu_behind_the_pooling(norm: bool, relu: bool) -> None:
         torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(8), atol=1e-5, rtol=0)
         torch.testing.assert_close(y.std((0, 2, 3), unbiased=False), torch.ones(8), atol=1e-3, rtol=0)
     assert bool((y >= 0).all()) == relu
-    served, _ = pooling.served()
+    served, _ = pooling.export_form()
     assert torch.equal(served.eval()(x).scaled, pooling.eval()(x).scaled)
-    rebuilt = Chosen.create(32, 8, pooling.config).eval()
+    rebuilt = ExportedPooling.create(32, 8, pooling.config).eval()
     rebuilt.load_state_dict(served.state_dict())
     assert torch.equal(rebuilt(x).scaled, pooling(x).scaled)
 
 
 def test_serving_again_changes_nothing() -> None:
-    served, _ = pooled().served()
-    again, columns = served.served()
+    served, _ = pooled().export_form()
+    again, columns = served.export_form()
     assert columns is None
     x = torch.randn(1, 32, 2, 2)
     assert torch.equal(again(x).scaled, served(x).scaled)
@@ -304,7 +304,7 @@ def test_a_half_precision_map_stays_one() -> None:
     pooling = pooled()
     x = torch.randn(1, 32, 2, 2, dtype=torch.bfloat16)
     assert pooling(x).scaled.dtype == torch.bfloat16
-    assert pooling.served()[0](x).scaled.dtype == torch.bfloat16
+    assert pooling.export_form()[0](x).scaled.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("keep", [0, -1, 9])
@@ -333,6 +333,6 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_taking_channels_keeps_their_order_and_the_layout(layout: torch.memory_format) -> None:
     x = torch.randn(2, 6, 5, 4).to(memory_format=layout)
-    y = take(x, torch.tensor([5, 0, 3], dtype=torch.int32))
+    y = gather_channels(x, torch.tensor([5, 0, 3], dtype=torch.int32))
     assert torch.equal(y, x[:, [5, 0, 3]])
     assert y.is_contiguous(memory_format=layout)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from snow.subscribe import ChannelPooling, Mix, PoolingConfig, Subscribed
+from snow.subscribe import ChannelPooling, FusionConv, PoolingConfig, Subscribed
 
 N, K = 32, 8
 
@@ -21,10 +21,10 @@ def pooling(**options: object) -> ChannelPooling:
 @pytest.mark.parametrize("slots", ["channel", "index"])
 def test_gradients_are_those_of_the_chosen_channels(slots: str) -> None:
     wide = pooling(slots=slots)
-    narrow, columns = wide.settled()
-    mix = Mix(4, wide.slots, K, 6)
-    kept = Mix(4, K, K, 6)
-    index = wide.choice()
+    narrow, columns = wide.freeze_selection()
+    mix = FusionConv(4, wide.weight_columns, K, 6)
+    kept = FusionConv(4, K, K, 6)
+    index = wide.topk_indices()
     columns = torch.arange(K) if columns is None else columns
     kept.weight = nn.Parameter(torch.cat([mix.weight[:, :4], mix.weight[:, 4:][:, columns]], 1).detach())
     x, own = torch.randn(3, N, 5, 5), torch.randn(3, 4, 5, 5)
@@ -43,31 +43,31 @@ def test_gradients_are_those_of_the_chosen_channels(slots: str) -> None:
 
 def test_the_choice_stays_when_the_weights_move() -> None:
     wide = pooling()
-    narrow, _ = wide.settled()
+    narrow, _ = wide.freeze_selection()
     narrow.weight.data.neg_()
-    assert torch.equal(narrow.taken(), wide.taken())
-    assert torch.equal(narrow.chosen(), wide.choice())
-    served, columns = narrow.served()
+    assert torch.equal(narrow.selected_mask(), wide.selected_mask())
+    assert torch.equal(narrow.sample_channels(), wide.topk_indices())
+    served, columns = narrow.export_form()
     assert columns is None
-    assert torch.equal(served.taken(), wide.taken())
+    assert torch.equal(served.selected_mask(), wide.selected_mask())
     x = torch.randn(2, N, 3, 3)
     assert torch.equal(served(x).scaled, narrow(x).scaled)
-    assert narrow.settled() == (narrow, None)
+    assert narrow.freeze_selection() == (narrow, None)
 
 
 def test_norm_and_activation_go_with_it() -> None:
     wide = pooling(slots="index", norm=True, relu=True)
     wide.norm.weight.data.uniform_(0.5, 2.0)
-    narrow, columns = wide.settled()
+    narrow, columns = wide.freeze_selection()
     assert columns is None
     x = torch.randn(4, N, 3, 3)
     assert torch.equal(narrow.train()(x).scaled, wide.train()(x).scaled)
     assert torch.equal(narrow.norm.running_mean, wide.norm.running_mean)
-    assert torch.equal(narrow.served()[0].eval()(x).scaled, narrow.eval()(x).scaled)
+    assert torch.equal(narrow.export_form()[0].eval()(x).scaled, narrow.eval()(x).scaled)
 
 
 def test_a_map_that_is_to_be_scaled_is_scaled_by_the_layer_behind() -> None:
-    mix = Mix(2, K, K, 5, kernel=3)
+    mix = FusionConv(2, K, K, 5, kernel=3)
     own, x, scale = torch.randn(2, 2, 6, 6), torch.randn(2, K, 6, 6), torch.randn(K)
     expected = mix(own, Subscribed(x * scale.view(-1, 1, 1), None))
     torch.testing.assert_close(mix(own, Subscribed(x, None, scale)), expected, rtol=1e-4, atol=1e-5)

@@ -48,14 +48,14 @@ def test_every_subscription_is_expected() -> None:
 
 def test_parameters_follow_their_formula(name: str, subscription: Subscription) -> None:
     assert count(subscription) == LEARNED[name]
-    assert count(subscription.served()[0]) == SERVED[name]
+    assert count(subscription.export_form()[0]) == SERVED[name]
 
 
 def test_shape(name: str, subscription: Subscription, x: Tensor) -> None:
     assert subscription(x).features.shape == (3, WIDTH[name], 4, 4)
     assert subscription.channels == N
     assert subscription.width == WIDTH[name]
-    assert subscription.slots == (N if name == "channel_pooling" else WIDTH[name])
+    assert subscription.weight_columns == (N if name == "channel_pooling" else WIDTH[name])
 
 
 def test_final_features_are_a_map_of_one_place(subscription: Subscription) -> None:
@@ -70,9 +70,9 @@ def test_served_and_rebuilt_answer_as_eval(
         subscription.set_progress(progress)
         subscription.train()(x)
     expected = subscription.eval()(x).features
-    served, _ = subscription.served()
+    served, _ = subscription.export_form()
     assert torch.equal(served.eval()(x).features, expected)
-    rebuilt = SUBSCRIPTIONS[name].create_served(N, K, PoolingConfig())
+    rebuilt = SUBSCRIPTIONS[name].create_exported(N, K, PoolingConfig())
     rebuilt.load_state_dict(served.state_dict())
     assert torch.equal(rebuilt.eval()(x).features, expected)
 

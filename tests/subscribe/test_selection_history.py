@@ -18,8 +18,8 @@ from snow.errors import SnowError
 from snow.hub import Artifact
 from snow.hub.artifact import read_config
 from snow.methods import METHODS
-from snow.source import Source
-from snow.subscribe import FINAL, Choices
+from snow.source import FINAL, Source
+from snow.subscribe import SelectionHistory
 
 COMPRESSED = torch.tensor(list(zlib.compress(bytes(3))), dtype=torch.uint8)
 """Three bytes, which are not two rows of anything."""
@@ -31,12 +31,12 @@ def masks(*rows: str) -> Tensor:
 
 
 @pytest.fixture
-def choices() -> Choices:
+def choices() -> SelectionHistory:
     taken = {"block1": masks("xx...", "xx...", "x.x..", "..xx."), FINAL: masks("xx.", "xx.", "xx.", "xx.")}
-    return Choices(torch.tensor([0, 5, 10, 20]), 10, taken)
+    return SelectionHistory(torch.tensor([0, 5, 10, 20]), 10, taken)
 
 
-def test_a_tap_in_a_few_numbers(choices: Choices) -> None:
+def test_a_tap_in_a_few_numbers(choices: SelectionHistory) -> None:
     assert choices.summary("block1") == {
         "channels": 5,
         "taken": 2,
@@ -55,9 +55,9 @@ def test_on_disk_and_back(tmp_path_factory: pytest.TempPathFactory, moments: int
     path = tmp_path_factory.mktemp("choices") / "choice.safetensors"
     generator = torch.Generator().manual_seed(seed)
     taken = {tap: torch.rand(moments, channels, generator=generator) < 0.3 for tap in ("a.b", "file", FINAL)}
-    saved = Choices(torch.arange(moments) * 3, 7, taken)
+    saved = SelectionHistory(torch.arange(moments) * 3, 7, taken)
     saved.save(path)
-    loaded = Choices.load(path)
+    loaded = SelectionHistory.load(path)
     assert torch.equal(loaded.steps, saved.steps)
     assert (loaded.batches, list(loaded.masks)) == (7, list(taken))
     assert all(torch.equal(loaded.masks[tap], mask) for tap, mask in taken.items())
@@ -65,11 +65,11 @@ def test_on_disk_and_back(tmp_path_factory: pytest.TempPathFactory, moments: int
 
 def test_a_choice_that_settles_is_small(tmp_path: Path) -> None:
     row = torch.rand(10_000, generator=torch.Generator().manual_seed(0)) < 1 / 8
-    Choices(torch.arange(200), 10, {"map": row.repeat(200, 1)}).save(tmp_path / "choice.safetensors")
+    SelectionHistory(torch.arange(200), 10, {"map": row.repeat(200, 1)}).save(tmp_path / "choice.safetensors")
     assert (tmp_path / "choice.safetensors").stat().st_size < 200 * 10_000 / 8 / 10
 
 
-def test_some_of_the_taps(choices: Choices) -> None:
+def test_some_of_the_taps(choices: SelectionHistory) -> None:
     assert list(choices.only(["block*"]).masks) == ["block1"]
     assert list(choices.only([FINAL, "block1"]).masks) == ["block1", FINAL]
     with pytest.raises(SnowError, match=r"at 'stage\*': there are block1, \(final\)"):
@@ -77,23 +77,23 @@ def test_some_of_the_taps(choices: Choices) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 10, 100, -5])
-def test_a_damaged_file_is_named(choices: Choices, tmp_path: Path, kept: int) -> None:
+def test_a_damaged_file_is_named(choices: SelectionHistory, tmp_path: Path, kept: int) -> None:
     path = tmp_path / "choice.safetensors"
     choices.save(path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(SnowError, match=r"choice.safetensors cannot be read") as caught:
-        Choices.load(path)
+        SelectionHistory.load(path)
     assert "\n" not in str(caught.value)
 
 
-def test_no_junk_in_the_file_is_a_traceback(choices: Choices, tmp_path: Path) -> None:
+def test_no_junk_in_the_file_is_a_traceback(choices: SelectionHistory, tmp_path: Path) -> None:
     path = tmp_path / "choice.safetensors"
     choices.save(path)
     whole = path.read_bytes()
     for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         with suppress(SnowError):
-            Choices.load(path)
+            SelectionHistory.load(path)
 
 
 @pytest.mark.parametrize(
@@ -114,32 +114,34 @@ def test_another_file_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> 
     path = tmp_path / "choice.safetensors"
     save_file(tensors, path)
     with pytest.raises(SnowError, match=r"choice.safetensors cannot be read"):
-        Choices.load(path)
+        SelectionHistory.load(path)
 
 
-def test_it_is_kept_beside_the_task_which_answers_without_it(choices: Choices, resnet: Source, tmp_path: Path) -> None:
-    method = METHODS["snow"].build(resnet, 2).served()
-    folder = Artifact("a", ("x", "y"), method, resnet.description(), choices=choices).save(tmp_path / "a")
+def test_it_is_kept_beside_the_task_which_answers_without_it(
+    choices: SelectionHistory, resnet: Source, tmp_path: Path
+) -> None:
+    method = METHODS["snow"].build(resnet, 2).export_form()
+    folder = Artifact("a", ("x", "y"), method, resnet.description(), selection_history=choices).save(tmp_path / "a")
     assert sorted(path.name for path in folder.iterdir()) == [
         "choice.safetensors",
         "config.json",
         "metrics.json",
         "model.safetensors",
     ]
-    assert Choices.load(folder / "choice.safetensors").batches == 10
+    assert SelectionHistory.load(folder / "choice.safetensors").batches == 10
     (folder / "choice.safetensors").unlink()
     assert Artifact.load(folder, resnet).classes == ("x", "y")
     assert read_config(folder)["task"] == "a"
 
 
 def test_a_full_disk_leaves_nothing(
-    choices: Choices, resnet: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    choices: SelectionHistory, resnet: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    method = METHODS["snow"].build(resnet, 2).served()
+    method = METHODS["snow"].build(resnet, 2).export_form()
     with pytest.raises(SnowError, match="cannot be written: .*No space left"):
-        Artifact("a", ("x", "y"), method, resnet.description(), choices=choices).save(tmp_path / "a")
+        Artifact("a", ("x", "y"), method, resnet.description(), selection_history=choices).save(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snow.errors import SnowError
-from snow.training.loader import Order
+from snow.training.loader import EpochSampler
 
 
 @settings(deadline=None, max_examples=25)
@@ -16,10 +16,10 @@ def test_processes_share_every_batch_and_cover_every_picture_once(
 ) -> None:
     if pictures // -(-pictures // batch_size) < 2 * processes:
         with pytest.raises(SnowError, match="batch"):
-            Order(pictures, batch_size, 0, 0, processes)
+            EpochSampler(pictures, batch_size, 0, 0, processes)
         return
-    alone = Order(pictures, batch_size, seed=3)
-    orders = [Order(pictures, batch_size, 3, rank, processes) for rank in range(processes)]
+    alone = EpochSampler(pictures, batch_size, seed=3)
+    orders = [EpochSampler(pictures, batch_size, 3, rank, processes) for rank in range(processes)]
     for order in (alone, *orders):
         order.start(epoch=5)
     shares = [list(order) for order in orders]
@@ -37,7 +37,7 @@ def test_processes_share_every_batch_and_cover_every_picture_once(
 
 def test_it_is_a_function_of_seed_and_epoch() -> None:
     def keys(seed: int, epoch: int) -> list[tuple[int, int]]:
-        order = Order(50, 10, seed)
+        order = EpochSampler(50, 10, seed)
         order.start(epoch)
         return [key for batch in order for key in batch]
 
@@ -49,7 +49,7 @@ def test_it_is_a_function_of_seed_and_epoch() -> None:
 
 
 def test_it_starts_at_any_batch_and_draws_nothing_from_torch() -> None:
-    order = Order(50, 10, seed=0)
+    order = EpochSampler(50, 10, seed=0)
     order.start(2)
     whole = list(order)
     before = torch.get_rng_state()
@@ -63,4 +63,4 @@ def test_it_starts_at_any_batch_and_draws_nothing_from_torch() -> None:
 
 def test_no_picture_is_refused() -> None:
     with pytest.raises(SnowError, match="no picture"):
-        Order(0, 8, 0)
+        EpochSampler(0, 8, 0)

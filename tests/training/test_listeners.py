@@ -14,7 +14,7 @@ from tiny import built, tiny_dataset, tiny_recipe, tiny_source
 from snow.errors import SnowError
 from snow.process.interrupt import Interrupted
 from snow.training.fit import Fitted, fit
-from snow.training.history import Plan, StepReport
+from snow.training.history import RunPlan, StepReport
 from snow.training.listeners import LOGS, CsvLog, Listener, ProgressBar, TensorBoardLog
 
 
@@ -30,7 +30,7 @@ class Recorder(Listener):
         self.calls: list[Any] = []
         self.fail_at = fail_at
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: RunPlan) -> None:
         self._note("start", plan)
 
     def on_step(self, report: StepReport) -> None:

@@ -9,7 +9,7 @@ from tiny import tiny_dataset
 
 from snow.data import Pictures
 from snow.errors import SnowError
-from snow.training.loader import Loading, in_turn
+from snow.training.loader import DeviceLoader, in_turn
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def test_processes_share_pictures_in_turn() -> None:
 
 def test_batches() -> None:
     pictures = tiny_dataset(train=5, tasks=2).train
-    batches = list(Loading(pictures, in_turn(range(5), 2), 0, CPU))
+    batches = list(DeviceLoader(pictures, in_turn(range(5), 2), 0, CPU))
     assert [tuple(images.shape) for images, _ in batches] == [(2, 3, 32, 32), (2, 3, 32, 32), (1, 3, 32, 32)]
     assert {images.dtype for images, _ in batches} == {torch.uint8}
     assert torch.equal(torch.cat([labels for _, labels in batches]), pictures.labels)
@@ -31,7 +31,7 @@ def test_batches() -> None:
 
 def test_workers_start_once_and_end_when_their_parent_says_so() -> None:
     before = set(multiprocessing.active_children())
-    loading = Loading(tiny_dataset().train, in_turn(range(24), 4), 1, CPU)
+    loading = DeviceLoader(tiny_dataset().train, in_turn(range(24), 4), 1, CPU)
     assert len(list(loading)) == 6
     (worker,) = set(multiprocessing.active_children()) - before
     assert len(list(loading)) == 6
@@ -46,6 +46,6 @@ def test_a_broken_file_is_named_in_one_line(workers: int, tmp_path: Path) -> Non
     (tmp_path / "cat.jpg").write_text("no picture")
     pictures = Pictures([tmp_path / "cat.jpg"], torch.tensor([0]))
     with pytest.raises(SnowError, match=r"cat\.jpg") as caught:
-        list(Loading(pictures, [[0]], workers, CPU))
+        list(DeviceLoader(pictures, [[0]], workers, CPU))
     assert str(caught.value).count("cat.jpg") == 1
     assert "Traceback" not in str(caught.value)

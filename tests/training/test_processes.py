@@ -19,7 +19,7 @@ from tiny import Blind, built, tiny_dataset, tiny_recipe, tiny_source
 from snow.errors import SnowError
 from snow.training import launch
 from snow.training.fit import Fitted, fit
-from snow.training.loader import Order
+from snow.training.loader import EpochSampler
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -83,9 +83,9 @@ def test_what_is_returned_is_what_was_trained(runs: Runs) -> None:
     assert not runs.learners["colour"].training
     assert runs.fitted.learners == runs.learners
     assert runs.fitted.is_first
-    choices = runs.fitted.choices["colour"]
+    choices = runs.fitted.selection_history["colour"]
     assert choices.steps.tolist() == list(range(7))
-    assert torch.equal(choices.masks["block2"][-1], runs.learners["colour"].taken()["block2"])
+    assert torch.equal(choices.masks["block2"][-1], runs.learners["colour"].selected_mask()["block2"])
 
 
 def test_stopped_in_one_process_and_resumed_is_as_uninterrupted(runs: Runs) -> None:
@@ -120,6 +120,6 @@ def test_the_error_of_a_process_is_raised_where_it_was_started(monkeypatch: pyte
     forking = multiprocessing.get_context("fork")
     monkeypatch.setattr("multiprocessing.get_context", lambda _method: forking)
     with pytest.raises(SnowError, match="of 2 processes needs 2 or more"):
-        launch.spawn(Order, (24, 3, 0, 0, 2), 1)
+        launch.spawn(EpochSampler, (24, 3, 0, 0, 2), 1)
     with pytest.raises(RuntimeError, match=r"died \(exit codes 1\)"):
         launch.spawn(int, ("x",), 1)

@@ -12,7 +12,8 @@ from tiny import Noisy, built, same_tensors, tiny_dataset, tiny_recipe, tiny_sou
 
 from snow.methods import METHODS
 from snow.process.interrupt import Interrupted
-from snow.subscribe import FINAL, Choices
+from snow.source import FINAL
+from snow.subscribe import SelectionHistory
 from snow.training.fit import Fitted, fit
 from snow.training.history import MOMENTS, Recorder, moments
 
@@ -30,7 +31,7 @@ def run(learners: dict[str, Any], **options: Any) -> Fitted:
     return fit(tiny_source(), learners, tiny_dataset(), recipe, accelerator="cpu", **options)
 
 
-def same(first: Choices, second: Choices) -> bool:
+def same(first: SelectionHistory, second: SelectionHistory) -> bool:
     return (
         torch.equal(first.steps, second.steps)
         and first.batches == second.batches
@@ -52,15 +53,15 @@ def test_moments_are_even_few_and_at_every_end(epochs: int, batches: int) -> Non
 def test_what_is_recorded() -> None:
     method = snow()
     fitted = run({"colour": method, "noisy": built()})
-    assert list(fitted.choices) == ["colour"]
-    choices = fitted.choices["colour"]
+    assert list(fitted.selection_history) == ["colour"]
+    choices = fitted.selection_history["colour"]
     assert choices.batches == 3
     assert choices.steps.tolist() == list(range(10))
     assert {tap: mask.shape for tap, mask in choices.masks.items()} == {
         "block2": (10, 16),
         FINAL: (10, 16),
     }
-    for tap, mask in method.served().taken().items():
+    for tap, mask in method.export_form().selected_mask().items():
         assert torch.equal(choices.masks[tap][-1], mask)
     assert sum(choices.summary("block2")["newcomers"]) > 0
 
@@ -72,42 +73,42 @@ def test_the_first_moment_is_before_the_first_step_and_after_calibration() -> No
 
     def calibrated(batches: Any) -> None:
         calibrate(batches)
-        seen.append(method.taken())
+        seen.append(method.selected_mask())
 
     method.calibrate = calibrated
-    choices = run({"colour": method}).choices["colour"]
+    choices = run({"colour": method}).selection_history["colour"]
     assert all(torch.equal(choices.masks[tap][0], mask) for tap, mask in seen[0].items())
 
 
 def test_recording_changes_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    watched, alone = snow(), snow()
-    assert run({"colour": watched}).choices
+    watched, exclusive = snow(), snow()
+    assert run({"colour": watched}).selection_history
     monkeypatch.setattr(Recorder, "record", lambda self, step: None)
-    assert run({"colour": alone}).choices == {}
-    assert same_tensors(watched, alone)
+    assert run({"colour": exclusive}).selection_history == {}
+    assert same_tensors(watched, exclusive)
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_stop_leaves_no_gap(tmp_path: Path, step: int) -> None:
     path = tmp_path / "checkpoint.pt"
-    whole = run({"colour": snow()}).choices["colour"]
+    whole = run({"colour": snow()}).selection_history["colour"]
     with pytest.raises(Interrupted):
         run({"colour": snow()}, checkpoint=path, listeners=[Stop(step)])
-    resumed = run({"colour": snow(seed=9)}, checkpoint=path, resume=True).choices["colour"]
+    resumed = run({"colour": snow(seed=9)}, checkpoint=path, resume=True).selection_history["colour"]
     assert same(resumed, whole)
-    assert same(run({"colour": snow(seed=9)}, checkpoint=path, resume=True).choices["colour"], whole)
+    assert same(run({"colour": snow(seed=9)}, checkpoint=path, resume=True).selection_history["colour"], whole)
 
 
 def test_who_stops_early_is_not_looked_at_any_more() -> None:
     choices = run({"colour": snow()}, changes={"lr": 1e-9, "validation": 0.25, "patience": 1, "epochs": 5})
-    taken = choices.choices["colour"]
+    taken = choices.selection_history["colour"]
     assert taken.steps[-1] == len({record.epoch for record in choices.history}) * taken.batches < 5 * taken.batches
 
 
 def test_a_method_without_a_choice_has_no_record() -> None:
     recorder = Recorder(Noisy(3))
     recorder.record(0)
-    assert recorder.choices(1) is None
+    assert recorder.history(1) is None
     other = Recorder(Noisy(3))
     other.load_state_dict(recorder.state_dict())
-    assert other.choices(1) is None
+    assert other.history(1) is None

@@ -21,7 +21,7 @@ from snow.methods import METHODS, Method
 from snow.process.interrupt import Interrupt, Interrupted
 from snow.training import Recipe
 from snow.training.fit import Fitted, fit
-from snow.training.history import EpochRecord, Plan, StepReport
+from snow.training.history import EpochRecord, RunPlan, StepReport
 from snow.training.listeners import Listener
 from snow.training.process_group import Readback
 
@@ -33,9 +33,9 @@ class Stop(Listener):
 
     def __init__(self, step: int, number: int = signal.SIGINT) -> None:
         self.step, self.number = step, number
-        self.plan: Plan | None = None
+        self.plan: RunPlan | None = None
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: RunPlan) -> None:
         self.plan = plan
 
     def on_step(self, report: StepReport) -> None:

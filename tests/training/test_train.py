@@ -11,7 +11,7 @@ import torch
 
 import snow
 from snow.process.interrupt import Interrupted
-from snow.training.history import Plan, StepReport
+from snow.training.history import RunPlan, StepReport
 from snow.training.listeners import CsvLog, Listener
 from snow.training.train import run_folder
 
@@ -25,7 +25,7 @@ class Told(Listener):
         self.stop_at = stop_at
         self.heard: list[str] = []
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: RunPlan) -> None:
         self.heard.append("start")
 
     def on_step(self, report: StepReport) -> None:

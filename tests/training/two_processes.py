@@ -37,7 +37,7 @@ class Telling(Noisy):
 
     stop_at = -1
 
-    def taken(self) -> dict[str, Tensor]:
+    def selected_mask(self) -> dict[str, Tensor]:
         return {self.tap: self.classifier.weight.flatten() > 0}
 
     def forward(self, features: Features) -> Tensor:

@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from snow import __version__
 from snow.errors import SnowError
-from snow.process.startup import keep_freed_memory, wait_briefly
+from snow.process.startup import keep_freed_memory, limit_openmp_spinning
 
 COMMANDS = {
     "quickstart": "Train two small tasks on pictures that come with the installation.",
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         keep_freed_memory()
-        wait_briefly()
+        limit_openmp_spinning()
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
     try:

@@ -22,7 +22,7 @@ from snow.experiments.bench.setup import Conditions
 from snow.experiments.bench.training import TrainingBench, measure_training
 from snow.experiments.bench.training_table import PHASE_COLUMNS, SPEED_COLUMNS, phases, speeds
 from snow.methods.variant import Variant
-from snow.source import unfilled_source
+from snow.source import meta_source
 from snow.training import Recipe
 from snow.training.recipe import CacheDtype, Precision
 
@@ -73,7 +73,7 @@ def serving(
             "over_ft"}}, "fo": …, "ft": …, "hub": {"load_seconds", "add_seconds", "bytes_a_task"},
             "service": {"passes", "requests", …}, …}.
     """
-    size = unfilled_source(source, image_size).preprocessing.image_size
+    size = meta_source(source, image_size).preprocessing.image_size
     work = ServingBench(source, size, batch_size, tasks, Variant(snow), engine, device, rounds, sizes)
     results = measure_serving(work, out, note)
     if json:
@@ -133,7 +133,7 @@ def training(
     recipe = Recipe(
         batch_size=batch_size, precision=precision, augment=augment, workers=workers, cache_dtype=cache_dtype
     )
-    size = unfilled_source(source, image_size).preprocessing.image_size
+    size = meta_source(source, image_size).preprocessing.image_size
     variants = Variant.parse(methods)
     with _pictures(data, batch_size) as dataset:
         conditions = Conditions(source, size, len(dataset.tasks[0].classes), recipe, device, steps)

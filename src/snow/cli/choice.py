@@ -8,7 +8,7 @@ from snow.cli.app import command
 from snow.cli.options import Json, Names
 from snow.cli.output import note, print_json, print_table
 from snow.experiments.plots.channels import draw_choice
-from snow.hub.hub import read_choices
+from snow.hub.hub import read_selection_history
 
 app = command("choice", "snow choice my-hub insects --plot choice.png")
 
@@ -33,16 +33,16 @@ def choice_command(
         json: print {"task", "batches", "steps", "taps": {TAP: {"channels", "taken", "ever", "from_start", "settled",
             "newcomers", "chosen"}}}: newcomers at each step after the first, chosen at the last one.
     """
-    choices = read_choices(hub, task)
+    history = read_selection_history(hub, task)
     if taps:
-        choices = choices.only(taps)
+        history = history.only(taps)
     if plot is not None:
-        draw_choice(choices, f"channels taken by task {task}", plot)
+        draw_choice(history, f"channels taken by task {task}", plot)
         note(f"{plot} is drawn")
-    summaries = {tap: choices.summary(tap) for tap in choices.masks}
+    summaries = {tap: history.summary(tap) for tap in history.masks}
     if json:
         print_json(
-            {"task": task, "batches": choices.batches, "steps": choices.steps.tolist(), "taps": summaries},
+            {"task": task, "batches": history.batches, "steps": history.steps.tolist(), "taps": summaries},
         )
         return
     print_table(
@@ -54,7 +54,7 @@ def choice_command(
                 entry["taken"],
                 entry["from_start"],
                 entry["ever"],
-                -(-entry["settled"] // choices.batches),
+                -(-entry["settled"] // history.batches),
             )
             for tap, entry in summaries.items()
         ],

@@ -19,7 +19,7 @@ from snow.experiments.plots.comparison import picture, wrapped
 from snow.experiments.plots.figure import check
 from snow.experiments.results.table import COLUMNS, rows
 from snow.methods.variant import Variant
-from snow.store import alone
+from snow.store import exclusive
 from snow.training import Recipe
 
 
@@ -81,7 +81,7 @@ def compare_command(
     chosen = tuple(range(recipe.seed, recipe.seed + seeds))
     work = Comparison(opened, dataset, recipe, variants, rates, chosen, held_out, costs)
 
-    with alone(out):
+    with exclusive(out):
         results = compare(work, {"path": Path(data).name}, out, announced)
     if plot is not None:
         picture(results, plot)

@@ -17,7 +17,7 @@ from snow.experiments.lifelong import draw_forgetting, forgetting_columns, forge
 from snow.experiments.plots.figure import check
 from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
-from snow.store import alone
+from snow.store import exclusive
 from snow.training import Recipe
 
 app = command("lifelong", "snow lifelong insects/ textures/ cars/ --methods lf,snow --image-size 128 --epochs 10")
@@ -55,7 +55,7 @@ def lifelong_command(
     datasets = [_open(one, test_fraction, recipe.seed) for one in data]
     with tempfile.TemporaryDirectory(prefix="snow-") as temporary:
         try:
-            with alone(out):
+            with exclusive(out):
                 results = lifelong(opened, datasets, variants, recipe, hubs or Path(temporary), announced, out)
         except Interrupted as stopped:
             how = "the same command goes on" if hubs else "with --hubs DIR the same command could go on"

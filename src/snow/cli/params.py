@@ -7,7 +7,7 @@ from snow.cli.options import Json, Numbers
 from snow.cli.output import print_json, print_table
 from snow.experiments.params import count_parameters
 from snow.methods.variant import Variant
-from snow.source import unfilled_source
+from snow.source import meta_source
 
 app = command("params", "snow params --source resnet50 --classes 101,47,40,196,200")
 
@@ -33,7 +33,7 @@ def params(
         variants: with commas between; `snow:width=0.25,lora:rank=4` are methods with options.
         json: print plain counts: {"source", "methods", "subscriptions", "variants"}.
     """
-    counts = count_parameters(unfilled_source(source, image_size), classes, Variant.parse(variants))
+    counts = count_parameters(meta_source(source, image_size), classes, Variant.parse(variants))
     if json:
         print_json(counts)
         return

@@ -9,8 +9,8 @@ from snow.cli.app import command
 from snow.cli.options import Json, Numbers
 from snow.cli.output import note, print_json, print_table
 from snow.errors import SnowError
-from snow.experiments.plan import Demand, Figures, Goal, Mix, Planner, plan
-from snow.experiments.plan.figures import Line
+from snow.experiments.plan import Demand, Figures, Goal, Planner, TaskMix, plan
+from snow.experiments.plan.figures import PiecewiseLinear
 from snow.experiments.plan.outcome import Routing
 from snow.experiments.plan.table import COLUMNS, rows, summary
 from snow.experiments.plots.figure import check
@@ -75,9 +75,9 @@ def plan_command(
     if memory is not None:
         if not 0 < memory < float("inf"):
             raise SnowError(f"--memory is a number of megabytes above 0, not {memory:g}")
-        figures = replace(figures, held=Line(1e6 * memory, 0.0))
+        figures = replace(figures, held=PiecewiseLinear(1e6 * memory, 0.0))
     most = (figures.measured or {})["most_tasks"]
-    demand = Demand(rate, max(1, most) if tasks is None else tasks, Mix.parse(mix))
+    demand = Demand(rate, max(1, most) if tasks is None else tasks, TaskMix.parse(mix))
     limits = Limits(max_batch, max_wait, queue, deadline, max_pictures=1, decoders=decoders)
     planner = Planner(figures, demand, limits, routing, seed, pictures)
     results = plan(planner, Goal(goal / 1000, refused), replicas)

@@ -18,10 +18,10 @@ from snow.experiments.reproduce import EXPERIMENTS
 from snow.experiments.reproduce.estimate import shown, total
 from snow.experiments.reproduce.experiment import reproduce
 from snow.experiments.reproduce.sets import find
-from snow.experiments.reproduce.settings import RESNET, Work
+from snow.experiments.reproduce.settings import RESNET, ReproductionSettings
 from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
-from snow.store import alone
+from snow.store import exclusive
 from snow.training import Recipe
 
 app = command("reproduce", "snow reproduce table7 --data datasets/ --source resnet50 --out reproduction/")
@@ -76,7 +76,7 @@ def reproduce_command(
     if experiment.needs_data and not found:
         raise SnowError(f"{what} needs pictures, and {data or 'no --data folder'} has none of the sets named above")
     with counting("checking pictures") as progress:
-        work = Work(
+        work = ReproductionSettings(
             folder=out,
             open_source=lambda: new_source(options, recipe.seed),
             bare=options.source or RESNET,
@@ -99,7 +99,7 @@ def reproduce_command(
     if estimate:
         return
     try:
-        with alone(out, folder=True):
+        with exclusive(out, folder=True):
             results = reproduce(experiment, work)
     except Interrupted as stopped:
         raise Interrupted("stopped: the same command goes on", stopped.signal) from None

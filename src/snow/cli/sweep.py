@@ -22,7 +22,7 @@ from snow.experiments.sweep.options import TOGETHER
 from snow.experiments.sweep.table import COLUMNS, rows
 from snow.methods import SnowConfig
 from snow.process.interrupt import Interrupted
-from snow.store import alone
+from snow.store import exclusive
 from snow.training import Recipe
 
 app = command("sweep", "snow sweep pictures/ --over keep=1/4,1/8,1/16 --over lr=3e-4,1e-3 --out sweep.json")
@@ -87,7 +87,7 @@ def sweep_command(
     work = Sweep(opened, dataset, around, swept, chosen, held_out, together, search)
 
     try:
-        with alone(out):
+        with exclusive(out):
             results = sweep(work, {"path": Path(data).name}, out, announced, workers)
     except Interrupted as stopped:
         how = "the same command goes on" if out else "with --out FILE the same command could go on"

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from snow.cli.app import command
 from snow.cli.options import Json, Names
 from snow.cli.output import print_json, print_table
-from snow.source import unfilled_source
+from snow.source import meta_source
 
 app = command("taps", "snow taps resnet50 --without-taps 'layer1.*'")
 
@@ -31,7 +31,7 @@ def taps(
         without_taps: feature maps to leave out.
         json: print a list of {"name", "channels", "stride"}.
     """
-    found = unfilled_source(source, image_size, taps, without_taps).taps
+    found = meta_source(source, image_size, taps, without_taps).taps
     entries = [{name: value for name, value in asdict(tap).items() if name != "block"} for tap in found]
     if json:
         print_json(entries)

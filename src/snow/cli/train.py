@@ -16,8 +16,8 @@ from snow.cli.options import RECIPE, SNOW, SOURCE, Flag, Json, Names, SnowOption
 from snow.cli.output import counting, megabytes, note, percent, print_json, print_table
 from snow.cli.sources import open_source
 from snow.data import open_dataset
-from snow.distributed.ray_map import Workers, scatter
-from snow.distributed.train_job import Assignment, learn
+from snow.distributed.ray_map import Workers, ray_map
+from snow.distributed.train_job import TrainJob, train_job
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.methods import METHODS
@@ -26,7 +26,7 @@ from snow.process.interrupt import Interrupted
 from snow.training import Recipe
 from snow.training.launch import is_launched
 from snow.training.listeners import LOGS, ProgressBar
-from snow.training.train import require_free, run_folder, train, undone
+from snow.training.train import require_free, rollback, run_folder, train
 
 Method = Annotated[str, Parameter(help=f"how to learn: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
 Columns = Annotated[Names, Parameter(name=("--tasks", "--labels"))]
@@ -92,8 +92,7 @@ def train_command(
         fixed = (test_fraction, recipe, variant.method, config, tuple(log), replace, cache)
         columns = labels or (None,)
         given = {
-            name: Assignment(kept.path, place, name, column, *fixed)
-            for name, column in zip(names, columns, strict=True)
+            name: TrainJob(kept.path, place, name, column, *fixed) for name, column in zip(names, columns, strict=True)
         }
         _scatter(given, resume, apart)
         _report(kept, [kept.task(name) for name in names], json)
@@ -117,7 +116,7 @@ def train_command(
     checkpoint = run_folder(hub, names) / "checkpoint.pt"
     if first and checkpoint.exists() and not resume:
         note("starting over: a run of this name was stopped; --resume would have gone on with it")
-    with undone(hub, keep=checkpoint):
+    with rollback(hub, keep=checkpoint):
         target = Hub.create(hub, opened) if first else Hub(hub, opened)
         try:
             artifacts = train(
@@ -140,7 +139,7 @@ def train_command(
         _report(target, artifacts, json)
 
 
-def _scatter(given: Mapping[str, Assignment], resume: bool, workers: Workers | None) -> None:
+def _scatter(given: Mapping[str, TrainJob], resume: bool, workers: Workers | None) -> None:
     """Learns each task on a worker; those that are done stay, whatever becomes of the others."""
     checkpoints = {name: run_folder(one.hub, [name]) / "checkpoint.pt" for name, one in given.items()}
     for name, checkpoint in checkpoints.items():
@@ -154,7 +153,7 @@ def _scatter(given: Mapping[str, Assignment], resume: bool, workers: Workers | N
         note(f"{name}: learned")
 
     try:
-        scatter(learn, given, workers, done)
+        ray_map(train_job, given, workers, done)
     except Interrupted as stopped:
         how = " (the same command for the others, with --resume, goes on)"
         raise Interrupted(f"{stopped}{how}", stopped.signal) from None

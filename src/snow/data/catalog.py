@@ -74,7 +74,7 @@ def open_catalog(spec: str, task: str, root: Path | None, opening: Opening) -> D
 
 
 @dataclass(frozen=True)
-class Part:
+class CatalogPart:
     """One split: `source[k]` is a pair whose first is the picture, `labels[k]` a class number or name."""
 
     source: Any
@@ -83,7 +83,7 @@ class Part:
     name: str
 
 
-def _load_test(spec: str, root: Path | None) -> Part | None:
+def _load_test(spec: str, root: Path | None) -> CatalogPart | None:
     """The test split, else the validation split, else None; torchvision has both under one name in timm."""
     if spec.lower().startswith("torch/"):
         return _load(spec, "validation", root)
@@ -97,7 +97,7 @@ class MissingSplit(Exception):  # noqa: N818  not an error: the next name is tri
     """The data set has no such split."""
 
 
-def _load(spec: str, split: str, root: Path | None) -> Part:
+def _load(spec: str, split: str, root: Path | None) -> CatalogPart:
     from timm.data import create_dataset
 
     torchvision = spec.lower().startswith("torch/")
@@ -116,14 +116,14 @@ def _load(spec: str, split: str, root: Path | None) -> Part:
         raise SnowError(f"{spec}: cannot be loaded; it needs a network connection{where} ({reason})") from None
 
 
-def _part(found: Any, name: str) -> Part:
+def _part(found: Any, name: str) -> CatalogPart:
     if hasattr(found, "reader"):
         reader = found.reader
         classes = tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__))
-        return Part(reader, list(reader.dataset[reader.label_key]), classes, name)
+        return CatalogPart(reader, list(reader.dataset[reader.label_key]), classes, name)
     labels = getattr(found, "targets", None)
     labels = [found[index][1] for index in range(len(found))] if labels is None else list(map(int, labels))
-    return Part(found, labels, _unique(getattr(found, "classes", ())), name)
+    return CatalogPart(found, labels, _unique(getattr(found, "classes", ())), name)
 
 
 def _unique(classes: Sequence[str | Sequence[str]]) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ def _unique(classes: Sequence[str | Sequence[str]]) -> tuple[str, ...]:
     return tuple(f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names))
 
 
-def _rows(part: Part, names: Sequence[str], split: Split | None, warnings: list[str]) -> list[Row]:
+def _rows(part: CatalogPart, names: Sequence[str], split: Split | None, warnings: list[str]) -> list[Row]:
     rows = []
     for index, label in enumerate(part.labels):
         if not part.classes:

@@ -16,7 +16,7 @@ TEXT = frozenset({".csv", ".tsv"})
 DELIMITERS = (",", ";", "\t")
 
 
-class Line(NamedTuple):
+class TableRow(NamedTuple):
     """The wanted cells of one row, an empty one as "", and where the row stands (`line 7`)."""
 
     where: str
@@ -36,7 +36,7 @@ def read_columns(file: Path) -> list[str]:
     return columns
 
 
-def read_lines(file: Path, columns: Sequence[str]) -> tuple[list[Line], list[str]]:
+def read_lines(file: Path, columns: Sequence[str]) -> tuple[list[TableRow], list[str]]:
     """The cells of `columns`, and a line for every row that does not fit the header and is left out.
 
     Raises:
@@ -45,14 +45,16 @@ def read_lines(file: Path, columns: Sequence[str]) -> tuple[list[Line], list[str
     if file.suffix.lower() in PARQUET:
         read = _parquet(file).read(columns=list(columns)).to_pydict()
         values = zip(*(read[name] for name in columns), strict=True)
-        return [Line(f"row {n}", tuple(_text(file, n, cell) for cell in row)) for n, row in enumerate(values, 1)], []
+        return [
+            TableRow(f"row {n}", tuple(_text(file, n, cell) for cell in row)) for n, row in enumerate(values, 1)
+        ], []
     (_, header), *records = _records(file)
     wanted = [header.index(name) for name in columns]
-    lines: list[Line] = []
+    lines: list[TableRow] = []
     warnings: list[str] = []
     for number, record in records:
         if len(record) == len(header):
-            lines.append(Line(f"line {number}", tuple(record[index].strip() for index in wanted)))
+            lines.append(TableRow(f"line {number}", tuple(record[index].strip() for index in wanted)))
         else:
             fault = f"{len(record)} cells under a header of {len(header)}"
             warnings.append(f"skipped {shown(file)}, line {number}: {fault}")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from snow.data.cells import Line, read_columns, read_lines
+from snow.data.cells import TableRow, read_columns, read_lines
 from snow.data.decode import shown
 from snow.data.rows import SPLITS, Opening, Row, Split, assemble
 from snow.data.task import Dataset, Task
@@ -54,9 +54,9 @@ def _label_columns(file: Path, columns: Sequence[str], labels: Sequence[str] | N
     return chosen
 
 
-def _parts(file: Path, lines: Sequence[Line], warnings: list[str], opening: Opening) -> Mapping[str, Split | None]:
+def _parts(file: Path, lines: Sequence[TableRow], warnings: list[str], opening: Opening) -> Mapping[str, Split | None]:
     """The part of every row that is in one, from the last cell."""
-    named: dict[str, list[Line]] = {}
+    named: dict[str, list[TableRow]] = {}
     for line in lines:
         name = line.cells[-1].lower()
         if not name:
@@ -80,7 +80,7 @@ def _parts(file: Path, lines: Sequence[Line], warnings: list[str], opening: Open
 
 
 def _rows(
-    file: Path, lines: Sequence[Line], parts: Mapping[str, Split | None], tasks: int, warnings: list[str]
+    file: Path, lines: Sequence[TableRow], parts: Mapping[str, Split | None], tasks: int, warnings: list[str]
 ) -> list[tuple[Row, bool]]:
     """Every row, and whether it can be used; a line for each that cannot."""
     rows: list[tuple[Row, bool]] = []

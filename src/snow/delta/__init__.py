@@ -2,6 +2,6 @@
 
 from snow.delta.delta import Delta
 from snow.delta.families import FAMILIES, make_plan
-from snow.delta.plan import Plan
+from snow.delta.plan import DeltaPlan
 
-__all__ = ["FAMILIES", "Delta", "Plan", "make_plan"]
+__all__ = ["FAMILIES", "Delta", "DeltaPlan", "make_plan"]

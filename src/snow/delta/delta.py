@@ -11,18 +11,17 @@ from torch import Tensor, nn
 
 from snow.delta.families import FAMILIES
 from snow.delta.family import Block, patch_stem
-from snow.delta.low_rank_head import Directions, width
-from snow.delta.moments_head import Readout
-from snow.delta.plan import Plan
-from snow.source import Features
+from snow.delta.low_rank_head import LowRankHead, width
+from snow.delta.moments_head import MomentsHead
+from snow.delta.plan import DeltaPlan
+from snow.source import FINAL, Features
 from snow.subscribe import (
-    FINAL,
     SUBSCRIPTIONS,
     ChannelPooling,
     ChannelStatistics,
-    Mix,
+    ColumnLayer,
+    FusionConv,
     PoolingConfig,
-    Slots,
     Subscription,
 )
 
@@ -32,7 +31,7 @@ class Delta(nn.Module):
     linear classifier over `concat(mean of own, subscribed final features)` and the moments of what was subscribed to.
     The final features, which are no map, go through channel pooling whatever the subscription of the maps.
 
-    Where there are many classes, all that is subscribed to meets them in a product of two matrices, see `Directions`.
+    Where there are many classes, all that is subscribed to meets them in a product of two matrices, see `LowRankHead`.
 
     Args:
         num_classes: width of the answer.
@@ -45,11 +44,11 @@ class Delta(nn.Module):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: DeltaPlan,
         num_classes: int,
         subscription: str = "channel_pooling",
         pooling: PoolingConfig | None = None,
-        served: bool = False,
+        exported: bool = False,
         dropout: float = 0.0,
         readout: float = 0.0,
         rank: int = 0,
@@ -57,14 +56,14 @@ class Delta(nn.Module):
         super().__init__()
         family, pooling = FAMILIES[plan.family], pooling or PoolingConfig()
         create, create_final = (
-            kind.create_served if served else kind.create for kind in (SUBSCRIPTIONS[subscription], ChannelPooling)
+            kind.create_exported if exported else kind.create for kind in (SUBSCRIPTIONS[subscription], ChannelPooling)
         )
         self.taps = [level.tap for level in plan.levels]
         self.stem = (patch_stem if plan.patchify else family.stem)(plan.stem, plan.stem_stride)
         subscriptions = [create(level.channels, level.keep, pooling) for level in plan.levels]
         self.subscriptions = nn.ModuleList(subscriptions)
         self.blocks = nn.ModuleList(
-            family.block(level, subscription.slots, subscription.width)
+            family.block(level, subscription.weight_columns, subscription.width)
             for level, subscription in zip(plan.levels, subscriptions, strict=True)
         )
         self.head, features = family.head(plan.levels[-1].out, plan.features)
@@ -73,12 +72,13 @@ class Delta(nn.Module):
         read = [(one, 2) for one in subscriptions] + [(self.final, 1)] if readout else []
         inputs = width(read)
         low = 0 < rank * (inputs + num_classes) < inputs * num_classes
-        slots, taken = (0, 0) if low else (self.final.slots, self.final.width)
-        self.classifier = Mix(features, slots, taken, num_classes, bias=True)
+        weight_columns, taken = (0, 0) if low else (self.final.weight_columns, self.final.width)
+        self.classifier = FusionConv(features, weight_columns, taken, num_classes, bias=True)
         nn.init.zeros_(self.classifier.weight)  # the first step is a linear probe's: own features join as they help
-        self.directions = Directions(read, rank, num_classes, readout, dropout, served) if low else None
+        self.directions = LowRankHead(read, rank, num_classes, readout, dropout, exported) if low else None
         self.readouts = nn.ModuleList(
-            Readout(one.slots, num_classes, readout, dropout, kinds) for one, kinds in ([] if low else read[:-1])
+            MomentsHead(one.weight_columns, num_classes, readout, dropout, kinds)
+            for one, kinds in ([] if low else read[:-1])
         )
 
     def forward(self, features: Features) -> Tensor:
@@ -110,17 +110,17 @@ class Delta(nn.Module):
         """Those of the levels in order, then that of the final features."""
         return [*cast(Iterable[Subscription], self.subscriptions), self.final]
 
-    def all_readouts(self) -> Iterable[Readout]:
+    def all_readouts(self) -> Iterable[MomentsHead]:
         """That of each level in order, and of the final features where there are directions; none in the paper."""
-        return cast(Iterable[Readout], self.readouts if self.directions is None else self.directions.readouts)
+        return cast(Iterable[MomentsHead], self.readouts if self.directions is None else self.directions.readouts)
 
     def named_subscriptions(self) -> list[tuple[str, Subscription]]:
         """By tap those of the levels in order, then that of the final features, `FINAL`."""
         return list(zip((*self.taps, FINAL), self.all_subscriptions(), strict=True))
 
-    def taken(self) -> dict[str, Tensor]:
+    def selected_mask(self) -> dict[str, Tensor]:
         """By tap, and `FINAL` for the final features: (N,) of bool, what it would take if it answered now."""
-        found = {tap: subscription.taken() for tap, subscription in self.named_subscriptions()}
+        found = {tap: subscription.selected_mask() for tap, subscription in self.named_subscriptions()}
         return {tap: mask for tap, mask in found.items() if mask is not None}
 
     def set_progress(self, fraction: float) -> None:
@@ -132,8 +132,8 @@ class Delta(nn.Module):
         for tap, subscription in self.named_subscriptions():
             subscription.calibrate(statistics[tap])
         for readout, (tap, subscription) in zip(self.all_readouts(), self.named_subscriptions(), strict=False):
-            if (factors := subscription.factors()) is not None:
-                readout.calibrate(statistics[tap], factors)
+            if (channel_scale := subscription.channel_scale()) is not None:
+                readout.calibrate(statistics[tap], channel_scale)
 
     @torch.no_grad()
     def discriminate(self, found: dict[str, Tensor], label: Tensor) -> None:
@@ -145,24 +145,24 @@ class Delta(nn.Module):
         if self.directions is None:
             return
         known = [
-            (subscription.taken(), found[tap] * factors.to(found[tap]))
+            (subscription.selected_mask(), found[tap] * channel_scale.to(found[tap]))
             for tap, subscription in self.named_subscriptions()
-            if (factors := subscription.factors()) is not None
+            if (channel_scale := subscription.channel_scale()) is not None
         ]
         taken = [None if mask is None else mask.nonzero().flatten() for mask, _ in known]
         self.directions.start([moments for _, moments in known], taken, label)
 
-    def served(self) -> Delta:
+    def export_form(self) -> Delta:
         """A copy in eval mode that holds only the chosen channels and their weights; this one is left as it is."""
-        return self._narrowed(lambda one: one.served(), learning=False).eval()
+        return self._narrowed(lambda one: one.export_form(), learning=False).eval()
 
-    def settled(self) -> Delta:
+    def freeze_selection(self) -> Delta:
         """A copy that learns on with the channels that it would take now, and their weights alone."""
-        return self._narrowed(lambda one: one.settled(), learning=True).train(self.training)
+        return self._narrowed(lambda one: one.freeze_selection(), learning=True).train(self.training)
 
-    def chosen(self) -> dict[str, Tensor | None]:
-        """By tap, and `FINAL`: see `Subscription.chosen`."""
-        return {tap: subscription.chosen() for tap, subscription in self.named_subscriptions()}
+    def sample_channels(self) -> dict[str, Tensor | None]:
+        """By tap, and `FINAL`: see `Subscription.sample_channels`."""
+        return {tap: subscription.sample_channels() for tap, subscription in self.named_subscriptions()}
 
     def _narrowed(self, narrow: Callable[[Subscription], tuple[Subscription, Tensor | None]], learning: bool) -> Delta:
         delta = copy.deepcopy(self)
@@ -177,7 +177,7 @@ class Delta(nn.Module):
             delta.directions.keep(columns, learning)
         for kept, consumers in zip(columns, behind, strict=False):
             for layer in nn.ModuleList(consumers).modules():
-                if kept is not None and isinstance(layer, Slots):
+                if kept is not None and isinstance(layer, ColumnLayer):
                     layer.keep(kept)
         delta.subscriptions, delta.final = nn.ModuleList(subscriptions[:-1]), subscriptions[-1]
         return delta

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from snow.delta.family import BlockShape, Family, convolutions
 from snow.delta.general import General
 from snow.delta.mbconv import MBConv
-from snow.delta.plan import Level, Plan, kept, scaled
+from snow.delta.plan import DeltaPlan, Level, kept, scaled
 from snow.delta.resnet import Basic, Bottleneck
 from snow.source import Source, Tap
 
@@ -21,7 +21,7 @@ FAMILIES: dict[str, type[Family]] = {
 
 def make_plan(
     source: Source, width: float, keep: float, final_keep: float, finest: int = 4, patchify: bool = False
-) -> Plan:
+) -> DeltaPlan:
     """The delta of the paper for `source`: its likeness at `width`, subscribing to `keep` of each map.
 
     Level i takes the source's i-th map and does what the source's next block does, so that its own map and the
@@ -42,7 +42,7 @@ def make_plan(
         levels.append(Level(tap.name, tap.channels, keeps, own, out, hidden, shape.kernel, stride))
         own = out
     features, final = scaled(source.num_features, width), kept(source.num_features, final_keep)
-    return Plan(family, stem, taps[0].stride, tuple(levels), features, source.num_features, final, patchify)
+    return DeltaPlan(family, stem, taps[0].stride, tuple(levels), features, source.num_features, final, patchify)
 
 
 def _affordable(taps: Sequence[Tap], finest: int) -> Sequence[Tap]:

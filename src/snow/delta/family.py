@@ -43,8 +43,8 @@ class Family(ABC):
 
     @staticmethod
     @abstractmethod
-    def block(level: Level, slots: int, width: int) -> Block:
-        """The block of `level` behind a subscription with `slots` weight columns, `width` of them at a time."""
+    def block(level: Level, weight_columns: int, width: int) -> Block:
+        """The block of `level` behind a subscription with `weight_columns` weight columns, `width` of them at a time."""
 
     @staticmethod
     def head(own: int, features: int) -> tuple[nn.Module, int]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from snow.delta.family import Block, BlockShape, Family, downsampling_stem
 from snow.delta.plan import Level
-from snow.subscribe import Mix, Subscribed
+from snow.subscribe import FusionConv, Subscribed
 
 
 class General(Family):
@@ -23,16 +23,16 @@ class General(Family):
         return downsampling_stem(out, stride, partial(nn.ReLU, inplace=True))
 
     @staticmethod
-    def block(level: Level, slots: int, width: int) -> Block:
-        return _GeneralBlock(level, slots, width)
+    def block(level: Level, weight_columns: int, width: int) -> Block:
+        return _GeneralBlock(level, weight_columns, width)
 
 
 class _GeneralBlock(Block):
-    def __init__(self, level: Level, slots: int, width: int) -> None:
+    def __init__(self, level: Level, weight_columns: int, width: int) -> None:
         super().__init__()
-        self.conv = Mix(level.own, slots, width, level.out, level.kernel, level.stride)
+        self.conv = FusionConv(level.own, weight_columns, width, level.out, level.kernel, level.stride)
         self.norm = nn.BatchNorm2d(level.out)
-        self.shortcut = Mix(level.own, slots, width, level.out, stride=level.stride)
+        self.shortcut = FusionConv(level.own, weight_columns, width, level.out, stride=level.stride)
         self.shortcut_norm = nn.BatchNorm2d(level.out)
 
     def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from snow.delta.discriminants import MOST, Whitening, discriminants
-from snow.delta.moments_head import Readout
+from snow.delta.moments_head import MomentsHead
 from snow.subscribe import Subscribed, Subscription
 
 
-class Directions(nn.Module):
+class LowRankHead(nn.Module):
     """A product of two matrices in place of one with a weight for each class and each moment: `rank` directions, which
     start as linear discriminants, then a linear function of them, which starts at zero.
 
     Args:
         read: subscriptions, with the kinds of moments that there are of each.
-        scale, dropout: of a `Readout`.
+        scale, dropout: of a `MomentsHead`.
         served: build the form that answers and is saved, whose directions are of the moments themselves.
     """
 
@@ -30,34 +30,36 @@ class Directions(nn.Module):
         num_classes: int,
         scale: float,
         dropout: float,
-        served: bool,
+        exported: bool,
     ) -> None:
         super().__init__()
-        self.readouts = nn.ModuleList(Readout(one.slots, rank, scale, dropout, kinds) for one, kinds in read)
+        self.readouts = nn.ModuleList(
+            MomentsHead(one.weight_columns, rank, scale, dropout, kinds) for one, kinds in read
+        )
         self.expand = nn.Linear(rank, num_classes, bias=False)
         nn.init.zeros_(self.expand.weight)
         for one in self.all_readouts():
             nn.init.normal_(one.weight, std=width(read) ** -0.5)
-        self._known = [one.factors() is not None for one, _ in read]
+        self._known = [one.channel_scale() is not None for one, _ in read]
         known = width([each for each, known in zip(read, self._known, strict=True) if known])
-        self.whitening = Whitening(known) if 0 < known <= MOST and not served else None
+        self.whitening = Whitening(known) if 0 < known <= MOST and not exported else None
 
     def forward(self, subscribed: Sequence[Subscribed]) -> Tensor:
         """Returns (B, num_classes)."""
-        return self.expand(self.told(subscribed))
+        return self.expand(self.project(subscribed))
 
-    def told(self, subscribed: Sequence[Subscribed]) -> Tensor:
+    def project(self, subscribed: Sequence[Subscribed]) -> Tensor:
         """(B, rank): each picture's place along the directions."""
         readouts = self.all_readouts()
         if self.whitening is None:
             return torch.stack([readout(one) for readout, one in zip(readouts, subscribed, strict=True)]).sum(0)
-        heard = [readout.spread(one) for readout, one in zip(readouts, subscribed, strict=True)]
-        white = self.whitening(torch.cat(heard, 1)).split([one.shape[1] for one in heard], 1)
+        standardised = [readout.scatter_columns(one) for readout, one in zip(readouts, subscribed, strict=True)]
+        white = self.whitening(torch.cat(standardised, 1)).split([one.shape[1] for one in standardised], 1)
         told = [nn.functional.linear(x, one.weight.flatten(1)) for one, x in zip(readouts, white, strict=True)]
         return torch.stack(told).sum(0)
 
-    def all_readouts(self) -> list[Readout]:
-        return list(cast(Iterable[Readout], self.readouts))
+    def all_readouts(self) -> list[MomentsHead]:
+        return list(cast(Iterable[MomentsHead], self.readouts))
 
     @torch.no_grad()
     def start(self, found: Sequence[Tensor], taken: Sequence[Tensor | None], label: Tensor) -> None:
@@ -69,7 +71,7 @@ class Directions(nn.Module):
             label: (n,), -1 where there is none.
         """
         known = [one for one, known in zip(self.all_readouts(), self._known, strict=True) if known]
-        columns = [one.slots(some) for one, some in zip(known, taken, strict=True)]
+        columns = [one.column_indices(some) for one, some in zip(known, taken, strict=True)]
         inputs = [
             one.standard(moments[..., some], some).flatten(1)
             for one, moments, some in zip(known, found, columns, strict=True)

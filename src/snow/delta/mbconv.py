@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from snow.delta.family import Block, BlockShape, Family, convolutions, downsampling_stem
 from snow.delta.plan import Level
-from snow.subscribe import Mix, Subscribed
+from snow.subscribe import FusionConv, Subscribed
 
 
 class MBConv(Family):
@@ -27,8 +27,8 @@ class MBConv(Family):
         return downsampling_stem(out, stride, partial(nn.ReLU6, inplace=True))
 
     @staticmethod
-    def block(level: Level, slots: int, width: int) -> Block:
-        return _MBConvBlock(level, slots, width)
+    def block(level: Level, weight_columns: int, width: int) -> Block:
+        return _MBConvBlock(level, weight_columns, width)
 
     @staticmethod
     def head(own: int, features: int) -> tuple[nn.Module, int]:
@@ -39,10 +39,10 @@ class MBConv(Family):
 
 
 class _MBConvBlock(Block):
-    def __init__(self, level: Level, slots: int, width: int) -> None:
+    def __init__(self, level: Level, weight_columns: int, width: int) -> None:
         super().__init__()
         hidden, out, kernel = level.hidden, level.out, level.kernel
-        self.expand = Mix(level.own, slots, width, hidden)
+        self.expand = FusionConv(level.own, weight_columns, width, hidden)
         self.norm1 = nn.BatchNorm2d(hidden)
         self.depthwise = nn.Conv2d(hidden, hidden, kernel, level.stride, kernel // 2, groups=hidden, bias=False)
         self.norm2 = nn.BatchNorm2d(hidden)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snow.subscribe import ChannelStatistics, Slots, Subscribed, scaled_moments, unit_gain
+from snow.subscribe import ChannelStatistics, ColumnLayer, Subscribed, inverse_std, scaled_moments
 
 PICTURES = 1000
 """So many labelled pictures halve the variance with which moments are heard. Picked on held-out training pictures: 180
 of two classes wanted a third of the full scale, 600 of ten half of it or more, 4,600 of 196 all of it."""
 
 
-class Readout(Slots):
+class MomentsHead(ColumnLayer):
     """A linear function of the mean and the standard deviation over space of each channel: a part of the logits, or of
     what the readouts of all maps tell the classifier together.
 
@@ -31,14 +31,14 @@ class Readout(Slots):
         kinds: 2 moments of a map; 1 of features that are no map, which have only a mean.
     """
 
-    def __init__(self, slots: int, width: int, scale: float, dropout: float, kinds: int = 2) -> None:
+    def __init__(self, weight_columns: int, width: int, scale: float, dropout: float, kinds: int = 2) -> None:
         super().__init__()
         self.scale = scale
-        self.weight = nn.Parameter(torch.zeros(width, kinds, slots))
+        self.weight = nn.Parameter(torch.zeros(width, kinds, weight_columns))
         self.centre: Tensor
         self.gain: Tensor
-        self.register_buffer("centre", torch.zeros(kinds, slots))
-        self.register_buffer("gain", torch.full((kinds, slots), scale))
+        self.register_buffer("centre", torch.zeros(kinds, weight_columns))
+        self.register_buffer("gain", torch.full((kinds, weight_columns), scale))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, subscribed: Subscribed) -> Tensor:
@@ -47,13 +47,13 @@ class Readout(Slots):
         weight = self.weight if columns is None else self.weight[..., columns]
         return nn.functional.linear(self._heard(subscribed).flatten(1), weight.flatten(1))
 
-    def spread(self, subscribed: Subscribed) -> Tensor:
+    def scatter_columns(self, subscribed: Subscribed) -> Tensor:
         """Returns (B, kinds · slots): what its weights meet, zero where a slot is not taken."""
-        heard, columns = self._heard(subscribed), subscribed.columns
+        standardised, columns = self._heard(subscribed), subscribed.columns
         if columns is None:
-            return heard.flatten(1)
-        everywhere = heard.new_zeros(*heard.shape[:2], self.weight.shape[-1])
-        return everywhere.index_copy(2, columns, heard).flatten(1)
+            return standardised.flatten(1)
+        everywhere = standardised.new_zeros(*standardised.shape[:2], self.weight.shape[-1])
+        return everywhere.index_copy(2, columns, standardised).flatten(1)
 
     def standard(self, found: Tensor, columns: Tensor | None) -> Tensor:
         """From moments (B, 2, K) of what is subscribed to, (B, kinds, K) as the weights meet them."""
@@ -63,13 +63,15 @@ class Readout(Slots):
         return (found[:, : len(centre)] - centre) * gain
 
     @torch.no_grad()
-    def calibrate(self, statistics: ChannelStatistics, factors: Tensor) -> None:
+    def calibrate(self, statistics: ChannelStatistics, channel_scale: Tensor) -> None:
         """Told what is known of each channel before training, and (slots,) by what the subscription multiplies it."""
-        factors = factors.to(self.centre)
+        channel_scale = channel_scale.to(self.centre)
         scale = self.scale * (statistics.pictures / (statistics.pictures + PICTURES)) ** 0.5
         kinds = len(self.centre)
-        self.centre.copy_(statistics.centre[:kinds] * factors)
-        self.gain.copy_(scale * torch.stack([unit_gain(spread) for spread in statistics.spread[:kinds] * factors]))
+        self.centre.copy_(statistics.centre[:kinds] * channel_scale)
+        self.gain.copy_(
+            scale * torch.stack([inverse_std(spread) for spread in statistics.spread[:kinds] * channel_scale])
+        )
 
     @torch.no_grad()
     def start(self, directions: Tensor, columns: Tensor) -> None:
@@ -78,14 +80,16 @@ class Readout(Slots):
         first.zero_()
         first[..., columns] = directions.unflatten(1, (-1, len(columns)))
 
-    def slots(self, columns: Tensor | None) -> Tensor:
+    def column_indices(self, columns: Tensor | None) -> Tensor:
         """(K,): these of its slots; None: all."""
         return torch.arange(self.weight.shape[-1], device=self.weight.device) if columns is None else columns
 
     def places(self, columns: Tensor | None) -> Tensor:
-        """(kinds · K,): where these slots are in what `spread` gives."""
-        kinds, slots = self.weight.shape[1:]
-        return (torch.arange(kinds, device=self.weight.device)[:, None] * slots + self.slots(columns)).flatten()
+        """(kinds · K,): where these slots are in what `scatter_columns` gives."""
+        kinds, weight_columns = self.weight.shape[1:]
+        return (
+            torch.arange(kinds, device=self.weight.device)[:, None] * weight_columns + self.column_indices(columns)
+        ).flatten()
 
     def keep(self, columns: Tensor) -> None:
         self.weight = nn.Parameter(self.weight.detach()[..., columns].clone())

@@ -32,7 +32,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DeltaPlan:
     """A whole delta.
 
     Attributes:
@@ -58,7 +58,7 @@ class Plan:
         return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+    def from_dict(cls, values: Mapping[str, Any]) -> DeltaPlan:
         """Raises SnowError: a key is missing or unknown."""
         try:
             levels = tuple(Level(**level) for level in values["levels"])

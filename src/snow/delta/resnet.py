@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from snow.delta.family import Block, BlockShape, Family, convolutions
 from snow.delta.plan import Level
-from snow.subscribe import Mix, Subscribed
+from snow.subscribe import FusionConv, Subscribed
 
 
 class Bottleneck(Family):
@@ -27,8 +27,8 @@ class Bottleneck(Family):
         return _stem(out, stride)
 
     @staticmethod
-    def block(level: Level, slots: int, width: int) -> Block:
-        return _BottleneckBlock(level, slots, width)
+    def block(level: Level, weight_columns: int, width: int) -> Block:
+        return _BottleneckBlock(level, weight_columns, width)
 
 
 class Basic(Family):
@@ -46,8 +46,8 @@ class Basic(Family):
         return _stem(out, stride)
 
     @staticmethod
-    def block(level: Level, slots: int, width: int) -> Block:
-        return _BasicBlock(level, slots, width)
+    def block(level: Level, weight_columns: int, width: int) -> Block:
+        return _BasicBlock(level, weight_columns, width)
 
 
 def _stem(out: int, stride: int) -> nn.Module:
@@ -67,16 +67,16 @@ def _stem(out: int, stride: int) -> nn.Module:
 
 
 class _BottleneckBlock(Block):
-    def __init__(self, level: Level, slots: int, width: int) -> None:
+    def __init__(self, level: Level, weight_columns: int, width: int) -> None:
         super().__init__()
         hidden, out = level.hidden, level.out
-        self.conv1 = Mix(level.own, slots, width, hidden)
+        self.conv1 = FusionConv(level.own, weight_columns, width, hidden)
         self.norm1 = nn.BatchNorm2d(hidden)
         self.conv2 = nn.Conv2d(hidden, hidden, level.kernel, level.stride, level.kernel // 2, bias=False)
         self.norm2 = nn.BatchNorm2d(hidden)
         self.conv3 = nn.Conv2d(hidden, out, 1, bias=False)
         self.norm3 = nn.BatchNorm2d(out)
-        self.shortcut = Mix(level.own, slots, width, out, stride=level.stride)
+        self.shortcut = FusionConv(level.own, weight_columns, width, out, stride=level.stride)
         self.shortcut_norm = nn.BatchNorm2d(out)
 
     def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:
@@ -87,14 +87,14 @@ class _BottleneckBlock(Block):
 
 
 class _BasicBlock(Block):
-    def __init__(self, level: Level, slots: int, width: int) -> None:
+    def __init__(self, level: Level, weight_columns: int, width: int) -> None:
         super().__init__()
         out = level.out
-        self.conv1 = Mix(level.own, slots, width, out, level.kernel, level.stride)
+        self.conv1 = FusionConv(level.own, weight_columns, width, out, level.kernel, level.stride)
         self.norm1 = nn.BatchNorm2d(out)
         self.conv2 = nn.Conv2d(out, out, level.kernel, 1, level.kernel // 2, bias=False)
         self.norm2 = nn.BatchNorm2d(out)
-        self.shortcut = Mix(level.own, slots, width, out, stride=level.stride)
+        self.shortcut = FusionConv(level.own, weight_columns, width, out, stride=level.stride)
         self.shortcut_norm = nn.BatchNorm2d(out)
 
     def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:

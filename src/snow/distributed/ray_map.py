@@ -83,7 +83,7 @@ class Workers:
             raise SnowError(f"worker_gpus is zero or more, not {self.worker_gpus}")
 
 
-def scatter(
+def ray_map(
     work: Callable[[Item], Result],
     items: Mapping[str, Item],
     workers: Workers | None = None,

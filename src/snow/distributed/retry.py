@@ -16,7 +16,7 @@ from snow.serving.errors import RefusedError
 from snow.serving.requests import read_body
 
 VARIABLE = "SNOW_REPEATING"
-"""In the environment of Ray's proxies: the arguments of `Repeating`, as JSON."""
+"""In the environment of Ray's proxies: the arguments of `RetryMiddleware`, as JSON."""
 
 HOOK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 """Names what gives Ray's proxies their middleware."""
@@ -29,7 +29,7 @@ OWN = "/-/"
 """Paths that a proxy answers itself."""
 
 
-class Repeating:
+class RetryMiddleware:
     """Middleware of a proxy. A replica that dies leaves its requests without a response, and a proxy of Ray makes of
     that a bare 500. Here a question, which changes nothing, is held until its whole response is there, and is asked
     again if it never comes; for anything else it is said that it is not known what became of it.
@@ -101,11 +101,11 @@ class Repeating:
 
 def middleware() -> list[Middleware]:
     """What `HOOK` names."""
-    return [Middleware(Repeating, **json.loads(os.environ[VARIABLE]))]
+    return [Middleware(RetryMiddleware, **json.loads(os.environ[VARIABLE]))]
 
 
 def environment(places: int, max_bytes: int, seconds: float) -> dict[str, str]:
-    """What a proxy finds `Repeating` by."""
+    """What a proxy finds `RetryMiddleware` by."""
     arguments = {"places": places, "max_bytes": max_bytes, "seconds": seconds}
     return {HOOK: f"{__name__}:{middleware.__name__}", VARIABLE: json.dumps(arguments)}
 

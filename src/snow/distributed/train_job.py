@@ -10,13 +10,13 @@ from typing import Any
 from snow.data import Dataset, open_dataset
 from snow.hub import Hub
 from snow.training import Recipe
-from snow.training.checkpoint import data_fingerprint
+from snow.training.checkpoint import data_digest
 from snow.training.listeners import LOGS
 from snow.training.train import clear, run_folder, train
 
 
 @dataclass(frozen=True)
-class Assignment:
+class TrainJob:
     """A task to learn: the arguments of `open_dataset` and `train`, in words, so that any machine can follow them.
 
     Attributes:
@@ -40,7 +40,7 @@ class Assignment:
     cache: Path | None
 
 
-def learn(given: Assignment) -> tuple[str, ...]:
+def train_job(given: TrainJob) -> tuple[str, ...]:
     """Learns a task and keeps it in the hub; goes on from the checkpoint of a worker that was lost over it.
 
     Returns:
@@ -70,10 +70,10 @@ def learn(given: Assignment) -> tuple[str, ...]:
     return tuple(dataset.warnings)
 
 
-def _is_learned(hub: Hub, given: Assignment, dataset: Dataset) -> bool:
+def _is_learned(hub: Hub, given: TrainJob, dataset: Dataset) -> bool:
     """Whether a worker that was lost as it ended has added this very task: the name was free when it was assigned."""
     if given.replace or given.task not in hub.names():
         return False
     task = hub.task(given.task)
     learned = (task.method.name, task.training.get("recipe"), task.training.get("data", {}).get("fingerprint"))
-    return learned == (given.method, given.recipe.to_dict(), data_fingerprint(dataset))
+    return learned == (given.method, given.recipe.to_dict(), data_digest(dataset))

@@ -18,10 +18,10 @@ from snow.experiments.results.table import Spread
 from snow.hub import Artifact
 from snow.methods import METHODS, Method
 from snow.methods.variant import Variant
-from snow.process.subprocesses import apart, interleaved
+from snow.process.subprocesses import in_subprocess, interleaved
 from snow.source import Source
 from snow.training import Recipe
-from snow.training.checkpoint import data_fingerprint
+from snow.training.checkpoint import data_digest
 from snow.training.fit import fit
 from snow.training.listeners import Listener
 
@@ -30,7 +30,7 @@ ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Cost:
+class TrainingCost:
     """The median over rounds and their range.
 
     Attributes:
@@ -43,22 +43,22 @@ class Cost:
     peak_memory_bytes: int
 
     @classmethod
-    def of(cls, samples: Sequence[stand.Cost]) -> Self:
+    def of(cls, samples: Sequence[stand.StepCost]) -> Self:
         speed = Spread.of(sample.images_per_second for sample in samples)
         memory = Spread.of(sample.peak_memory_bytes for sample in samples)
         return cls(speed.median, speed.range, int(memory.median))
 
 
-def measure(conditions: Conditions, methods: Sequence[Variant]) -> dict[str, Cost]:
+def measure(conditions: Conditions, methods: Sequence[Variant]) -> dict[str, TrainingCost]:
     """Trains each method for a few steps on random pictures; the weights of the source do not matter here."""
     calls = {variant.label: partial(stand.training_cost, conditions, variant.build) for variant in methods}
     *_, samples = interleaved(calls, ROUNDS)
-    return {label: Cost.of(found) for label, found in samples.items()}
+    return {label: TrainingCost.of(found) for label, found in samples.items()}
 
 
-def measure_once(conditions: Conditions, method: Variant) -> stand.Cost:
+def measure_once(conditions: Conditions, method: Variant) -> stand.StepCost:
     """One round of one method."""
-    return apart(method.label, partial(stand.training_cost, conditions, method.build))
+    return in_subprocess(method.label, partial(stand.training_cost, conditions, method.build))
 
 
 RATES = (3e-4, 1e-3, 3e-3)
@@ -146,7 +146,7 @@ def _settings(work: Comparison, about: Mapping[str, Any] | None) -> dict[str, An
     """What figures must have in common to stand in one file."""
     return {
         "source": work.source.description(),
-        "data": {**(about or {}), "fingerprint": data_fingerprint(work.dataset)},
+        "data": {**(about or {}), "fingerprint": data_digest(work.dataset)},
         "recipe": work.recipe.to_dict(),
         "rates": list(work.rates),
         "held_out": work.held_out,
@@ -185,7 +185,7 @@ def _run(
     fitted = fit(work.source, learners, work.dataset, replace(work.recipe, seed=seed), listeners=listeners)
     runs = {}
     for label, method in fitted.learners.items():
-        served = method.served()
+        served = method.export_form()
         records = [record for record in fitted.history if record.learner == label]
         validated = [record.validation for record in records if record.validation is not None]
         runs[label] = {

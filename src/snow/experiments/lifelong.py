@@ -14,14 +14,14 @@ from snow.experiments.plots.figure import check, new_figure, save
 from snow.experiments.results.record import begin, keep
 from snow.experiments.results.table import markdown_table, origin
 from snow.hub import Hub
-from snow.inference.onnx_backend import source_in
+from snow.inference.onnx_backend import source_for_precision
 from snow.methods import METHODS, Method
 from snow.methods.successive import Successive
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.store import check_name
 from snow.training import Recipe
-from snow.training.checkpoint import data_fingerprint
+from snow.training.checkpoint import data_digest
 from snow.training.evaluate import evaluate
 from snow.training.listeners import Listener
 from snow.training.train import train
@@ -135,8 +135,7 @@ def lifelong(
     settings = {
         "source": source.description(),
         "data": [
-            {"task": name, "fingerprint": data_fingerprint(dataset)}
-            for name, dataset in zip(names, datasets, strict=True)
+            {"task": name, "fingerprint": data_digest(dataset)} for name, dataset in zip(names, datasets, strict=True)
         ],
         "recipe": recipe.to_dict(),
     }
@@ -188,7 +187,7 @@ def forgetting(table: Table) -> float:
 def _measure(hub: Hub, order: Sequence[Dataset], variant: Variant, recipe: Recipe, listeners: Listeners) -> Table:
     table: Table = [[None] * len(order) for _ in order]
     bytewise = recipe.precision == "int8"  # made once: it takes seconds
-    source = source_in(hub.source, recipe.precision) if bytewise else hub.source
+    source = source_for_precision(hub.source, recipe.precision) if bytewise else hub.source
     for after, methods in enumerate(learn_in_turn(hub, order, variant, recipe, listeners)):
         for row, (name, method) in enumerate(methods.items()):
             metrics = evaluate(
@@ -213,5 +212,5 @@ def _answering(hub: Hub, learned: Sequence[str]) -> dict[str, Method]:
 def _require_same(hub: Hub, dataset: Dataset, recipe: Recipe) -> None:
     task = dataset.tasks[0].name
     training = hub.task(task).training
-    if training["recipe"] != recipe.to_dict() or training["data"]["fingerprint"] != data_fingerprint(dataset):
+    if training["recipe"] != recipe.to_dict() or training["data"]["fingerprint"] != data_digest(dataset):
         raise SnowError(f"{hub.path} has task {task} from another run, with other data or options: use another folder")

@@ -23,13 +23,13 @@ from snow.methods import METHODS, Method
 from snow.source import Source
 from snow.store import check_name, whole_folder
 from snow.store.files import read_json, write_json
-from snow.subscribe import Choices
+from snow.subscribe import SelectionHistory
 
 FORMAT = 1
 KINDS = {"format": int, "task": str, "classes": list, "method": str, "config": dict, "source": dict, "training": dict}
 """What `config.json` holds."""
 
-CHOICES = "choice.safetensors"
+SELECTION_FILE = "choice.safetensors"
 
 KEPT = (".json", ".safetensors")
 """Files of a task's folder that belong to it. Neither can run anything when it is read."""
@@ -58,7 +58,7 @@ class Artifact(Shared):
     source: dict[str, Any]
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    choices: Choices | None = None
+    selection_history: SelectionHistory | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -94,8 +94,8 @@ class Artifact(Shared):
         save_file(tensors, folder / "model.safetensors")
         write_json(folder / "config.json", config)
         write_json(folder / "metrics.json", self.metrics)
-        if self.choices is not None:
-            self.choices.save(folder / CHOICES)
+        if self.selection_history is not None:
+            self.selection_history.save(folder / SELECTION_FILE)
 
     @classmethod
     def load(cls, folder: str | Path, source: Source) -> Artifact:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.hub.fingerprint import TOLERANCE
 from snow.hub.hub import Hub
-from snow.inference.fused import example, light_method, light_source
+from snow.inference.fused import example, fuse_for_inference, fuse_method
 from snow.inference.onnx_tools import first_line, onnx_program, quiet_exporters, require_onnx
 from snow.inference.prediction import SOURCE_HEAD
 from snow.source import Source
@@ -33,11 +33,11 @@ class Whole(nn.Module):
             raise SnowError(f"hub {hub.path} has no task to export")
         self.classes = {name: hub.classes(name) for name in self.names}
         methods = [None if name == SOURCE_HEAD else hub.task(name).method for name in self.names]
-        self.source: Source = light_source(hub.source).to(memory_format=torch.contiguous_format)
+        self.source: Source = fuse_for_inference(hub.source).to(memory_format=torch.contiguous_format)
         self.taps = sorted(frozenset[str]().union(*(one.taps for one in methods if one is not None)))
         self.source.listen(self.taps)
         features = self.source.observe(example(hub.source), self.taps)
-        heads = [nn.Identity() if one is None else light_method(one, features) for one in methods]
+        heads = [nn.Identity() if one is None else fuse_method(one, features) for one in methods]
         self.heads = nn.ModuleList(heads).requires_grad_(False)
         self.eval()
 

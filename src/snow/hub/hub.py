@@ -15,16 +15,16 @@ from torch import Tensor
 
 from snow.data import decode, eval_transform
 from snow.errors import SnowError
-from snow.hub.artifact import CHOICES, Artifact, copy_files, read_config
+from snow.hub.artifact import SELECTION_FILE, Artifact, copy_files, read_config
 from snow.hub.card import hub_card
 from snow.hub.fingerprint import TOLERANCE, Difference, Probe, Verdict, record, verify
 from snow.hub.sharing import Shared, kept, located
-from snow.inference import Asked, arrange, open_engine
+from snow.inference import Request, group_by_task, open_engine
 from snow.inference.prediction import SOURCE_HEAD, Answer, wanted
 from snow.source import Source
 from snow.source.source_file import open_source, read_source, write_source
 from snow.store import Stamp, Store, check_name, consistent, read_json
-from snow.subscribe import Choices
+from snow.subscribe import SelectionHistory
 
 
 class Hub(Shared):
@@ -242,7 +242,7 @@ class Hub(Shared):
             prepare = eval_transform(self.source.preprocessing)
             images = torch.stack([prepare(decode(Path(path))) for path in images])
         asked = wanted(self._sound() if tasks is None else tasks, len(images))
-        order, runs = arrange(asked)
+        order, runs = group_by_task(asked)
         answers: list[dict[str, Answer]] = [{} for _ in order]
         for name, logits in self._logits(images[order], runs).items():
             found = Answer.of(name, self.classes(name), logits)
@@ -254,7 +254,7 @@ class Hub(Shared):
         """By task the logits (stop - start, classes) for its run of the pictures."""
         device = next(self.source.buffers()).device
         asked = {
-            name: Asked(None if name == SOURCE_HEAD else self.task(name).method.to(device), *run)
+            name: Request(None if name == SOURCE_HEAD else self.task(name).method.to(device), *run)
             for name, run in runs.items()
         }
         return self.engine.logits(images.to(device), asked)
@@ -282,7 +282,7 @@ class Hub(Shared):
         return _unknown(self.path, name)
 
 
-def read_choices(path: Path, name: str) -> Choices:
+def read_selection_history(path: Path, name: str) -> SelectionHistory:
     """What a task of the hub at `path` took over the time of its training, without opening the source.
 
     Raises:
@@ -292,10 +292,12 @@ def read_choices(path: Path, name: str) -> Choices:
     if not store_of(path).has(name):
         raise SnowError(_unknown(path, name))
 
-    def read(folder: Path) -> Choices:
-        if not (folder / CHOICES).exists():
-            raise SnowError(f"task {name} has no {CHOICES}: its method chooses no channels, or it was not trained here")
-        return Choices.load(folder / CHOICES)
+    def read(folder: Path) -> SelectionHistory:
+        if not (folder / SELECTION_FILE).exists():
+            raise SnowError(
+                f"task {name} has no {SELECTION_FILE}: its method chooses no channels, or it was not trained here"
+            )
+        return SelectionHistory.load(folder / SELECTION_FILE)
 
     return store_of(path).read(name, read)
 

@@ -29,7 +29,7 @@ def overlap(hub: Hub, tasks: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         SnowError: fewer than two tasks, an unknown one, one that chooses no channels, two that share no tap.
     """
-    taken = {name: hub.task(name).method.taken() for name in tasks or hub.names()}
+    taken = {name: hub.task(name).method.selected_mask() for name in tasks or hub.names()}
     silent = [name for name, masks in taken.items() if not masks]
     if tasks and silent:
         raise SnowError(f"task {silent[0]} chooses no channels: it was learned by {hub.task(silent[0]).method.name}")

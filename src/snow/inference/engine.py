@@ -18,7 +18,7 @@ AT_A_TIME = {"cpu": 32}
 """Pictures in a part of a pass, by the type of the device: more of them take memory, and no less time each."""
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """One answer that is wanted.
 
     Attributes:
@@ -69,14 +69,14 @@ class Engine(ABC):
         if images.shape[1:] != (3, size, size):
             raise SnowError(f"the source takes pictures of shape (3, {size}, {size}), not {tuple(images.shape[1:])}")
         asked = [method for method in methods if method is not None]
-        wishes = [{} if method is None else method.chosen() for method in methods]
+        channels_needed = [{} if method is None else method.sample_channels() for method in methods]
         source = self.running(images.device)
         return observe_channels(
-            source, asked, images, wishes, logits=None in methods, at_a_time=AT_A_TIME.get(images.device.type)
+            source, asked, images, channels_needed, logits=None in methods, at_a_time=AT_A_TIME.get(images.device.type)
         )
 
     @torch.no_grad()
-    def logits(self, images: Tensor, asked: Mapping[str, Asked]) -> dict[str, Tensor]:
+    def logits(self, images: Tensor, asked: Mapping[str, Request]) -> dict[str, Tensor]:
         """By name the logits (stop - start, classes) of everything that is asked; `images` as in `observe`."""
         answers = {}
         seen = self.observe(images, [one.method for one in asked.values()])
@@ -86,7 +86,7 @@ class Engine(ABC):
         return answers
 
 
-def arrange(wanted: Sequence[Collection[str]]) -> tuple[list[int], dict[str, tuple[int, int]]]:
+def group_by_task(wanted: Sequence[Collection[str]]) -> tuple[list[int], dict[str, tuple[int, int]]]:
     """An order of pictures in which those that want the same are neighbours, and for each name its run of them.
 
     A run goes from the first picture that wants the name to behind the last, so that a method sees views of the maps
@@ -103,7 +103,7 @@ def arrange(wanted: Sequence[Collection[str]]) -> tuple[list[int], dict[str, tup
     return order, runs
 
 
-class Eager(Engine):
+class EagerEngine(Engine):
     """Each method as it is saved, one after the other: what one answers cannot depend on the others by a single bit."""
 
     name: ClassVar[str] = "eager"

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from snow.methods import Method
-from snow.source import Features, Source
-from snow.subscribe import FINAL, take
+from snow.source import FINAL, Features, Source
+from snow.subscribe import gather_channels
 
 AT_A_TIME = {"cpu": 16}
 """Pictures in a part of a pass, by the type of the device: on a CPU, few take little memory and hardly more time."""
@@ -39,15 +39,15 @@ def observe(source: Source, methods: Collection[Method], images: Tensor, logits:
 
 def observe_each(source: Source, methods: Sequence[Method], images: Tensor) -> list[Features]:
     """What each method sees in training: of its maps the channels that it looks at in its next `forward`, see
-    `Method.chosen`, or whole maps where these take less memory because many methods look at them."""
-    return observe_channels(source, methods, images, [method.chosen() for method in methods])
+    `Method.sample_channels`, or whole maps where these take less memory because many methods look at them."""
+    return observe_channels(source, methods, images, [method.sample_channels() for method in methods])
 
 
 def observe_channels(
     source: Source,
     methods: Collection[Method],
     images: Tensor,
-    wishes: Sequence[Mapping[str, Tensor | None]],
+    channels_needed: Sequence[Mapping[str, Tensor | None]],
     logits: bool = False,
     at_a_time: int | None = None,
 ) -> list[Features]:
@@ -63,17 +63,17 @@ def observe_channels(
     if not logits and not any(method.uses_source for method in methods):
         at_a_time = len(images)
     first = observe(source, methods, images[:at_a_time], logits)
-    wishes = _worthwhile(first, wishes)
-    kept = [only(first, wish) for wish in wishes]
+    channels_needed = _worthwhile(first, channels_needed)
+    kept = [only(first, needed) for needed in channels_needed]
     if len(images) <= at_a_time:
         return kept
     rooms: dict[int, Tensor] = {}  # what several have in common has one
     whole = [each.each(lambda value: rooms.setdefault(id(value), _room(value, len(images)))) for each in kept]
     del kept
-    _put(first, wishes, whole, 0)
+    _put(first, channels_needed, whole, 0)
     del first
     for start in range(at_a_time, len(images), at_a_time):
-        _put(observe(source, methods, images[start : start + at_a_time], logits), wishes, whole, start)
+        _put(observe(source, methods, images[start : start + at_a_time], logits), channels_needed, whole, start)
     return whole
 
 
@@ -88,18 +88,23 @@ def in_full_precision(features: Features) -> Features:
     return features.each(Tensor.float)
 
 
-def _worthwhile(features: Features, wishes: Sequence[Mapping[str, Tensor | None]]) -> list[dict[str, Tensor | None]]:
+def _worthwhile(
+    features: Features, channels_needed: Sequence[Mapping[str, Tensor | None]]
+) -> list[dict[str, Tensor | None]]:
     """The wishes for maps of which they leave something out."""
     wished: dict[str, int] = {}
-    for wish in wishes:
-        for name, channels in wish.items():
+    for needed in channels_needed:
+        for name, channels in needed.items():
             has = (features.final if name == FINAL else features.maps[name]).shape[1]
             wished[name] = wished.get(name, -has) + (has if channels is None else len(channels))
-    return [{name: None if wished[name] > 0 else channels for name, channels in wish.items()} for wish in wishes]
+    return [
+        {name: None if wished[name] > 0 else channels for name, channels in needed.items()}
+        for needed in channels_needed
+    ]
 
 
 def _picked(value: Tensor, index: Tensor | None) -> Tensor:
-    return value if index is None else take(value, index.to(value.device))
+    return value if index is None else gather_channels(value, index.to(value.device))
 
 
 def _room(part: Tensor, count: int) -> Tensor:
@@ -108,25 +113,27 @@ def _room(part: Tensor, count: int) -> Tensor:
     return torch.empty(count, *part.shape[1:], dtype=part.dtype, device=part.device, memory_format=layout)
 
 
-def _put(part: Features, wishes: Sequence[Mapping[str, Tensor | None]], whole: Sequence[Features], start: int) -> None:
+def _put(
+    part: Features, channels_needed: Sequence[Mapping[str, Tensor | None]], whole: Sequence[Features], start: int
+) -> None:
     """Takes what is wished for of a part's features to its place, what several have in common once."""
     filled: set[int] = set()
-    for wish, each in zip(wishes, whole, strict=True):
+    for needed, each in zip(channels_needed, whole, strict=True):
         rows = each.rows(start, start + len(part.images))
         copied = [(part.images, None, rows.images), (part.logits, None, rows.logits)]
-        maps = [(part.maps[name], wish[name], place) for name, place in rows.maps.items()]
-        for value, index, place in [*copied, (part.final, wish.get(FINAL), rows.final), *maps]:
+        maps = [(part.maps[name], needed[name], place) for name, place in rows.maps.items()]
+        for value, index, place in [*copied, (part.final, needed.get(FINAL), rows.final), *maps]:
             if place.data_ptr() in filled:
                 continue
             filled.add(place.data_ptr())
             if index is None:
                 place.copy_(value)
             else:
-                take(value, index.to(value.device), out=place)
+                gather_channels(value, index.to(value.device), out=place)
 
 
 @dataclass(frozen=True)
-class Seen:
+class FeatureBatch:
     """A batch of B pictures, once it is seen.
 
     Attributes:
@@ -138,7 +145,7 @@ class Seen:
     features: Callable[[Sequence[Method]], Sequence[Features]]
 
 
-class Online:
+class LiveFeatures:
     """Pictures as the source sees them when they are asked for: one pass for all methods that ask together.
 
     Args:
@@ -148,9 +155,9 @@ class Online:
     def __init__(self, source: Source, loading: Iterable[tuple[Tensor, Tensor]]) -> None:
         self._source, self._loading = source, loading
 
-    def __iter__(self) -> Iterator[Seen]:
+    def __iter__(self) -> Iterator[FeatureBatch]:
         for images, labels in self._loading:
-            yield Seen(labels, partial(self._features, images))
+            yield FeatureBatch(labels, partial(self._features, images))
 
     def _features(self, images: Tensor, methods: Sequence[Method]) -> Sequence[Features]:
         return observe_each(self._source, methods, images)

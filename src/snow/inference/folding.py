@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from snow.subscribe import Mix
+from snow.subscribe import FusionConv
 
-CONVOLUTIONS = (nn.Conv2d, Mix)
+CONVOLUTIONS = (nn.Conv2d, FusionConv)
 TOLERANCE = 1e-4
 """Of what a folded network gives, beside the largest value before: more than rounding, less than any mistake."""
 

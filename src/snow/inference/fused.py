@@ -17,7 +17,7 @@ from snow.methods import Method
 from snow.source import Features, Source
 
 
-def light_source(source: Source) -> Source:
+def fuse_for_inference(source: Source) -> Source:
     """A source that gives the same features but for rounding, for pictures of the size that it is made for. It is not
     for saving: its tensors are other ones."""
     picture = example(source)
@@ -32,7 +32,7 @@ def light_source(source: Source) -> Source:
     return light
 
 
-def light_method(method: Method, features: Features) -> nn.Module:
+def fuse_method(method: Method, features: Features) -> nn.Module:
     """What answers as the method does, but for rounding. `features`: of any picture, with what the method looks at."""
     return folded(method, lambda light: [light(features)])
 
@@ -44,7 +44,7 @@ def example(source: Source) -> Tensor:
     return noise.to(next(source.buffers()).device)
 
 
-class Prepared(Engine):
+class FusedEngine(Engine):
     """BatchNorm is folded into the convolutions before it, in what answers; the source is prepared as each sees fit."""
 
     def __init__(self, source: Source) -> None:
@@ -81,10 +81,10 @@ class Prepared(Engine):
         return self._pairs[structure]
 
 
-class Folded(Prepared):
+class FoldedEngine(FusedEngine):
     """BatchNorm is folded into the convolutions before it, in the source and in what answers. Ready at once."""
 
     name: ClassVar[str] = "folded"
 
     def prepare(self, source: Source) -> Source:
-        return light_source(source)
+        return fuse_for_inference(source)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor, resized_crop
 
 from snow.errors import SnowError
-from snow.inference.fused import Prepared, example, light_source
+from snow.inference.fused import FusedEngine, example, fuse_for_inference
 from snow.inference.onnx_tools import first_line, onnx_program, quiet_exporters, require_onnx
 from snow.source import Preprocessing, Source
-from snow.source.network import Network, Seen
+from snow.source.network import FINAL, LOGITS, Network, NetworkOutput
 
 PHOTOGRAPHS = (
     "skimage/data/astronaut.png",
@@ -53,11 +53,11 @@ def photographs(preprocessing: Preprocessing) -> Tensor:
     return torch.stack(found)
 
 
-INPUT, FINAL, LOGITS = "pictures", "(final)", "(logits)"
+INPUT = "pictures"
 """What no tap is called."""
 
 
-class Runtime(Network):
+class OnnxBackend(Network):
     """Runs no more of its graph than what is wanted needs.
 
     Args:
@@ -75,7 +75,7 @@ class Runtime(Network):
         self._options.only_execute_path_to_fetches = True
         self.listen([tap.name for tap in light.taps])
 
-    def __deepcopy__(self, _memo: object) -> Runtime:
+    def __deepcopy__(self, _memo: object) -> OnnxBackend:
         return self  # a session cannot be copied, and copies answer alike
 
     def listen(self, taps: Collection[str]) -> None:
@@ -89,12 +89,14 @@ class Runtime(Network):
             self._cnn.listen(known)
             self._session, self._taps = self._opened(known), known
 
-    def run(self, x: Tensor, taps: Sequence[str], final: bool) -> Seen:
+    def run(self, x: Tensor, taps: Sequence[str], final: bool) -> NetworkOutput:
         names = [*taps, *((FINAL, LOGITS) if final else ())]
         found = self._session.run(names, {INPUT: x.contiguous().numpy()}, self._options) if names else []
         tensors = dict(zip(names, map(torch.from_numpy, found), strict=True))
         nothing = x.new_empty(len(x), 0)
-        return Seen({tap: tensors[tap] for tap in taps}, tensors.get(FINAL, nothing), tensors.get(LOGITS, nothing))
+        return NetworkOutput(
+            {tap: tensors[tap] for tap in taps}, tensors.get(FINAL, nothing), tensors.get(LOGITS, nothing)
+        )
 
     def _opened(self, taps: Sequence[str]) -> Any:
         light = self._light
@@ -128,7 +130,7 @@ class _Everything(nn.Module):
         return (*maps.values(), final, logits)
 
 
-def runtime_source(source: Source, int8: bool = False) -> Source:
+def onnx_source(source: Source, int8: bool = False) -> Source:
     """A source that gives the same features, but for rounding.
 
     With `int8`, weights (a scale for each channel) and maps (a scale and a zero for each map) are bytes. The scales of
@@ -140,18 +142,18 @@ def runtime_source(source: Source, int8: bool = False) -> Source:
     """
     if next(source.buffers()).device.type != "cpu":
         raise SnowError("ONNX Runtime runs a source on the CPU: leave the device out, or take another engine")
-    light = light_source(source)
-    light.network = Runtime(light, int8)
+    light = fuse_for_inference(source)
+    light.network = OnnxBackend(light, int8)
     return light
 
 
-def source_in(source: Source, precision: str) -> Source:
+def source_for_precision(source: Source, precision: str) -> Source:
     """The source as training runs it: light, and in 8 bits with precision `int8`, as in `Recipe`.
 
     Raises:
-        SnowError: as `runtime_source`.
+        SnowError: as `onnx_source`.
     """
-    return runtime_source(source, int8=True) if precision == "int8" else light_source(source)
+    return onnx_source(source, int8=True) if precision == "int8" else fuse_for_inference(source)
 
 
 def _quantized(light: Source, content: bytes) -> bytes:
@@ -185,7 +187,7 @@ class _Reader:
         return None if picture is None else {INPUT: picture.contiguous().numpy()}
 
 
-class Onnx(Prepared):
+class OnnxEngine(FusedEngine):
     """In single precision, on a CPU. Its first pass takes seconds; tasks that come and go cost nothing there."""
 
     name: ClassVar[str] = "onnx"
@@ -195,11 +197,11 @@ class Onnx(Prepared):
         super().__init__(source)
 
     def prepare(self, source: Source) -> Source:
-        return runtime_source(source)
+        return onnx_source(source)
 
 
-class Int8(Prepared):
-    """Weights and maps of the source are bytes, see `runtime_source`; what answers stays in single precision. On a CPU.
+class Int8Engine(FusedEngine):
+    """Weights and maps of the source are bytes, see `onnx_source`; what answers stays in single precision. On a CPU.
 
     Its answers are not quite those of the others: measure a task with it before you rely on it.
     """
@@ -212,4 +214,4 @@ class Int8(Prepared):
         super().__init__(source)
 
     def prepare(self, source: Source) -> Source:
-        return runtime_source(source, int8=True)
+        return onnx_source(source, int8=True)

@@ -102,7 +102,7 @@ class _Alone(nn.Module):
 
     def __init__(self, family: str, level: Level) -> None:
         super().__init__()
-        self.block = FAMILIES[family].block(level, slots=0, width=0)
+        self.block = FAMILIES[family].block(level, weight_columns=0, width=0)
         if level.own == level.out and level.stride == 1 and hasattr(self.block, "shortcut"):
             self.block.shortcut, self.block.shortcut_norm = _Unprojected(), nn.Identity()
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import Features, Source
-from snow.subscribe import unit_gain
+from snow.subscribe import inverse_std
 
 
 class FinalOutput(Method):
@@ -49,4 +49,4 @@ class FinalOutput(Method):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[tuple[Features, Tensor]]) -> None:
         final = torch.cat([features.final.float() for features, _ in batches])
-        self.gain.copy_(unit_gain(final.std(0, correction=0)))
+        self.gain.copy_(inverse_std(final.std(0, correction=0)))

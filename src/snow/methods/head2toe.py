@@ -12,10 +12,7 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.methods.method import Method, read_options
-from snow.source import Features, Source
-
-FINAL, LOGITS = "(final)", "(logits)"
-"""Stand among the maps for what the source's classifier sees and answers: no module has these names."""
+from snow.source import FINAL, LOGITS, Features, Source
 
 
 @dataclass(frozen=True)
@@ -82,18 +79,18 @@ class Head2Toe(Method):
     lr_scale = 10.0
 
     def __init__(
-        self, maps: Sequence[PooledMap], num_classes: int, kept: int, options: Head2ToeConfig, served: bool = False
+        self, maps: Sequence[PooledMap], num_classes: int, kept: int, options: Head2ToeConfig, exported: bool = False
     ) -> None:
         super().__init__()
         self.maps, self.num_classes, self.kept, self.options = tuple(maps), num_classes, kept, options
-        self.is_served = served
+        self.is_exported = exported
         self.progress = 0.0
-        self.weight = nn.Parameter(torch.zeros(num_classes, kept if served else sum(each.size for each in maps)))
+        self.weight = nn.Parameter(torch.zeros(num_classes, kept if exported else sum(each.size for each in maps)))
         self.bias = nn.Parameter(torch.zeros(num_classes))
         self.index: Tensor
         self.register_buffer("index", torch.arange(kept, dtype=torch.int32))
         self.is_chosen: Tensor
-        self.register_buffer("is_chosen", torch.tensor(served), persistent=not served)
+        self.register_buffer("is_chosen", torch.tensor(exported), persistent=not exported)
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
@@ -111,7 +108,7 @@ class Head2Toe(Method):
     def rebuild(cls, source: Source, num_classes: int, config: Mapping[str, Any]) -> Self:
         maps = [PooledMap(*each) for each in config["maps"]]
         options = Head2ToeConfig(**config["options"])
-        return cls(maps, num_classes, config["kept"], options, served=True).eval()
+        return cls(maps, num_classes, config["kept"], options, exported=True).eval()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -125,8 +122,8 @@ class Head2Toe(Method):
         x = torch.cat([_pool(each, features) for each in self.maps], 1)
         if self.training and self._is_searching:
             return nn.functional.linear(x, self.weight, self.bias)
-        index = self.index if self.is_served or self.training else self.choice()
-        weight = self.weight if self.is_served else self.weight.index_select(1, index)
+        index = self.index if self.is_exported or self.training else self.topk_indices()
+        weight = self.weight if self.is_exported else self.weight.index_select(1, index)
         return nn.functional.linear(x.index_select(1, index), weight, self.bias)
 
     def penalty(self) -> Tensor | None:
@@ -134,22 +131,22 @@ class Head2Toe(Method):
         return self.options.penalty * torch.linalg.vector_norm(self.weight, dim=0).sum() if self._is_searching else None
 
     def set_progress(self, fraction: float) -> None:
-        if not self.is_served and self._is_searching and fraction >= self.options.search:
-            self.index.copy_(self.choice())
+        if not self.is_exported and self._is_searching and fraction >= self.options.search:
+            self.index.copy_(self.topk_indices())
             self.is_chosen.fill_(True)
         self.progress = fraction
 
     @torch.no_grad()
-    def choice(self) -> Tensor:
+    def topk_indices(self) -> Tensor:
         """(K,) ascending: the features that are chosen, or would be if the choice were made now."""
         best = torch.linalg.vector_norm(self.weight, dim=0).topk(self.kept).indices.sort().values
         return torch.where(self.is_chosen, self.index, best.to(self.index.dtype))
 
     @torch.no_grad()
-    def served(self) -> Self:
-        if self.is_served:
+    def export_form(self) -> Self:
+        if self.is_exported:
             return self.eval()
-        chosen = self.choice()
+        chosen = self.topk_indices()
         used, index, first, shift = [], [], 0, 0
         for each in self.maps:
             inside = chosen[(chosen >= first) & (chosen < first + each.size)]
@@ -159,15 +156,15 @@ class Head2Toe(Method):
             else:
                 shift += each.size
             first += each.size
-        served = type(self)(used, self.num_classes, self.kept, self.options, served=True).to(self.weight.device)
-        served.weight.copy_(self.weight.index_select(1, chosen))
-        served.bias.copy_(self.bias)
-        served.index.copy_(torch.cat(index))
-        return served.eval()
+        exported = type(self)(used, self.num_classes, self.kept, self.options, exported=True).to(self.weight.device)
+        exported.weight.copy_(self.weight.index_select(1, chosen))
+        exported.bias.copy_(self.bias)
+        exported.index.copy_(torch.cat(index))
+        return exported.eval()
 
     @property
     def _is_searching(self) -> bool:
-        return not self.is_served and self.progress < self.options.search
+        return not self.is_exported and self.progress < self.options.search
 
 
 def _pool(pooled: PooledMap, features: Features) -> Tensor:

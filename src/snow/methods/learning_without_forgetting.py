@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.successive import Successive, stilled
+from snow.methods.successive import Successive, frozen_copy
 from snow.source import Features, Source
 
 
@@ -79,7 +79,7 @@ class LearningWithoutForgetting(Successive):
     ) -> None:
         super().__init__()
         self.network, self.names, self.head, self.options = network, tuple(names), head, options
-        self.teacher = None if teacher is None else stilled(teacher)
+        self.teacher = None if teacher is None else frozen_copy(teacher)
         self.num_classes = network.widths[head]
         self._warming = False
         self._penalty: Tensor | None = None
@@ -133,7 +133,7 @@ class LearningWithoutForgetting(Successive):
     def rate(self, name: str) -> float:
         return 1.0 if name.startswith(f"network.heads.{len(self.network.heads) - 1}.") else self.options.old_rate
 
-    def served(self) -> Self:
+    def export_form(self) -> Self:
         """The network and its heads without the one before it."""
         return type(self)(self.network, self.names, self.head, self.options).eval()
 
@@ -167,7 +167,7 @@ class SharedNetwork(nn.Module):
     def __init__(self, source: Source, widths: Sequence[int]) -> None:
         super().__init__()
         self.num_features = source.num_features
-        self.cnn = source.thawed()
+        self.cnn = source.trainable_copy()
         self.heads = nn.ModuleList()
         self.widths: list[int] = []
         self._final = torch.empty(0)

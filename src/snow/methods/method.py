@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.source import Features, Source
-from snow.subscribe import FINAL
+from snow.source import FINAL, Features, Source
 
 Options = TypeVar("Options")
 
@@ -89,17 +88,17 @@ class Method(nn.Module, ABC):
     def penalty(self) -> Tensor | None:
         """What the last `forward` adds to the mean loss of its pictures: a scalar, or None for nothing."""
 
-    def taken(self) -> dict[str, Tensor]:
+    def selected_mask(self) -> dict[str, Tensor]:
         """By tap where it makes a choice: (N,) of bool, the channels that it would take if it answered now.
 
         Draws no random numbers and changes nothing: it is asked while training.
         """
         return {}
 
-    def settle(self) -> None:
+    def freeze_selection(self) -> None:
         """Makes its choice of channels for good, as it would answer now; what is learned after is other parameters."""
 
-    def chosen(self) -> dict[str, Tensor | None]:
+    def sample_channels(self) -> dict[str, Tensor | None]:
         """By tap, and `FINAL`: (K,), ascending, the channels that its next `forward` looks at; None: all of them.
 
         Maps and final features of these channels alone, in this order, may then stand in the place of whole ones. Once
@@ -126,7 +125,7 @@ class Method(nn.Module, ABC):
         """Whether weight decay draws this parameter to zero: not what is one-dimensional."""
         return parameter.ndim > 1
 
-    def served(self) -> Self:
+    def export_form(self) -> Self:
         """What is saved and answers, in eval mode; itself, unless training needs more than answering."""
         return self.eval()
 
@@ -134,6 +133,6 @@ class Method(nn.Module, ABC):
     def learned_parameters(self) -> int:
         """How many numbers the served form has learned."""
         training = self.training
-        count = sum(parameter.numel() for parameter in self.served().parameters())
+        count = sum(parameter.numel() for parameter in self.export_form().parameters())
         self.train(training)
         return count

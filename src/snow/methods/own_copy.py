@@ -42,7 +42,7 @@ class OwnCopy(Method, ABC):
         self.statistics = statistics
         self.num_classes = num_classes
         self._frozen: list[tuple[nn.Module, str]] = []
-        self.cnn = source.thawed().train()
+        self.cnn = source.trainable_copy().train()
         self.cnn.set_submodule(source.classifier, nn.Identity())
         self.classifier = nn.Linear(source.num_features, num_classes)
         nn.init.zeros_(self.classifier.weight)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.successive import Successive, stilled
+from snow.methods.successive import Successive, frozen_copy
 from snow.source import Features, Source, Tap
 
 STARTS = ("random", "source")
@@ -59,7 +59,7 @@ class ProgressiveNets(Successive):
         super().__init__()
         self.num_classes = num_classes
         self.names = tuple(earlier)
-        self.earlier = stilled(nn.ModuleList(earlier.values()))
+        self.earlier = frozen_copy(nn.ModuleList(earlier.values()))
         self.column = Column(source, before=1 + len(earlier))
         self.classifier = nn.Linear(source.num_features, num_classes)
         nn.init.zeros_(self.classifier.weight)
@@ -115,7 +115,7 @@ class Column(nn.Module):
 
     def __init__(self, source: Source, before: int) -> None:
         super().__init__()
-        self.cnn = source.thawed()
+        self.cnn = source.trainable_copy()
         self.cnn.set_submodule(source.classifier, nn.Identity())
         taps = _lateral_taps(source.taps)
         self.taps = [tap.name for tap in taps]

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from snow.delta import Delta, Plan, make_plan
+from snow.delta import Delta, DeltaPlan, make_plan
 from snow.errors import SnowError
 from snow.methods.method import Method
-from snow.source import Features, Source
-from snow.subscribe import FINAL, SUBSCRIPTIONS, ChannelStatistics, PoolingConfig, moments
+from snow.source import FINAL, Features, Source
+from snow.subscribe import SUBSCRIPTIONS, ChannelStatistics, PoolingConfig, moments
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Snow(Method):
 
     name: ClassVar[str] = "snow"
 
-    def __init__(self, plan: Plan, num_classes: int, options: SnowConfig, served: bool = False) -> None:
+    def __init__(self, plan: DeltaPlan, num_classes: int, options: SnowConfig, exported: bool = False) -> None:
         super().__init__()
         self.plan, self.num_classes, self.options = plan, num_classes, options
         self.delta = Delta(
@@ -128,7 +128,7 @@ class Snow(Method):
             num_classes,
             options.subscription,
             options.pooling,
-            served,
+            exported,
             options.dropout,
             options.readout,
             options.rank,
@@ -144,9 +144,9 @@ class Snow(Method):
 
     @classmethod
     def rebuild(cls, source: Source, num_classes: int, config: Mapping[str, Any]) -> Self:
-        plan = Plan.from_dict(config["plan"])
+        plan = DeltaPlan.from_dict(config["plan"])
         options = SnowConfig.from_dict({**BEFORE, **config["options"]})
-        return cls(plan, num_classes, options, served=True).eval()
+        return cls(plan, num_classes, options, exported=True).eval()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -159,14 +159,14 @@ class Snow(Method):
     def forward(self, features: Features) -> Tensor:
         return self.delta(features)
 
-    def taken(self) -> dict[str, Tensor]:
-        return self.delta.taken()
+    def selected_mask(self) -> dict[str, Tensor]:
+        return self.delta.selected_mask()
 
-    def settle(self) -> None:
-        self.delta = self.delta.settled()
+    def freeze_selection(self) -> None:
+        self.delta = self.delta.freeze_selection()
 
-    def chosen(self) -> dict[str, Tensor | None]:
-        return self.delta.chosen()
+    def sample_channels(self) -> dict[str, Tensor | None]:
+        return self.delta.sample_channels()
 
     def set_progress(self, fraction: float) -> None:
         self.delta.set_progress(fraction)
@@ -189,11 +189,11 @@ class Snow(Method):
         _, part, *rest = name.split(".")
         return {"readouts": READOUT_RATE, "expand": EXPAND_RATE}[rest[0]] if part == "directions" else 1.0
 
-    def served(self) -> Self:
+    def export_form(self) -> Self:
         with torch.device("meta"):  # a shell without weights, which draws no random numbers
-            served = type(self)(self.plan, self.num_classes, self.options, served=True)
-        served.delta = self.delta.served()
-        return served.eval()
+            exported = type(self)(self.plan, self.num_classes, self.options, exported=True)
+        exported.delta = self.delta.export_form()
+        return exported.eval()
 
 
 def _check_names(values: Mapping[str, Any], of: type[SnowConfig] | type[PoolingConfig]) -> None:

@@ -53,7 +53,7 @@ class Successive(Method, ABC):
         return dict(earlier), options
 
 
-def stilled(network: Network) -> Network:
+def frozen_copy(network: Network) -> Network:
     """Makes a network stand still, in place: in eval mode, and all its tensors parameters that want no gradient.
 
     Running statistics as well: processes that train together average what are buffers, which is not exact.

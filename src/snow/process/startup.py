@@ -54,7 +54,7 @@ SPINS = 4000
 """Times round the loop, where GNU's OpenMP, which torch uses on Linux, takes 300,000 (its manual, `GOMP_SPINCOUNT`)."""
 
 
-def wait_briefly() -> None:
+def limit_openmp_spinning() -> None:
     """For this process, and those that it starts from now on; to be called before torch is imported.
 
     The command line does it. Nothing is changed where the environment says already how to wait (`GOMP_SPINCOUNT`,

@@ -32,11 +32,11 @@ def interleaved(
     for number in range(1, rounds + 1):
         for name, call in calls.items():
             tell(f"round {number} of {rounds}: {name} …")
-            found[name].append(apart(name, call))
+            found[name].append(in_subprocess(name, call))
         yield {name: list(results) for name, results in found.items()}
 
 
-def apart(name: str, call: Callable[[], T]) -> T:
+def in_subprocess(name: str, call: Callable[[], T]) -> T:
     """Makes a call in a fresh process.
 
     Args:

@@ -23,7 +23,7 @@ from snow.serving import schemas as models
 from snow.serving.details import describe, describe_source, summarise
 from snow.serving.errors import RefusedError
 from snow.serving.limits import Rate, authorise
-from snow.serving.middleware import Observing, handle_refusals
+from snow.serving.middleware import RequestMetrics, handle_refusals
 from snow.serving.requests import MOST, Question, content_type, form_parts, read_body, read_question, split, stream_body
 from snow.serving.schemas import problems
 from snow.serving.service import Reply, Service
@@ -67,7 +67,7 @@ def create_app(service: Service, token: str | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     handle_refusals(app, service.metrics)
-    app.add_middleware(Observing, metrics=service.metrics)
+    app.add_middleware(RequestMetrics, metrics=service.metrics)
     limits = service.limits
     rate = Rate(limits.rate, limits.burst)
     described = describe_source(service.hub.source)

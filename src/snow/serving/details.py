@@ -14,7 +14,7 @@ from snow.hub import Artifact
 from snow.hub.overlap import compare_masks
 from snow.serving.worker import Catalog
 from snow.source import Source
-from snow.subscribe import Choices
+from snow.subscribe import SelectionHistory
 
 MOMENTS = 96
 """Of a choice over time so many rows are told, at most."""
@@ -46,7 +46,7 @@ def summarise(artifact: Artifact) -> dict[str, Any]:
 def describe(artifact: Artifact, catalog: Catalog) -> dict[str, Any]:
     """All about one task, and how far the others take the same channels."""
     history = artifact.metrics.get("history")
-    taken = artifact.method.taken()
+    taken = artifact.method.selected_mask()
     return {
         **summarise(artifact),
         "labels": list(artifact.classes),
@@ -63,9 +63,9 @@ def describe(artifact: Artifact, catalog: Catalog) -> dict[str, Any]:
 
 def overlaps(artifact: Artifact, catalog: Catalog) -> list[dict[str, Any]]:
     """With each other task that chooses at the same taps, the closest first."""
-    mine, found = artifact.method.taken(), []
+    mine, found = artifact.method.selected_mask(), []
     for name, other in catalog.tasks.items():
-        theirs = other.method.taken() if name != artifact.name else {}
+        theirs = other.method.selected_mask() if name != artifact.name else {}
         theirs = {tap: mask for tap, mask in theirs.items() if tap in mine and len(mask) == len(mine[tap])}
         if theirs:
             pair = compare_masks(mine, theirs)
@@ -74,7 +74,7 @@ def overlaps(artifact: Artifact, catalog: Catalog) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: (-one["iou"], one["task"]))
 
 
-def describe_choices(choices: Choices) -> dict[str, Any]:
+def describe_selection(choices: SelectionHistory) -> dict[str, Any]:
     """A picture of the choice over time: `rows` of bits, one for each moment, the first channel highest."""
     last = len(choices.steps) - 1
     moments = torch.linspace(0, last, min(MOMENTS, last + 1)).round().long()

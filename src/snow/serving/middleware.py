@@ -32,7 +32,7 @@ OTHER = "other"
 """The path of requests for nothing that is there."""
 
 
-class Observing:
+class RequestMetrics:
     """Middleware: counts by the route's own path, so that no client makes names of metrics."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

@@ -15,11 +15,11 @@ from typing import Any, ParamSpec, TypeVar
 from snow.data import eval_transform
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.hub.hub import read_choices, store_of
+from snow.hub.hub import read_selection_history, store_of
 from snow.inference.prediction import SOURCE_HEAD
 from snow.process.threads import others, passing
 from snow.serving.batching import Batched, Batcher
-from snow.serving.details import describe_choices
+from snow.serving.details import describe_selection
 from snow.serving.errors import RefusedError, without_paths
 from snow.serving.limits import Limits
 from snow.serving.metrics import Metrics
@@ -196,7 +196,7 @@ class Service:
         """Raises RefusedError: the task is unknown, or has no record of a choice."""
         self.known(name)
         try:
-            return describe_choices(await asyncio.to_thread(read_choices, self.hub.path, name))
+            return describe_selection(await asyncio.to_thread(read_selection_history, self.hub.path, name))
         except SnowError as error:
             raise RefusedError("not_found", without_paths(str(error), self.hub.path)) from None
 

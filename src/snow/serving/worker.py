@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
-from snow.inference import arrange
+from snow.inference import group_by_task
 from snow.inference.prediction import SOURCE_HEAD
 from snow.methods import Method
 from snow.serving.errors import without_paths
@@ -92,7 +92,7 @@ class Worker:
             wanted: for each picture the names of tasks, `SOURCE_HEAD` among them for the source's own.
         """
         answers: list[Answers] = [{} for _ in images]
-        order, runs = arrange(wanted)
+        order, runs = group_by_task(wanted)
         methods, failed = self._methods(runs)
         batch = torch.stack([images[picture] for picture in order]).to(self._device)
         seen = dict(zip(methods, self.hub.engine.observe(batch, list(methods.values())), strict=True))

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 
+FINAL, LOGITS = "(final)", "(logits)"
+"""Stand among the taps for the final features and the logits: no module has these names."""
 
-class Seen(NamedTuple):
+
+class NetworkOutput(NamedTuple):
     """What one pass leaves, as in `Features`."""
 
     maps: dict[str, Tensor]
@@ -37,7 +40,7 @@ class Network(ABC):
         """
 
     @abstractmethod
-    def run(self, x: Tensor, taps: Sequence[str], final: bool) -> Seen:
+    def run(self, x: Tensor, taps: Sequence[str], final: bool) -> NetworkOutput:
         """`x`: (B, 3, S, S), normalised. With `final=False` it stops behind the last of the taps."""
 
 
@@ -59,7 +62,7 @@ class Hooked(Network):
             module.register_forward_hook(_CatchOutput(self._caught, name))
             self._hooked.add(name)
 
-    def run(self, x: Tensor, taps: Sequence[str], final: bool) -> Seen:
+    def run(self, x: Tensor, taps: Sequence[str], final: bool) -> NetworkOutput:
         nothing = x.new_empty(x.shape[0], 0)  # `len` would fix B in an exported program
         maps = self._caught.start(taps, final)
         try:
@@ -67,15 +70,12 @@ class Hooked(Network):
         except _LastTapError:
             logits = nothing
         self._caught.start(())
-        return Seen({name: maps[name] for name in taps}, pooled(maps[_FINAL]) if final else nothing, logits)
+        return NetworkOutput({name: maps[name] for name in taps}, pooled(maps[FINAL]) if final else nothing, logits)
 
 
 def pooled(value: Tensor) -> Tensor:
     """(B, C, …) -> (B, C): the mean over what is left of space."""
     return value.flatten(2).mean(2) if value.ndim > 2 else value
-
-
-_FINAL = ""  # the name under which the classifier's input is caught: no submodule has it
 
 
 class _LastTapError(Exception):
@@ -118,4 +118,4 @@ class _CatchInput:
         self.caught = caught
 
     def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.caught.maps[_FINAL] = inputs[0]
+        self.caught.maps[FINAL] = inputs[0]

@@ -204,7 +204,7 @@ class Source(nn.Module):
         normalised = self.preprocessing.normalize(images)
         return Features(normalised, *self.network.run(normalised, wanted, final))
 
-    def thawed(self) -> nn.Module:
+    def trainable_copy(self) -> nn.Module:
         """A trainable copy of the whole CNN: what fine-tuning starts from."""
         cnn = copy.deepcopy(self.cnn)
         for module in cnn.modules():
@@ -247,7 +247,7 @@ def _freeze(cnn: nn.Module) -> nn.Module:
     return cnn
 
 
-def unfilled_source(spec: str, image_size: int | None, taps: Sequence[str] = (), without: Sequence[str] = ()) -> Source:
+def meta_source(spec: str, image_size: int | None, taps: Sequence[str] = (), without: Sequence[str] = ()) -> Source:
     """A source without weights, to ask for its shapes.
 
     Raises:

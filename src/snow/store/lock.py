@@ -37,7 +37,7 @@ def only_writer(of: Path, lock: Path, patience: float = 0.0) -> Generator[None]:
 
 
 @contextmanager
-def alone(out: Path | None, *, folder: bool = False) -> Generator[None]:
+def exclusive(out: Path | None, *, folder: bool = False) -> Generator[None]:
     """As long as the block lasts no other process works on these results, if it asks as well.
 
     Args:

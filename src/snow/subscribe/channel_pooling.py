@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.subscribe.frozen_selection import Chosen, Settled, _finished, _mask, take
+from snow.subscribe.frozen_selection import ExportedPooling, FrozenSelection, _finished, _mask, gather_channels
 from snow.subscribe.pooling_config import PoolingConfig
-from snow.subscribe.statistics import ChannelStatistics, unit_gain
+from snow.subscribe.statistics import ChannelStatistics, inverse_std
 from snow.subscribe.subscription import Subscribed, Subscription
 
 
@@ -49,33 +49,33 @@ class ChannelPooling(Subscription):
         return cls(channels, keep, pooling)
 
     @classmethod
-    def create_served(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
-        return Chosen.create(channels, keep, pooling)
+    def create_exported(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
+        return ExportedPooling.create(channels, keep, pooling)
 
     def forward(self, x: Tensor) -> Subscribed:
-        """`x`: the whole map, or the channels that `chosen` drew before, alone."""
+        """`x`: the whole map, or the channels that `sample_channels` drew before, alone."""
         index, self._drawn = self._drawn, None
         if x.shape[1] == self.channels:
-            index = self.choice()
-            x = take(x, index)
+            index = self.topk_indices()
+            x = gather_channels(x, index)
         assert index is not None, "channels that were taken for one step stand for a map in another"
         taken = Subscribed(x, index if self.config.slots == "channel" else None, self._scaled()[index])
         return _finished(taken, self.norm, self.config.relu)
 
     @torch.no_grad()
-    def choice(self) -> Tensor:
+    def topk_indices(self) -> Tensor:
         """(K,) ascending: the channels that pass now; drawn anew at each call while training with noise."""
         value = self.weight
         if self.training and self.noise:
             value = value + self.noise * torch.randn_like(value)
         return value.topk(self.width).indices.sort().values
 
-    def chosen(self) -> Tensor:
-        self._drawn = self.choice()
+    def sample_channels(self) -> Tensor:
+        self._drawn = self.topk_indices()
         return self._drawn
 
     @torch.no_grad()
-    def taken(self) -> Tensor:
+    def selected_mask(self) -> Tensor:
         return _mask(self.weight.topk(self.width).indices, self.channels)
 
     @torch.no_grad()
@@ -86,28 +86,28 @@ class ChannelPooling(Subscription):
             quantile = torch.special.ndtri((order + 0.5) / self.channels)
             self.weight.copy_(1 + self.config.spread * quantile)
         if self.config.rescale:
-            self.gain.copy_(unit_gain(statistics.std))
+            self.gain.copy_(inverse_std(statistics.std))
 
     def set_progress(self, fraction: float) -> None:
         settle = self.config.settle
         left = max(0.0, 1 - fraction / settle) if settle else 1.0
         self.noise = left * self.config.sigma2**0.5
 
-    def factors(self) -> Tensor | None:
+    def channel_scale(self) -> Tensor | None:
         return self._scaled().detach() if self.config.slots == "channel" else None
 
-    def settled(self) -> tuple[Subscription, Tensor | None]:
+    def freeze_selection(self) -> tuple[Subscription, Tensor | None]:
         index = self.weight.detach().topk(self.width).indices.sort().values
-        settled = Settled(self.channels, index, self.config.norm, self.config.relu)
+        settled = FrozenSelection(self.channels, index, self.config.norm, self.config.relu)
         settled.weight.data = self.weight.detach()[index]
         settled.gain.copy_(self.gain[index])
         if self.norm is not None and settled.norm is not None:
             settled.norm.load_state_dict(self.norm.state_dict())
         return settled, index if self.config.slots == "channel" else None
 
-    def served(self) -> tuple[Subscription, Tensor | None]:
-        index = self.eval().choice()
-        chosen = Chosen(self.channels, self.width, self.config.norm, self.config.relu)
+    def export_form(self) -> tuple[Subscription, Tensor | None]:
+        index = self.eval().topk_indices()
+        chosen = ExportedPooling(self.channels, self.width, self.config.norm, self.config.relu)
         chosen.index.copy_(index)
         chosen.scale.data = self._scaled().detach()[index]
         if self.norm is not None and chosen.norm is not None:

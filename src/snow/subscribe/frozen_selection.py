@@ -9,7 +9,7 @@ from snow.subscribe.pooling_config import PoolingConfig
 from snow.subscribe.subscription import Subscribed, Subscription
 
 
-def take(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
+def gather_channels(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     """(B, N, H, W) and (K,) -> (B, K, H, W), the channels at `index`, laid out in memory as `x` is.
 
     `index_select` copies the whole of a channels-last map before it takes a few of its channels, which costs a delta
@@ -26,7 +26,7 @@ def take(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.gather(x.permute(0, 2, 3, 1), 3, everywhere, out=place).permute(0, 3, 1, 2)
 
 
-class Settled(Subscription):
+class FrozenSelection(Subscription):
     """Channel pooling that learns on after the choice: `y = x[index] * w`, as in Algorithm 1 with `index` a constant.
 
     Args:
@@ -35,7 +35,7 @@ class Settled(Subscription):
 
     def __init__(self, channels: int, index: Tensor, norm: bool = False, relu: bool = False) -> None:
         super().__init__()
-        self.channels, self.width, self.slots = channels, len(index), len(index)
+        self.channels, self.width, self.weight_columns = channels, len(index), len(index)
         self.index: Tensor
         self.register_buffer("index", index.clone())
         self.weight = nn.Parameter(torch.ones(self.width, device=index.device))
@@ -45,22 +45,22 @@ class Settled(Subscription):
         self.relu = relu
 
     @classmethod
-    def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Settled:
+    def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> FrozenSelection:
         return cls(channels, torch.arange(keep), pooling.norm, pooling.relu)
 
     def forward(self, x: Tensor) -> Subscribed:
         """`x`: the whole map, or its chosen channels alone."""
-        y = x if x.shape[1] == self.width else take(x, self.index)
+        y = x if x.shape[1] == self.width else gather_channels(x, self.index)
         return _finished(Subscribed(y, None, self.weight * self.gain), self.norm, self.relu)
 
-    def taken(self) -> Tensor:
+    def selected_mask(self) -> Tensor:
         return _mask(self.index, self.channels)
 
-    def chosen(self) -> Tensor:
+    def sample_channels(self) -> Tensor:
         return self.index
 
-    def served(self) -> tuple[Subscription, Tensor | None]:
-        chosen = Chosen(self.channels, self.width, self.norm is not None, self.relu)
+    def export_form(self) -> tuple[Subscription, Tensor | None]:
+        chosen = ExportedPooling(self.channels, self.width, self.norm is not None, self.relu)
         chosen.index.copy_(self.index)
         chosen.scale.data = (self.weight * self.gain).detach()
         if self.norm is not None and chosen.norm is not None:
@@ -68,12 +68,12 @@ class Settled(Subscription):
         return chosen, None
 
 
-class Chosen(Subscription):
+class ExportedPooling(Subscription):
     """Channel pooling once the choice is made: K indices and K scales, nothing of size N."""
 
     def __init__(self, channels: int, keep: int, norm: bool = False, relu: bool = False) -> None:
         super().__init__()
-        self.channels, self.width, self.slots = channels, keep, keep
+        self.channels, self.width, self.weight_columns = channels, keep, keep
         self.index: Tensor
         self.register_buffer("index", torch.arange(keep, dtype=torch.int32))
         self.scale = nn.Parameter(torch.ones(keep))
@@ -81,18 +81,18 @@ class Chosen(Subscription):
         self.relu = relu
 
     @classmethod
-    def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Chosen:
+    def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> ExportedPooling:
         return cls(channels, keep, pooling.norm, pooling.relu)
 
     def forward(self, x: Tensor) -> Subscribed:
         """`x`: the whole map, or its chosen channels alone."""
-        y = x if x.shape[1] == self.width else take(x, self.index)
+        y = x if x.shape[1] == self.width else gather_channels(x, self.index)
         return _finished(Subscribed(y, None, self.scale), self.norm, self.relu)
 
-    def taken(self) -> Tensor:
+    def selected_mask(self) -> Tensor:
         return _mask(self.index.long(), self.channels)
 
-    def chosen(self) -> Tensor:
+    def sample_channels(self) -> Tensor:
         return self.index
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from snow.subscribe.subscription import Subscribed
 
 
-class Slots(nn.Module, ABC):
+class ColumnLayer(nn.Module, ABC):
     """A layer behind a subscription, which may still change its choice."""
 
     @abstractmethod
@@ -18,7 +18,7 @@ class Slots(nn.Module, ABC):
         """Keeps these slots' columns for good, in this order."""
 
 
-class Mix(Slots):
+class FusionConv(ColumnLayer):
     """Convolution over `concat(own, subscribed)` (paper, section 2.1), the first layer behind a subscription.
 
     Its weight (out, own + slots, k, k) has a column per own channel and per slot of the subscription. Where the
@@ -35,13 +35,13 @@ class Mix(Slots):
     """
 
     def __init__(
-        self, own: int, slots: int, width: int, out: int, kernel: int = 1, stride: int = 1, bias: bool = False
+        self, own: int, weight_columns: int, width: int, out: int, kernel: int = 1, stride: int = 1, bias: bool = False
     ) -> None:
         super().__init__()
         self.own = own
         self.stride = stride
         self.padding = kernel // 2
-        self.weight = nn.Parameter(torch.empty(out, own + slots, kernel, kernel))
+        self.weight = nn.Parameter(torch.empty(out, own + weight_columns, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out)) if bias else None
         nn.init.normal_(self.weight, std=(2.0 / ((own + width) * kernel * kernel)) ** 0.5)
 

@@ -20,7 +20,7 @@ class ChannelAttention(Subscription):
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
         super().__init__()
-        self.channels = self.width = self.slots = channels
+        self.channels = self.width = self.weight_columns = channels
         hidden = max(1, channels // reduction)
         self.squeeze = nn.Linear(channels, hidden)
         self.excite = nn.Linear(hidden, channels)
@@ -42,7 +42,7 @@ class Conv1x1(Subscription):
 
     def __init__(self, channels: int, keep: int) -> None:
         super().__init__()
-        self.channels, self.width, self.slots = channels, keep, keep
+        self.channels, self.width, self.weight_columns = channels, keep, keep
         self.conv = nn.Conv2d(channels, keep, 1, bias=False)
         self.norm = nn.BatchNorm2d(keep)
 
@@ -54,19 +54,19 @@ class Conv1x1(Subscription):
         return Subscribed(self.norm(self.conv(x)).relu(), None)
 
 
-class Everything(Subscription):
+class AllChannels(Subscription):
     """The whole map of N channels, without parameters; the layer behind it pays N weight columns."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channels = self.width = self.slots = channels
+        self.channels = self.width = self.weight_columns = channels
 
     @classmethod
-    def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Everything:
+    def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> AllChannels:
         return cls(channels)
 
     def forward(self, x: Tensor) -> Subscribed:
         return Subscribed(x, None)
 
-    def factors(self) -> Tensor:
+    def channel_scale(self) -> Tensor:
         return torch.ones(self.channels)

@@ -16,12 +16,9 @@ from torch import Tensor
 
 from snow.errors import SnowError
 
-FINAL = "(final)"
-"""Stands among the taps for the source's final features: no module has this name."""
-
 
 @dataclass(frozen=True)
-class Choices:
+class SelectionHistory:
     """What a task would have taken if it had answered at some moments of its training.
 
     Attributes:
@@ -49,9 +46,9 @@ class Choices:
     def summary(self, tap: str) -> dict[str, Any]:
         """How the choice at one tap went, as JSON values.
 
-        `taken` counts the last moment's channels, `from_start` those of them that the first moment had too, and
+        `selected_mask` counts the last moment's channels, `from_start` those of them that the first moment had too, and
         `ever` all that some moment had; `newcomers` counts, for each moment after the first, the channels that the one
-        before had not, and `settled` is the step of the last moment that had any.
+        before had not, and `freeze_selection` is the step of the last moment that had any.
         """
         masks = self.masks[tap]
         newcomers = (masks[1:] & ~masks[:-1]).sum(1)

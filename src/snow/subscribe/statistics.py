@@ -58,7 +58,7 @@ def scaled_moments(x: Tensor, scale: Tensor | None) -> Tensor:
     return found if scale is None else found * torch.stack([scale, scale.abs()])
 
 
-def unit_gain(std: Tensor) -> Tensor:
+def inverse_std(std: Tensor) -> Tensor:
     """(N,): 1 / std, bounded where a channel was nearly silent in the sample: neither is it blown up when it wakes, nor
     the rounding of a pass in lower precision."""
     floor = 0.1 * std.mean()

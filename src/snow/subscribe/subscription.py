@@ -18,7 +18,7 @@ class Subscribed(NamedTuple):
 
     Attributes:
         features: (B, width, H, W), before they are scaled.
-        columns: (width,), which of the layer's `slots` weight columns meet these channels; None: all, in order.
+        columns: (width,), which of the layer's `weight_columns` weight columns meet these channels; None: all, in order.
         scale: (width,), by what each channel is to be multiplied; None: it is as it should be. The layer behind
             multiplies its weights by it, which are few, and spares the map, which is large, one pass and two back.
     """
@@ -34,15 +34,15 @@ class Subscribed(NamedTuple):
 
 
 class Subscription(nn.Module, ABC):
-    """Takes `width` channels out of a map of `channels`; the layer behind it keeps `slots` weight columns.
+    """Takes `width` channels out of a map of `channels`; the layer behind it keeps `weight_columns` weight columns.
 
-    `channels`, `width` and `slots` are set by each subclass; `slots` is `width` unless the choice of channels can
+    `channels`, `width` and `weight_columns` are set by each subclass; `weight_columns` is `width` unless the choice of channels can
     still change and every source channel has a weight column of its own.
     """
 
     channels: int
     width: int
-    slots: int
+    weight_columns: int
 
     @classmethod
     @abstractmethod
@@ -50,8 +50,8 @@ class Subscription(nn.Module, ABC):
         """A fresh one for a map of `channels`, of which `keep` are wanted; `pooling` is channel pooling's alone."""
 
     @classmethod
-    def create_served(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
-        """The form that `served` gives, to load what was saved into."""
+    def create_exported(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
+        """The form that `export_form` gives, to load what was saved into."""
         return cls.create(channels, keep, pooling)
 
     @abstractmethod
@@ -64,19 +64,19 @@ class Subscription(nn.Module, ABC):
     def set_progress(self, fraction: float) -> None:
         """Told how much of training is over, 0..1. Does nothing unless overridden."""
 
-    def factors(self) -> Tensor | None:
+    def channel_scale(self) -> Tensor | None:
         """(N,), what each channel is multiplied with now; None, unless its slot is that of a channel as it is."""
         return None
 
-    def taken(self) -> Tensor | None:
+    def selected_mask(self) -> Tensor | None:
         """(channels,) of bool: which channels it would take if it answered now; None if it makes no choice."""
         return None
 
-    def settled(self) -> tuple[Subscription, Tensor | None]:
+    def freeze_selection(self) -> tuple[Subscription, Tensor | None]:
         """The form that learns on with the choice that it has now, and the columns that the layer behind it keeps."""
         return self, None
 
-    def chosen(self) -> Tensor | None:
+    def sample_channels(self) -> Tensor | None:
         """(width,), ascending: the channels of a map that its next `forward` looks at, drawn now if there is noise in
         its choice; None: all.
 
@@ -84,6 +84,6 @@ class Subscription(nn.Module, ABC):
         """
         return None
 
-    def served(self) -> tuple[Subscription, Tensor | None]:
+    def export_form(self) -> tuple[Subscription, Tensor | None]:
         """The form that is saved and answers, and the weight columns that the layer behind it keeps (None: all)."""
         return self, None

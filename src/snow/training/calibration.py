@@ -12,7 +12,7 @@ from snow.data import Pictures
 from snow.inference.features import in_full_precision, observe
 from snow.methods import Method
 from snow.source import Features, Source
-from snow.training.loader import Loading, in_turn
+from snow.training.loader import DeviceLoader, in_turn
 from snow.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def calibrate(method: Method, column: int, source: Source, pictures: Pictures, r
 
     def batches() -> Iterator[tuple[Features, Tensor]]:
         workers = recipe.loading_workers(fabric.world_size)
-        for images, labels in Loading(pictures, in_turn(chosen, recipe.batch_size), workers, fabric.device):
+        for images, labels in DeviceLoader(pictures, in_turn(chosen, recipe.batch_size), workers, fabric.device):
             with fabric.autocast():
                 features = observe(source, [method], images)
             yield in_full_precision(features), labels[:, column]

@@ -81,7 +81,7 @@ def identity(
         "precision": precision,
         "processes": processes,
         "source": source.fingerprint,
-        "data": data_fingerprint(dataset),
+        "data": data_digest(dataset),
         "learners": {name: {"method": method.name, "config": method.config} for name, method in methods.items()},
     }
 
@@ -99,7 +99,7 @@ def require_same_run(path: Path, saved: Mapping[str, Any], now: Mapping[str, Any
         raise SnowError(f"{path} is of another run ({shown}): remove it to train from the start")
 
 
-def data_fingerprint(dataset: Dataset) -> str:
+def data_digest(dataset: Dataset) -> str:
     """SHA-256 over tasks, classes, every label, and the names of the pictures that are files."""
     digest = hashlib.sha256(json.dumps([[task.name, task.classes] for task in dataset.tasks]).encode())
     for pictures in (dataset.train, dataset.test):

@@ -11,13 +11,13 @@ import torch
 
 from snow.data import Pictures, eval_transform
 from snow.errors import SnowError
-from snow.inference.features import Online, Seen
-from snow.inference.onnx_backend import source_in
+from snow.inference.features import FeatureBatch, LiveFeatures
+from snow.inference.onnx_backend import source_for_precision
 from snow.methods import Method
 from snow.source import Source
 from snow.training.launch import open_fabric
-from snow.training.loader import Loading, in_turn
-from snow.training.process_group import Peers
+from snow.training.loader import DeviceLoader, in_turn
+from snow.training.process_group import ProcessGroup
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -64,17 +64,17 @@ def evaluate(
         SnowError: a learner without a label column, or a picture that cannot be read.
     """
     fabric = fabric or open_fabric(precision, accelerator)
-    peers = Peers(fabric)
+    peers = ProcessGroup(fabric)
     columns = label_columns(learners, pictures.labels.shape[1], tasks)
     fabric.to_device(source)
     if precision == "int8" and any(method.uses_source for method in learners.values()):
-        source = source_in(source, precision)
+        source = source_for_precision(source, precision)
     for method in learners.values():
         fabric.to_device(method)
     shares = in_turn(range(len(pictures)), max(1, batch_size // peers.count), peers.rank, peers.count)
     shown = pictures.with_transform(eval_transform(source.preprocessing))
-    loading = Loading(shown, shares, workers, fabric.device)
-    return score(learners, columns, Online(source, loading), fabric)
+    loading = DeviceLoader(shown, shares, workers, fabric.device)
+    return evaluate_batches(learners, columns, LiveFeatures(source, loading), fabric)
 
 
 def label_columns(learners: Iterable[str], width: int, tasks: Sequence[str] | None) -> dict[str, int]:
@@ -90,10 +90,10 @@ def label_columns(learners: Iterable[str], width: int, tasks: Sequence[str] | No
 
 
 @torch.no_grad()
-def score(
+def evaluate_batches(
     learners: Mapping[str, Method],
     columns: Mapping[str, int],
-    batches: Iterable[Seen],
+    batches: Iterable[FeatureBatch],
     fabric: Fabric,
 ) -> dict[str, Metrics]:
     """As `evaluate`, with everything in its place."""
@@ -110,7 +110,7 @@ def score(
                 truth = batch.labels[:, columns[name]]
                 ranked = logits.float().topk(min(5, logits.shape[1])).indices == truth[:, None]
                 counts[row] += torch.stack([ranked[:, 0].sum(), ranked.sum(), (truth >= 0).sum()])
-    totals = Peers(fabric).sum(counts).tolist()
+    totals = ProcessGroup(fabric).sum(counts).tolist()
     return {
         name: Metrics(first / max(1, images), five / max(1, images), images)
         for name, (first, five, images) in zip(learners, totals, strict=True)

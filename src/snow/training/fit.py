@@ -14,7 +14,7 @@ from snow.errors import SnowError
 from snow.methods import Method
 from snow.process.randomness import own_randomness
 from snow.source import Source
-from snow.subscribe import Choices
+from snow.subscribe import SelectionHistory
 from snow.training.cache.cache import is_cached
 from snow.training.evaluate import Metrics
 from snow.training.history import EpochRecord
@@ -42,7 +42,7 @@ class Fitted:
     learners: dict[str, Method]
     history: tuple[EpochRecord, ...]
     metrics: dict[str, Metrics]
-    choices: dict[str, Choices] = field(default_factory=dict)
+    selection_history: dict[str, SelectionHistory] = field(default_factory=dict)
     is_first: bool = True
 
 
@@ -95,7 +95,7 @@ def fit(
         states, *left = spawn(_fit_in_child, call, devices)
         for name, method in learners.items():
             if is_cached(recipe, learners.values()):
-                method.settle()
+                method.freeze_selection()
             method.load_state_dict(states[name])
             method.eval()
         return Fitted(dict(learners), *left)
@@ -103,7 +103,7 @@ def fit(
     with own_randomness():
         run = Run(fabric, source, learners, dataset, recipe, listeners, path, resume, kept)
         metrics = run.fit()
-    return Fitted(dict(learners), tuple(run.history), metrics, run.choices(), run.peers.is_first)
+    return Fitted(dict(learners), tuple(run.history), metrics, run.selection_history(), run.peers.is_first)
 
 
 def _fit_in_child(
@@ -117,9 +117,9 @@ def _fit_in_child(
     checkpoint: Path | None,
     resume: bool,
     cache: Path | None,
-) -> tuple[dict[str, dict[str, Tensor]], tuple[EpochRecord, ...], dict[str, Metrics], dict[str, Choices]]:
+) -> tuple[dict[str, dict[str, Tensor]], tuple[EpochRecord, ...], dict[str, Metrics], dict[str, SelectionHistory]]:
     fabric = open_fabric(recipe.precision, accelerator, devices)
     run = Run(fabric, source, learners, dataset, recipe, listeners, checkpoint, resume, cache)
     metrics = run.fit()
     states = {name: method.cpu().state_dict() for name, method in learners.items()}
-    return states, tuple(run.history), metrics, run.choices()
+    return states, tuple(run.history), metrics, run.selection_history()

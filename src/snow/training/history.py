@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snow.methods import Method
-from snow.subscribe import Choices
+from snow.subscribe import SelectionHistory
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run is about to do.
 
     Attributes:
@@ -113,7 +113,7 @@ class Recorder:
 
     def __init__(self, method: Method) -> None:
         self._method = method
-        self._channels = {tap: len(mask) for tap, mask in method.taken().items()}
+        self._channels = {tap: len(mask) for tap, mask in method.selected_mask().items()}
         self._steps: list[int] = []
         self._packed: list[Tensor] = []
 
@@ -121,16 +121,16 @@ class Recorder:
         """`step`: how many are done."""
         if self._channels:
             self._steps.append(step)
-            self._packed.append(_pack(torch.cat(list(self._method.taken().values()))))
+            self._packed.append(_pack(torch.cat(list(self._method.selected_mask().values()))))
 
-    def choices(self, batches: int) -> Choices | None:
+    def history(self, batches: int) -> SelectionHistory | None:
         """All that was recorded; None of a method that makes no choice. `batches`: steps in an epoch."""
         if not self._steps:
             return None
         packed = torch.stack(self._packed).cpu().numpy()
         bits = np.unpackbits(packed, axis=1, count=sum(self._channels.values()), bitorder="little")
         masks = torch.from_numpy(bits).bool().split(list(self._channels.values()), dim=1)
-        return Choices(torch.tensor(self._steps), batches, dict(zip(self._channels, masks, strict=True)))
+        return SelectionHistory(torch.tensor(self._steps), batches, dict(zip(self._channels, masks, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": list(self._steps), "packed": torch.stack(self._packed) if self._packed else None}

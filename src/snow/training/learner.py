@@ -141,13 +141,13 @@ class Learner:
             self._average.update()
 
     @contextmanager
-    def settled(self) -> Generator[None]:
+    def averaged_weights(self) -> Generator[None]:
         """The method holds the weights that would be kept if the run ended now."""
         with self._average.in_place() if self._average is not None else nullcontext():
             yield
 
     def judge(self, accuracy: float) -> None:
-        """After an epoch, inside `settled`: remembers the best weights and decides on stopping."""
+        """After an epoch, inside `averaged_weights`: remembers the best weights and decides on stopping."""
         if self._recipe.patience is None:
             return
         if accuracy > self._best_accuracy:
@@ -197,7 +197,7 @@ class Learner:
         self._best_accuracy, self._epochs_since_best, self._best_weights = state["best"]
 
     def _averaged(self) -> dict[str, Tensor]:
-        with self.settled():
+        with self.averaged_weights():
             return {name: value.clone() for name, value in self.method.state_dict().items()}
 
 

@@ -20,7 +20,7 @@ from snow.data import Pictures
 from snow.errors import SnowError
 
 
-class Order(Sampler[list[tuple[int, int]]]):
+class EpochSampler(Sampler[list[tuple[int, int]]]):
     """The batches of one epoch as one process loads them: lists of (index of a picture, seed of its augmentation).
 
     Each epoch is a new permutation, cut into batches whose sizes differ by one at most, so that no batch is tiny and
@@ -91,7 +91,7 @@ class Order(Sampler[list[tuple[int, int]]]):
         return self.pictures * number // self.batches
 
 
-class Loading:
+class DeviceLoader:
     """Batches of pictures on a device, loaded by processes that start once and stay.
 
     Args:

@@ -52,7 +52,7 @@ class Readback(Generic[T]):
         return context, numbers.tolist()
 
 
-class Peers:
+class ProcessGroup:
     """All processes of a run, each with its own copy of every method and its own share of each batch.
 
     One reduction a step carries the gradients of all learners, so learners need no wrapper of their own, may have

@@ -19,7 +19,7 @@ from snow.methods import METHODS, Method
 from snow.process.randomness import own_randomness, seed_all
 from snow.source import Source
 from snow.store import check_name
-from snow.training.checkpoint import data_fingerprint
+from snow.training.checkpoint import data_digest
 from snow.training.fit import Fitted, fit
 from snow.training.listeners import Listener
 from snow.training.recipe import Recipe
@@ -80,7 +80,7 @@ def train(
     checkpoint, own_cache = folder / CHECKPOINT, folder / CACHE
     if not (resume and checkpoint.exists()):
         shutil.rmtree(own_cache, ignore_errors=True)
-    with undone(folder, keep=checkpoint):
+    with rollback(folder, keep=checkpoint):
         fitted = _fit(hub.source, learners, dataset, recipe, listeners, checkpoint, resume, devices, cache or own_cache)
     artifacts = [artifact_of(task, fitted, hub.source, dataset, recipe, about) for task in dataset.tasks]
     if fitted.is_first:
@@ -125,14 +125,14 @@ def artifact_of(
     about: Mapping[str, Any] | None = None,
 ) -> Artifact:
     """The task as it is kept, with what was measured and how it was learned; its learner has its name."""
-    method = fitted.learners[task.name].served()
+    method = fitted.learners[task.name].export_form()
     history = [asdict(record) for record in fitted.history if record.learner == task.name]
     column = [one.name for one in dataset.tasks].index(task.name)
     data = {
         **(about or {}),
         "train_images": int((dataset.train.labels[:, column] >= 0).sum()),
         "test_images": int((dataset.test.labels[:, column] >= 0).sum()),
-        "fingerprint": data_fingerprint(dataset),
+        "fingerprint": data_digest(dataset),
     }
     artifact = Artifact(
         task.name,
@@ -140,7 +140,7 @@ def artifact_of(
         method,
         source.description(),
         training={"recipe": recipe.to_dict(), "seed": recipe.seed, "data": data},
-        choices=fitted.choices.get(task.name),
+        selection_history=fitted.selection_history.get(task.name),
     )
     measured = fitted.metrics.get(task.name)
     artifact.metrics.update(
@@ -156,7 +156,7 @@ def artifact_of(
 
 
 @contextmanager
-def undone(folder: Path, keep: Path) -> Generator[None, None, None]:
+def rollback(folder: Path, keep: Path) -> Generator[None, None, None]:
     """Removes a folder that a failed block has made, unless it has left `keep` to go on from."""
     was_there = folder.exists()
     try:

@@ -14,25 +14,25 @@ import torch
 
 from snow.data import Dataset
 from snow.errors import SnowError
-from snow.inference.features import Online, Seen
-from snow.inference.onnx_backend import source_in
+from snow.inference.features import FeatureBatch, LiveFeatures
+from snow.inference.onnx_backend import source_for_precision
 from snow.methods import Method
 from snow.process.interrupt import Interrupt, Interrupted
 from snow.process.randomness import seed_all
 from snow.source import Source
-from snow.subscribe import Choices
+from snow.subscribe import SelectionHistory
 from snow.training import checkpoint as checkpoints
 from snow.training.cache.cache import FeatureCache, is_cached, open_cache
 from snow.training.calibration import calibrate
-from snow.training.evaluate import Metrics, score
-from snow.training.history import EpochRecord, Plan, StepReport, Totals, moments
+from snow.training.evaluate import Metrics, evaluate_batches
+from snow.training.history import EpochRecord, RunPlan, StepReport, Totals, moments
 from snow.training.launch import arithmetic, is_child
 from snow.training.learner import Learner
 from snow.training.listeners import Listener
-from snow.training.loader import Loading
-from snow.training.process_group import Peers, Readback
+from snow.training.loader import DeviceLoader
+from snow.training.process_group import ProcessGroup, Readback
 from snow.training.recipe import Recipe
-from snow.training.training_data import Feed
+from snow.training.training_data import TrainingData
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -76,12 +76,12 @@ class Run:
         if not learners:
             raise SnowError("there is nothing to train: name at least one learner")
         self.fabric, self.recipe = fabric, recipe
-        self.peers = Peers(fabric)
+        self.peers = ProcessGroup(fabric)
         self.listeners = listeners if self.peers.is_first else ()
         self.checkpoint = checkpoint
         cached = is_cached(recipe, learners.values())
         views = recipe.views if cached else None
-        self.feed = Feed(dataset, learners, source.preprocessing, recipe, self.peers, fabric.device, views)
+        self.feed = TrainingData(dataset, learners, source.preprocessing, recipe, self.peers, fabric.device, views)
         self.order = self.feed.order
         self.moments = moments(recipe.epochs, self.order.batches)
         self.epoch = self.batch = 0
@@ -94,7 +94,7 @@ class Run:
         for method in methods.values():
             fabric.to_device(method)
         sees = any(method.uses_source for method in methods.values())
-        self.source = source_in(source, recipe.precision) if sees else source
+        self.source = source_for_precision(source, recipe.precision) if sees else source
         precision = arithmetic(recipe.precision, fabric)
         self.identity: dict[str, Any] = {}
         if checkpoint is not None:
@@ -104,7 +104,7 @@ class Run:
             self._calibrate(methods)
         if cached:
             for method in methods.values():
-                method.settle()
+                method.freeze_selection()
         self.learners = [
             Learner(name, method, self.feed.columns[name], recipe, fabric.device, scaled=precision == "16-mixed")
             for name, method in methods.items()
@@ -119,7 +119,7 @@ class Run:
             self.cache = open_cache(self.source, source.fingerprint, every, dataset, self.feed, recipe, fabric, cache)
 
     def fit(self) -> dict[str, Metrics]:
-        """Trains to the end. Returns what `score` measures of the kept weights on the test pictures."""
+        """Trains to the end. Returns what `evaluate_batches` measures of the kept weights on the test pictures."""
         with ExitStack() as stack:
             for listener in self.listeners:
                 stack.callback(listener.on_end)
@@ -136,12 +136,12 @@ class Run:
         for learner in self.learners:
             learner.finish()
         methods = {learner.name: learner.method for learner in self.learners}
-        metrics = score(methods, self.feed.columns, Online(self.source, self.feed.test()), self.fabric)
+        metrics = evaluate_batches(methods, self.feed.columns, LiveFeatures(self.source, self.feed.test()), self.fabric)
         return {name: metric for name, metric in metrics.items() if metric.images}
 
-    def choices(self) -> dict[str, Choices]:
+    def selection_history(self) -> dict[str, SelectionHistory]:
         """Of the learners that make a choice: what it was over time."""
-        found = {learner.name: learner.recorder.choices(self.order.batches) for learner in self.learners}
+        found = {learner.name: learner.recorder.history(self.order.batches) for learner in self.learners}
         return {name: choices for name, choices in found.items() if choices is not None}
 
     def _record(self) -> None:
@@ -157,11 +157,11 @@ class Run:
         self.peers.align(methods.values())
         seed_all(self.recipe.seed, self.peers.rank)
 
-    def _seen(self, loading: Loading, row: Callable[[Any], int]) -> Iterable[Seen]:
+    def _seen(self, loading: DeviceLoader, row: Callable[[Any], int]) -> Iterable[FeatureBatch]:
         """`row`: from a key of a picture to its row in the cache."""
-        return Online(self.source, loading) if self.cache is None else self.cache.remembered(loading, row)
+        return LiveFeatures(self.source, loading) if self.cache is None else self.cache.remembered(loading, row)
 
-    def _train_epoch(self, training: Iterable[Seen]) -> None:
+    def _train_epoch(self, training: Iterable[FeatureBatch]) -> None:
         counts = self.feed.start(self.epoch, self.batch)
         started = time.monotonic() - self.seconds
         for learner in self.learners:
@@ -178,7 +178,7 @@ class Run:
         self._require_finite()
         self.seconds = time.monotonic() - started
 
-    def _step(self, batch: Seen, counts: list[int]) -> tuple[_Step, list[float]] | None:
+    def _step(self, batch: FeatureBatch, counts: list[int]) -> tuple[_Step, list[float]] | None:
         """One step of each learner. Returns the numbers that are due: sums by learner, then wishes to stop and save."""
         learners = [learner for learner in self.learners if not learner.stopped and counts[learner.column]]
         if not learners:
@@ -194,8 +194,8 @@ class Run:
                 for learner, features in zip(learners, batch.features(methods), strict=True)
             ]
         torch.stack([loss for loss, _ in parts]).sum().backward()
-        wishes = torch.tensor(self._wishes(), dtype=torch.float32, device=self.fabric.device)
-        numbers = torch.cat([*(sums for _, sums in parts), wishes])
+        stop_or_save = torch.tensor(self._stop_or_save(), dtype=torch.float32, device=self.fabric.device)
+        numbers = torch.cat([*(sums for _, sums in parts), stop_or_save])
         numbers = self.peers.reduce(methods, numbers)
         for learner in learners:
             learner.step()
@@ -223,9 +223,9 @@ class Run:
                 listener.on_step(report)
         return bool(stop), bool(save)
 
-    def _attend(self, wishes: tuple[bool, bool]) -> bool:
+    def _attend(self, stop_or_save: tuple[bool, bool]) -> bool:
         """After a step: saves, and stops, if that is wished. Returns whether it saved."""
-        stop, save = self._wishes() if self.peers.count == 1 else wishes
+        stop, save = self._stop_or_save() if self.peers.count == 1 else stop_or_save
         if stop or save:
             self._digest(self.readback.flush())
             self._require_finite()
@@ -234,21 +234,21 @@ class Run:
             self._stop()
         return save
 
-    def _wishes(self) -> tuple[bool, bool]:
+    def _stop_or_save(self) -> tuple[bool, bool]:
         """Whether this process wishes to stop, and to save: a run of several heeds them when all have heard of them."""
         due = time.monotonic() - self.saved_at > self.recipe.checkpoint_seconds
         return self.interrupt.requested, due and self.checkpoint is not None and self.peers.is_first
 
-    def _end_epoch(self, validation: Iterable[Seen] | None) -> None:
+    def _end_epoch(self, validation: Iterable[FeatureBatch] | None) -> None:
         """Measures, decides on stopping, writes history and checkpoint."""
         active = [learner for learner in self.learners if not learner.stopped]
         accuracies: dict[str, float] = {}
         with ExitStack() as settled:
             for learner in active:
-                settled.enter_context(learner.settled())
+                settled.enter_context(learner.averaged_weights())
             if validation is not None:
                 methods = {learner.name: learner.method for learner in active}
-                measured = score(methods, self.feed.columns, validation, self.fabric)
+                measured = evaluate_batches(methods, self.feed.columns, validation, self.fabric)
                 accuracies = {name: metrics.top1 for name, metrics in measured.items()}
                 for learner in active:
                     learner.judge(accuracies[learner.name])
@@ -332,8 +332,8 @@ class Run:
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.peers.set_random_states(state["random"])
 
-    def _plan(self) -> Plan:
-        return Plan(
+    def _plan(self) -> RunPlan:
+        return RunPlan(
             learners=tuple(learner.name for learner in self.learners),
             epochs=self.recipe.epochs,
             batches=self.order.batches,

@@ -10,12 +10,12 @@ from snow.data import Dataset, Pictures, eval_transform, train_transform
 from snow.errors import SnowError
 from snow.source import Preprocessing
 from snow.training.evaluate import label_columns
-from snow.training.loader import Loading, Order, in_turn
-from snow.training.process_group import Peers
+from snow.training.loader import DeviceLoader, EpochSampler, in_turn
+from snow.training.process_group import ProcessGroup
 from snow.training.recipe import Recipe
 
 
-class Feed:
+class TrainingData:
     """This process's share of a data set.
 
     Attributes:
@@ -34,7 +34,7 @@ class Feed:
         learners: Iterable[str],
         preprocessing: Preprocessing,
         recipe: Recipe,
-        peers: Peers,
+        peers: ProcessGroup,
         device: torch.device,
         views: int | None = None,
     ) -> None:
@@ -48,12 +48,12 @@ class Feed:
             self.train, self._held_out = self.train.split(recipe.validation, recipe.seed)
         for name, column in self.columns.items():
             self._require_labels(name, column)
-        self.order = Order(len(self.train), recipe.batch_size, recipe.seed, peers.rank, peers.count, views)
+        self.order = EpochSampler(len(self.train), recipe.batch_size, recipe.seed, peers.rank, peers.count, views)
         self._views_each = views or recipe.epochs
         self._training_views = len(self.train) * self._views_each
         self.views = self._training_views + (0 if self._held_out is None else len(self._held_out))
 
-    def training(self) -> Loading:
+    def training(self) -> DeviceLoader:
         """What `order` says, augmented."""
         return self._loading(self.train.with_transform(self._augment), self.order)
 
@@ -65,11 +65,11 @@ class Feed:
         """The number of a picture that is held out, after those of all views."""
         return self._training_views + key
 
-    def validation(self) -> Loading | None:
+    def validation(self) -> DeviceLoader | None:
         """What is held out."""
         return None if self._held_out is None else self._measured(self._held_out)
 
-    def test(self) -> Loading:
+    def test(self) -> DeviceLoader:
         return self._measured(self._test)
 
     def start(self, epoch: int, batch: int) -> list[list[int]]:
@@ -78,12 +78,12 @@ class Feed:
         labelled = self.train.labels >= 0
         return [labelled[self.order.batch(number)].sum(0).tolist() for number in range(self.order.batches)]
 
-    def _measured(self, pictures: Pictures) -> Loading:
+    def _measured(self, pictures: Pictures) -> DeviceLoader:
         size = max(1, self._recipe.batch_size // self._peers.count)
         return self._loading(pictures, in_turn(range(len(pictures)), size, self._peers.rank, self._peers.count))
 
-    def _loading(self, pictures: Pictures, batches: Order | list[list[int]]) -> Loading:
-        return Loading(pictures, batches, self._recipe.loading_workers(self._peers.count), self._device)
+    def _loading(self, pictures: Pictures, batches: EpochSampler | list[list[int]]) -> DeviceLoader:
+        return DeviceLoader(pictures, batches, self._recipe.loading_workers(self._peers.count), self._device)
 
     def _require_labels(self, learner: str, column: int) -> None:
         if not (self.train.labels[:, column] >= 0).any():

@@ -15,7 +15,7 @@ from snow.methods.variant import Variant
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.process.subprocesses.apart", lambda _, call: call())
+    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
 
 
 def bench(**options: object) -> ServingBench:

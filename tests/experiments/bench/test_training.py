@@ -15,7 +15,7 @@ from snow.data import Pictures, open_dataset
 from snow.errors import SnowError
 from snow.experiments.bench.pipeline import Pipeline, write_pictures
 from snow.experiments.bench.rows import Sample
-from snow.experiments.bench.setup import Conditions, Cost, Stand, Stopwatch
+from snow.experiments.bench.setup import BenchSetup, Conditions, Cost, Stopwatch
 from snow.experiments.bench.training import PHASES, TrainingBench, measure_training
 from snow.methods.variant import Variant
 from snow.training import Recipe
@@ -37,7 +37,7 @@ def test_generated_pictures_are_classes_of_whole_pictures(pictures: Pictures) ->
 
 
 def test_rows_ratios_and_file(pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.process.subprocesses.apart", lambda _, call: call())
+    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
     told: list[str] = []
     out = tmp_path / "results.json"
     work = TrainingBench(CONDITIONS, Variant.parse("ft,snow:keep=0.5"), pictures, rounds=1)
@@ -64,7 +64,7 @@ def test_rows_ratios_and_file(pictures: Pictures, tmp_path: Path, monkeypatch: p
 
 
 def test_kept_features_are_a_row_of_their_own(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.process.subprocesses.apart", lambda _, call: call())
+    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
     work = TrainingBench(CONDITIONS, Variant.parse("ft,snow"), pictures, rounds=1, cached=True)
     methods = measure_training(work)["methods"]
     assert list(methods) == ["ft", "snow", "snow+cache"]
@@ -79,7 +79,7 @@ def test_without_a_baseline_or_a_user_of_the_source_there_is_nothing_to_relate_t
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cost = Sample(Cost(10.0, 5), 8.0, {"source": 0.1})
-    monkeypatch.setattr("snow.process.subprocesses.apart", lambda name, call: cost)
+    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda name, call: cost)
     results = measure_training(TrainingBench(CONDITIONS, Variant.parse("fo"), pictures, rounds=2))
     assert "over_ft" not in results["methods"]["fo"]
     assert results["methods"]["fo"]["over_source"] == 1
@@ -95,7 +95,7 @@ def test_an_empty_bench_is_refused(pictures: Pictures) -> None:
 
 
 def test_a_pipeline_goes_on_over_epochs(pictures: Pictures) -> None:
-    stand = Stand(Conditions("test_resnet", 64, 3, RECIPE, "cpu", steps=5))
+    stand = BenchSetup(Conditions("test_resnet", 64, 3, RECIPE, "cpu", steps=5))
     seen: list[int] = []
     assert Pipeline(stand, pictures).images_per_second(lambda images, labels: seen.append(len(images))) > 0
     assert len(seen) == 7
@@ -114,7 +114,7 @@ def test_a_stopwatch_tells_phases_apart() -> None:
 
 
 def test_what_is_measured_on_the_stand_has_learned(pictures: Pictures) -> None:
-    stand = Stand(CONDITIONS)
+    stand = BenchSetup(CONDITIONS)
     learner = stand.learner(Variant("fo").build)
     before: Any = learner.method.classifier.weight.clone()
     stand.learn(learner, stand.observe(learner, stand.images), stand.labels)

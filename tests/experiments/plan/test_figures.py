@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from snow.errors import SnowError
-from snow.experiments.plan import Demand, Figures, Mix
-from snow.experiments.plan.figures import Chain, Line
+from snow.experiments.plan import Demand, Figures, TaskMix
+from snow.experiments.plan.figures import Chain, PiecewiseLinear
 from snow.experiments.plan.times import Times
 
 
@@ -83,7 +83,7 @@ def test_noise_makes_no_pass_cheaper_for_having_more_in_it(measured: Callable[..
 def test_below_the_first_measured_point_nothing_is_for_free() -> None:
     assert Chain((4, 8), (4.0, 10.0)).at(2) == pytest.approx(2.0), "not 1"
     assert Chain((4, 8), (4.0, 5.0)).at(2) == pytest.approx(3.5)
-    assert Line.fit([1, 2], [3.0, 1.0]).slope == 0
+    assert PiecewiseLinear.fit([1, 2], [3.0, 1.0]).slope == 0
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ def test_one_number_of_tasks_does_not_tell_what_a_task_takes(measured: Callable[
 def test_tasks_that_nobody_shares_take_their_own_time(measured: Callable[..., dict]) -> None:
     """One task each of very many: a batch of 8 asks for 8 tasks, each about one picture."""
     figures = of(measured())
-    scattered = Times(figures, Demand(1, 100_000, Mix((1,), (1.0,))))
+    scattered = Times(figures, Demand(1, 100_000, TaskMix((1,), (1.0,))))
     assert scattered.draw(8) == pytest.approx(figures.seconds(8, [(1, 8)]), rel=0.01)
     together = Times(figures, Demand(1, 6))
     assert together.draw(8) == pytest.approx(figures.seconds(8, [(8, 6)]))
 
 
 def test_sizes_between_those_that_are_drawn_lie_between_them(measured: Callable[..., dict]) -> None:
-    times = Times(of(measured()), Demand(1, 50, Mix((3,), (1.0,))))
+    times = Times(of(measured()), Demand(1, 50, TaskMix((3,), (1.0,))))
     means = [times.mean(size) for size in (16, 17, 18, 19, 20, 40, 64)]
     assert means == sorted(means)
     assert means[0] < means[-1]
@@ -150,7 +150,7 @@ def test_sizes_between_those_that_are_drawn_lie_between_them(measured: Callable[
     ("text", "shown", "mean"), [("all", "all", 9), ("3", "3", 3), ("1:1,5:3", "1:1,5:3", 4), ("1,2", "1:1,2:1", 1.5)]
 )
 def test_mixes_are_read(text: str, shown: str, mean: float) -> None:
-    mix = Mix.parse(text)
+    mix = TaskMix.parse(text)
     assert str(mix) == shown
     assert mix.mean(9) == mean
 
@@ -168,4 +168,4 @@ def test_mixes_are_read(text: str, shown: str, mean: float) -> None:
 )
 def test_mixes_that_are_none_are_refused(text: str, told: str) -> None:
     with pytest.raises(SnowError, match=told):
-        Mix.parse(text)
+        TaskMix.parse(text)

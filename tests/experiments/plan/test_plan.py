@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from snow.errors import SnowError
-from snow.experiments.plan import Demand, Figures, Goal, Mix, Planner, plan
+from snow.experiments.plan import Demand, Figures, Goal, Planner, TaskMix, plan
 from snow.experiments.plots.plan import draw_plan
 from snow.serving.limits import Limits
 
@@ -20,8 +20,8 @@ PICTURES = 6_000
 def planner(measured: Callable[..., dict]) -> Callable[..., Planner]:
     figures = Figures.of([("figures", measured())])
 
-    def make(rate: float = 400, tasks: int = 6, mix: Mix | None = None, **options: Any) -> Planner:
-        return Planner(figures, Demand(rate, tasks, mix or Mix()), **{"pictures": PICTURES, **options})
+    def make(rate: float = 400, tasks: int = 6, mix: TaskMix | None = None, **options: Any) -> Planner:
+        return Planner(figures, Demand(rate, tasks, mix or TaskMix()), **{"pictures": PICTURES, **options})
 
     return make
 
@@ -57,20 +57,20 @@ def test_more_replicas_are_never_worse(planner: Callable[..., Planner], routing:
 
 
 def test_the_same_seed_gives_the_same_plan(planner: Callable[..., Planner]) -> None:
-    mix = Mix((1, 5), (0.5, 0.5))
+    mix = TaskMix((1, 5), (0.5, 0.5))
     first, again, other = (plan(planner(tasks=40, mix=mix, seed=seed), Goal(0.4)) for seed in (1, 1, 2))
     assert first == again
     assert first["rows"] != other["rows"]
 
 
 def test_asking_for_less_takes_fewer(planner: Callable[..., Planner]) -> None:
-    few, many = (planner(tasks=60, mix=Mix((count,), (1.0,))).needed(Goal(0.3)) for count in (1, 4))
+    few, many = (planner(tasks=60, mix=TaskMix((count,), (1.0,))).needed(Goal(0.3)) for count in (1, 4))
     assert few < many
 
 
 def test_thousands_of_tasks_and_of_replicas_take_seconds(planner: Callable[..., Planner]) -> None:
     """What is simulated does not grow with them."""
-    results = plan(planner(rate=200_000, tasks=5_000, mix=Mix((1, 20), (0.9, 0.1))), Goal(1.0))
+    results = plan(planner(rate=200_000, tasks=5_000, mix=TaskMix((1, 20), (0.9, 0.1))), Goal(1.0))
     assert results["replicas"] > 1_000
     assert results["memory_bytes"]["replica"] == 500_000_000 + 4_994 * 2_000_000
     assert results["memory_bytes"]["all"] == results["replicas"] * results["memory_bytes"]["replica"]
@@ -106,7 +106,7 @@ def test_a_goal_that_single_passes_miss_is_given_up(measured: Callable[..., dict
         (lambda: Demand(0, 1), "above 0, not 0"),
         (lambda: Demand(float("nan"), 1), "above 0, not nan"),
         (lambda: Demand(1, 0), "at least one task, not 0"),
-        (lambda: Demand(1, 2, Mix((3,), (1.0,))), "asks for 3 tasks, but the hub has 2"),
+        (lambda: Demand(1, 2, TaskMix((3,), (1.0,))), "asks for 3 tasks, but the hub has 2"),
         (lambda: Goal(0), "above 0 ms"),
         (lambda: Goal(1, 1.0), "from 0 to below 1"),
     ],

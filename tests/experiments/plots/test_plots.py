@@ -13,14 +13,14 @@ from PIL import Image
 from snow.errors import SnowError
 from snow.experiments.plots.channels import draw_choice, draw_overlap
 from snow.experiments.plots.figure import new_figure, save
-from snow.subscribe import Choices
+from snow.subscribe import SelectionHistory
 
 
-def choices(taps: int = 1, moments: int = 5, channels: int = 64, batches: int = 2) -> Choices:
+def choices(taps: int = 1, moments: int = 5, channels: int = 64, batches: int = 2) -> SelectionHistory:
     masks = torch.zeros(moments, channels, dtype=torch.bool)
     masks[: moments // 2, : channels // 2] = True
     masks[moments // 2 :, channels // 2 :] = True
-    return Choices(torch.arange(moments), batches, {f"tap{index}": masks for index in range(taps)})
+    return SelectionHistory(torch.arange(moments), batches, {f"tap{index}": masks for index in range(taps)})
 
 
 def test_channels_go_across_and_iterations_down(tmp_path: Path) -> None:

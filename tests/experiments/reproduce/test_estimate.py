@@ -10,7 +10,7 @@ import pytest
 
 from snow.experiments.reproduce import estimate
 from snow.experiments.reproduce.estimate import shown, training
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.methods.variant import Variant
 from snow.source import Source
 
@@ -23,7 +23,7 @@ def test_a_gpu_leaves_the_cores_to_loading(
     monkeypatch.setattr(estimate, "_loading_seconds", lambda *_: 2.0)
     monkeypatch.setattr(estimate, "open_fabric", lambda _: SimpleNamespace(device=SimpleNamespace(type=device)))
     pictures: Any = range(20)
-    assert training(Work(Path(), lambda: resnet), Variant("snow"), pictures, epochs=2) == seconds
+    assert training(ReproductionSettings(Path(), lambda: resnet), Variant("snow"), pictures, epochs=2) == seconds
 
 
 def test_a_method_is_as_much_slower_than_a_pass_as_in_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from snow.errors import SnowError
-from snow.store import alone
+from snow.store import exclusive
 
 TRY = "import sys; from pathlib import Path; from snow.store import alone\nwith alone(Path(sys.argv[1])): pass"
 
@@ -21,7 +21,7 @@ def entered(out: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_second_process_is_refused_as_long_as_the_first_is_at_work(tmp_path: Path) -> None:
     out = tmp_path / "new" / "results.json"
-    with alone(out):
+    with exclusive(out):
         refused = entered(out)
         assert f"{out} is being written by another process" in refused.stderr
         assert entered(out.with_name("other.json")).returncode == 0
@@ -29,18 +29,21 @@ def test_a_second_process_is_refused_as_long_as_the_first_is_at_work(tmp_path: P
 
 
 def test_it_is_free_again_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="broken"), alone(tmp_path, folder=True):
+    with pytest.raises(ValueError, match="broken"), exclusive(tmp_path, folder=True):
         raise ValueError("broken")
-    with alone(tmp_path, folder=True):
+    with exclusive(tmp_path, folder=True):
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_without_a_file_there_is_nothing_to_share() -> None:
-    with alone(None), alone(None):
+    with exclusive(None), exclusive(None):
         pass
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SnowError, match="results.json cannot be written"), alone(tmp_path / "file" / "results.json"):
+    with (
+        pytest.raises(SnowError, match="results.json cannot be written"),
+        exclusive(tmp_path / "file" / "results.json"),
+    ):
         pass

@@ -20,7 +20,7 @@ from snow.process.interrupt import Interrupted
 from snow.source import Source
 from snow.training import Recipe
 from snow.training.fit import Fitted, fit
-from snow.training.history import Plan, StepReport
+from snow.training.history import RunPlan, StepReport
 from snow.training.listeners import Listener
 
 RECIPE = Recipe(epochs=1, batch_size=6, augment="none", workers=0, precision="32", lr=0.01)
@@ -38,7 +38,7 @@ class Told(Listener):
     def __call__(self, stage: str) -> Sequence[Listener]:
         return (self,)
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: RunPlan) -> None:
         self.runs.append(plan.learners)
         self.first_steps.append(plan.first_step)
 

@@ -21,7 +21,7 @@ from snow.methods import METHODS, Method
 from snow.source import Features, Source
 from snow.training import Recipe
 from snow.training.cache.cache import FeatureCache
-from snow.training.cache.row_store import Shelf
+from snow.training.cache.row_store import RowStore
 from snow.training.fit import Fitted, fit
 from snow.training.listeners import Listener
 
@@ -175,7 +175,7 @@ def test_two_processes_share_a_folder_and_one_in_memory_is_refused(
     on_two(cache=tmp_path / "kept")
     there = [path.name for path in sorted((tmp_path / "kept").glob("there-*.npy"))]
     assert there == ["there-0.npy", "there-1.npy"]
-    shelf = Shelf(tmp_path / "kept", 48, (tmp_path / "kept" / "rows.bin").stat().st_size // 48)
+    shelf = RowStore(tmp_path / "kept", 48, (tmp_path / "kept" / "rows.bin").stat().st_size // 48)
     assert shelf.has(torch.arange(48))
     with pytest.raises(SnowError, match="in memory cannot be shared by several processes: name a folder"):
         on_two()
@@ -222,9 +222,9 @@ def test_views_take_turns_and_belong_to_pictures(make_views: Callable[[int], lis
 
 @pytest.fixture
 def make_views() -> Callable[[int], list[list[tuple[int, int]]]]:
-    from snow.training.loader import Order
+    from snow.training.loader import EpochSampler
 
-    order = Order(10, 4, seed=0, views=2)
+    order = EpochSampler(10, 4, seed=0, views=2)
 
     def batches(epoch: int) -> list[list[tuple[int, int]]]:
         order.start(epoch)

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.inference.features import only
-from snow.source import Features, Preprocessing
-from snow.subscribe import FINAL
+from snow.source import FINAL, Features, Preprocessing
 from snow.training.cache.layout import Layout
 from snow.training.recipe import parse_size, shown_size
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from snow.data import Pictures, train_transform
 from snow.data.pictures import load
-from snow.experiments.bench.setup import WARM_UP, Stand
-from snow.training.loader import Loading, Order
+from snow.experiments.bench.setup import WARM_UP, BenchSetup
+from snow.training.loader import DeviceLoader, EpochSampler
 
 WIDTH, HEIGHT = 500, 375
 """Of generated pictures: the size of most of ImageNet."""
@@ -41,13 +41,13 @@ class Pipeline:
         pictures: without a transform.
     """
 
-    def __init__(self, stand: Stand, pictures: Pictures) -> None:
+    def __init__(self, stand: BenchSetup, pictures: Pictures) -> None:
         self._stand, recipe = stand, stand.recipe
         self.transform = train_transform(stand.source.preprocessing, recipe.augment)
-        self._order = Order(len(pictures), recipe.batch_size, recipe.seed)
+        self._order = EpochSampler(len(pictures), recipe.batch_size, recipe.seed)
         self._workers = recipe.loading_workers()
         self._pictures = pictures
-        self._loading = Loading(pictures.with_transform(self.transform), self._order, self._workers, stand.device)
+        self._loading = DeviceLoader(pictures.with_transform(self.transform), self._order, self._workers, stand.device)
 
     def images_per_second(self, step: Callable[[Tensor, Tensor], object]) -> float:
         """How many pictures go through `step(images, labels)`, over steps enough to use up what is loaded ahead."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from snow.data import Pictures
 from snow.experiments.bench.pipeline import Pipeline
-from snow.experiments.bench.setup import Build, Conditions, Cost, Stand, Stopwatch, Watch, unwatched
-from snow.inference.onnx_backend import source_in
+from snow.experiments.bench.setup import BenchSetup, Build, Conditions, StepCost, Stopwatch, Watch, unwatched
+from snow.inference.onnx_backend import source_for_precision
 from snow.process.memory import PeakMemory
 from snow.subscribe import Subscription
 from snow.training.cache.cache import FeatureCache
@@ -31,7 +31,7 @@ class Sample:
         filled: images a second while it was filled.
     """
 
-    cost: Cost | None = None
+    cost: StepCost | None = None
     pipeline: float | None = None
     phases: dict[str, float] = field(default_factory=dict)
     kept_bytes: int | None = None
@@ -43,7 +43,7 @@ UNBOUNDED = "1000TB"
 
 def method(conditions: Conditions, build: Build, pictures: Pictures) -> Sample:
     """A whole training step: from memory, from picture files, and phase by phase."""
-    stand = Stand(conditions)
+    stand = BenchSetup(conditions)
     learner = stand.learner(build)
 
     def step(images: Tensor, labels: Tensor, watch: Watch = unwatched) -> None:
@@ -58,9 +58,9 @@ def method(conditions: Conditions, build: Build, pictures: Pictures) -> Sample:
 
 def cached(conditions: Conditions, build: Build) -> Sample:
     """A step on features that were kept, reading them and all: the phase `cache`. The source is gone by then."""
-    stand = Stand(conditions)
+    stand = BenchSetup(conditions)
     method = stand.learner(build).method
-    method.settle()
+    method.freeze_selection()
     learner = Learner(method.name, method, 0, stand.recipe, stand.device)
     rows, labels = torch.arange(len(stand.images)), stand.labels[:, None]
     kept = stand.recipe.cache_dtype
@@ -79,8 +79,8 @@ def cached(conditions: Conditions, build: Build) -> Sample:
 
 def source_alone(conditions: Conditions) -> Sample:
     """The limit of training online: the source's own pass and nothing else."""
-    stand = Stand(conditions)
-    source = source_in(stand.source, stand.recipe.precision)
+    stand = BenchSetup(conditions)
+    source = source_for_precision(stand.source, stand.recipe.precision)
     images = stand.images.contiguous(memory_format=torch.channels_last)
     stand.memory.restart()
 
@@ -93,12 +93,12 @@ def source_alone(conditions: Conditions) -> Sample:
 
 def delta_alone(conditions: Conditions, build: Build) -> Sample:
     """The limit of training on a cache: a method's own step, on features that are there already."""
-    stand = Stand(conditions)
+    stand = BenchSetup(conditions)
     learner = stand.learner(build)
     features = stand.observe(learner, stand.images)
 
     def step() -> None:
-        learner.method.chosen()  # drawn for each step: here all learn from the channels of the first
+        learner.method.sample_channels()  # drawn for each step: here all learn from the channels of the first
         stand.learn(learner, features, stand.labels)
 
     return Sample(stand.cost(step))
@@ -106,11 +106,11 @@ def delta_alone(conditions: Conditions, build: Build) -> Sample:
 
 def decoding_alone(conditions: Conditions, pictures: Pictures) -> Sample:
     """The limit of any training from picture files: loading them and nothing else."""
-    pipeline = Pipeline(Stand(conditions), pictures)
+    pipeline = Pipeline(BenchSetup(conditions), pictures)
     return Sample(pipeline=pipeline.images_per_second(lambda images, labels: None), phases=pipeline.phases())
 
 
-def _phases(stand: Stand, learner: Learner, step: Callable[[Watch], None]) -> dict[str, float]:
+def _phases(stand: BenchSetup, learner: Learner, step: Callable[[Watch], None]) -> dict[str, float]:
     """Seconds a picture, over a few more steps."""
     watch = Stopwatch(stand.wait)
     for module in learner.method.modules():

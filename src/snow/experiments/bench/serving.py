@@ -20,7 +20,7 @@ from snow.experiments.bench.service import SIZES, service_cost
 from snow.experiments.results.record import begin, keep
 from snow.experiments.results.table import Spread, circumstances, markdown_table
 from snow.hub import Artifact, Hub
-from snow.inference import ENGINES, Asked, Engine, open_engine
+from snow.inference import ENGINES, Engine, Request, open_engine
 from snow.methods import Method
 from snow.methods.variant import Variant
 from snow.process.memory import resident_bytes
@@ -71,7 +71,7 @@ class ServingBench:
     def method(self, name: str, source: Source) -> Method:
         """One that has learned nothing, with weights at random."""
         variant = self.snow if name == "snow" else Variant(name)
-        method = variant.build(source, CLASSES).served()
+        method = variant.build(source, CLASSES).export_form()
         for parameter in method.parameters():
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.02)
@@ -128,13 +128,13 @@ def _speeds(work: ServingBench, tell: Callable[[str], None]) -> dict[tuple[str, 
     engine = open_engine(work.engine, source)
     shape = (work.batch_size, 3, work.image_size, work.image_size)
     images = torch.randint(256, shape, dtype=torch.uint8, device=work.device)
-    rows: dict[tuple[str, int], dict[str, Asked]] = {("source", 0): {"source": Asked(None)}}
+    rows: dict[tuple[str, int], dict[str, Request]] = {("source", 0): {"source": Request(None)}}
     for name in ("snow", "fo", "ft"):
         most = min(max(work.tasks), NETWORKS) if name == "ft" else max(work.tasks)
         tell(f"{name}: {most} tasks …")
         methods = [work.method(name, source) for _ in range(most)]
         for count in sorted({1, *(min(count, most) for count in work.tasks)} if name == "ft" else {*work.tasks}):
-            rows[name, count] = {str(number): Asked(one) for number, one in enumerate(methods[:count])}
+            rows[name, count] = {str(number): Request(one) for number, one in enumerate(methods[:count])}
     for asked in rows.values():
         engine.logits(images, asked)
     took: dict[tuple[str, int], list[float]] = {row: [] for row in rows}
@@ -145,7 +145,7 @@ def _speeds(work: ServingBench, tell: Callable[[str], None]) -> dict[tuple[str, 
     return took
 
 
-def _seconds(engine: Engine, images: Tensor, asked: Mapping[str, Asked]) -> float:
+def _seconds(engine: Engine, images: Tensor, asked: Mapping[str, Request]) -> float:
     started = time.perf_counter()
     answers = engine.logits(images, asked)
     for answer in answers.values():

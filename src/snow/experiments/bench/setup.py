@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.inference.features import observe_each
-from snow.inference.onnx_backend import source_in
+from snow.inference.onnx_backend import source_for_precision
 from snow.methods import Method
 from snow.process.memory import PeakMemory
 from snow.source import Features, Source
@@ -86,7 +86,7 @@ Build = Callable[[Source, int], Method]
 
 
 @dataclass(frozen=True)
-class Cost:
+class StepCost:
     """What one process found.
 
     Attributes:
@@ -105,7 +105,7 @@ def unwatched(_name: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-class Stand:
+class BenchSetup:
     """Everything that a row needs. `images`: (B, 3, S, S) uint8, at random; `labels`: (B,)."""
 
     def __init__(self, conditions: Conditions) -> None:
@@ -126,7 +126,7 @@ class Stand:
         """A method that has learned nothing yet, in training mode; the source is as training has it from then on."""
         method = build(self.source, self.conditions.classes).train()
         if method.uses_source:
-            self.source = source_in(self.source, self.recipe.precision)
+            self.source = source_for_precision(self.source, self.recipe.precision)
             self.memory.restart()
         self.fabric.to_device(method)
         return Learner(method.name, method, 0, self.recipe, self.device)
@@ -152,12 +152,12 @@ class Stand:
         with watch("optimizer"):
             learner.step()
 
-    def cost(self, step: Callable[[], object]) -> Cost:
+    def cost(self, step: Callable[[], object]) -> StepCost:
         """Of a step over `images`, or something as large."""
         for _ in range(WARM_UP):
             step()
         durations = [self.seconds(step) for _ in range(self.conditions.steps)]
-        return Cost(self.recipe.batch_size / median(durations), self.memory.bytes)
+        return StepCost(self.recipe.batch_size / median(durations), self.memory.bytes)
 
     def seconds(self, work: Callable[[], object]) -> float:
         """How long it takes until the device is done."""
@@ -172,8 +172,8 @@ class Stand:
             torch.cuda.synchronize(self.device)
 
 
-def training_cost(conditions: Conditions, build: Build) -> Cost:
+def training_cost(conditions: Conditions, build: Build) -> StepCost:
     """A method's step, source pass and all, on pictures that are in memory."""
-    stand = Stand(conditions)
+    stand = BenchSetup(conditions)
     learner = stand.learner(build)
     return stand.cost(lambda: stand.learn(learner, stand.observe(learner, stand.images), stand.labels))

@@ -78,7 +78,7 @@ def measure_training(
         tell: hears of each row before it is measured.
 
     Raises:
-        SnowError: `out` holds other results; as `Source.open` and `Order`; a process that ran out of memory.
+        SnowError: `out` holds other results; as `Source.open` and `EpochSampler`; a process that ran out of memory.
     """
     conditions = work.conditions
     settings = {

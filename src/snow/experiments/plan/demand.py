@@ -13,7 +13,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Mix:
+class TaskMix:
     """How many tasks a picture asks for: each of `counts` with its part of `weights`. Empty: all that there are.
 
     Raises:
@@ -32,7 +32,7 @@ class Mix:
             raise SnowError("weights of numbers of tasks are above zero")
 
     @classmethod
-    def parse(cls, text: str) -> Mix:
+    def parse(cls, text: str) -> TaskMix:
         """`all`; `3`; or `1:0.5,2:0.3,10:0.2`, numbers with how often they come.
 
         Raises:
@@ -77,7 +77,7 @@ class Demand:
 
     rate: float
     tasks: int
-    mix: Mix = Mix()
+    mix: TaskMix = TaskMix()
 
     def __post_init__(self) -> None:
         if not (isfinite(self.rate) and self.rate > 0):

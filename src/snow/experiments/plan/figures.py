@@ -16,14 +16,14 @@ from snow.store import read_json
 
 
 @dataclass(frozen=True)
-class Line:
+class PiecewiseLinear:
     """`start + slope * x`, neither below zero."""
 
     start: float
     slope: float
 
     @classmethod
-    def fit(cls, xs: Sequence[float], ys: Sequence[float]) -> Line:
+    def fit(cls, xs: Sequence[float], ys: Sequence[float]) -> PiecewiseLinear:
         """The line with the least squares of relative errors; a flat one through a single point. `ys` are above 0."""
         if len(set(xs)) < 2:
             return cls(float(np.mean(ys)), 0.0)
@@ -80,10 +80,10 @@ class Figures:
     delta: Chain
     spread: tuple[float, ...] = (1.0,)
     decode: float = 0.0
-    handling: Line = Line(0.0, 0.0)
+    handling: PiecewiseLinear = PiecewiseLinear(0.0, 0.0)
     shared: bool = False
-    held: Line = Line(0.0, 0.0)
-    device_held: Line | None = None
+    held: PiecewiseLinear = PiecewiseLinear(0.0, 0.0)
+    device_held: PiecewiseLinear | None = None
     measured: Mapping[str, Any] | None = None
 
     @classmethod
@@ -133,7 +133,7 @@ class Figures:
             median(entry["decode_seconds"] for entry in requests) if requests else 0.0,
             _line((entry["tasks"], entry["handling_seconds"]) for entry in requests),
             known["device"] == "cpu" and any(one["threads"] >= one["processors"] for one in services),
-            Line(max(0, resident - a_task * tasks), a_task),
+            PiecewiseLinear(max(0, resident - a_task * tasks), a_task),
             _line(device) if device else None,
             {
                 **{key: known[key] for key in ALIKE},
@@ -157,7 +157,7 @@ class Figures:
 
     def burdened(self, seconds: float) -> Figures:
         """With so much more for each request, such as a client on the same machine takes."""
-        return replace(self, handling=Line(self.handling.start + seconds, self.handling.slope))
+        return replace(self, handling=PiecewiseLinear(self.handling.start + seconds, self.handling.slope))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -208,6 +208,6 @@ def _ratios(passes: Iterable[Mapping[str, Any]]) -> list[float]:
     return [took / one["seconds"] for one in passes if len(one["samples"]) >= SAMPLES for took in one["samples"]]
 
 
-def _line(points: Iterable[tuple[float, float]]) -> Line:
+def _line(points: Iterable[tuple[float, float]]) -> PiecewiseLinear:
     found = [(x, y) for x, y in points if y > 0]
-    return Line.fit([x for x, _ in found], [y for _, y in found]) if found else Line(0.0, 0.0)
+    return PiecewiseLinear.fit([x for x, _ in found], [y for _, y in found]) if found else PiecewiseLinear(0.0, 0.0)

@@ -8,7 +8,7 @@ from collections import Counter
 
 from snow.experiments.plan.demand import Demand
 from snow.experiments.plan.figures import Figures
-from snow.inference import arrange
+from snow.inference import group_by_task
 
 WORK = 20_000
 """Names in the batches that are drawn for a size of batch, about."""
@@ -76,6 +76,6 @@ class Times:
         return [self._seconds(demand.wanted(chance, self._names, pictures)) for _ in range(batches)]
 
     def _seconds(self, wanted: list[list[str]]) -> float:
-        _, runs = arrange(wanted)
+        _, runs = group_by_task(wanted)
         lengths = Counter(stop - start for start, stop in runs.values())
         return self._figures.seconds(len(wanted), lengths.items())

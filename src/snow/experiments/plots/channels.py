@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snow.experiments.plots.figure import new_figure, save
-from snow.subscribe import Choices
+from snow.subscribe import SelectionHistory
 
 ROWS = 400
 NARROW = 500
@@ -20,21 +20,21 @@ DOTTED = 40
 """Of so many epochs at most the ends are drawn."""
 
 
-def draw_choice(choices: Choices, title: str, path: Path) -> None:
+def draw_choice(history: SelectionHistory, title: str, path: Path) -> None:
     """A panel for each tap: channels across, iterations down, black where a channel was taken, epochs dotted.
 
     Raises:
         SnowError: matplotlib is not installed, or the path cannot be written.
     """
-    columns = min(2, len(choices.masks))
-    rows = -(-len(choices.masks) // columns)
+    columns = min(2, len(history.masks))
+    rows = -(-len(history.masks) // columns)
     figure = new_figure(7.5 * columns + (4 if columns == 1 else 0), max(4.5, 1.9 * rows))
     figure.suptitle(title)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    last = max(1, int(choices.steps[-1]))
-    ends = range(choices.batches, last, choices.batches * -(-last // (choices.batches * DOTTED)))
-    nearest = _nearest(choices.steps)
-    for axes, (tap, masks) in zip(panels, choices.masks.items(), strict=False):
+    last = max(1, int(history.steps[-1]))
+    ends = range(history.batches, last, history.batches * -(-last // (history.batches * DOTTED)))
+    nearest = _nearest(history.steps)
+    for axes, (tap, masks) in zip(panels, history.masks.items(), strict=False):
         channels = masks.shape[1]
         axes.imshow(
             masks[nearest].numpy(),
@@ -49,7 +49,7 @@ def draw_choice(choices: Choices, title: str, path: Path) -> None:
             axes.axhline(end, color="tab:red", linestyle=":", linewidth=0.8)
         axes.set_title(f"{tap}: {int(masks[-1].sum())} of {channels}", fontsize=9)
         axes.tick_params(labelsize=7)
-    for axes in panels[len(choices.masks) :]:
+    for axes in panels[len(history.masks) :]:
         axes.set_axis_off()
     figure.supxlabel("channel", fontsize=9)
     figure.supylabel("iteration", fontsize=9)

@@ -8,10 +8,10 @@ from typing import Any
 
 from snow.experiments.compare import Comparison, compare
 from snow.experiments.reproduce import estimate
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.paper import SIGMA2
 from snow.experiments.reproduce.sets import Opened, title
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.table import origin
 from snow.methods.variant import Variant
 from snow.store import read_json
@@ -26,7 +26,9 @@ METHODS = f"fo,fe,ft,mp,pn,{LITERAL},{COLUMNS},snow"
 """Of Table 7 and what is made like it."""
 
 
-def compared(work: Work, variants: Sequence[Variant], room: str = "comparisons") -> list[dict[str, Any]]:
+def compared(
+    work: ReproductionSettings, variants: Sequence[Variant], room: str = "comparisons"
+) -> list[dict[str, Any]]:
     """For each set what is kept of it, and under `comparison` what `snow.experiments.compare` gave.
 
     Args:
@@ -42,7 +44,7 @@ def compared(work: Work, variants: Sequence[Variant], room: str = "comparisons")
     return entries
 
 
-def costs(work: Work, variants: Sequence[Variant], room: str = "comparisons") -> list[Cost]:
+def costs(work: ReproductionSettings, variants: Sequence[Variant], room: str = "comparisons") -> list[TimeEstimate]:
     """Of what `compared` would still do: rates on a part of the training pictures, then each seed on all of them."""
     found = []
     for opened in work.sets:
@@ -55,7 +57,7 @@ def costs(work: Work, variants: Sequence[Variant], room: str = "comparisons") ->
             seeds = sum(str(seed) not in entry.get("runs", {}) for seed in work.seeds)
             epochs = work.recipe.epochs * (rates * (1 - work.held_out) + seeds)
             seconds += estimate.training(work, variant, opened.dataset.train, epochs) if epochs else 0.0
-        found += [Cost(opened.found.key, seconds)] if seconds else []
+        found += [TimeEstimate(opened.found.key, seconds)] if seconds else []
     return found
 
 
@@ -88,7 +90,7 @@ def _sizes(entry: Mapping[str, Any]) -> str:
     return pictures if entry["as_in_table_3"] else f"{pictures} in {entry['classes']} classes"
 
 
-def _comparison(work: Work, opened: Opened, variants: Sequence[Variant]) -> Comparison:
+def _comparison(work: ReproductionSettings, opened: Opened, variants: Sequence[Variant]) -> Comparison:
     return Comparison(
         work.source, opened.dataset, work.recipe, tuple(variants), work.rates, work.seeds, work.held_out, costs=False
     )
@@ -98,7 +100,7 @@ def _about(opened: Opened) -> dict[str, Any]:
     return {"path": opened.found.path.name, "set": opened.found.key}
 
 
-def _named(work: Work, opened: Opened) -> Any:
+def _named(work: ReproductionSettings, opened: Opened) -> Any:
     return lambda stage: work.listeners(f"{opened.found.key}: {stage}")
 
 

@@ -19,7 +19,7 @@ from snow.source import Source
 from snow.training.launch import open_fabric
 
 if TYPE_CHECKING:
-    from snow.experiments.reproduce.settings import Work
+    from snow.experiments.reproduce.settings import ReproductionSettings
 
 
 CAR = SETS.index("Car")
@@ -31,14 +31,14 @@ FEW = 8
 
 
 @dataclass(frozen=True)
-class Cost:
+class TimeEstimate:
     """Seconds that a stage will take, about; more often less than more, since stages share passes of the source."""
 
     stage: str
     seconds: float
 
 
-def training(work: Work, variant: Variant, pictures: Pictures, epochs: float) -> float:
+def training(work: ReproductionSettings, variant: Variant, pictures: Pictures, epochs: float) -> float:
     """Seconds to train a method for so many passes over pictures. On a CPU, steps and loading share the cores."""
     size = work.source.preprocessing.image_size
     step = step_seconds(variant, work.source.architecture, size, work.recipe.precision)
@@ -71,7 +71,7 @@ def pass_seconds(architecture: str, image_size: int, precision: str) -> float:
     return median([once() for _ in range(3)]) / FEW
 
 
-def _loading_seconds(work: Work, pictures: Pictures) -> float:
+def _loading_seconds(work: ReproductionSettings, pictures: Pictures) -> float:
     """Of decoding and augmenting, a picture, with all loading processes at work."""
     seen = pictures.with_transform(train_transform(work.source.preprocessing, work.recipe.augment))
     places = range(0, len(seen), max(1, len(seen) // FEW))
@@ -90,7 +90,7 @@ def paper_seconds(variants: Sequence[Variant], epochs: float) -> float:
     )
 
 
-def total(costs: Sequence[Cost]) -> float:
+def total(costs: Sequence[TimeEstimate]) -> float:
     return sum(cost.seconds for cost in costs)
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from snow.errors import SnowError
 from snow.experiments.reproduce import panel
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.panel import Panel
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import keep
 from snow.methods.variant import Variant
 from snow.store import whole_file
@@ -37,15 +37,15 @@ class Experiment(ABC):
     head: ClassVar[str] = "method"
     needs_data: ClassVar[bool] = True
 
-    def variants(self, work: Work) -> tuple[Variant, ...]:
+    def variants(self, work: ReproductionSettings) -> tuple[Variant, ...]:
         return work.methods or Variant.parse(self.methods)
 
     @abstractmethod
-    def costs(self, work: Work) -> list[Cost]:
+    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
         """What is left to be done, by stages."""
 
     @abstractmethod
-    def run(self, work: Work) -> dict[str, Any]:
+    def run(self, work: ReproductionSettings) -> dict[str, Any]:
         """Measures what is not there yet, and returns all of it as JSON values.
 
         Raises:
@@ -77,7 +77,7 @@ class Experiment(ABC):
         return f"# {self.title}\n\n{self.measured(results)}\n**What differs.** {self.differs}\n"
 
 
-def reproduce(experiment: Experiment, work: Work) -> dict[str, Any]:
+def reproduce(experiment: Experiment, work: ReproductionSettings) -> dict[str, Any]:
     """Measures what is not in the folder yet, writes everything, and returns the results as JSON values.
 
     Raises:

@@ -11,12 +11,12 @@ from snow.errors import SnowError
 from snow.experiments.plots.comparison import wrapped
 from snow.experiments.plots.figure import check, new_figure, save
 from snow.experiments.reproduce import accuracy, table8
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.panel import Pair, Panel
 from snow.experiments.reproduce.paper import TABLE7, TABLE8
 from snow.experiments.reproduce.sets import column_of, title
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import provenance
 
 LARGEST = 900
@@ -35,10 +35,10 @@ class Figure4(Experiment):
     )
     methods = accuracy.METHODS
 
-    def costs(self, work: Work) -> list[Cost]:
+    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
         return [*accuracy.costs(work, self.variants(work)), *table8.costs(_of_source(work), self.variants(work))]
 
-    def run(self, work: Work) -> dict[str, Any]:
+    def run(self, work: ReproductionSettings) -> dict[str, Any]:
         sets = accuracy.compared(work, self.variants(work))
         return {**provenance(), "sets": sets, "steps": table8.measured(_of_source(work), self.variants(work))}
 
@@ -70,7 +70,7 @@ class Figure4(Experiment):
         save(figure, path)
 
 
-def _of_source(work: Work) -> Work:
+def _of_source(work: ReproductionSettings) -> ReproductionSettings:
     """Speeds are those of the source that accuracies are measured with."""
     return replace(work, bare=work.source.architecture, image_size=work.source.preprocessing.image_size)
 

@@ -11,17 +11,17 @@ from snow.errors import SnowError
 from snow.experiments.plots.channels import draw_choice
 from snow.experiments.reproduce import estimate
 from snow.experiments.reproduce.accuracy import COLUMNS
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.sets import title
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import begin, keep
 from snow.experiments.results.table import markdown_table, origin
 from snow.hub import Hub
-from snow.hub.hub import read_choices
+from snow.hub.hub import read_selection_history
 from snow.methods import SnowConfig
-from snow.subscribe import Choices
-from snow.training.checkpoint import data_fingerprint
+from snow.subscribe import SelectionHistory
+from snow.training.checkpoint import data_digest
 from snow.training.train import train
 
 
@@ -37,21 +37,21 @@ class Figure5(Experiment):
     )
     methods = COLUMNS
 
-    def costs(self, work: Work) -> list[Cost]:
+    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
         opened = work.one("Car")
         if opened.found.key in _tasks(work):
             return []
         [variant] = self.variants(work)
-        return [Cost(variant.label, estimate.training(work, variant, opened.dataset.train, work.recipe.epochs))]
+        return [TimeEstimate(variant.label, estimate.training(work, variant, opened.dataset.train, work.recipe.epochs))]
 
-    def run(self, work: Work) -> dict[str, Any]:
+    def run(self, work: ReproductionSettings) -> dict[str, Any]:
         opened = work.one("Car")
         variants = self.variants(work)
         if len(variants) != 1 or variants[0].method != "snow":
             raise SnowError("figure5 shows one variant of method snow: --methods snow, say")
         settings = {
             "source": work.source.description(),
-            "data": {"set": opened.found.key, "fingerprint": data_fingerprint(opened.dataset)},
+            "data": {"set": opened.found.key, "fingerprint": data_digest(opened.dataset)},
             "recipe": work.recipe.to_dict(),
             "options": asdict(SnowConfig.from_dict(variants[0].config)),
         }
@@ -63,7 +63,7 @@ class Figure5(Experiment):
             heard = work.listeners(f"{opened.found.key}: {variants[0].label}")
             config = variants[0].config
             train(hub, opened.dataset, work.recipe, config=config, listeners=heard, resume=True)
-        choices = read_choices(hub.path, opened.found.key)
+        choices = read_selection_history(hub.path, opened.found.key)
         results["taps"] = {tap: _summary(choices, tap) for tap in choices.masks}
         keep(out, results)
         kept = b64encode(choices.to_bytes()).decode()
@@ -98,11 +98,11 @@ class Figure5(Experiment):
         return markdown_table(columns, rows)
 
     def draw(self, results: Results, path: Path) -> None:
-        choices = Choices.from_bytes(b64decode(results["choices"]), self.name)
+        choices = SelectionHistory.from_bytes(b64decode(results["choices"]), self.name)
         draw_choice(choices, f"channels taken by {results['label']} on {title(results['set'])}", path)
 
 
-def _summary(choices: Choices, tap: str) -> dict[str, Any]:
+def _summary(choices: SelectionHistory, tap: str) -> dict[str, Any]:
     found = choices.summary(tap)
     changes = [count / found["taken"] for count in found["newcomers"]]
     tenth = max(1, len(changes) // 10)
@@ -114,10 +114,10 @@ def _summary(choices: Choices, tap: str) -> dict[str, Any]:
     }
 
 
-def _hub(work: Work) -> Path:
+def _hub(work: ReproductionSettings) -> Path:
     return work.folder / "figure5" / "hub"
 
 
-def _tasks(work: Work) -> list[str]:
+def _tasks(work: ReproductionSettings) -> list[str]:
     tasks = _hub(work) / "tasks"
     return [path.name for path in tasks.iterdir()] if tasks.is_dir() else []

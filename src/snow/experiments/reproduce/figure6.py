@@ -9,11 +9,11 @@ from typing import Any
 
 from snow.experiments.plots.figure import check, new_figure, save
 from snow.experiments.reproduce import accuracy
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.paper import CONVERGED, TABLE7
 from snow.experiments.reproduce.sets import column_of, title
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.reproduce.table7 import ROWS
 from snow.experiments.results.record import provenance
 from snow.experiments.results.table import markdown_table
@@ -39,10 +39,10 @@ class Figure6(Experiment):
     )
     methods = accuracy.METHODS
 
-    def costs(self, work: Work) -> list[Cost]:
+    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
         return accuracy.costs(_validated(work), self.variants(work), ROOM)
 
-    def run(self, work: Work) -> dict[str, Any]:
+    def run(self, work: ReproductionSettings) -> dict[str, Any]:
         return {**provenance(), "sets": accuracy.compared(_validated(work), self.variants(work), ROOM)}
 
     def origins(self, results: Results) -> list[str]:
@@ -75,7 +75,7 @@ class Figure6(Experiment):
         save(figure, path)
 
 
-def _validated(work: Work) -> Work:
+def _validated(work: ReproductionSettings) -> ReproductionSettings:
     recipe = work.recipe
     return work if recipe.validation else replace(work, recipe=replace(recipe, validation=VALIDATION))
 

@@ -22,7 +22,7 @@ RESNET = "resnet50"
 
 
 @dataclass(frozen=True)
-class Work:
+class ReproductionSettings:
     """What every experiment is given.
 
     Attributes:

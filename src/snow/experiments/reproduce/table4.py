@@ -10,12 +10,12 @@ from typing import Any
 from snow.errors import SnowError
 from snow.experiments.reproduce import estimate
 from snow.experiments.reproduce.accuracy import COLUMNS
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.panel import Pair, Panel, markdown
 from snow.experiments.reproduce.paper import TABLE4
 from snow.experiments.reproduce.sets import title
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.table import origin
 from snow.experiments.sweep import PAPER, Option, Point, Sweep, sweep
 from snow.methods import SnowConfig
@@ -37,7 +37,7 @@ class Table4(Experiment):
     methods = COLUMNS
     head = "value"
 
-    def costs(self, work: Work) -> list[Cost]:
+    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
         planned = self._sweep(work)
         out = _file(work)
         done = json.loads(out.read_text("utf-8"))["trials"] if out.exists() else []
@@ -45,9 +45,9 @@ class Table4(Experiment):
         pictures = planned.dataset.train
         epochs = left * work.recipe.epochs * (1 - work.held_out)
         [variant] = self.variants(work)
-        return [Cost(f"{left} trials", estimate.training(work, variant, pictures, epochs))] if left > 0 else []
+        return [TimeEstimate(f"{left} trials", estimate.training(work, variant, pictures, epochs))] if left > 0 else []
 
-    def run(self, work: Work) -> dict[str, Any]:
+    def run(self, work: ReproductionSettings) -> dict[str, Any]:
         opened = work.one(COLUMN)
         about = {"path": opened.found.path.name, "set": opened.found.key}
         found = sweep(self._sweep(work), about, _file(work), work.listeners)
@@ -75,7 +75,7 @@ class Table4(Experiment):
         found = self.panels(results)
         return "\n".join(markdown(found[start : start + 2], self.head) for start in range(0, len(found), 2))
 
-    def _sweep(self, work: Work) -> Sweep:
+    def _sweep(self, work: ReproductionSettings) -> Sweep:
         variants = self.variants(work)
         if len(variants) != 1 or variants[0].method != "snow":
             raise SnowError("table4 is swept around one variant of method snow: --methods snow, say")
@@ -95,5 +95,5 @@ def _rows(entries: list[dict[str, Any]], name: str, place: int, key: str) -> dic
     return rows
 
 
-def _file(work: Work) -> Path:
+def _file(work: ReproductionSettings) -> Path:
     return work.folder / "table4" / "sweep.json"

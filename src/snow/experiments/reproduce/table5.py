@@ -13,16 +13,16 @@ import torch
 from snow.experiments.params import per_task, tasks_of
 from snow.experiments.reproduce import estimate
 from snow.experiments.reproduce.accuracy import LITERAL
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.panel import Pair, Panel
 from snow.experiments.reproduce.paper import CLASSES, TABLE5_PARAMETERS, TABLE5_THROUGHPUT
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import begin, keep
 from snow.experiments.results.table import circumstances
 from snow.methods import Method
 from snow.methods.variant import Variant
-from snow.source import Source, unfilled_source
+from snow.source import Source, meta_source
 from snow.training.launch import open_fabric
 
 ROUNDS = 3
@@ -45,7 +45,7 @@ class Bench:
 
     def measure(self, variant: Variant, classes: Sequence[int]) -> dict[str, Any]:
         """`answers_per_second`, counted as picture × task, the source's own head among the tasks; and their range."""
-        tasks = [task.served() for task in tasks_of(self.source, variant, classes)]
+        tasks = [task.export_form() for task in tasks_of(self.source, variant, classes)]
         for task in tasks:
             self.fabric.to_device(task)
         answers = len(self.images) * (1 + len(tasks))
@@ -93,18 +93,18 @@ class Table5(Experiment):
     methods = f"fo,fe,ft,mp,pn,{LITERAL},snow"
     needs_data = False
 
-    def costs(self, work: Work) -> list[Cost]:
+    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
         missing = self._missing(work, self._begin(work))
         if not work.speeds or not missing:
-            return [Cost(one.label, COUNTING) for one in missing]
+            return [TimeEstimate(one.label, COUNTING) for one in missing]
         seconds = estimate.pass_seconds(work.bare, work.image_size, PRECISION) * _batch(work) * (1 + ROUNDS)
         share = {name: TABLE5_THROUGHPUT["FO"] / speed for name, speed in TABLE5_THROUGHPUT.items()}
-        return [Cost(one.label, COUNTING + seconds * share[ROWS.get(one.label, "SNOW")]) for one in missing]
+        return [TimeEstimate(one.label, COUNTING + seconds * share[ROWS.get(one.label, "SNOW")]) for one in missing]
 
-    def run(self, work: Work) -> dict[str, Any]:
+    def run(self, work: ReproductionSettings) -> dict[str, Any]:
         results = self._begin(work)
         missing = self._missing(work, results)
-        bare = unfilled_source(work.bare, work.image_size)
+        bare = meta_source(work.bare, work.image_size)
         bench = Bench(work.bare, work.image_size, _batch(work), PRECISION) if missing and work.speeds else None
         for variant in missing:
             work.note(f"serving six tasks by {variant.label} …")
@@ -132,11 +132,11 @@ class Table5(Experiment):
             panels.append(Panel("answers, FT = 1", _beside(paper, here), digits=2))
         return panels
 
-    def _missing(self, work: Work, results: Results) -> list[Variant]:
+    def _missing(self, work: ReproductionSettings, results: Results) -> list[Variant]:
         wanted = {"total", "answers_per_second"} if work.speeds else {"total"}
         return [one for one in self.variants(work) if not wanted <= results["methods"].get(one.label, {}).keys()]
 
-    def _begin(self, work: Work) -> dict[str, Any]:
+    def _begin(self, work: ReproductionSettings) -> dict[str, Any]:
         settings = {
             "architecture": work.bare,
             "image_size": work.image_size,
@@ -150,9 +150,9 @@ def _beside(paper: Mapping[str, float], here: Mapping[str, float | None]) -> dic
     return {label: (paper.get(ROWS.get(label, "")), figure) for label, figure in here.items()}
 
 
-def _batch(work: Work) -> int:
+def _batch(work: ReproductionSettings) -> int:
     return min(work.recipe.batch_size, LARGEST[open_fabric(PRECISION).device.type])
 
 
-def _file(work: Work) -> Path:
+def _file(work: ReproductionSettings) -> Path:
     return work.folder / f"{Table5.name}.measured.json"

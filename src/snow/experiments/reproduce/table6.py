@@ -7,15 +7,15 @@ from typing import Any
 from snow.experiments.params import per_task
 from snow.experiments.reproduce import accuracy
 from snow.experiments.reproduce.accuracy import COLUMNS, LITERAL
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.panel import Pair, Panel
 from snow.experiments.reproduce.paper import CLASSES, SUBSCRIPTIONS, TABLE6_ACCURACY, TABLE6_OVERHEAD
 from snow.experiments.reproduce.sets import column_of, title
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import provenance
 from snow.methods.variant import Variant
-from snow.source import unfilled_source
+from snow.source import meta_source
 
 VARIANTS = {LITERAL if name == "channel_pooling" else f"{LITERAL}:subscription={name}": name for name in SUBSCRIPTIONS}
 """Label -> subscription, in the paper's delta."""
@@ -35,11 +35,11 @@ class Table6(Experiment):
     head = "subscription"
     needs_data = False
 
-    def costs(self, work: Work) -> list[Cost]:
+    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
         return accuracy.costs(work, self.variants(work))
 
-    def run(self, work: Work) -> dict[str, Any]:
-        bare = unfilled_source(work.bare, work.image_size)
+    def run(self, work: ReproductionSettings) -> dict[str, Any]:
+        bare = meta_source(work.bare, work.image_size)
         counts = {name: per_task(bare, Variant(label), CLASSES) for label, name in VARIANTS.items()}
         sets = accuracy.compared(work, self.variants(work))
         return {**provenance(), "counted": bare.architecture, "overhead": counts, "sets": sets}

@@ -7,12 +7,12 @@ from typing import Any
 
 from snow.experiments.reproduce import accuracy
 from snow.experiments.reproduce.accuracy import COLUMNS, LITERAL
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.panel import Panel, draw, markdown
 from snow.experiments.reproduce.paper import TABLE7
 from snow.experiments.reproduce.sets import column_of, title
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import provenance
 
 SNOW = dict.fromkeys((LITERAL, COLUMNS, "snow"), "SNOW-256")
@@ -35,10 +35,10 @@ class Table7(Experiment):
     )
     methods = accuracy.METHODS
 
-    def costs(self, work: Work) -> list[Cost]:
+    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
         return accuracy.costs(work, self.variants(work))
 
-    def run(self, work: Work) -> dict[str, Any]:
+    def run(self, work: ReproductionSettings) -> dict[str, Any]:
         return {**provenance(), "sets": accuracy.compared(work, self.variants(work))}
 
     def origins(self, results: Results) -> list[str]:

@@ -12,11 +12,11 @@ from snow.experiments.bench import setup as stand
 from snow.experiments.bench.setup import Conditions
 from snow.experiments.reproduce import estimate, table7
 from snow.experiments.reproduce.accuracy import LITERAL
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.panel import Pair, Panel
 from snow.experiments.reproduce.paper import CLASSES, LF_MEMORY, LF_THROUGHPUT, SETS, TABLE8
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import begin, keep
 from snow.experiments.results.table import circumstances
 from snow.methods.variant import Variant
@@ -44,10 +44,10 @@ class Table8(Experiment):
     methods = f"fo,fe,ft,mp,pn,{LITERAL},snow"
     needs_data = False
 
-    def costs(self, work: Work) -> list[Cost]:
+    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
         return costs(work, self.variants(work))
 
-    def run(self, work: Work) -> dict[str, Any]:
+    def run(self, work: ReproductionSettings) -> dict[str, Any]:
         return measured(work, self.variants(work))
 
     def origins(self, results: Results) -> list[str]:
@@ -72,7 +72,7 @@ class Table8(Experiment):
         ]
 
 
-def measured(work: Work, variants: tuple[Variant, ...]) -> dict[str, Any]:
+def measured(work: ReproductionSettings, variants: tuple[Variant, ...]) -> dict[str, Any]:
     """Measure what each variant costs, and keep it in a file for this source and picture size."""
     results = _begin(work)
     conditions = Conditions(work.bare, work.image_size, CLASSES[CAR], work.recipe)
@@ -86,7 +86,7 @@ def measured(work: Work, variants: tuple[Variant, ...]) -> dict[str, Any]:
     return {**results, "methods": {label: asdict(_cost(found)) for label, found in samples.items()}}
 
 
-def costs(work: Work, variants: tuple[Variant, ...]) -> list[Cost]:
+def costs(work: ReproductionSettings, variants: tuple[Variant, ...]) -> list[TimeEstimate]:
     """Of what `measured` would still do."""
     done = _begin(work)["samples"]
     shape = (work.bare, work.image_size, work.recipe.precision)
@@ -95,12 +95,12 @@ def costs(work: Work, variants: tuple[Variant, ...]) -> list[Cost]:
     for one in variants:
         rounds = cost.ROUNDS - len(done.get(one.label, []))
         if rounds > 0:
-            found.append(Cost(one.label, rounds * (START + pictures * estimate.step_seconds(one, *shape))))
+            found.append(TimeEstimate(one.label, rounds * (START + pictures * estimate.step_seconds(one, *shape))))
     return found
 
 
-def _cost(samples: list[dict[str, Any]]) -> cost.Cost:
-    return cost.Cost.of([stand.Cost(**sample) for sample in samples])
+def _cost(samples: list[dict[str, Any]]) -> cost.TrainingCost:
+    return cost.TrainingCost.of([stand.StepCost(**sample) for sample in samples])
 
 
 def _beside(paper: Mapping[str, float], here: Mapping[str, float]) -> dict[str, Pair]:
@@ -110,7 +110,7 @@ def _beside(paper: Mapping[str, float], here: Mapping[str, float]) -> dict[str, 
     return rows
 
 
-def _begin(work: Work) -> dict[str, Any]:
+def _begin(work: ReproductionSettings) -> dict[str, Any]:
     settings = {
         "architecture": _architecture(work),
         "image_size": work.image_size,
@@ -120,10 +120,10 @@ def _begin(work: Work) -> dict[str, Any]:
     return begin(_file(work), settings, {"samples": {}})
 
 
-def _file(work: Work) -> Path:
+def _file(work: ReproductionSettings) -> Path:
     return work.folder / "steps" / f"{_architecture(work).replace('/', '-')}-{work.image_size}.json"
 
 
-def _architecture(work: Work) -> str:
+def _architecture(work: ReproductionSettings) -> str:
     """Under one name, whether it was named by the user or by a source."""
     return work.bare.removeprefix("timm/")

@@ -8,10 +8,10 @@ from typing import Any
 from snow.errors import SnowError
 from snow.experiments.lifelong import draw_forgetting, forgetting_columns, forgetting_rows, lifelong
 from snow.experiments.reproduce import estimate
-from snow.experiments.reproduce.estimate import Cost
+from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.paper import ORDERS, TABLE9
-from snow.experiments.reproduce.settings import Work
+from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import provenance
 from snow.experiments.results.table import markdown_table, origin
 from snow.store import read_json
@@ -28,7 +28,7 @@ class Table9(Experiment):
     )
     methods = "lf,snow"
 
-    def costs(self, work: Work) -> list[Cost]:
+    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
         out = _file(work)
         done = read_json(out)["orders"] if out.exists() else []
         epochs = work.recipe.epochs
@@ -37,10 +37,10 @@ class Table9(Experiment):
             for variant in self.variants(work):
                 if len(done) <= index or variant.label not in done[index]["methods"]:
                     seconds = sum(estimate.training(work, variant, one.dataset.train, epochs) for one in work.sets)
-                    found.append(Cost(f"{variant.label}: {' → '.join(order)}", seconds))
+                    found.append(TimeEstimate(f"{variant.label}: {' → '.join(order)}", seconds))
         return found
 
-    def run(self, work: Work) -> dict[str, Any]:
+    def run(self, work: ReproductionSettings) -> dict[str, Any]:
         orders = _orders(work)
         datasets = [one.dataset for one in work.sets]
         hubs = work.folder / "table9" / "hubs"
@@ -79,7 +79,7 @@ class Table9(Experiment):
         draw_forgetting(results["lifelong"], path)
 
 
-def _orders(work: Work) -> list[list[str]]:
+def _orders(work: ReproductionSettings) -> list[list[str]]:
     """The paper's two, of the sets that are there, each under the names of ours; once if they are the same."""
     if len(work.sets) < 2:
         there = ", ".join(one.found.key for one in work.sets) or "none"
@@ -92,5 +92,5 @@ def _orders(work: Work) -> list[list[str]]:
     return orders if orders[0] != orders[1] else orders[:1]
 
 
-def _file(work: Work) -> Path:
+def _file(work: ReproductionSettings) -> Path:
     return work.folder / "table9" / "lifelong.json"

@@ -15,7 +15,7 @@ from snow.experiments.sweep.options import Sweep
 from snow.experiments.sweep.study import Study
 from snow.experiments.sweep.table import curve
 from snow.experiments.sweep.training import Training
-from snow.training.checkpoint import data_fingerprint
+from snow.training.checkpoint import data_digest
 from snow.training.listeners import Listener
 
 
@@ -42,7 +42,7 @@ def sweep(
         SnowError: Optuna is not installed, `out` holds something else; and as `fit`.
         Interrupted: as `fit`; the same call goes on.
     """
-    about = {**(about or {}), "fingerprint": data_fingerprint(work.dataset)}
+    about = {**(about or {}), "fingerprint": data_digest(work.dataset)}
     settings = {
         "source": work.source.description(),
         "data": about,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from snow.data import Dataset
-from snow.distributed.ray_map import Workers, scatter
+from snow.distributed.ray_map import Workers, ray_map
 from snow.experiments.sweep.options import Point, Setting, Sweep, label
 from snow.experiments.sweep.study import Study, Trial
 from snow.methods import Method
@@ -128,7 +128,7 @@ class Training:
                     self._study.finish(trial, result)
 
         if self._workers is not None:
-            scatter(measured, passes, self._workers, tell)
+            ray_map(measured, passes, self._workers, tell)
             return
         for stage, one in passes.items():
             for results in measuring(one, self._listeners):

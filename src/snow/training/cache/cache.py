@@ -14,17 +14,16 @@ from torch import Tensor
 
 from snow.data import Dataset
 from snow.errors import SnowError
-from snow.inference.features import Seen, observe_channels, only
+from snow.inference.features import FeatureBatch, observe_channels, only
 from snow.methods import Method
-from snow.source import Features, Source
-from snow.subscribe import FINAL
+from snow.source import FINAL, Features, Source
 from snow.training.cache.layout import Layout
-from snow.training.cache.row_store import Shelf
-from snow.training.checkpoint import data_fingerprint
+from snow.training.cache.row_store import RowStore
+from snow.training.checkpoint import data_digest
 from snow.training.launch import arithmetic
-from snow.training.loader import Loading
+from snow.training.loader import DeviceLoader
 from snow.training.recipe import Recipe, parse_size, shown_size
-from snow.training.training_data import Feed
+from snow.training.training_data import TrainingData
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -61,8 +60,8 @@ class FeatureCache:
         identity: Mapping[str, Any],
     ) -> None:
         self._source, self._methods, self._fabric = source, methods, fabric
-        self._union = _union([method.chosen() for method in methods if method.uses_source])
-        self._places = {method: _places(method.chosen(), self._union) for method in methods}
+        self._union = _union([method.sample_channels() for method in methods if method.uses_source])
+        self._places = {method: _places(method.sample_channels(), self._union) for method in methods}
         self._with_pictures = any(method.uses_pictures for method in methods)
         size = source.preprocessing.image_size
         blank = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=fabric.device)
@@ -70,7 +69,7 @@ class FeatureCache:
         self._require_bound(count, parse_size(bound))
         if folder is not None:
             self._claim(folder, {**identity, "channels": _digest(self._union), "row": self._layout.to_dict()})
-        self._shelf = Shelf(folder, count, self._layout.size, fabric.global_rank)
+        self._shelf = RowStore(folder, count, self._layout.size, fabric.global_rank)
         self.save, self.refresh = self._shelf.save, self._shelf.refresh
         place = "in memory" if folder is None else f"in {folder}"
         self.note = f"features of {count} views of pictures are kept {place}: {shown_size(self._shelf.bytes)}"
@@ -80,7 +79,7 @@ class FeatureCache:
         """Of a view of a picture."""
         return self._layout.size
 
-    def remembered(self, loading: Loading, row: Callable[[Any], int]) -> Iterable[Seen]:
+    def remembered(self, loading: DeviceLoader, row: Callable[[Any], int]) -> Iterable[FeatureBatch]:
         """The batches of `loading`; where all that are left in it are kept, no picture is loaded and no pass made.
 
         Args:
@@ -91,19 +90,19 @@ class FeatureCache:
     def has(self, rows: Tensor) -> bool:
         return self._shelf.has(rows)
 
-    def put(self, rows: Tensor, images: Tensor, labels: Tensor) -> Seen:
+    def put(self, rows: Tensor, images: Tensor, labels: Tensor) -> FeatureBatch:
         """Makes the pass for all methods and keeps what it gave."""
         features = self._observe(images)
         self._shelf.write(rows, self._layout.pack(self._picture(images), features))
-        return Seen(labels, partial(self._shown, features))
+        return FeatureBatch(labels, partial(self._shown, features))
 
-    def get(self, rows: Tensor, labels: Tensor) -> Seen:
+    def get(self, rows: Tensor, labels: Tensor) -> FeatureBatch:
         device = self._fabric.device
         content = self._shelf.read(rows)
         if device.type == "cuda":
             content, labels = content.pin_memory(), labels.pin_memory()
         content, labels = content.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        return Seen(labels, partial(self._shown, self._layout.unpack(content, self._source.preprocessing)))
+        return FeatureBatch(labels, partial(self._shown, self._layout.unpack(content, self._source.preprocessing)))
 
     def _shown(self, features: Features, methods: Sequence[Method]) -> list[Features]:
         return [only(features, self._places[method]) for method in methods]
@@ -147,10 +146,10 @@ class FeatureCache:
 
 
 class _Remembered:
-    def __init__(self, cache: FeatureCache, loading: Loading, row: Callable[[Any], int]) -> None:
+    def __init__(self, cache: FeatureCache, loading: DeviceLoader, row: Callable[[Any], int]) -> None:
         self._cache, self._loading, self._row = cache, loading, row
 
-    def __iter__(self) -> Iterator[Seen]:
+    def __iter__(self) -> Iterator[FeatureBatch]:
         batches = list(self._loading.batches)
         rows = [torch.tensor([self._row(key) for key in keys]) for keys in batches]
         self._cache.refresh()
@@ -164,11 +163,11 @@ class _Remembered:
             yield self._cache.put(places, images, labels)
 
 
-def _union(wishes: Sequence[Mapping[str, Tensor | None]]) -> dict[str, Tensor | None]:
+def _union(stop_or_save: Sequence[Mapping[str, Tensor | None]]) -> dict[str, Tensor | None]:
     """By name: the channels that any of them looks at; None: all."""
     found: dict[str, Tensor | None] = {}
-    for name in sorted({name for wish in wishes for name in wish}):
-        channels = [wish[name] for wish in wishes if name in wish]
+    for name in sorted({name for wish in stop_or_save for name in wish}):
+        channels = [wish[name] for wish in stop_or_save if name in wish]
         picked = [one for one in channels if one is not None]
         found[name] = torch.cat(picked).unique() if len(picked) == len(channels) else None
     return found
@@ -199,7 +198,7 @@ def open_cache(
     fingerprint: str,
     methods: Sequence[Method],
     dataset: Dataset,
-    feed: Feed,
+    feed: TrainingData,
     recipe: Recipe,
     fabric: Fabric,
     folder: Path | None,
@@ -219,7 +218,7 @@ def open_cache(
         raise SnowError("a cache in memory cannot be shared by several processes: name a folder for it")
     identity = {
         "source": fingerprint,
-        "data": data_fingerprint(dataset),
+        "data": data_digest(dataset),
         "augment": recipe.augment,
         "views": recipe.views,
         "validation": recipe.validation,

@@ -9,11 +9,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from snow.source import Features, Preprocessing
-from snow.subscribe import FINAL
+from snow.source import FINAL, LOGITS, Features, Preprocessing
 
-PICTURE, LOGITS = "(picture)", "(logits)"
-"""Stand among the maps, as `FINAL` does: no module has these names."""
+PICTURE = "(picture)"
+"""Stands among the maps, as `FINAL` does: no module has this name."""
 
 STORED = {"uint8": torch.uint8, "int8": torch.int8, "fp16": torch.float16, "fp32": torch.float32}
 ALIGNMENT = 16
@@ -21,7 +20,7 @@ LARGEST = torch.finfo(torch.float16).max
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredTensor:
     """One tensor of a picture.
 
     Attributes:
@@ -71,7 +70,7 @@ class Part:
 class Layout:
     """Where everything is in a row of `size` bytes."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[StoredTensor, ...]
 
     @classmethod
     def of(cls, images: Tensor | None, features: Features, stored: str) -> Self:
@@ -82,12 +81,12 @@ class Layout:
             features: of the channels that are to be kept.
             stored: type of the maps: fp32, fp16 or int8. What is no map is kept as fp16 where maps are int8.
         """
-        parts: list[Part] = []
+        parts: list[StoredTensor] = []
         for name, value in _parts(images, features).items():
             kind = "uint8" if name == PICTURE else "fp16" if stored == "int8" and value.ndim == 2 else stored
             start = -(-(parts[-1].start + parts[-1].size) // ALIGNMENT) * ALIGNMENT if parts else 0
             given = str(value.dtype).removeprefix("torch.")
-            parts.append(Part(name, tuple(value.shape[1:]), kind, given, start))
+            parts.append(StoredTensor(name, tuple(value.shape[1:]), kind, given, start))
         return cls(tuple(parts))
 
     @property

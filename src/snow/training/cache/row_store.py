@@ -15,7 +15,7 @@ from snow.errors import SnowError
 from snow.training.recipe import shown_size
 
 
-class Shelf:
+class RowStore:
     """`count` rows of `size` bytes, and which of them are there.
 
     In a folder, `rows.bin` is shared by all processes of a run. Which rows are there each process remembers for itself

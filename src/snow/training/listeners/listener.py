@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from snow.errors import SnowError
-from snow.training.history import EpochRecord, Plan, StepReport
+from snow.training.history import EpochRecord, RunPlan, StepReport
 
 
 class Listener(ABC):  # noqa: B024  a listener hears what it wants to
     """Told of a run in its first process, in this order. A run on several devices hands listeners to that process."""
 
-    def on_start(self, plan: Plan) -> None:  # noqa: B027
+    def on_start(self, plan: RunPlan) -> None:  # noqa: B027
         """Before the first step; `plan.history` is not empty if the run goes on from a checkpoint."""
 
     def on_step(self, report: StepReport) -> None:  # noqa: B027
@@ -49,7 +49,7 @@ class ProgressBar(Listener):
         self._drawn = 0.0
         self._epochs = 0
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: RunPlan) -> None:
         self._console = Console(stderr=True)
         self._epochs = plan.epochs
         for note in plan.notes:
@@ -111,7 +111,7 @@ class CsvLog(Listener):
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / "history.csv"
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: RunPlan) -> None:
         self._write(plan.history, "w")
 
     def on_epoch(self, records: Sequence[EpochRecord]) -> None:

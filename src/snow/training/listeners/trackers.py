@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snow.errors import SnowError
-from snow.training.history import EpochRecord, Plan
+from snow.training.history import EpochRecord, RunPlan
 from snow.training.listeners.listener import Listener
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class EpochLog(Listener):
     A resumed run writes what went before again, so that its log is whole and holds nothing twice.
     """
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: RunPlan) -> None:
         self.open(plan.recipe)
         for epoch in sorted({record.epoch for record in plan.history}):
             self._write(record for record in plan.history if record.epoch == epoch)
