@@ -44,7 +44,7 @@ class Family(ABC):
     @staticmethod
     @abstractmethod
     def block(level: Level, weight_columns: int, width: int) -> Block:
-        """The block of `level` behind a subscription with `weight_columns` weight columns, `width` of them at a time."""
+        """The block of `level` behind a subscription with `weight_columns`, of which `width` take part at a time."""
 
     @staticmethod
     def head(own: int, features: int) -> tuple[nn.Module, int]:

@@ -33,7 +33,7 @@ class ChannelPooling(Subscription):
             raise SnowError(f"channel pooling can keep 1 to {channels} of {channels} channels, not {keep}")
         self.config = config
         self.channels, self.width = channels, keep
-        self.slots = channels if config.slots == "channel" else keep
+        self.weight_columns = channels if config.slots == "channel" else keep
         self.weight = nn.Parameter(torch.ones(channels))
         if config.init == "normal":
             nn.init.normal_(self.weight, 1.0, config.spread)

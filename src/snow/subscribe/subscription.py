@@ -18,7 +18,7 @@ class Subscribed(NamedTuple):
 
     Attributes:
         features: (B, width, H, W), before they are scaled.
-        columns: (width,), which of the layer's `weight_columns` weight columns meet these channels; None: all, in order.
+        columns: (width,), which weight columns of the layer behind meet these channels; None: all, in order.
         scale: (width,), by what each channel is to be multiplied; None: it is as it should be. The layer behind
             multiplies its weights by it, which are few, and spares the map, which is large, one pass and two back.
     """
@@ -34,7 +34,7 @@ class Subscribed(NamedTuple):
 
 
 class Subscription(nn.Module, ABC):
-    """Takes `width` channels out of a map of `channels`; the layer behind it keeps `weight_columns` weight columns.
+    """Takes `width` channels out of a map of `channels`; the layer behind it has `weight_columns`.
 
     `channels`, `width` and `weight_columns` are set by each subclass; `weight_columns` is `width` unless the choice of channels can
     still change and every source channel has a weight column of its own.
