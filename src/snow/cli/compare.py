@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter, Token
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, SOURCE, Json, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Json, SourceOptions
 from snow.cli.output import announced, counting, note, print_json, print_table
 from snow.cli.sources import new_source
 from snow.data import open_dataset
@@ -20,7 +20,7 @@ from snow.experiments.plots.figure import check
 from snow.experiments.results.table import COLUMNS, rows
 from snow.methods.variant import Variant
 from snow.store import exclusive
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 
 
 def _rates(_type: object, tokens: Sequence[Token]) -> tuple[float, ...]:
@@ -51,6 +51,7 @@ def compare_command(
     json: Json = False,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
+    runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
 ) -> None:
     """Train methods on the same work, each with its own learning rate, and measure them side by side.
 
@@ -79,7 +80,7 @@ def compare_command(
     for warning in dataset.warnings:
         note(f"warning: {warning}")
     chosen = tuple(range(recipe.seed, recipe.seed + seeds))
-    work = Comparison(opened, dataset, recipe, variants, rates, chosen, held_out, costs)
+    work = Comparison(opened, dataset, recipe, variants, rates, chosen, held_out, costs, runtime or Runtime())
 
     with exclusive(out):
         results = compare(work, {"path": Path(data).name}, out, announced)

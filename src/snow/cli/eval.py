@@ -15,6 +15,7 @@ from snow.data.cells import PARQUET, TEXT, read_columns
 from snow.data.pictures import Progress, faults
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
+from snow.training import Runtime
 from snow.training.evaluate import evaluate
 from snow.training.recipe import Precision
 
@@ -59,8 +60,8 @@ def eval_command(
         {task: artifact.method},
         pictures,
         batch_size=batch_size,
-        workers=workers,
         precision=precision or artifact.training.get("recipe", {}).get("precision", "auto"),
+        runtime=Runtime(workers=workers),
     )[task]
     if json:
         print_json(measured.to_dict())

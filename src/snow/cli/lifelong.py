@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, SOURCE, Json, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Json, SourceOptions
 from snow.cli.output import announced, counting, note, percent, print_json, print_table
 from snow.cli.sources import new_source
 from snow.data import Dataset, open_dataset
@@ -18,7 +18,7 @@ from snow.experiments.plots.figure import check
 from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
 from snow.store import exclusive
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 
 app = command("lifelong", "snow lifelong insects/ textures/ cars/ --methods lf,snow --image-size 128 --epochs 10")
 
@@ -34,6 +34,7 @@ def lifelong_command(
     json: Json = False,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
+    runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
 ) -> None:
     """Learn tasks one after the other, in the order given and in reverse, and measure all earlier ones after each.
 
@@ -56,7 +57,10 @@ def lifelong_command(
     with tempfile.TemporaryDirectory(prefix="snow-") as temporary:
         try:
             with exclusive(out):
-                results = lifelong(opened, datasets, variants, recipe, hubs or Path(temporary), announced, out)
+                hub = hubs or Path(temporary)
+                results = lifelong(
+                    opened, datasets, variants, recipe, hub, announced, out, runtime=runtime or Runtime()
+                )
         except Interrupted as stopped:
             how = "the same command goes on" if hubs else "with --hubs DIR the same command could go on"
             raise Interrupted(f"stopped: {how}", stopped.signal) from None

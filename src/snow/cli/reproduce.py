@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from snow.cli.app import command
 from snow.cli.compare import Rates
-from snow.cli.options import RECIPE, SOURCE, Flag, Json, Names, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Flag, Json, Names, SourceOptions
 from snow.cli.output import announced, counting, note, print_json
 from snow.cli.sources import new_source
 from snow.errors import SnowError
@@ -46,6 +46,7 @@ def reproduce_command(
     json: Json = False,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
+    runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
 ) -> None:
     """Measure a table or figure of the paper anew, and set the paper's figures beside ours.
 
@@ -68,7 +69,8 @@ def reproduce_command(
     if what not in EXPERIMENTS:
         raise SnowError(f"no table or figure {what!r}: there are {', '.join(EXPERIMENTS)}")
     experiment = EXPERIMENTS[what]
-    options, recipe = source or SourceOptions(), recipe or Recipe()
+    options, runtime = source or SourceOptions(), runtime or ExperimentRuntime()
+    recipe = (recipe or Recipe()).resolved(runtime.cache is not None)
     found, missing = find(data, sets)
     if data is not None or experiment.needs_data:
         for line in missing:
@@ -82,6 +84,7 @@ def reproduce_command(
             bare=options.source or RESNET,
             image_size=options.image_size or SIDE,
             recipe=recipe,
+            runtime=runtime,
             found=tuple(found),
             methods=Variant.parse(methods),
             rates=rates,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, SNOW, SOURCE, Json, SnowOptions, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, ExperimentRuntime, Json, SnowOptions, SourceOptions
 from snow.cli.output import announced, counting, note, print_json, print_table
 from snow.cli.sources import new_source
 from snow.data import open_dataset
@@ -46,6 +46,7 @@ def sweep_command(
     apart: Annotated[Workers | None, Parameter(name="*")] = None,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
+    runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
     options: Annotated[SnowOptions | None, Parameter(name="*", group=SNOW)] = None,
 ) -> None:
     """Train method snow with one option at a time changed, and measure each on held-out training pictures.
@@ -68,7 +69,8 @@ def sweep_command(
         plot: picture of accuracy over each option (.png, .svg or .pdf).
         json: print the results.
     """
-    recipe = recipe or Recipe()
+    runtime = runtime or ExperimentRuntime()
+    recipe = (recipe or Recipe()).resolved(runtime.cache is not None)
     if apart is not None and engine != "ray":
         raise SnowError("worker_cpus and worker_gpus need --engine ray")
     workers = (apart or Workers()) if engine == "ray" else None
@@ -84,7 +86,7 @@ def sweep_command(
     swept = tuple(Option.parse(text, around) for text in over)
     opened = new_source(source or SourceOptions(), recipe.seed)
     chosen = tuple(range(recipe.seed, recipe.seed + seeds))
-    work = Sweep(opened, dataset, around, swept, chosen, held_out, together, search)
+    work = Sweep(opened, dataset, around, swept, chosen, held_out, together, search, runtime)
 
     try:
         with exclusive(out):

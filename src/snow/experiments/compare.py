@@ -20,7 +20,7 @@ from snow.methods import METHODS, Method
 from snow.methods.variant import Variant
 from snow.process.subprocesses import in_subprocess, interleaved
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.fit import fit
 from snow.training.listeners import Listener
@@ -76,6 +76,7 @@ class Comparison:
         seeds: each method is trained with each of them.
         held_out: fraction of the training pictures on which the rate is chosen; the test pictures are seen once.
         costs: measure images/s and memory too.
+        runtime: of each run.
     """
 
     source: Source
@@ -86,6 +87,7 @@ class Comparison:
     seeds: tuple[int, ...] = (0,)
     held_out: float = HELD_OUT
     costs: bool = True
+    runtime: Runtime = Runtime()  # noqa: RUF009  frozen
 
     def __post_init__(self) -> None:
         if len(self.dataset.tasks) != 1:
@@ -135,7 +137,7 @@ def compare(
         size, classes = work.source.preprocessing.image_size, len(work.dataset.tasks[0].classes)
         listeners(f"{', '.join(entries)}: images/s and memory")
         for label, cost in measure(
-            Conditions(work.source.architecture, size, classes, work.recipe), work.methods
+            Conditions(work.source.architecture, size, classes, work.recipe, work.runtime), work.methods
         ).items():
             results["methods"][label].update(asdict(cost))
     keep(out, results)
@@ -147,7 +149,7 @@ def _settings(work: Comparison, about: Mapping[str, Any] | None) -> dict[str, An
     return {
         "source": work.source.description(),
         "data": {**(about or {}), "fingerprint": data_digest(work.dataset)},
-        "recipe": work.recipe.to_dict(),
+        "recipe": work.recipe.resolved(work.runtime.cache is not None).to_dict(),
         "rates": list(work.rates),
         "held_out": work.held_out,
     }
@@ -169,7 +171,7 @@ def _tune(
     learners = {
         f"{variant.label} {rate:g}": _built(work, variant, rate, seed) for variant in variants for rate in work.rates
     }
-    metrics = fit(work.source, learners, dataset, work.recipe, listeners=listeners).metrics
+    metrics = fit(work.source, learners, dataset, work.recipe, runtime=work.runtime, listeners=listeners).metrics
     return {
         variant.label: {f"{rate:g}": metrics[f"{variant.label} {rate:g}"].top1 for rate in work.rates}
         for variant in variants
@@ -182,7 +184,8 @@ def _run(
     """Label -> what training on all training pictures gave on the test pictures."""
     task = work.dataset.tasks[0]
     learners = {variant.label: _built(work, variant, rates[variant.label], seed) for variant in variants}
-    fitted = fit(work.source, learners, work.dataset, replace(work.recipe, seed=seed), listeners=listeners)
+    recipe = replace(work.recipe, seed=seed)
+    fitted = fit(work.source, learners, work.dataset, recipe, runtime=work.runtime, listeners=listeners)
     runs = {}
     for label, method in fitted.learners.items():
         served = method.export_form()

@@ -20,10 +20,11 @@ from snow.methods.successive import Successive
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.store import check_name
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.evaluate import evaluate
 from snow.training.listeners import Listener
+from snow.training.recipe import current_fields
 from snow.training.train import train
 
 
@@ -104,6 +105,7 @@ def lifelong(
     listeners: Listeners = lambda _: (),
     out: Path | None = None,
     orders: Sequence[Sequence[str]] | None = None,
+    runtime: Runtime = Runtime(),  # noqa: B008  frozen
 ) -> dict[str, Any]:
     """Trains some tasks in several orders, and measures all earlier tasks after each.
 
@@ -112,6 +114,7 @@ def lifelong(
         folder: holds a hub for each order and method; a second call with the same arguments goes on from what is there.
         out: file that holds what is done so far; a second call with the same arguments leaves out what is in it.
         orders: of the names of all tasks; by default the order given, and the reverse one.
+        runtime: of each run.
 
     Returns:
         `{"orders": [{"order": names, "methods": {LABEL: {"accuracy": Table, "forgetting": float}}}], …}` with where
@@ -137,7 +140,7 @@ def lifelong(
         "data": [
             {"task": name, "fingerprint": data_digest(dataset)} for name, dataset in zip(names, datasets, strict=True)
         ],
-        "recipe": recipe.to_dict(),
+        "recipe": recipe.resolved(runtime.cache is not None).to_dict(),
     }
     results = begin(out, settings, {"orders": [{"order": order, "methods": {}} for order in chosen]})
     if [entry["order"] for entry in results["orders"]] != chosen:
@@ -147,14 +150,19 @@ def lifelong(
         for variant in methods:
             if variant.label not in entry["methods"]:
                 hub = Hub.create(folder / "+".join(entry["order"]) / variant.label, source)
-                table = _measure(hub, order, variant, recipe, listeners)
+                table = _measure(hub, order, variant, recipe, runtime, listeners)
                 entry["methods"][variant.label] = {"accuracy": table, "forgetting": forgetting(table)}
                 keep(out, results)
     return results
 
 
 def learn_in_turn(
-    hub: Hub, datasets: Sequence[Dataset], variant: Variant, recipe: Recipe, listeners: Listeners = lambda _: ()
+    hub: Hub,
+    datasets: Sequence[Dataset],
+    variant: Variant,
+    recipe: Recipe,
+    runtime: Runtime = Runtime(),  # noqa: B008  frozen
+    listeners: Listeners = lambda _: (),
 ) -> Iterator[dict[str, Method]]:
     """Trains tasks in order; after each, gives what now answers it and the earlier ones, read afresh from the hub.
 
@@ -167,13 +175,22 @@ def learn_in_turn(
     for dataset in datasets:
         task = dataset.tasks[0].name
         if task in hub.names():
-            _require_same(hub, dataset, recipe)
+            _require_same(hub, dataset, recipe.resolved(runtime.cache is not None))
         else:
             kind, config = METHODS[variant.method], dict(variant.config)
             if issubclass(kind, Successive):
                 config["earlier"] = {name: hub.task(name).method for name in learned}
             heard = listeners(f"{variant.label}: {' → '.join([*learned, task])}")
-            train(hub, dataset, recipe, method=variant.method, config=config, listeners=heard, resume=True)
+            train(
+                hub,
+                dataset,
+                recipe,
+                method=variant.method,
+                config=config,
+                runtime=runtime,
+                listeners=heard,
+                resume=True,
+            )
         learned.append(task)
         yield _answering(hub, learned)
 
@@ -184,19 +201,21 @@ def forgetting(table: Table) -> float:
     return fmean(losses)
 
 
-def _measure(hub: Hub, order: Sequence[Dataset], variant: Variant, recipe: Recipe, listeners: Listeners) -> Table:
+def _measure(
+    hub: Hub, order: Sequence[Dataset], variant: Variant, recipe: Recipe, runtime: Runtime, listeners: Listeners
+) -> Table:
     table: Table = [[None] * len(order) for _ in order]
     bytewise = recipe.precision == "int8"  # made once: it takes seconds
     source = source_for_precision(hub.source, recipe.precision) if bytewise else hub.source
-    for after, methods in enumerate(learn_in_turn(hub, order, variant, recipe, listeners)):
+    for after, methods in enumerate(learn_in_turn(hub, order, variant, recipe, runtime, listeners)):
         for row, (name, method) in enumerate(methods.items()):
             metrics = evaluate(
                 source,
                 {name: method},
                 order[row].test,
                 batch_size=recipe.batch_size,
-                workers=recipe.loading_workers(),
                 precision="32" if bytewise else recipe.precision,
+                runtime=runtime,
             )
             table[row][after] = metrics[name].top1
     return table
@@ -212,5 +231,7 @@ def _answering(hub: Hub, learned: Sequence[str]) -> dict[str, Method]:
 def _require_same(hub: Hub, dataset: Dataset, recipe: Recipe) -> None:
     task = dataset.tasks[0].name
     training = hub.task(task).training
-    if training["recipe"] != recipe.to_dict() or training["data"]["fingerprint"] != data_digest(dataset):
+    if current_fields(training["recipe"]) != recipe.to_dict() or training["data"]["fingerprint"] != data_digest(
+        dataset
+    ):
         raise SnowError(f"{hub.path} has task {task} from another run, with other data or options: use another folder")

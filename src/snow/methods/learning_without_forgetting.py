@@ -65,6 +65,7 @@ class LearningWithoutForgetting(Successive):
     """
 
     name: ClassVar[str] = "lf"
+    config_class: ClassVar[type | None] = ForgettingConfig
     uses_source: ClassVar[bool] = False
     uses_final: ClassVar[bool] = False
     is_shared: ClassVar[bool] = True

@@ -45,6 +45,7 @@ class Lora(OwnCopy):
     """
 
     name: ClassVar[str] = "lora"
+    config_class: ClassVar[type | None] = LoraConfig
     extra: ClassVar[str | None] = "peft"
 
     def __init__(self, source: Source, num_classes: int, options: LoraConfig) -> None:

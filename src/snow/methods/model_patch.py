@@ -62,6 +62,7 @@ class ModelPatch(OwnCopy):
     """
 
     name: ClassVar[str] = "mp"
+    config_class: ClassVar[type | None] = ModelPatchConfig
 
     def __init__(self, source: Source, num_classes: int, options: ModelPatchConfig) -> None:
         super().__init__(source, num_classes, options.statistics)

@@ -119,6 +119,7 @@ class Snow(Method):
     """Trains a `Delta`; what is saved holds only the channels that were chosen."""
 
     name: ClassVar[str] = "snow"
+    config_class: ClassVar[type | None] = SnowConfig
 
     def __init__(self, plan: DeltaPlan, num_classes: int, options: SnowConfig, exported: bool = False) -> None:
         super().__init__()

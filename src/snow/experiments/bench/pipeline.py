@@ -45,7 +45,7 @@ class Pipeline:
         self._stand, recipe = stand, stand.recipe
         self.transform = train_transform(stand.source.preprocessing, recipe.augment)
         self._order = EpochSampler(len(pictures), recipe.batch_size, recipe.seed)
-        self._workers = recipe.loading_workers()
+        self._workers = stand.conditions.runtime.loading_workers()
         self._pictures = pictures
         self._loading = DeviceLoader(pictures.with_transform(self.transform), self._order, self._workers, stand.device)
 

@@ -15,8 +15,9 @@ from snow.experiments.bench.setup import BenchSetup, Build, Conditions, StepCost
 from snow.inference.onnx_backend import source_for_precision
 from snow.process.memory import PeakMemory
 from snow.subscribe import Subscription
-from snow.training.cache.cache import FeatureCache
+from snow.training.cache.cache import CacheSettings, FeatureCache
 from snow.training.learner import Learner
+from snow.training.recipe import CACHE_DTYPE
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ def cached(conditions: Conditions, build: Build) -> Sample:
     stand = BenchSetup(conditions)
     method = stand.learner(build).method
     method.freeze_selection()
-    learner = Learner(method.name, method, 0, stand.recipe, stand.device)
+    learner = Learner(method.name, method, 0, stand.recipe, stand.fabric)
     rows, labels = torch.arange(len(stand.images)), stand.labels[:, None]
-    kept = stand.recipe.cache_dtype
-    cache = FeatureCache(stand.source, [method], stand.fabric, len(rows), kept, UNBOUNDED, None, {})
+    settings = CacheSettings(len(rows), stand.recipe.cache_dtype or CACHE_DTYPE, UNBOUNDED)
+    cache = FeatureCache(stand.source, [method], stand.fabric, settings)
     filled = stand.seconds(lambda: cache.put(rows, stand.images, labels))
     stand.memory = PeakMemory(stand.device)
 

@@ -16,7 +16,7 @@ from snow.inference.onnx_backend import source_for_precision
 from snow.methods import Method
 from snow.process.memory import PeakMemory
 from snow.source import Features, Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
 
@@ -29,8 +29,8 @@ class Conditions:
         source: as `Source.open` takes it. Its weights do not matter, and are not looked for.
         image_size: side of the pictures in pixels.
         classes: of the task.
-        recipe: batch size, precision, optimizer, augmentation, loading processes and seed.
-        accelerator: "auto", "cpu", "cuda" or "mps".
+        recipe: batch size, precision, optimizer, augmentation and seed.
+        runtime: accelerator and loading processes.
         steps: that are timed, after two that are not.
     """
 
@@ -38,7 +38,7 @@ class Conditions:
     image_size: int
     classes: int
     recipe: Recipe
-    accelerator: str = "auto"
+    runtime: Runtime = Runtime()  # noqa: RUF009  frozen
     steps: int = 5
 
 
@@ -112,7 +112,7 @@ class BenchSetup:
         import timm  # noqa: F401  is no part of what a method takes
 
         self.conditions, self.recipe = conditions, conditions.recipe
-        self.fabric = open_fabric(self.recipe.precision, conditions.accelerator)
+        self.fabric = open_fabric(self.recipe.precision, conditions.runtime.accelerator)
         self.device = self.fabric.device
         torch.manual_seed(self.recipe.seed)
         self.memory = PeakMemory(self.device)
@@ -129,7 +129,7 @@ class BenchSetup:
             self.source = source_for_precision(self.source, self.recipe.precision)
             self.memory.restart()
         self.fabric.to_device(method)
-        return Learner(method.name, method, 0, self.recipe, self.device)
+        return Learner(method.name, method, 0, self.recipe, self.fabric)
 
     def observe(self, learner: Learner, images: Tensor) -> Features:
         with self.fabric.autocast():

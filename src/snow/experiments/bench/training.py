@@ -18,6 +18,7 @@ from snow.experiments.results.table import Spread
 from snow.methods import METHODS
 from snow.methods.variant import Variant
 from snow.process.subprocesses import interleaved
+from snow.training.recipe import CACHE_DTYPE
 
 BASELINE = "ft"
 """The method that the others are measured against."""
@@ -87,9 +88,9 @@ def measure_training(
         "batch_size": conditions.recipe.batch_size,
         "classes": conditions.classes,
         "precision": conditions.recipe.precision,
-        "accelerator": conditions.accelerator,
+        "accelerator": conditions.runtime.accelerator,
         "steps": conditions.steps,
-        "cached": conditions.recipe.cache_dtype if work.cached else None,
+        "cached": (conditions.recipe.cache_dtype or CACHE_DTYPE) if work.cached else None,
         "pictures": len(work.pictures),
     }
     results = begin(out, settings, {"rounds": 0, "methods": {}, "limits": {}})

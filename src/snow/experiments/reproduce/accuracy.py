@@ -92,7 +92,15 @@ def _sizes(entry: Mapping[str, Any]) -> str:
 
 def _comparison(work: ReproductionSettings, opened: Opened, variants: Sequence[Variant]) -> Comparison:
     return Comparison(
-        work.source, opened.dataset, work.recipe, tuple(variants), work.rates, work.seeds, work.held_out, costs=False
+        work.source,
+        opened.dataset,
+        work.recipe,
+        tuple(variants),
+        work.rates,
+        work.seeds,
+        work.held_out,
+        costs=False,
+        runtime=work.runtime,
     )
 
 

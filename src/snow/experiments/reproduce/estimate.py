@@ -78,7 +78,7 @@ def _loading_seconds(work: ReproductionSettings, pictures: Pictures) -> float:
     started = time.perf_counter()
     for place in places:
         seen[place, 0]
-    return (time.perf_counter() - started) / len(places) / max(1, work.recipe.loading_workers())
+    return (time.perf_counter() - started) / len(places) / max(1, work.runtime.loading_workers())
 
 
 def paper_seconds(variants: Sequence[Variant], epochs: float) -> float:

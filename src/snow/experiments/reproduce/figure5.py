@@ -62,7 +62,15 @@ class Figure5(Experiment):
         if opened.found.key not in hub.names():
             heard = work.listeners(f"{opened.found.key}: {variants[0].label}")
             config = variants[0].config
-            train(hub, opened.dataset, work.recipe, config=config, listeners=heard, resume=True)
+            train(
+                hub,
+                opened.dataset,
+                work.recipe,
+                config=config,
+                runtime=work.runtime,
+                listeners=heard,
+                resume=True,
+            )
         choices = read_selection_history(hub.path, opened.found.key)
         results["taps"] = {tap: _summary(choices, tap) for tap in choices.masks}
         keep(out, results)

@@ -14,7 +14,7 @@ from snow.experiments.compare import HELD_OUT, RATES
 from snow.experiments.reproduce.sets import OWN, Found, Opened
 from snow.methods.variant import Variant
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.listeners import Listener
 
 RESNET = "resnet50"
@@ -31,6 +31,7 @@ class ReproductionSettings:
         bare: architecture of which parameters and speeds are taken, where weights do not matter.
         image_size: side of the pictures there.
         recipe: how all methods are trained.
+        runtime: where.
         found: the sets that are there.
         methods: by default those of the experiment.
         rates: learning rates to choose from, as in `Comparison`.
@@ -47,6 +48,7 @@ class ReproductionSettings:
     bare: str = RESNET
     image_size: int = 224
     recipe: Recipe = Recipe()  # noqa: RUF009  frozen
+    runtime: Runtime = Runtime()  # noqa: RUF009  frozen
     found: tuple[Found, ...] = ()
     methods: tuple[Variant, ...] = ()
     rates: tuple[float, ...] = RATES

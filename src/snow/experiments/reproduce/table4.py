@@ -83,7 +83,7 @@ class Table4(Experiment):
         config = SnowConfig.from_dict(variants[0].config).resolved(len(dataset.tasks[0].classes))
         around = Point(config, work.recipe)
         options = tuple(Option.parse(text, around) for text in PAPER)
-        return Sweep(work.source, dataset, around, options, work.seeds, work.held_out)
+        return Sweep(work.source, dataset, around, options, work.seeds, work.held_out, runtime=work.runtime)
 
 
 def _rows(entries: list[dict[str, Any]], name: str, place: int, key: str) -> dict[str, Pair]:

@@ -75,7 +75,7 @@ class Table8(Experiment):
 def measured(work: ReproductionSettings, variants: tuple[Variant, ...]) -> dict[str, Any]:
     """Measure what each variant costs, and keep it in a file for this source and picture size."""
     results = _begin(work)
-    conditions = Conditions(work.bare, work.image_size, CLASSES[CAR], work.recipe)
+    conditions = Conditions(work.bare, work.image_size, CLASSES[CAR], work.recipe, work.runtime)
     samples = {one.label: results["samples"].setdefault(one.label, []) for one in variants}
     for number in range(1, cost.ROUNDS + 1):
         for variant in variants:

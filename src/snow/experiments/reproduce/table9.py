@@ -45,7 +45,17 @@ class Table9(Experiment):
         datasets = [one.dataset for one in work.sets]
         hubs = work.folder / "table9" / "hubs"
         out = _file(work)
-        found = lifelong(work.source, datasets, self.variants(work), work.recipe, hubs, work.listeners, out, orders)
+        found = lifelong(
+            work.source,
+            datasets,
+            self.variants(work),
+            work.recipe,
+            hubs,
+            work.listeners,
+            out,
+            orders,
+            work.runtime,
+        )
         wanted = [variant.label for variant in self.variants(work)]
         chosen = [
             {**order, "methods": {label: order["methods"][label] for label in wanted}} for order in found["orders"]

@@ -19,6 +19,7 @@ import torch
 from snow.errors import SnowError
 from snow.hub.artifact import versions
 from snow.store import read_json, whole_file, write_json
+from snow.training.recipe import current_fields
 
 
 def provenance() -> dict[str, Any]:
@@ -69,11 +70,18 @@ def begin(out: Path | None, settings: Mapping[str, Any], empty: Mapping[str, Any
     if out is None or not out.exists():
         return {**provenance(), **settings, **empty}
     results = read_json(out)
-    differing = [key for key, value in settings.items() if results.get(key) != value]
+    differing = [key for key, value in settings.items() if not same_setting(key, results.get(key), value)]
     differing += [key for key in empty if key not in results]
     if differing:
         raise SnowError(f"{out} holds other results: {', '.join(differing)} differ; choose another file")
     return results
+
+
+def same_setting(key: str, recorded: Any, value: Any) -> bool:
+    """Whether a recorded setting is that of today; a recipe may be recorded as version 0.1.0 wrote it."""
+    if key == "recipe" and isinstance(recorded, Mapping):
+        recorded = current_fields(recorded)
+    return recorded == value
 
 
 def keep(out: Path | None, results: Mapping[str, Any]) -> None:

@@ -15,15 +15,13 @@ from snow.methods import Snow, SnowConfig
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.subscribe import PoolingConfig
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 
 Value = float | int | bool | str | None
 Setting = Mapping[str, Value]
 """Values by the name of an option: `keep`, `pooling.sigma2`, or a field of the recipe, such as `lr`."""
 
 GROUP = "pooling"
-FIXED = ("seed", "workers", "checkpoint_seconds")
-"""Fields of the recipe that are no options: seeds are counted apart, the others do not change what is learned."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ class Point:
 
 
 def recipe_fields() -> list[str]:
-    """Those that can be swept."""
-    return [entry.name for entry in fields(Recipe) if entry.name not in FIXED]
+    """Those that can be swept: all but the seed, which is an argument of its own."""
+    return [entry.name for entry in fields(Recipe) if entry.name != "seed"]
 
 
 def full_name(name: str) -> str:
@@ -170,6 +168,7 @@ class Sweep:
             more than the learning rate never do.
         search: afterwards, so many trials in which all options change at once within the range of their values, each
             chosen after those before; with the first seed.
+        runtime: of each pass.
     """
 
     source: Source
@@ -180,6 +179,7 @@ class Sweep:
     held_out: float = HELD_OUT
     together: int = TOGETHER
     search: int = 0
+    runtime: Runtime = Runtime()  # noqa: RUF009  frozen
 
     def __post_init__(self) -> None:
         if len(self.dataset.tasks) != 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snow.errors import SnowError
+from snow.experiments.results.record import same_setting
 from snow.experiments.sweep.options import Option, Setting
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Study:
             kept = self._study.user_attrs.get(IDENTITY)
             if kept is None:
                 self._study.set_user_attr(IDENTITY, dict(identity))
-        differing = [key for key, value in identity.items() if kept and kept.get(key) != json.loads(json.dumps(value))]
+        now = json.loads(json.dumps(dict(identity)))
+        differing = [key for key, value in now.items() if kept and not same_setting(key, kept.get(key), value)]
         if differing:
             raise SnowError(f"{path} holds another sweep: its {', '.join(differing)} differ; choose another file")
         self._give_up_unfinished()

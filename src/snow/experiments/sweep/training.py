@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 from snow.data import Dataset
 from snow.distributed.ray_map import Workers, ray_map
+from snow.errors import DivergedError
 from snow.experiments.sweep.options import Point, Setting, Sweep, label
 from snow.experiments.sweep.study import Study, Trial
 from snow.methods import Method
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.evaluate import Metrics
 from snow.training.fit import fit
 from snow.training.listeners import Listener
-from snow.training.trainer import DivergedError
 
 Item = TypeVar("Item")
 
@@ -38,6 +38,7 @@ class Pass:
     dataset: Dataset
     around: Point
     recipe: Recipe
+    runtime: Runtime
     trials: Mapping[str, tuple[Setting, int]]
     path: Path | None
 
@@ -62,6 +63,7 @@ def measuring(
                 {name: _learner(one, *trial) for name, trial in left.items()},
                 one.dataset,
                 one.recipe,
+                runtime=one.runtime,
                 listeners=listeners(f"{', '.join(left)}: seed {one.recipe.seed}"),
                 checkpoint=checkpoint,
                 resume=checkpoint is not None,
@@ -119,7 +121,8 @@ class Training:
                 named.setdefault(label(self._work.changed(trial.setting)), []).append(trial)
             stage = f"{len(passes) + 1}: {', '.join(named)}: seed {recipe.seed}"
             asked = {name: (trials[0].setting, trials[0].seed) for name, trials in named.items()}
-            passes[stage] = Pass(self._work.source, self._dataset, self._work.around, recipe, asked, self._path)
+            work = self._work
+            passes[stage] = Pass(work.source, self._dataset, work.around, recipe, work.runtime, asked, self._path)
             begun[stage] = named
 
         def tell(stage: str, results: Mapping[str, dict[str, Any]]) -> None:
