@@ -22,10 +22,10 @@ from snow.experiments.results.record import begin, keep
 from snow.methods.variant import Variant
 from snow.process.startup import keep_freed_memory
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.fit import fit
-from snow.training.history import Plan
+from snow.training.history import RunInfo
 from snow.training.listeners import Listener, ProgressBar
 
 MARGIN, HELD_OUT = 0.02, 0.2
@@ -38,19 +38,23 @@ class Way:
     label: str
     variant: Variant
     recipe: Recipe
+    runtime: Runtime
 
     @classmethod
-    def parse(cls, label: str, common: Recipe) -> Way:
+    def parse(cls, label: str, common: Recipe, runtime: Runtime) -> Way:
         """Raises SnowError for what is not a method or not a part of a recipe."""
         method, *changes = label.split()
         own: dict[str, Any] = {}
-        kinds = {field.name: type(getattr(common, field.name)) for field in fields(Recipe)} | {"cache": str}
+        kinds = {field.name: type(getattr(common, field.name)) for field in fields(Recipe)}
+        kinds |= {"cache": str, "cache_views": int, "cache_dtype": str}
         for change in changes:
             name, _, value = change.partition("=")
             if name not in kinds:
                 raise SnowError(f"{label!r}: a recipe has no {name}")
             own[name] = kinds[name](value)
-        return cls(label, Variant(method), replace(common, **own))
+        runtime = replace(runtime, cache=own.pop("cache", None))
+        recipe = replace(common, **own).resolved(runtime.cache is not None)
+        return cls(label, Variant(method), recipe, runtime)
 
 
 class Start(Listener):
@@ -59,7 +63,7 @@ class Start(Listener):
     def __init__(self) -> None:
         self.seconds = -time.monotonic()
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, run: RunInfo) -> None:
         self.seconds += time.monotonic()
 
 
@@ -81,9 +85,9 @@ def measure(source: Source, dataset: Dataset, ways: list[Way], out: Path | None)
 def trained(source: Source, dataset: Dataset, way: Way) -> dict[str, Any]:
     method = way.variant.start(source, len(dataset.tasks[0].classes), way.recipe.seed, 1.0)
     with tempfile.TemporaryDirectory(prefix="snow-") as folder:
-        start, cache = Start(), Path(folder) / "cache"
+        start, runtime = Start(), replace(way.runtime, cache_dir=Path(folder) / "cache")
         listeners = (start, ProgressBar())
-        fitted = fit(source, {"task": method}, dataset, way.recipe, listeners=listeners, cache=cache)
+        fitted = fit(source, {"task": method}, dataset, way.recipe, runtime=runtime, listeners=listeners)
     passed, curve = start.seconds, []
     for record in fitted.history:
         passed += record.seconds
@@ -116,11 +120,10 @@ def main() -> None:
     common = Recipe(
         epochs=given.epochs,
         batch_size=given.batch_size,
-        workers=given.workers,
         validation=HELD_OUT,
         seed=given.seed,
     )
-    ways = [Way.parse(label, common) for label in given.way]
+    ways = [Way.parse(label, common, Runtime(workers=given.workers)) for label in given.way]
     source = Source.open(given.source, image_size=given.image_size)
     print_json(measure(source, open_dataset(given.data), ways, given.out))
 

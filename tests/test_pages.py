@@ -101,7 +101,7 @@ def test_every_code_block_runs(
         assert language in ("bash", "python"), f"{page.name} has a block of {language or 'nothing'}"
         if language == "python":
             text = text.replace("Source.embedded()", "Source.embedded(64)")
-            text = text.replace("epochs=10", "epochs=1, workers=0, batch_size=6")
+            text = text.replace("epochs=10", "epochs=1, batch_size=6")
             exec(compile(text, page.name, "exec"), names)
             continue
         for line in text.strip().splitlines():

@@ -97,29 +97,32 @@ class Source(nn.Module):
     def from_timm(
         cls,
         name: str,
-        pretrained: bool = False,
+        pretrained: bool = True,
         weights: str | Path | None = None,
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
-        """A CNN of timm; `weights` is a local file, `options` go to `Source` (`taps`, `without_taps`).
+        """A CNN of timm, with its pretrained weights unless `pretrained=False`, or with those of a local file `weights`.
+
+        `options` go to `Source` (`taps`, `without_taps`).
 
         Raises:
             SnowError: unknown name, weights that cannot be reached or do not fit, no feature maps.
         """
-        return cls(*architectures.from_timm(name, pretrained, weights, image_size), **options)
+        return cls(*architectures.from_timm(name, pretrained and weights is None, weights, image_size), **options)
 
     @classmethod
     def from_torchvision(
         cls,
         name: str,
-        pretrained: bool = False,
+        pretrained: bool = True,
         weights: str | Path | None = None,
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
         """A CNN of torchvision; as `from_timm`."""
-        return cls(*architectures.from_torchvision(name, pretrained, weights, image_size), **options)
+        built = architectures.from_torchvision(name, pretrained and weights is None, weights, image_size)
+        return cls(*built, **options)
 
     @classmethod
     def open(
@@ -139,7 +142,7 @@ class Source(nn.Module):
         create = {"": cls.from_timm, "timm": cls.from_timm, "torchvision": cls.from_torchvision}.get(library)
         if create is None:
             raise SnowError(f"unknown source {spec!r}: use embedded, a timm name, or torchvision/NAME")
-        return create(name, pretrained and weights is None, weights, image_size, **options)
+        return create(name, pretrained, weights, image_size, **options)
 
     @property
     def name(self) -> str:

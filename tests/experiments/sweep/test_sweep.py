@@ -23,7 +23,7 @@ from snow.training.fit import Fitted, fit
 from snow.training.history import RunPlan, StepReport
 from snow.training.listeners import Listener
 
-RECIPE = Recipe(epochs=1, batch_size=6, augment="none", workers=0, precision="32", lr=0.01)
+RECIPE = Recipe(epochs=1, batch_size=6, augment="none", precision="32", lr=0.01)
 AROUND = Point(SnowConfig().resolved(2), RECIPE)
 
 
