@@ -102,7 +102,7 @@ class Source(nn.Module):
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
-        """A CNN of timm, with its pretrained weights unless `pretrained=False`, or with those of a local file `weights`.
+        """Build a CNN of timm with its pretrained weights, those of a local file `weights`, or random ones.
 
         `options` go to `Source` (`taps`, `without_taps`).
 
