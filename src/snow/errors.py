@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -26,6 +27,15 @@ class DamagedError(SnowError):
 
 class NoSpaceError(SnowError):
     """Memory or disk is too small."""
+
+
+def file_error(message: str, cause: Exception) -> SnowError:
+    """Make the error of the kind that an operation on a file failed with."""
+    if isinstance(cause, FileNotFoundError):
+        return NotFoundError(message)
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoSpaceError(message)
+    return SnowError(message)
 
 
 class DivergedError(SnowError):

@@ -190,7 +190,7 @@ def test_a_stopped_command_says_how_to_go_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise Interrupted("stopped; a file in a folder that is gone is saved", 15)
 
     monkeypatch.setattr("snow.cli.lifelong.lifelong", stopped)

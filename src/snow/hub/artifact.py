@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, MismatchError, NotFoundError, SnowError
 from snow.hub.card import task_card
 from snow.hub.sharing import Shared, located
 from snow.methods import METHODS, Method
@@ -63,7 +63,7 @@ class Artifact(Shared):
     def __post_init__(self) -> None:
         check_name(self.name)
         if len(self.classes) != self.method.num_classes:
-            raise SnowError(
+            raise MismatchError(
                 f"task {self.name}: {len(self.classes)} classes, but the method answers {self.method.num_classes}"
             )
 
@@ -109,9 +109,9 @@ class Artifact(Shared):
         config = read_config(folder)
         name, theirs = config["task"], config["source"]
         if theirs["fingerprint"] != source.fingerprint:
-            raise SnowError(_foreign(name, theirs, source))
+            raise MismatchError(_foreign(name, theirs, source))
         if config["method"] not in METHODS:
-            raise SnowError(f"task {name}: method {config['method']!r} is unknown: there are {', '.join(METHODS)}")
+            raise NotFoundError(f"task {name}: method {config['method']!r} is unknown: there are {', '.join(METHODS)}")
         try:
             with torch.random.fork_rng(devices=[]):  # what is loaded takes the place of what is drawn
                 method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
@@ -119,7 +119,7 @@ class Artifact(Shared):
         except SnowError:
             raise
         except Exception as error:  # a damaged config can break a rebuild in any way
-            raise SnowError(f"task {name} is damaged: {folder / 'model.safetensors'}: {error}") from error
+            raise DamagedError(f"task {name} is damaged: {folder / 'model.safetensors'}: {error}") from error
         metrics = read_json(folder / "metrics.json")
         return cls(name, tuple(config["classes"]), method.eval(), theirs, metrics, config["training"])
 
@@ -161,12 +161,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a task, checked for what `Artifact.load` relies on."""
     config = read_json(folder / "config.json")
     if isinstance(config.get("format"), int) and config["format"] > FORMAT:
-        raise SnowError(f"{folder} has format {config['format']}, newer than this version reads ({FORMAT}): upgrade")
+        raise MismatchError(
+            f"{folder} has format {config['format']}, newer than this version reads ({FORMAT}): upgrade"
+        )
     wrong = [key for key, kind in KINDS.items() if not isinstance(config.get(key), kind)]
     if not wrong and not all(isinstance(one, str) for one in config["classes"]):
         wrong = ["classes"]
     if wrong or "fingerprint" not in config["source"]:
-        raise SnowError(
+        raise DamagedError(
             f"{folder / 'config.json'} is not a task: {', '.join(wrong) or 'fingerprint'} is missing or damaged"
         )
     return config

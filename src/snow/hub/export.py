@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from snow.errors import SnowError
+from snow.errors import NotFoundError, SnowError, file_error
 from snow.hub.fingerprint import TOLERANCE
 from snow.hub.hub import Hub
 from snow.inference.fused import example, fuse_for_inference, fuse_method
@@ -30,7 +30,7 @@ class Whole(nn.Module):
         broken = hub.broken() if tasks is None else {}
         self.names = tuple(tasks if tasks is not None else (one for one in hub.names() if one not in broken))
         if not self.names:
-            raise SnowError(f"hub {hub.path} has no task to export")
+            raise NotFoundError(f"hub {hub.path} has no task to export")
         self.classes = {name: hub.classes(name) for name in self.names}
         methods = [None if name == SOURCE_HEAD else hub.task(name).method for name in self.names]
         self.source: Source = fuse_for_inference(hub.source).to(memory_format=torch.contiguous_format)
@@ -85,7 +85,7 @@ def export(hub: Hub, path: str | Path, tasks: Collection[str] | None = None) -> 
         with whole_file(path) as new:
             new.write_bytes(content)
     except OSError as error:
-        raise SnowError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise file_error(f"{path} cannot be written: {error.strerror or error}", error) from error
 
 
 Run = Callable[[Tensor], dict[str, Tensor]]

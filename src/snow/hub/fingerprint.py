@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, SnowError
 from snow.hub.artifact import Artifact, files_of
 from snow.methods import Method
 from snow.source import Features, Source
@@ -96,7 +96,7 @@ def record(folder: Path, probe: Probe) -> None:
         found = verify(folder, probe)
         if found.differences:
             why = found.differences[0].why
-            raise SnowError(f"task {artifact.name} is not what it was when it was added: {why}")
+            raise DamagedError(f"task {artifact.name} is not what it was when it was added: {why}")
         return
     files = files_of(folder)
     values = {
@@ -132,7 +132,7 @@ def _recorded(folder: Path) -> dict[str, Any] | None:
     if not all(
         isinstance(values.get(key), kind) for key, kind in (("files", dict), ("tensors", dict), ("logits", list))
     ):
-        raise SnowError(f"{folder / FILE} is damaged")
+        raise DamagedError(f"{folder / FILE} is damaged")
     return values
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from snow.data import decode, eval_transform
-from snow.errors import SnowError
+from snow.errors import MismatchError, NotFoundError, SnowError, file_error
 from snow.hub.artifact import SELECTION_FILE, Artifact, copy_files, read_config
 from snow.hub.card import hub_card
 from snow.hub.fingerprint import TOLERANCE, Difference, Probe, Verdict, record, verify
@@ -69,10 +69,11 @@ class Hub(Shared):
             except (OSError, SafetensorError) as error:
                 if is_new and not (path / "source.json").exists():
                     shutil.rmtree(path, ignore_errors=True)
-                raise SnowError(f"hub {path} cannot be made: {getattr(error, 'strerror', None) or error}") from error
+                reason = getattr(error, "strerror", None) or error
+                raise file_error(f"hub {path} cannot be made: {reason}", error) from error
         described = read_source(path)
         if described["fingerprint"] != source.fingerprint:
-            raise SnowError(
+            raise MismatchError(
                 f"hub {path} has another source: {described['architecture']} at "
                 f"{described['preprocessing']['image_size']} px, fingerprint {described['fingerprint']}; this one "
                 f"is {source.name} at {source.preprocessing.image_size} px, fingerprint {source.fingerprint}"
@@ -146,7 +147,7 @@ class Hub(Shared):
                 written.
         """
         if artifact.source["fingerprint"] != self.source.fingerprint:
-            raise SnowError(f"task {artifact.name} was learned on another source than that of hub {self.path}")
+            raise MismatchError(f"task {artifact.name} was learned on another source than that of hub {self.path}")
         return self._keep(artifact.name, artifact.write, replace)
 
     def copy(self, folder: str | Path, name: str | None = None, replace: bool = False) -> Path:
@@ -165,7 +166,7 @@ class Hub(Shared):
     def remove(self, name: str) -> None:
         """Raises SnowError: there is no such task."""
         if not self._store.remove(name):
-            raise SnowError(self._unknown(name))
+            raise NotFoundError(self._unknown(name))
         self._forget(name)
 
     def task(self, name: str) -> Artifact:
@@ -176,7 +177,7 @@ class Hub(Shared):
         """
         if name not in self._loaded:
             if not self._store.has(name):
-                raise SnowError(self._unknown(name))
+                raise NotFoundError(self._unknown(name))
             self._stamps[name] = self._store.stamp(name)
             artifact = self._store.read(name, lambda folder: Artifact.load(folder, self.source))
             self._forget(name)
@@ -290,11 +291,11 @@ def read_selection_history(path: Path, name: str) -> SelectionHistory:
     """
     read_source(path)
     if not store_of(path).has(name):
-        raise SnowError(_unknown(path, name))
+        raise NotFoundError(_unknown(path, name))
 
     def read(folder: Path) -> SelectionHistory:
         if not (folder / SELECTION_FILE).exists():
-            raise SnowError(
+            raise NotFoundError(
                 f"task {name} has no {SELECTION_FILE}: its method chooses no channels, or it was not trained here"
             )
         return SelectionHistory.load(folder / SELECTION_FILE)

@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, NotFoundError
 from snow.source.source import Source
 from snow.store import read_json, whole_file, write_json
 
@@ -36,12 +36,12 @@ def read_source(folder: Path) -> dict[str, Any]:
     """
     file = folder / "source.json"
     if not file.is_file():
-        raise SnowError(f"{folder} is not a hub: it has no source.json")
+        raise NotFoundError(f"{folder} is not a hub: it has no source.json")
     described = read_json(_inside(file))
     if not all(isinstance(described.get(key), kind) for key, kind in NEEDED.items()) or not isinstance(
         described["preprocessing"].get("image_size"), int
     ):
-        raise SnowError(f"{file} is damaged: it should have {', '.join(NEEDED)}")
+        raise DamagedError(f"{file} is damaged: it should have {', '.join(NEEDED)}")
     return described
 
 
@@ -59,11 +59,11 @@ def open_source(folder: Path, **options: Any) -> Source:
     else:
         stored = weights if weights.exists() else None
         if stored is None and described["weights"] not in REOPENED:
-            raise SnowError(f"hub {folder} is damaged: {weights} is missing")
+            raise DamagedError(f"hub {folder} is damaged: {weights} is missing")
         source = Source.open(described["architecture"], stored is None, stored, size, **options)
         source.weights = described["weights"]
     if source.fingerprint != described["fingerprint"]:
-        raise SnowError(
+        raise DamagedError(
             f"the source of hub {folder} is not what it was: fingerprint {source.fingerprint}, "
             f"recorded {described['fingerprint']}"
         )
@@ -72,5 +72,5 @@ def open_source(folder: Path, **options: Any) -> Source:
 
 def _inside(file: Path) -> Path:
     if file.is_symlink():
-        raise SnowError(f"{file} is a link: a hub holds plain files")
+        raise DamagedError(f"{file} is a link: a hub holds plain files")
     return file

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, MismatchError, SnowError, file_error
 
 CALLS = {"linux": ("renameat2", -100), "darwin": ("renameatx_np", -2)}
 """By system: the call, and what stands for the current folder in it."""
@@ -46,7 +46,7 @@ def whole_folder(folder: Path, replace: bool = False) -> Generator[Path]:
     new: Path | None = None
     try:
         if os.path.lexists(folder) and not replace:
-            raise SnowError(f"{folder} is there already: remove it or choose another name")
+            raise MismatchError(f"{folder} is there already: remove it or choose another name")
         folder.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         yield new
@@ -59,7 +59,7 @@ def whole_folder(folder: Path, replace: bool = False) -> Generator[Path]:
             new.rename(folder)
         _sync(folder.parent)
     except (OSError, SafetensorError) as error:
-        raise SnowError(f"{folder} cannot be written: {error}") from error
+        raise file_error(f"{folder} cannot be written: {error}", error) from error
     finally:
         if new is not None:
             discard(new)
@@ -167,10 +167,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """Raises SnowError: the file is missing or is not a JSON object."""
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SnowError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise file_error(f"{path} cannot be read: {error}", error) from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
-        raise SnowError(f"{path} is not a JSON object")
+        raise DamagedError(f"{path} is not a JSON object")
     return values
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from snow.errors import SnowError
+from snow.errors import SnowError, file_error
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def only_writer(of: Path, lock: Path, patience: float = 0.0) -> Generator[None]:
     except Timeout:
         raise SnowError(f"{of} is being written by another process: try again later") from None
     except OSError as error:
-        raise SnowError(f"{of} cannot be written: {error}") from error
+        raise file_error(f"{of} cannot be written: {error}", error) from error
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, SnowError, file_error
 from snow.store.files import aside, consistent, discard, whole_folder
 from snow.store.lock import only_writer
 
@@ -94,7 +94,7 @@ class Store:
         try:
             return consistent(lambda: self._place(name), lambda folder: reader(_without_links(folder)))
         except OSError as error:
-            raise SnowError(f"{self.root / name} cannot be read: {error}") from error
+            raise file_error(f"{self.root / name} cannot be read: {error}", error) from error
 
     @contextmanager
     def writing(self, name: str, replace: bool = False) -> Generator[Path]:
@@ -148,7 +148,7 @@ class Store:
 def _without_links(folder: Path) -> Path:
     for path in (folder.parent, folder, *([] if folder.is_symlink() else folder.iterdir())):
         if path.is_symlink():
-            raise SnowError(f"{path} is a link: a hub holds plain files")
+            raise DamagedError(f"{path} is a link: a hub holds plain files")
         if not (path.is_file() or path.is_dir()):
-            raise SnowError(f"{path} is neither a file nor a folder")
+            raise DamagedError(f"{path} is neither a file nor a folder")
     return folder

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from snow.data import Dataset
-from snow.errors import DamagedError, MismatchError, SnowError
+from snow.errors import DamagedError, MismatchError, SnowError, file_error
 from snow.training.job import TrainingJob
 from snow.training.process_group import ProcessGroup
 from snow.training.recipe import current_fields
@@ -98,7 +98,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         kept = "the one before it is kept" if path.is_file() else "there is none before it"
-        raise SnowError(f"cannot save the checkpoint {path}: {error.strerror or error}; {kept}") from None
+        raise file_error(f"cannot save the checkpoint {path}: {error.strerror or error}; {kept}", error) from None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -111,11 +111,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise SnowError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
+        raise file_error(f"cannot read the checkpoint {path}: {error.strerror or error}", error) from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
         raise DamagedError(f"{path} is not a checkpoint, or it is damaged: remove it to train from the start") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise SnowError(f"{path} is not a checkpoint of this version: remove it to train from the start")
+        raise MismatchError(f"{path} is not a checkpoint of this version: remove it to train from the start")
     return state
 
 

@@ -127,9 +127,9 @@ class ProcessGroup:
 
     def agree(self, error: SnowError | None) -> None:
         """Raise the first process's error in every process; also a barrier."""
-        message = self._fabric.broadcast(None if error is None else str(error))
-        if message is not None:
-            raise SnowError(message)
+        error = self._fabric.broadcast(error)
+        if error is not None:
+            raise error
 
     def _copy_from_first(self, tensors: Sequence[Tensor]) -> None:
         for dtype in (torch.float32, torch.int64):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snow.errors import NoSpaceError, SnowError
+from snow.errors import NoSpaceError, file_error
 from snow.training.sizes import format_size
 
 
@@ -48,7 +48,7 @@ class RowStore:
                 _allocate(file.fileno(), count * size)
             self._mapped = np.memmap(path, np.uint8, "r+", shape=(count, size))
         except OSError as error:
-            raise SnowError(f"cannot keep features in {path}: {error.strerror or error}") from None
+            raise file_error(f"cannot keep features in {path}: {error.strerror or error}", error) from None
         self._rows = torch.from_numpy(self._mapped)
         self.refresh()
 
@@ -81,7 +81,7 @@ class RowStore:
                 np.save(file, np.packbits(self._filled.numpy()))
             os.replace(draft, path)
         except OSError as error:
-            raise SnowError(f"cannot write {path}: {error.strerror or error}") from None
+            raise file_error(f"cannot write {path}: {error.strerror or error}", error) from None
 
     def refresh(self) -> None:
         """Read which rows other processes have saved."""
