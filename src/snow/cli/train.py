@@ -27,7 +27,7 @@ from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
 from snow.training import Recipe, Runtime
 from snow.training.launch import is_launched
-from snow.training.listeners import LOGS, ProgressBar
+from snow.training.listeners import LOGS, Listener, ProgressBar
 from snow.training.train import CHECKPOINT, require_free, rollback, run_folder, train
 
 Method = Annotated[str, Parameter(help=f"how to train: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
@@ -82,59 +82,70 @@ def train_command(
     require_free(hub, names, replace)
     variant, config = _method_options(method, options)
     listeners = _logs(log, run_folder(hub, names))
+    request = TrainRequest(
+        hub=hub,
+        data=data,
+        task=names[0],
+        label=None,
+        test_fraction=test_fraction,
+        recipe=recipe,
+        runtime=runtime,
+        method=variant.method,
+        config=config,
+        logs=tuple(log),
+        replace=replace,
+    )
     if engine == "ray":
-        if runtime.devices != 1:
-            raise SnowError("with --engine ray a task has one worker: leave --devices out")
-        target = Hub.create(hub.resolve(), open_source(hub, source, recipe.seed))
-        request = TrainRequest(
-            hub=target.path,
-            data=str(Path(data).resolve()) if Path(data).exists() else data,
-            task=names[0],
-            label=labels[0] if labels else None,
-            test_fraction=test_fraction,
-            recipe=recipe,
-            runtime=with_changes(runtime, cache_dir=runtime.cache_dir and runtime.cache_dir.resolve()),
-            method=variant.method,
-            config=config,
-            logs=tuple(log),
-            replace=replace,
-        )
-        columns = labels or (None,)
-        requests = {
-            name: with_changes(request, task=name, label=column) for name, column in zip(names, columns, strict=True)
-        }
-        _train_on_ray(requests, resume, workers)
-        _report(target, [target.task(name) for name in names], json)
+        columns = dict(zip(names, labels or (None,), strict=True))
+        target, artifacts = _train_on_ray(request, columns, source, resume, workers)
+        _report(target, artifacts, json)
         return
     if workers is not None:
         raise SnowError("worker_cpus and worker_gpus need --engine ray")
-    opened = open_source(hub, source, recipe.seed)
+    target, artifacts = _train_here(request, labels, source, resume, listeners)
+    if _is_first():
+        _report(target, artifacts, json)
+
+
+def _is_first() -> bool:
+    """Whether this process writes and prints; False in all but one of those that torchrun starts."""
+    return not is_launched() or os.environ["RANK"] == "0"
+
+
+def _train_here(
+    request: TrainRequest, labels: Sequence[str], source: SourceOptions, resume: bool, listeners: Sequence[Listener]
+) -> tuple[Hub, list[Artifact]]:
+    """Train all tasks in one pass of the source."""
+    opened = open_source(request.hub, source, request.recipe.seed)
     with counting("checking pictures") as progress:
         dataset = open_dataset(
-            data, task=names[0], labels=labels or None, test_fraction=test_fraction, seed=recipe.seed, progress=progress
+            request.data,
+            task=request.task,
+            labels=labels or None,
+            test_fraction=request.test_fraction,
+            seed=request.recipe.seed,
+            progress=progress,
         )
-    first = not is_launched() or os.environ["RANK"] == "0"
-    checkpoint = run_folder(hub, names) / CHECKPOINT
-    if first:
+    checkpoint = run_folder(request.hub, [task.name for task in dataset.tasks]) / CHECKPOINT
+    if _is_first():
         for warning in dataset.warnings:
             note(f"warning: {warning}")
         _warn_of_restart(checkpoint, resume)
-    with rollback(hub, keep=checkpoint), _resume_hint(checkpoint):
-        target = Hub.create(hub, opened) if first else Hub(hub, opened)
+    with rollback(request.hub, keep=checkpoint), _resume_hint(checkpoint):
+        target = Hub.create(request.hub, opened) if _is_first() else Hub(request.hub, opened)
         artifacts = train(
             target,
             dataset,
-            recipe,
-            method=variant.method,
-            config=config,
-            runtime=runtime,
-            about={"path": data, "labels": list(labels), "test_fraction": test_fraction},
+            request.recipe,
+            method=request.method,
+            config=request.config,
+            runtime=request.runtime,
+            about={"path": request.data, "labels": list(labels), "test_fraction": request.test_fraction},
             listeners=(*listeners, ProgressBar()),
             resume=resume,
-            replace=replace,
+            replace=request.replace,
         )
-    if first:
-        _report(target, artifacts, json)
+    return target, artifacts
 
 
 def _warn_of_restart(checkpoint: Path, resume: bool, prefix: str = "") -> None:
@@ -152,10 +163,31 @@ def _resume_hint(checkpoint: Path) -> Generator[None]:
         raise Interrupted(f"{stopped}{how}", stopped.signal) from None
 
 
-def _train_on_ray(requests: Mapping[str, TrainRequest], resume: bool, workers: Workers | None) -> None:
-    """Train each task on a worker. Tasks that are done stay, whatever happens to the others."""
-    for name, request in requests.items():
-        checkpoint = run_folder(request.hub, [name]) / CHECKPOINT
+def _train_on_ray(
+    request: TrainRequest,
+    columns: Mapping[str, str | None],
+    source: SourceOptions,
+    resume: bool,
+    workers: Workers | None,
+) -> tuple[Hub, list[Artifact]]:
+    """Train each task on a worker. Tasks that are done stay, whatever happens to the others.
+
+    Args:
+        columns: label column of each task by its name; None where the data has one label.
+    """
+    runtime = request.runtime
+    if runtime.devices != 1:
+        raise SnowError("with --engine ray a task has one worker: leave --devices out")
+    hub = Hub.create(request.hub.resolve(), open_source(request.hub, source, request.recipe.seed))
+    request = with_changes(
+        request,
+        hub=hub.path,
+        data=str(Path(request.data).resolve()) if Path(request.data).exists() else request.data,
+        runtime=with_changes(runtime, cache_dir=runtime.cache_dir and runtime.cache_dir.resolve()),
+    )
+    requests = {name: with_changes(request, task=name, label=label) for name, label in columns.items()}
+    for name in requests:
+        checkpoint = run_folder(hub.path, [name]) / CHECKPOINT
         _warn_of_restart(checkpoint, resume, f"{name}: ")
         if not resume:
             checkpoint.unlink(missing_ok=True)
@@ -170,6 +202,7 @@ def _train_on_ray(requests: Mapping[str, TrainRequest], resume: bool, workers: W
     except Interrupted as stopped:
         how = " (the same command for the others, with --resume, continues)"
         raise Interrupted(f"{stopped}{how}", stopped.signal) from None
+    return hub, [hub.task(name) for name in requests]
 
 
 def _task_names(task: str | None, labels: Sequence[str]) -> list[str]:
@@ -191,7 +224,7 @@ def _method_options(method: str, options: SnowOptions | None) -> tuple[Variant, 
     return variant, asdict(options)
 
 
-def _logs(names: Sequence[str], folder: Path) -> list[Any]:
+def _logs(names: Sequence[str], folder: Path) -> list[Listener]:
     for name in names:
         if name not in LOGS:
             raise SnowError(f"no log {name!r}: there are {', '.join(LOGS)}")
