@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from snow.errors import SnowError
-from snow.store import Store, store, whole_file, whole_folder
+from snow.store import Store, atomic_file, atomic_folder, store
 from snow.store import files as whole
 from snow.store.files import exchange
 
@@ -264,11 +264,11 @@ def test_unsafe_names_touch_nothing(tasks: Store, name: str) -> None:
 
 @pytest.mark.parametrize("error", [OSError("disk is full"), KeyboardInterrupt()])
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path, error: BaseException) -> None:
-    with whole_file(tmp_path / "file") as new:
+    with atomic_file(tmp_path / "file") as new:
         new.write_text("old")
 
     def fail() -> None:
-        with whole_file(tmp_path / "file") as new:
+        with atomic_file(tmp_path / "file") as new:
             new.write_text("half")
             raise error
 
@@ -279,8 +279,8 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, error: BaseException) -> N
 
 def test_a_file_in_the_place_of_a_folder_is_replaced_on_demand_only(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("file")
-    with pytest.raises(SnowError, match="is there already"), whole_folder(tmp_path / "a"):
+    with pytest.raises(SnowError, match="is there already"), atomic_folder(tmp_path / "a"):
         pass
-    with whole_folder(tmp_path / "a", replace=True):
+    with atomic_folder(tmp_path / "a", replace=True):
         pass
     assert [path.is_dir() for path in tmp_path.iterdir()] == [True]

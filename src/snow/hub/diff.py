@@ -18,7 +18,7 @@ from snow.hub.artifact import files_of
 from snow.hub.fingerprint import FILE
 from snow.hub.hub import store_of
 from snow.source.source_file import read_source
-from snow.store import consistent, read_json
+from snow.store import read_consistently, read_json
 
 Content = Mapping[str, Mapping[str, Any]]
 """File -> path in a JSON file, or name of a tensor -> value; under "" why a file cannot be read."""
@@ -74,7 +74,7 @@ def diff_hubs(here: Path, there: Path) -> HubDiff:
 
 def diff_tasks(here: Path, there: Path) -> tuple[Change, ...]:
     """Of two folders with a task each."""
-    return _changes(consistent(lambda: here, _content), consistent(lambda: there, _content))
+    return _changes(read_consistently(lambda: here, _content), read_consistently(lambda: there, _content))
 
 
 def _of_hub(hub: Path, name: str) -> Content:

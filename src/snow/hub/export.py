@@ -17,7 +17,7 @@ from snow.inference.fused import example, fuse_for_inference, fuse_method
 from snow.inference.onnx_tools import first_line, onnx_program, quiet_exporters, require_onnx
 from snow.inference.prediction import SOURCE_HEAD
 from snow.source import Source
-from snow.store import whole_file
+from snow.store import atomic_file
 
 INPUT = "images"
 
@@ -82,7 +82,7 @@ def export(hub: Hub, path: str | Path, tasks: Collection[str] | None = None) -> 
     for name in whole.names:
         _require_alike(name, found[name], expected[name], path)
     try:
-        with whole_file(path) as new:
+        with atomic_file(path) as new:
             new.write_bytes(content)
     except OSError as error:
         raise SnowError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -23,7 +23,7 @@ from snow.inference import Request, group_by_task, open_engine
 from snow.inference.prediction import SOURCE_HEAD, Answer, wanted
 from snow.source import Source
 from snow.source.source_file import open_source, read_source, write_source
-from snow.store import Stamp, Store, check_name, consistent, read_json
+from snow.store import Stamp, Store, check_name, read_consistently, read_json
 from snow.subscribe import SelectionHistory
 
 
@@ -160,7 +160,9 @@ class Hub(Shared):
         """
         folder = Path(folder)
         name = name or read_config(folder)["task"]
-        return self._keep(name, lambda new: consistent(lambda: folder, lambda there: copy_files(there, new)), replace)
+        return self._keep(
+            name, lambda new: read_consistently(lambda: folder, lambda there: copy_files(there, new)), replace
+        )
 
     def remove(self, name: str) -> None:
         """Raises SnowError: there is no such task."""

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from snow.errors import SnowError
 from snow.source.source import Source
-from snow.store import read_json, whole_file, write_json
+from snow.store import atomic_file, read_json, write_json
 
 REOPENED = ("embedded", "pretrained")
 """Weights that a name is enough to open again; all others are stored in the hub."""
@@ -22,9 +22,9 @@ def write_source(folder: Path, source: Source) -> None:
     """Writes the description last: a folder with one has all of its source."""
     if source.weights not in REOPENED:
         tensors = {name: value.contiguous() for name, value in source.cnn.state_dict().items()}
-        with whole_file(folder / "source.safetensors") as file:
+        with atomic_file(folder / "source.safetensors") as file:
             save_file(tensors, file)
-    with whole_file(folder / "source.json") as file:
+    with atomic_file(folder / "source.json") as file:
         write_json(file, source.description())
 
 

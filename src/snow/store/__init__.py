@@ -1,6 +1,6 @@
 """Files and folders that change in one step, for any number of readers and writers, killed at any moment."""
 
-from snow.store.files import consistent, read_json, whole_file, whole_folder, write_json
+from snow.store.files import atomic_file, atomic_folder, read_consistently, read_json, write_json
 from snow.store.lock import exclusive, only_writer
 from snow.store.store import Stamp, Store, check_name
 
@@ -9,10 +9,10 @@ __all__ = [
     "Store",
     "exclusive",
     "check_name",
-    "consistent",
+    "read_consistently",
     "only_writer",
     "read_json",
-    "whole_file",
-    "whole_folder",
+    "atomic_file",
+    "atomic_folder",
     "write_json",
 ]

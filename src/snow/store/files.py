@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def whole_folder(folder: Path, replace: bool = False) -> Generator[Path]:
+def atomic_folder(folder: Path, replace: bool = False) -> Generator[Path]:
     """A new folder beside `folder` that takes its place in one step when the block ends well, and vanishes otherwise.
 
     Raises:
@@ -66,7 +66,7 @@ def whole_folder(folder: Path, replace: bool = False) -> Generator[Path]:
 
 
 @contextmanager
-def whole_file(file: Path) -> Generator[Path]:
+def atomic_file(file: Path) -> Generator[Path]:
     """A new file beside `file` that takes its place in one step when the block ends well, and vanishes otherwise."""
     new = file.with_name(f".{file.name}.{os.getpid()}.new")
     try:
@@ -78,7 +78,7 @@ def whole_file(file: Path) -> Generator[Path]:
         new.unlink(missing_ok=True)
 
 
-def consistent(place: Callable[[], Path], reader: Callable[[Path], T]) -> T:
+def read_consistently(place: Callable[[], Path], reader: Callable[[Path], T]) -> T:
     """What `reader` makes of a folder; asked again, with where the folder is then, if it was replaced meanwhile.
 
     Raises:

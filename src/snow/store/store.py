@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from snow.errors import SnowError
-from snow.store.files import aside, consistent, discard, whole_folder
+from snow.store.files import aside, atomic_folder, discard, read_consistently
 from snow.store.lock import only_writer
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
@@ -92,7 +92,7 @@ class Store:
             SnowError: there is no such folder, it cannot be read, or it has links in it; and what `reader` raises.
         """
         try:
-            return consistent(lambda: self._place(name), lambda folder: reader(_without_links(folder)))
+            return read_consistently(lambda: self._place(name), lambda folder: reader(_without_links(folder)))
         except OSError as error:
             raise SnowError(f"{self.root / name} cannot be read: {error}") from error
 
@@ -104,7 +104,7 @@ class Store:
             SnowError: the name is unsafe, or taken and `replace` is False; it cannot be written.
         """
         folder = self.root / check_name(name)
-        with self.locked(), whole_folder(folder, replace) as new:
+        with self.locked(), atomic_folder(folder, replace) as new:
             yield new
 
     def remove(self, name: str) -> bool:

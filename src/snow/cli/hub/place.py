@@ -14,7 +14,7 @@ from snow.errors import SnowError
 from snow.hub.artifact import read_config
 from snow.hub.hub import store_of
 from snow.source.source_file import read_source
-from snow.store import consistent, read_json
+from snow.store import read_consistently, read_json
 
 DIFFERENT = 1
 """Exit code of `snow hub verify` and `snow hub diff` where something differs."""
@@ -43,7 +43,7 @@ class Place:
         """What `reader` makes of the task's folder, all of one version."""
         if self.hub and self.task:
             return store_of(self.hub).read(self.task, reader)
-        return consistent(lambda: self.path, reader)
+        return read_consistently(lambda: self.path, reader)
 
 
 def place(path: Path) -> Place:
