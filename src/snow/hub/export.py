@@ -35,14 +35,14 @@ class Whole(nn.Module):
         methods = [None if name == SOURCE_HEAD else hub.task(name).method for name in self.names]
         self.source: Source = fuse_for_inference(hub.source).to(memory_format=torch.contiguous_format)
         self.taps = sorted(frozenset[str]().union(*(one.taps for one in methods if one is not None)))
-        self.source.listen(self.taps)
-        features = self.source.observe(example(hub.source), self.taps)
+        self.source.register_taps(self.taps)
+        features = self.source.extract(example(hub.source), self.taps)
         heads = [nn.Identity() if one is None else fuse_method(one, features) for one in methods]
         self.heads = nn.ModuleList(heads).requires_grad_(False)
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        features = self.source.observe(images, self.taps)
+        features = self.source.extract(images, self.taps)
         return tuple(
             features.logits if name == SOURCE_HEAD else head(features)
             for name, head in zip(self.names, self.heads, strict=True)

@@ -32,7 +32,7 @@ class Network(ABC):
     at_a_time: ClassVar[int | None] = None
 
     @abstractmethod
-    def listen(self, taps: Collection[str]) -> None:
+    def register_taps(self, taps: Collection[str]) -> None:
         """Gets ready to give these maps.
 
         Raises:
@@ -53,7 +53,7 @@ class Hooked(Network):
         self._hooked: set[str] = set()
         cnn.get_submodule(classifier).register_forward_pre_hook(_CatchInput(self._caught))
 
-    def listen(self, taps: Collection[str]) -> None:
+    def register_taps(self, taps: Collection[str]) -> None:
         for name in set(taps) - self._hooked:
             try:
                 module = self.cnn.get_submodule(name)

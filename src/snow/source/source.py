@@ -186,20 +186,20 @@ class Source(nn.Module):
             SnowError: there is no such tap.
         """
         with _ONE_PASS:
-            self.listen(taps)
+            self.register_taps(taps)
             self.cnn.eval()
-            return self.observe(images, taps, final)
+            return self.extract(images, taps, final)
 
-    def listen(self, taps: Collection[str] | None = None) -> None:
-        """Makes `observe` ready to give these maps; None: those of all taps.
+    def register_taps(self, taps: Collection[str] | None = None) -> None:
+        """Makes `extract` ready to give these maps; None: those of all taps.
 
         Raises:
             SnowError: there is no such tap.
         """
-        self.network.listen([tap.name for tap in self.taps] if taps is None else taps)
+        self.network.register_taps([tap.name for tap in self.taps] if taps is None else taps)
 
-    def observe(self, images: Tensor, taps: Collection[str] | None = None, final: bool = True) -> Features:
-        """`forward` without what a compiler cannot see through: for one thread, in eval mode, after `listen`."""
+    def extract(self, images: Tensor, taps: Collection[str] | None = None, final: bool = True) -> Features:
+        """`forward` without what a compiler cannot see through: for one thread, in eval mode, after `register_taps`."""
         wanted = [tap.name for tap in self.taps] if taps is None else list(taps)
         normalised = self.preprocessing.normalize(images)
         return Features(normalised, *self.network.run(normalised, wanted, final))
