@@ -12,7 +12,7 @@ from snow.errors import SnowError
 from snow.methods import Method
 from snow.methods.fine_tuning import FineTuning
 from snow.methods.model_patch import ModelPatch
-from snow.methods.own_copy import OwnCopy
+from snow.methods.source_copy import SourceCopy
 from snow.source import Features, Preprocessing, Source
 
 CLASSES = (101, 47, 40, 196, 200)
@@ -62,7 +62,7 @@ def test_batchnorm_follows_the_pictures_of_its_task(resnet: Source, observe: Cal
 
 @pytest.mark.parametrize("build", [FineTuning.build, ModelPatch.build])
 def test_batchnorm_can_keep_the_statistics_of_the_source(
-    build: Callable[..., OwnCopy],
+    build: Callable[..., SourceCopy],
     resnet: Source,
     draw: Callable[..., tuple[Tensor, Tensor]],
     observe: Callable[..., Features],

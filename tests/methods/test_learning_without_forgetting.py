@@ -47,7 +47,7 @@ def test_it_starts_as_the_network_before(source: Source, draw: Draw) -> None:
     first, second = two(source)
     features = source(images, ())
     assert torch.allclose(first.network(features.images)[0], features.logits, atol=1e-5)
-    assert torch.equal(second.recalled()["a"](features), first(features))
+    assert torch.equal(second.updated_tasks()["a"](features), first(features))
     assert torch.equal(second.eval()(features), torch.zeros(6, 4))
 
 
@@ -134,7 +134,7 @@ def test_the_old_weight_holds_the_old_answers(tiny_sources: dict[str, Source], d
         expected = first(features).softmax(1)
         train(source, learning(method), images, labels, [0.5] * 8)
         assert (method(features).argmax(1) == labels).all()
-        drift[weight] = (method.recalled()["a"](features).softmax(1) - expected).abs().mean().item()
+        drift[weight] = (method.updated_tasks()["a"](features).softmax(1) - expected).abs().mean().item()
     assert 0 < drift[10.0] < 0.7 * drift[0.0]
 
 
@@ -161,16 +161,16 @@ def test_what_is_saved_answers_all_tasks(source: Source, draw: Draw, tmp_path: P
     assert isinstance(loaded, LearningWithoutForgetting)
     features = source(images, ())
     assert torch.equal(loaded(features), method(features))
-    assert list(loaded.recalled()) == ["a"]
-    recalled = loaded.recalled()["a"]
+    assert list(loaded.updated_tasks()) == ["a"]
+    recalled = loaded.updated_tasks()["a"]
     assert recalled.num_classes == 3
-    assert torch.equal(recalled(features), method.recalled()["a"](features))
+    assert torch.equal(recalled(features), method.updated_tasks()["a"](features))
     assert not torch.equal(recalled(features), first(features))
     rebuilt = LearningWithoutForgetting.rebuild(source, 3, json.loads(json.dumps(recalled.config)))
     rebuilt.load_state_dict(recalled.state_dict())
     assert torch.equal(rebuilt(features), recalled(features))
     third = LearningWithoutForgetting.build(source, 2, {"earlier": {"a": first, "b": loaded}})
-    assert torch.equal(third.recalled()["b"](features), loaded(features))
+    assert torch.equal(third.updated_tasks()["b"](features), loaded(features))
 
 
 @pytest.mark.parametrize(
@@ -192,4 +192,4 @@ def test_a_recalled_task_is_not_what_was_learned(resnet: Source) -> None:
     first, second = two(resnet)
     third = LearningWithoutForgetting.build(resnet, 2, {"earlier": {"a": first, "b": second}})
     with pytest.raises(SnowError, match="in their order: a was learned after a, b"):
-        LearningWithoutForgetting.build(resnet, 2, {"earlier": third.recalled()})
+        LearningWithoutForgetting.build(resnet, 2, {"earlier": third.updated_tasks()})

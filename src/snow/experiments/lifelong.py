@@ -16,7 +16,7 @@ from snow.experiments.results.table import markdown_table, origin
 from snow.hub import Hub
 from snow.inference.onnx_backend import source_for_precision
 from snow.methods import METHODS, Method
-from snow.methods.successive import Successive
+from snow.methods.sequential_method import SequentialMethod
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.store import check_name
@@ -170,7 +170,7 @@ def learn_in_turn(
             _require_same(hub, dataset, recipe)
         else:
             kind, config = METHODS[variant.method], dict(variant.config)
-            if issubclass(kind, Successive):
+            if issubclass(kind, SequentialMethod):
                 config["earlier"] = {name: hub.task(name).method for name in learned}
             heard = listeners(f"{variant.label}: {' → '.join([*learned, task])}")
             train(hub, dataset, recipe, method=variant.method, config=config, listeners=heard, resume=True)
@@ -206,7 +206,7 @@ def _answering(hub: Hub, learned: Sequence[str]) -> dict[str, Method]:
     read = Hub(hub.path, hub.source)
     methods = {name: read.task(name).method for name in learned}
     last = methods[learned[-1]]
-    return {**methods, **last.recalled()} if isinstance(last, Successive) else methods
+    return {**methods, **last.updated_tasks()} if isinstance(last, SequentialMethod) else methods
 
 
 def _require_same(hub: Hub, dataset: Dataset, recipe: Recipe) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.own_copy import OwnCopy, require_statistics
+from snow.methods.source_copy import SourceCopy, require_statistics
 from snow.source import Source
 
 
@@ -18,7 +18,7 @@ class FineTuningConfig:
 
     Attributes:
         copy_rate: its learning rate beside that of its head, which starts from nothing.
-        statistics: of BatchNorm, see `OwnCopy`.
+        statistics: of BatchNorm, see `SourceCopy`.
 
     Raises:
         SnowError: a ratio outside (0, 1], unknown statistics.
@@ -33,7 +33,7 @@ class FineTuningConfig:
         require_statistics(self.statistics)
 
 
-class FineTuning(OwnCopy):
+class FineTuning(SourceCopy):
     """Every layer of the copy learns under a fresh head; BatchNorm follows the pictures of the task by default.
 
     What is saved is the whole copy: 23.5 M parameters and the head for a ResNet-50. With five tasks of 584 classes in

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.successive import Successive, frozen_copy
+from snow.methods.sequential_method import SequentialMethod, frozen_copy
 from snow.source import Features, Source
 
 
@@ -46,7 +46,7 @@ class ForgettingConfig:
             raise SnowError(f"old_rate is a ratio in (0, 1], not {self.old_rate}")
 
 
-class LearningWithoutForgetting(Successive):
+class LearningWithoutForgetting(SequentialMethod):
     """Tunes a copy of the network before it under a new head, while its old heads keep their answers.
 
     The loss is the cross-entropy of the new head and, for each old head, `old_weight` times the cross-entropy between
@@ -54,7 +54,7 @@ class LearningWithoutForgetting(Successive):
     the factor T² of later work). The old answers come from the network as it was, for the very crop that is learned
     from. The first old head is the source's own. In the warm-up everything but the new head stands still.
 
-    A task that was learned before is answered by the newest network with that task's head: `recalled`. With N tasks
+    A task that was learned before is answered by the newest network with that task's head: `updated_tasks`. With N tasks
     there is one network and its heads, for a ResNet-50 and 584 classes in five tasks 25.56 + 1.20 = 26.8 M in all.
 
     Args:
@@ -137,7 +137,7 @@ class LearningWithoutForgetting(Successive):
         """The network and its heads without the one before it."""
         return type(self)(self.network, self.names, self.head, self.options).eval()
 
-    def recalled(self) -> Mapping[str, Self]:
+    def updated_tasks(self) -> Mapping[str, Self]:
         """All tasks before, each answered by its head of this network, which they share."""
         return {
             name: type(self)(self.network, self.names, head, self.options).eval()

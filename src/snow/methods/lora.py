@@ -11,7 +11,7 @@ from torch import nn
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.own_copy import OwnCopy
+from snow.methods.source_copy import SourceCopy
 from snow.source import Source
 
 
@@ -33,7 +33,7 @@ class LoraConfig:
             raise SnowError(f"alpha must be more than zero, not {self.alpha}")
 
 
-class Lora(OwnCopy):
+class Lora(SourceCopy):
     """Beside each convolution a k×k one to `rank` channels and a 1×1 one back, which starts at zero.
 
     A linear layer inside the CNN, a 1×1 convolution by another name, has an adapter too. Grouped and depthwise

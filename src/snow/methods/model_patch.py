@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.own_copy import OwnCopy, require_statistics
+from snow.methods.source_copy import SourceCopy, require_statistics
 from snow.source import Source
 
 PATCHES = ("scale_bias", "depthwise", "both")
@@ -40,7 +40,7 @@ class ModelPatchConfig:
 
     Attributes:
         patch: one of `PATCHES`.
-        statistics: of BatchNorm, see `OwnCopy`: the task's in Mudrakarta et al.
+        statistics: of BatchNorm, see `SourceCopy`: the task's in Mudrakarta et al.
 
     Raises:
         SnowError: an unknown patch or unknown statistics.
@@ -55,7 +55,7 @@ class ModelPatchConfig:
         require_statistics(self.statistics)
 
 
-class ModelPatch(OwnCopy):
+class ModelPatch(SourceCopy):
     """What is learned and saved: the patches, the statistics of BatchNorm if they are the task's, and the head.
 
     A CNN without normalisation layers (VGG) gets a scale and a bias behind each convolution.

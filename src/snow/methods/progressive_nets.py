@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.successive import Successive, frozen_copy
+from snow.methods.sequential_method import SequentialMethod, frozen_copy
 from snow.source import Features, Source, Tap
 
 STARTS = ("random", "source")
@@ -34,7 +34,7 @@ class ProgressiveConfig:
             raise SnowError(f"no start {self.start!r} of a column: there are {', '.join(STARTS)}")
 
 
-class ProgressiveNets(Successive):
+class ProgressiveNets(SequentialMethod):
     """A full-width network of the source's architecture, fed by every column before it.
 
     The columns before that of task k are the source and those of tasks 1 to k - 1. At each tap the next block takes

@@ -22,7 +22,7 @@ def require_statistics(name: str) -> None:
         raise SnowError(f"no statistics {name!r} for BatchNorm: there are {', '.join(STATISTICS)}")
 
 
-class OwnCopy(Method, ABC):
+class SourceCopy(Method, ABC):
     """Runs its copy of the source's CNN over the picture, and a linear head of its own over what the copy gives.
 
     The copy can learn. What a subclass takes out of it with `freeze` is the source's for good: it gets no gradient,

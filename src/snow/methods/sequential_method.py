@@ -14,7 +14,7 @@ from snow.methods.method import Method
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Successive(Method, ABC):
+class SequentialMethod(Method, ABC):
     """A method whose `build` takes the option `earlier`: task name -> what learned it, in the order of learning.
 
     Without it the task is the first one after the source's own. What is built holds copies: it needs nothing of the
@@ -28,7 +28,7 @@ class Successive(Method, ABC):
     names: tuple[str, ...]
     is_shared: ClassVar[bool] = False
 
-    def recalled(self) -> Mapping[str, Method]:
+    def updated_tasks(self) -> Mapping[str, Method]:
         """The earlier tasks whose answers this one has changed, by name, as they are answered from now on."""
         return {}
 
