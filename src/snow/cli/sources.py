@@ -9,7 +9,7 @@ import torch
 from snow.cli.options import SourceOptions
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.process.randomness import own_randomness
+from snow.process.randomness import fork_rng
 from snow.source import Source
 from snow.source.architectures import EMBEDDED
 from snow.source.source_file import read_source
@@ -43,7 +43,7 @@ def new_source(options: SourceOptions, seed: int) -> Source:
     """
     if not options.pretrained and options.source in (None, "embedded"):
         raise SnowError("the embedded source brings its weights: name another --source for random ones")
-    with own_randomness():
+    with fork_rng():
         torch.manual_seed(seed)
         return Source.open(
             options.source or "embedded",

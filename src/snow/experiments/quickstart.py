@@ -12,7 +12,7 @@ from snow.data.samples import write_samples
 from snow.hub import Artifact, Hub
 from snow.inference.prediction import Answer
 from snow.methods import METHODS
-from snow.process.randomness import own_randomness, seed_all
+from snow.process.randomness import fork_rng, seed_all
 from snow.source import Source
 from snow.training import Recipe
 from snow.training.fit import fit
@@ -91,7 +91,7 @@ def _train(
         f"{name}: {len(task.classes)} classes, {len(dataset.train)} pictures to learn from and {len(dataset.test)} to "
         f"test on, {recipe.epochs} epochs"
     )
-    with own_randomness():
+    with fork_rng():
         seed_all(recipe.seed)
         learners = {
             name: METHODS["snow"].build(hub.source, len(task.classes)),

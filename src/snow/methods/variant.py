@@ -9,7 +9,7 @@ from typing import Any, Self
 from snow.errors import SnowError
 from snow.methods import METHODS, installed_methods
 from snow.methods.method import Method
-from snow.process.randomness import own_randomness, seed_all
+from snow.process.randomness import fork_rng, seed_all
 from snow.source import Source
 
 
@@ -53,7 +53,7 @@ class Variant:
 
     def start(self, source: Source, num_classes: int, seed: int, rate: float) -> Method:
         """As `build`, with weights that depend on nothing but the seed, and so many times its learning rate."""
-        with own_randomness():
+        with fork_rng():
             seed_all(seed)
             method = self.build(source, num_classes)
         method.lr_scale *= rate

@@ -41,7 +41,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 @contextmanager
-def own_randomness() -> Generator[None]:
+def fork_rng() -> Generator[None]:
     """What is drawn or seeded inside is not seen outside."""
     before = random_state()
     try:
