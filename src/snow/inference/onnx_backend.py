@@ -64,7 +64,7 @@ class OnnxBackend(Network):
         light: the source whose CNN it writes as a graph, and takes the place of.
     """
 
-    at_a_time: ClassVar[int | None] = 8  # it gives whole maps, of which few channels stay
+    preferred_batch_size: ClassVar[int | None] = 8  # it gives whole maps, of which few channels stay
 
     def __init__(self, light: Source, int8: bool) -> None:
         self._runtime = require_onnx("running a source in ONNX Runtime")

@@ -29,7 +29,7 @@ class Network(ABC):
         at_a_time: so many pictures are best, however many are asked for; None: it depends on who asks.
     """
 
-    at_a_time: ClassVar[int | None] = None
+    preferred_batch_size: ClassVar[int | None] = None
 
     @abstractmethod
     def register_taps(self, taps: Collection[str]) -> None:
@@ -44,7 +44,7 @@ class Network(ABC):
         """`x`: (B, 3, S, S), normalised. With `final=False` it stops behind the last of the taps."""
 
 
-class Hooked(Network):
+class HookedNetwork(Network):
     """A CNN in eval mode, whose modules are listened to."""
 
     def __init__(self, cnn: nn.Module, classifier: str) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.source import architectures
 from snow.source.architectures import EMBEDDED
-from snow.source.network import Hooked, Network, pooled
+from snow.source.network import HookedNetwork, Network, pooled
 from snow.source.preprocessing import Preprocessing
 from snow.source.taps import LAYERS, Tap, choose, discover
 
@@ -43,9 +43,9 @@ class Features:
 
     def rows(self, start: int, stop: int) -> Features:
         """Those of some pictures that follow one another: views, which cost nothing."""
-        return self if (start, stop) == (0, len(self.images)) else self.each(lambda value: value[start:stop])
+        return self if (start, stop) == (0, len(self.images)) else self.map_tensors(lambda value: value[start:stop])
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Features:
+    def map_tensors(self, change: Callable[[Tensor], Tensor]) -> Features:
         """With each tensor changed."""
         maps = {tap: change(value) for tap, value in self.maps.items()}
         return Features(change(self.images), maps, change(self.final), change(self.logits))
@@ -86,7 +86,7 @@ class Source(nn.Module):
         self._learned_names = frozenset(name for name, _ in cnn.named_parameters())
         self.cnn = _freeze(cnn).to(memory_format=torch.channels_last)  # most convolutions run faster so
         self.classifier, self.num_features, self.num_classes = self._find_classifier()
-        self.network: Network = Hooked(self.cnn, self.classifier)
+        self.network: Network = HookedNetwork(self.cnn, self.classifier)
 
     @classmethod
     def embedded(cls, image_size: int | None = None, **options: Any) -> Self:
