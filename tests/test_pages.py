@@ -25,7 +25,7 @@ SETUP = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/snow quic
 """Is run by nobody here: it installs."""
 
 LEARNING = ("train", "compare", "sweep", "lifelong", "reproduce")
-ELSEWHERE = ("snow serve", "curl", "left_out")
+ELSEWHERE = ("snow serve", "curl", '"timing"')
 """Blocks of the page on serving that have one of these are run by tests/serving/test_documented.py."""
 
 

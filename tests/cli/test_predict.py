@@ -11,7 +11,7 @@ import torch
 
 from snow.data import decode, eval_transform
 from snow.hub import Hub
-from snow.inference.prediction import SOURCE_HEAD
+from snow.inference import SOURCE_HEAD
 
 Run = Callable[..., Any]
 

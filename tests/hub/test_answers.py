@@ -14,7 +14,7 @@ from torch import Tensor
 from snow.data import decode, eval_transform
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.inference.prediction import SOURCE_HEAD
+from snow.inference import SOURCE_HEAD
 from snow.source import Source
 
 

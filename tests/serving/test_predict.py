@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from snow.hub import Artifact, Hub
-from snow.inference.prediction import SOURCE_HEAD
+from snow.inference import SOURCE_HEAD
 
 Wait = Callable[[Any], None]
 

@@ -18,7 +18,7 @@ from managing import MANAGER, tarred, told, zipped
 from safetensors.torch import save_file
 
 from snow.hub import Hub
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.serving import app as app_module
 from snow.serving import uploads
 from snow.serving.errors import RefusedError

@@ -8,7 +8,7 @@ from snow.cli.app import command
 from snow.cli.options import Json, Names
 from snow.cli.output import note, print_json, print_table
 from snow.experiments.plots.channels import draw_choice
-from snow.hub.hub import read_selection_history
+from snow.hub.folder import read_selection_history
 
 app = command("choice", "snow choice my-hub insects --plot choice.png")
 

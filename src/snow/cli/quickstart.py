@@ -11,6 +11,7 @@ from snow.cli.options import Json
 from snow.cli.output import megabytes, note, percent, print_json, print_table
 from snow.experiments.quickstart import Quickstart, quickstart
 from snow.hub import Artifact
+from snow.inference import Failure, encode
 from snow.process.interrupt import Interrupted
 from snow.training.listeners import ProgressBar
 
@@ -32,13 +33,6 @@ def quickstart_command(*, folder: Path = Path("snow-quickstart"), json: Json = F
     entries = [_entry(seen.hub.task(name)) for name in seen.answers]
     following = f"snow predict {shlex.quote(str(seen.hub.path))} {shlex.quote(str(seen.picture))} --source-head"
     if json:
-        answers = {
-            name: [
-                {"class": one, "probability": probability}
-                for one, probability in zip(answer.classes, answer.probabilities, strict=True)
-            ]
-            for name, answer in seen.answers.items()
-        }
         print_json(
             {
                 "hub": str(seen.hub.path),
@@ -47,7 +41,7 @@ def quickstart_command(*, folder: Path = Path("snow-quickstart"), json: Json = F
                 "seconds": round(seen.seconds, 1),
                 "tasks": entries,
                 "picture": str(seen.picture),
-                "answers": answers,
+                "answers": encode(str(seen.picture), seen.answers)["tasks"],
                 "next": following,
             }
         )
@@ -88,7 +82,11 @@ def _show(folder: Path, seen: Quickstart, entries: list[dict[str, Any]], followi
     print(f"\nThey share one frozen source, {source.name}, of {source.learned_parameters:,} parameters.")
     print(f"One pass of it answers all of them about {seen.picture}:")
     for name, answer in seen.answers.items():
-        print(f"  {name}: {answer.classes[0]} ({percent(answer.probabilities[0])})")
+        if isinstance(answer, Failure):
+            print(f"  {name}: {answer.error}")
+            continue
+        [(label, probability)] = answer.top(1)
+        print(f"  {name}: {label} ({percent(probability)})")
     if seen.trained:
         print(f"\nAll this took {seen.seconds:.0f} s. ", end="")
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from snow.data import open_dataset
 from snow.data.samples import write_samples
 from snow.hub import Artifact, Hub
-from snow.inference.prediction import Answer
+from snow.inference import Failure, Prediction
 from snow.methods import METHODS
 from snow.process.randomness import fork_rng, seed_all
 from snow.source import Source
@@ -41,7 +41,7 @@ class Quickstart:
     hub: Hub
     trained: tuple[str, ...]
     picture: Path
-    answers: dict[str, Answer]
+    answers: dict[str, Prediction | Failure]
     seconds: float
 
 

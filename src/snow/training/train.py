@@ -14,7 +14,7 @@ import torch
 from snow.data import Dataset, Task
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.methods import METHODS, Method
 from snow.process.randomness import fork_rng, seed_all
 from snow.source import Source

@@ -11,7 +11,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from snow.inference.features import observe_each
+from snow.inference.features import observe_channels
 from snow.inference.onnx_backend import source_for_precision
 from snow.methods import Method
 from snow.process.memory import PeakMemory
@@ -133,7 +133,7 @@ class BenchSetup:
 
     def observe(self, learner: Learner, images: Tensor) -> Features:
         with self.fabric.autocast():
-            [features] = observe_each(self.source, [learner.method], images)
+            [features] = observe_channels(self.source, [learner.method], images)
         return features
 
     def learn(
