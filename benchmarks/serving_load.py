@@ -37,7 +37,7 @@ from snow.data import eval_transform
 from snow.experiments.results.record import provenance
 from snow.hub import Hub
 from snow.process.startup import keep_freed_memory
-from snow.serving.requests import Picture
+from snow.serving.requests import Picture, decode_picture
 from snow.serving.worker import Worker
 
 PICTURES = 64

@@ -94,9 +94,8 @@ def test_other_tasks_change_no_answer_by_a_bit(engine: str, name: str, resnet: S
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_that_is_opened_anew_answers_alike_bit_by_bit(engine: str, resnet: Source, images: Tensor) -> None:
     asked = {"t": scattered(resnet), SOURCE_HEAD: None}
-    before, after = (
-        one.logits(images, asked) for one in (opened(engine, resnet), Predictor(open_engine(engine, resnet)))
-    )
+    anew = Predictor(open_engine(engine, resnet))
+    before, after = (predictor.logits(images, asked) for predictor in (opened(engine, resnet), anew))
     assert all(torch.equal(before[name], after[name]) for name in asked)
 
 
