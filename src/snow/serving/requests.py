@@ -18,35 +18,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from torch import Tensor
 
 from snow.data import Transform
 from snow.data.decode import PictureError, decode_file
+from snow.serving.body import content_type, read_body
 from snow.serving.errors import RefusedError
 from snow.serving.limits import Limits
-
-
-async def stream_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
-    """Yield the body in chunks. Raises RefusedError: it has more than `limit` bytes, or ends too early."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise RefusedError("too_many_bytes", f"{int(declared):,} bytes are more than {limit:,}")
-    count = 0
-    try:
-        async for chunk in request.stream():
-            count += len(chunk)
-            if count > limit:
-                raise RefusedError("too_many_bytes", f"the body has more than {limit:,} bytes")
-            yield chunk
-    except ClientDisconnect:
-        raise RefusedError("malformed", "the body ends too early") from None
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read the body into memory; raises as `stream_body`."""
-    return b"".join([chunk async for chunk in stream_body(request, limit)])
-
 
 CODE_OF_REASON = {"broken": "broken_picture"}
 """`PictureError.reason` -> code of the refusal, where they differ."""
@@ -125,10 +104,6 @@ async def read_predict_request(request: Request, limits: Limits) -> PredictReque
     if kind in ("", "application/octet-stream") or kind.startswith("image/"):
         return _checked(PredictRequest((Picture(await read_body(request, limits.max_bytes)),)), limits)
     raise RefusedError("wrong_type", f"{kind!r}: send multipart/form-data, application/json, or a picture as image/*")
-
-
-def content_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _checked(request: PredictRequest, limits: Limits) -> PredictRequest:
