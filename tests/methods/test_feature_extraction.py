@@ -58,14 +58,17 @@ def _with(features: Features, x: torch.Tensor) -> Features:
 
 
 def test_the_stage_and_the_classifier_learn_and_the_source_stays(
-    source: Source, observe: Callable[..., Features], learn: Callable[..., None], pulled: Callable[..., set[str]]
+    source: Source,
+    observe: Callable[..., Features],
+    learn: Callable[..., None],
+    reached_parameters: Callable[..., set[str]],
 ) -> None:
     method = FeatureExtraction.build(source, 3)
     features = observe(source, method)
-    theirs = {name: value.clone() for name, value in source.state_dict().items()}
+    source_state = {name: value.clone() for name, value in source.state_dict().items()}
     learn(method, features)
-    assert all(torch.equal(value, theirs[name]) for name, value in source.state_dict().items())
-    assert pulled(method, features) == set(dict(method.named_parameters()))
+    assert all(torch.equal(value, source_state[name]) for name, value in source.state_dict().items())
+    assert reached_parameters(method, features) == set(dict(method.named_parameters()))
 
 
 def test_only_shortcuts_that_change_the_shape_are_projections(make_source: Callable[..., Source]) -> None:
