@@ -1,4 +1,4 @@
-"""What every method owes, on a source of each kind; SNOW with every subscription."""
+"""The contract of every method, on a source of each kind; SNOW with every subscription."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Learned:
-    """A method after some steps, and what was seen on the way."""
+    """A method after some steps of training, and what was recorded on the way."""
 
     variant: str
     source: Source
@@ -70,7 +70,7 @@ def build(variant: str, source: Source) -> Method:
 
 
 def learn(method: Method, source: Source, images: Tensor, labels: Tensor, steps: int) -> list[float]:
-    """The loop of `snow.training` in a few lines. Returns the loss before each step."""
+    """Train in a few lines, as `snow.training` does. Return the loss before each step."""
     method.eval()
     method.calibrate([(source(images, method.taps), labels)])
     method.train()
@@ -91,7 +91,7 @@ def learn(method: Method, source: Source, images: Tensor, labels: Tensor, steps:
 
 @pytest.fixture(scope="module")
 def learned_by(draw: Callable[..., tuple[Tensor, Tensor]]) -> Callable[[str, Source], Learned]:
-    """Each way on each source learns once for all tests."""
+    """Train each variant on each source once for all tests."""
     images, labels = draw(6)
 
     @cache
@@ -115,7 +115,7 @@ def learned(request: pytest.FixtureRequest, source: Source, learned_by: Callable
 
 @pytest.fixture(scope="module")
 def features(learned: Learned, draw: Callable[..., tuple[Tensor, Tensor]]) -> Features:
-    """Pictures that were not learned from."""
+    """Features of pictures that were not used in training."""
     return learned.source(draw(6, seed=9)[0], learned.method.taps)
 
 
@@ -130,7 +130,7 @@ def test_a_separable_task_is_learned(learned: Learned) -> None:
 
 
 def test_exactly_the_grouped_parameters_learn(learned: Learned) -> None:
-    """Every one that the optimizer is given moves, and no other."""
+    """Every parameter in the groups changes, and no other."""
     after = learned.method.state_dict()
     moved = {
         name for name, _ in learned.method.named_parameters() if not torch.equal(after[name], learned.before[name])
@@ -164,14 +164,14 @@ def test_eval_is_deterministic(learned: Learned, features: Features) -> None:
     assert torch.equal(learned.method(features), first)
 
 
-def test_it_asks_for_maps_that_the_source_has(learned: Learned, features: Features) -> None:
+def test_its_taps_are_maps_of_the_source(learned: Learned, features: Features) -> None:
     assert set(features.maps) == learned.method.taps
     if not learned.method.uses_source:
         bare = Features(features.images, {}, torch.empty(0), torch.empty(0))
         assert torch.equal(learned.method.eval()(bare), learned.method(features))
 
 
-def test_it_says_whether_it_looks_at_the_final_features(learned: Learned, draw: Draw) -> None:
+def test_uses_final_is_true_if_it_reads_the_final_features(learned: Learned, draw: Draw) -> None:
     """Where it does not, a pass that stops behind the last tap is enough, and gives the same answer."""
     method, images = learned.method.export_form(), draw(6, seed=9)[0].contiguous(memory_format=torch.channels_last)
     features_seen = observe(learned.source, [method], images)
@@ -179,8 +179,8 @@ def test_it_says_whether_it_looks_at_the_final_features(learned: Learned, draw: 
     assert (features_seen.final.numel() > 0) == method.uses_final
 
 
-def test_what_it_takes_is_all_that_it_looks_at(learned: Learned, features: Features) -> None:
-    """Channels that a method says it leaves out can hold anything; asking draws no random numbers."""
+def test_it_reads_the_selected_channels_only(learned: Learned, features: Features) -> None:
+    """Channels outside `selected_mask` can hold anything; the call draws no random numbers."""
     method = learned.method.eval()
     expected, state = method(features), torch.get_rng_state()
     selected = method.selected_mask()
@@ -224,7 +224,7 @@ def test_counting_does_not_end_training(learned: Learned) -> None:
 
 
 def test_state_round_trip(learned: Learned, features: Features) -> None:
-    """What a checkpoint does."""
+    """A state dict restores a method, as a checkpoint does."""
     torch.manual_seed(5)
     other = build(learned.variant, learned.source)
     other.load_state_dict(learned.method.state_dict())

@@ -28,8 +28,8 @@ def example(family: str, stem_stride: int = 4) -> DeltaPlan:
     return DeltaPlan(family, 16, stem_stride, levels, 72, 80, 11)
 
 
-def test_patches_meet_the_first_map() -> None:
-    """One kernel for each patch of the picture; what it says of a patch, no other patch changes."""
+def test_a_patch_stem_sees_one_patch_per_place() -> None:
+    """One kernel per patch of the picture: a patch changes one place of the output only."""
     delta = Delta(replace(example("bottleneck", 8), patchify=True), 3, BARE)
     assert [layer.weight.shape for layer in delta.stem if isinstance(layer, nn.Conv2d)] == [(16, 3, 8, 8)]
     pictures = torch.zeros(2, 3, 32, 32)
@@ -40,7 +40,7 @@ def test_patches_meet_the_first_map() -> None:
 
 
 def expected_count(plan: DeltaPlan, classes: int, columns: list[int], final: int) -> int:
-    """Weights and biases of a delta without its subscriptions; `columns`: weight columns at each level."""
+    """Count the weights and biases of a delta without its subscriptions; `columns`: weight columns at each level."""
     halvings = int(math.log2(plan.stem_stride))
     strided = max(0, halvings - (2 if plan.family in {"bottleneck", "basic"} else 1))
     total = 3 * plan.stem * (49 if plan.family in {"bottleneck", "basic"} else 9) + 2 * plan.stem
@@ -82,7 +82,7 @@ def batch(plan: DeltaPlan, size: int = 64, count: int = 2) -> Features:
 
 
 def with_random_weights(delta: Delta) -> Delta:
-    """Past the first step: the classifier starts at zero, which would hide everything before it."""
+    """Set the classifier's weights, which start at zero and would hide everything before it."""
     nn.init.normal_(delta.classifier.weight)
     return delta
 
@@ -152,7 +152,7 @@ def test_a_exported_delta_is_as_wide_as_k_everywhere(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_not_chosen_does_not_matter(family: str) -> None:
+def test_only_the_selected_channels_matter(family: str) -> None:
     plan = example(family)
     delta = with_random_weights(Delta(plan, 9, BARE)).eval()
     features = batch(plan)
@@ -176,14 +176,14 @@ def test_what_is_not_chosen_does_not_matter(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_all_of_it_learns(family: str) -> None:
+def test_every_parameter_gets_a_gradient(family: str) -> None:
     delta = with_random_weights(Delta(example(family), 9, BARE))
     delta.train()(batch(example(family), count=8)).square().sum().backward()
     without_gradient = [name for name, value in delta.named_parameters() if value.grad is None or not value.grad.any()]
     assert without_gradient == []
 
 
-def test_the_first_answer_is_the_classifier_s_bias() -> None:
+def test_the_first_output_is_the_classifier_s_bias() -> None:
     delta = Delta(example("basic"), 9, BARE)
     assert delta(batch(example("basic"))).abs().sum() == 0
 

@@ -55,7 +55,7 @@ def with_random_heads(delta: Delta) -> Delta:
 
 
 @pytest.mark.parametrize("subscription", ["channel_pooling", "all"])
-def test_directions_start_as_discriminants_of_all_that_is_subscribed_to(subscription: str) -> None:
+def test_directions_start_as_discriminants_of_the_subscribed_channels(subscription: str) -> None:
     delta, features, label = calibrated(subscription)
     projections = project(delta, features).detach()
     assert projections.shape == (90, RANK)
@@ -80,7 +80,7 @@ def test_directions_are_exported_as_they_learned_and_rebuilt_to_the_bit(subscrip
     assert torch.equal(rebuilt(features), expected)
 
 
-def test_directions_without_calibration_can_learn() -> None:
+def test_a_low_rank_head_without_calibration_gets_a_gradient() -> None:
     _, features, _ = calibrated()
     delta = Delta(FINE, MANY, config())
     delta(features).square().sum().add(delta(features)[:, 0].sum()).backward()
@@ -90,14 +90,14 @@ def test_directions_without_calibration_can_learn() -> None:
 
 
 @pytest.mark.parametrize(("classes", "rank"), [(MANY, 8), (3, 3), (3, 128), (MANY, 0)])
-def test_there_are_no_directions_where_they_save_nothing(classes: int, rank: int) -> None:
+def test_there_is_no_low_rank_head_where_it_saves_nothing(classes: int, rank: int) -> None:
     full = Delta(PLAN, classes, config(rank=0), exported=True)
     delta = Delta(PLAN, classes, config(rank=rank), exported=True)
     assert delta.directions is None
     assert delta.state_dict().keys() == full.state_dict().keys()
 
 
-def test_what_directions_save() -> None:
+def test_how_many_parameters_a_low_rank_head_saves() -> None:
     full, low_rank = (Delta(PLAN, MANY, config(rank=rank), exported=True) for rank in (0, 1))
     inputs = 2 * K + PLAN.final_keep
     saved = inputs * MANY - (inputs + MANY)
@@ -106,7 +106,7 @@ def test_what_directions_save() -> None:
 
 
 @pytest.mark.parametrize("labels", [torch.arange(60) % 6, (torch.arange(60) % 7) - 1])
-def test_inputs_are_uncorrelated_within_classes_in_their_coordinates(labels: Tensor) -> None:
+def test_whitened_inputs_are_uncorrelated_within_classes(labels: Tensor) -> None:
     torch.manual_seed(0)
     inputs = torch.randn(60, 8) @ torch.randn(8, 8) + torch.randn(7, 8)[labels]
     whitening = Whitening(8)

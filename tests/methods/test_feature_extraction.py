@@ -45,12 +45,12 @@ def test_it_sees_the_whole_of_one_map_and_nothing_else(source: Source, observe: 
     method.eval()
     features = observe(source, method)
     (x,) = features.maps.values()
-    alone = Features(torch.zeros(6, 3, 64, 64), dict(features.maps), torch.zeros(6, 1), torch.zeros(6, 1))
-    torch.testing.assert_close(method(alone), method(features), rtol=0, atol=0)
+    map_only = Features(torch.zeros(6, 3, 64, 64), dict(features.maps), torch.zeros(6, 1), torch.zeros(6, 1))
+    torch.testing.assert_close(method(map_only), method(features), rtol=0, atol=0)
     for channel in range(x.shape[1]):
         other = x.clone()
         other[:, channel] += 10
-        assert not torch.equal(method(_with(alone, other)), method(features))
+        assert not torch.equal(method(_with(map_only, other)), method(features))
 
 
 def _with(features: Features, x: torch.Tensor) -> Features:

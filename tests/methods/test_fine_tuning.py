@@ -1,4 +1,4 @@
-"""A whole tuned copy."""
+"""Fine-tuning: a copy of the source, all of which is trained."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Draw = Callable[..., tuple[Tensor, Tensor]]
 
 
 def make_two(source: Source, **options: Any) -> tuple[LearningWithoutForgetting, LearningWithoutForgetting]:
-    """The networks of two tasks; the first one's head has random weights, as if it had learned."""
+    """Make the methods of two tasks; the first head has random weights, as if it were trained."""
     first = LearningWithoutForgetting.build(source, 3)
     torch.nn.init.normal_(first.network.heads[0].weight)
     return first.export_form(), LearningWithoutForgetting.build(source, 4, {"earlier": {"a": first}, **options})
@@ -188,7 +188,7 @@ def test_impossible_options_are_refused(resnet: Source, options: dict[str, Any],
         LearningWithoutForgetting.build(resnet, 3, options)
 
 
-def test_a_recalled_task_is_not_what_was_learned(resnet: Source) -> None:
+def test_an_updated_task_cannot_be_built_upon(resnet: Source) -> None:
     first, second = make_two(resnet)
     third = LearningWithoutForgetting.build(resnet, 2, {"earlier": {"a": first, "b": second}})
     with pytest.raises(SnowError, match="in their order: a was learned after a, b"):

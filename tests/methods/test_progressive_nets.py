@@ -23,7 +23,7 @@ def make_features(source: Source, count: int = 6, seed: int = 1) -> Features:
 
 
 def make_three(source: Source) -> list[ProgressiveNets]:
-    """The columns of three tasks, in order."""
+    """Make the methods of three tasks, in order."""
     columns: dict[str, ProgressiveNets] = {}
     for name in ("a", "b", "c"):
         columns[name] = ProgressiveNets.build(source, 3, {"earlier": columns})
@@ -100,7 +100,7 @@ def test_without_adapters_it_is_the_plain_network(source: Source) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_column_hears_each_column_before_it(resnet: Source, index: int) -> None:
+def test_a_column_reads_each_column_before_it(resnet: Source, index: int) -> None:
     """The source, then the columns of two tasks."""
     method = make_three(resnet)[2].eval()
     features = make_features(resnet)

@@ -47,7 +47,7 @@ def poolings(snow: Snow) -> list[ChannelPooling]:
     return subscriptions
 
 
-def test_calibration_chooses_the_channels_that_tell_classes_apart(snow: Snow) -> None:
+def test_calibration_selects_the_channels_that_separate_the_classes(snow: Snow) -> None:
     labels = torch.arange(30) % 3
     snow.calibrate([(make_features(labels), labels)])
     level, final = poolings(snow)
@@ -55,7 +55,7 @@ def test_calibration_chooses_the_channels_that_tell_classes_apart(snow: Snow) ->
     assert final.eval().topk_indices().tolist() == [1, 8]
 
 
-def test_calibration_in_batches_is_that_of_the_whole(snow: Snow) -> None:
+def test_calibration_does_not_depend_on_the_batches(snow: Snow) -> None:
     labels = torch.arange(30) % 3
     features = make_features(labels)
     snow.calibrate([(features, labels)])
@@ -79,7 +79,7 @@ def test_gain_is_the_spread_over_pictures_and_places(snow: Snow) -> None:
 
 @pytest.mark.parametrize("value", [0.0, 3.7, -1e4])
 def test_a_channel_that_never_changes_is_not_chosen_before_one_that_does(snow: Snow, value: float) -> None:
-    """Rounding makes it look as if it told classes apart perfectly."""
+    """Its rounding errors can separate the classes perfectly."""
     labels = torch.arange(30) % 3
     features = make_features(labels)
     silent = [0, 1, 3, 4, 6, 8, 9, 10]
@@ -148,7 +148,7 @@ def test_dropout_ends_with_training(snow: Snow) -> None:
 
 
 def test_what_a_task_costs(source: Source) -> None:
-    """Everything of the delta, and of each pooling K scales: nothing of size N."""
+    """All of the delta, and K scales per pooling: nothing of size N."""
     snow = Snow.build(source, 7)
     exported_scales = sum(level.keep for level in snow.plan.levels) + snow.plan.final_keep
     consumers = [*((pooling, block) for _, pooling, block in snow.delta.levels())]
@@ -240,9 +240,7 @@ def test_impossible_options_are_one_line(resnet: Source, options: dict[str, Any]
         Snow.build(resnet, 3, options)
 
 
-def test_the_source_is_asked_for_the_taps_of_the_plan(
-    source: Source, draw: Callable[..., tuple[Tensor, Tensor]]
-) -> None:
+def test_taps_are_those_of_the_plan(source: Source, draw: Callable[..., tuple[Tensor, Tensor]]) -> None:
     snow = Snow.build(source, 3)
     assert snow.taps == {level.tap for level in snow.plan.levels}
     assert source.taps[-1].name not in snow.taps

@@ -19,7 +19,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 """
 PAGES = 10 * 40_000_000 // 4096
-"""What is paged in where each of them is cleared anew."""
+"""Page faults if every page is cleared again."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
 

@@ -57,8 +57,8 @@ def eventually(find: Callable[[], T | None]) -> T:
     """Wait until `find` returns something, and return it."""
     for _ in range(600):
         with suppress(OSError):
-            if (found := find()) is not None:
-                return found
+            if (value := find()) is not None:
+                return value
         time.sleep(0.1)
     raise AssertionError("waited in vain")
 

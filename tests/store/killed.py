@@ -91,14 +91,14 @@ def main(folder: Path, rounds: int, seed: int) -> None:
         reported = {first: kill(*children[first], (replaced, coming)[first])}
         reported[second] = kill(*children[second], (replaced, coming)[second])
         mid += any(path.name.startswith(".") for path in store.root.iterdir())
-        found = store.read("replaced", version_of)
-        assert reported[0] <= found <= reported[0] + 1, f"reported {reported[0]}, found {found}"
-        replaced = found
-        there = store.has("coming")
-        coming = reported[1] + (there == bool(reported[1] % 2))
-        assert not there or store.read("coming", version_of) == coming, "one that was gone is back"
+        version = store.read("replaced", version_of)
+        assert reported[0] <= version <= reported[0] + 1, f"reported {reported[0]}, found {version}"
+        replaced = version
+        exists = store.has("coming")
+        coming = reported[1] + (exists == bool(reported[1] % 2))
+        assert not exists or store.read("coming", version_of) == coming, "one that was gone is back"
         assert store.read("kept", version_of) == 0
-        assert set(store.names()) == {"kept", "replaced", *(["coming"] if there else [])}
+        assert set(store.names()) == {"kept", "replaced", *(["coming"] if exists else [])}
     with store.locked():
         assert {path.name for path in store.root.iterdir()} == set(store.names()), "something was left over"
     print(replaced, coming, mid)

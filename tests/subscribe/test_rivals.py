@@ -1,4 +1,4 @@
-"""The rivals of channel pooling: what each passes, and what it costs (paper, Table 2)."""
+"""The rivals of channel pooling: their outputs and their parameter counts (paper, Table 2)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_all_learned_gets_a_gradient(subscription: Subscription, x: Tensor) -> N
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in subscription.parameters())
 
 
-def test_everything_is_the_map_itself(x: Tensor) -> None:
+def test_all_channels_is_the_identity(x: Tensor) -> None:
     assert torch.equal(SUBSCRIPTIONS["all"].create(N, K, PoolingConfig())(x).features, x)
 
 
@@ -94,7 +94,7 @@ def test_conv1x1_mixes_normalises_and_rectifies(x: Tensor) -> None:
     torch.testing.assert_close(subscription.train()(x).features, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_attention_weighs_each_channel_between_nothing_and_all(x: Tensor) -> None:
+def test_attention_scales_each_channel_by_a_factor_between_0_and_1(x: Tensor) -> None:
     subscription = SUBSCRIPTIONS["channel_attention"].create(N, K, PoolingConfig())
     ratio = subscription(x).scaled / x
     assert ((ratio > 0) & (ratio < 1)).all()
