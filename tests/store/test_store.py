@@ -79,7 +79,7 @@ def test_two_folders_change_places_in_one_step(tmp_path: Path) -> None:
 
 @both_ways
 def test_killed_writers_lose_nothing_and_leave_nothing_for_long(steps: str, tasks: Store, tmp_path: Path) -> None:
-    """Two writers and a reader at once. Each writer is killed at some moment; each version that it reported is there."""
+    """Two writers, one reader. Each writer is killed at some moment, and each version that it reported is there."""
     script = Path(__file__).parent / "killed.py"
     arguments = [tmp_path, KILLS // 2, 1, *(["two-steps"] if steps == "two steps" else [])]
     ended = subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
