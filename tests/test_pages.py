@@ -16,7 +16,7 @@ import pytest
 import snow
 from snow.cli.app import main
 from snow.delta import FAMILIES
-from snow.experiments.compare import Cost
+from snow.experiments.compare import TrainingCost
 from snow.methods import METHODS
 from snow.methods.variant import Variant
 
@@ -81,7 +81,7 @@ def quick(arguments: Sequence[str]) -> list[str]:
 
 def unmeasured(_conditions: object, variants: Sequence[Variant]) -> object:
     """In the place of `measure`, whose processes take longer to start than all else here."""
-    return {variant.label: Cost(1.0, (1.0, 1.0), 1) for variant in variants}
+    return {variant.label: TrainingCost(1.0, (1.0, 1.0), 1) for variant in variants}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

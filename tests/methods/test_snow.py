@@ -105,7 +105,7 @@ def test_pictures_without_a_label_do_not_count_for_the_score(snow: Snow) -> None
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("labels", [[1], [-1, -1], [0, 0, 0], [0, 1]])
 def test_a_poor_sample_still_gives_numbers(snow: Snow, labels: list[int], rank: int) -> None:
-    snow = Snow(snow.experiments.plan, 3, SnowConfig(rank=rank))
+    snow = Snow(snow.plan, 3, SnowConfig(rank=rank))
     features = made(torch.tensor(labels))
     snow.calibrate([(features, torch.tensor(labels))])
     for one in poolings(snow):
@@ -117,7 +117,7 @@ def test_a_poor_sample_still_gives_numbers(snow: Snow, labels: list[int], rank: 
 
 
 def test_directions_and_what_they_say_learn_at_rates_of_their_own(snow: Snow) -> None:
-    directed = Snow(snow.experiments.plan, 3, SnowConfig(rank=1))
+    directed = Snow(snow.plan, 3, SnowConfig(rank=1))
     rates = {name: directed.rate(name) for name, _ in directed.named_parameters()}
     assert {name for name in rates if rates[name] == READOUT_RATE} == {
         "delta.directions.readouts.0.weight",
@@ -153,15 +153,15 @@ def test_dropout_ends_with_training(snow: Snow) -> None:
 def test_what_a_task_costs(source: Source) -> None:
     """Everything of the delta, and of each pooling K scales: nothing of size N."""
     snow = Snow.build(source, 7)
-    poolings_served = sum(level.keep for level in snow.experiments.plan.levels) + snow.experiments.plan.final_keep
+    poolings_served = sum(level.keep for level in snow.plan.levels) + snow.plan.final_keep
     columns = sum(
         part.weight[:, part.own : part.own + pooling.weight_columns - pooling.width].numel()
         for pooling, block in [*((p, b) for _, p, b in snow.delta.levels()), (snow.delta.final, snow.delta.classifier)]
         for part in block.modules()
-        if type(part).__name__ == "Mix"
+        if type(part).__name__ == "FusionConv"
     )
-    columns += sum(2 * 7 * (level.channels - level.keep) for level in snow.experiments.plan.levels)
-    scalars = sum(level.channels for level in snow.experiments.plan.levels) + snow.experiments.plan.final
+    columns += sum(2 * 7 * (level.channels - level.keep) for level in snow.plan.levels)
+    scalars = sum(level.channels for level in snow.plan.levels) + snow.plan.final
     learning = sum(value.numel() for value in snow.parameters())
     assert snow.learned_parameters == learning - scalars - columns + poolings_served
     assert snow.learned_parameters < learning
@@ -177,7 +177,7 @@ def test_many_classes_want_more_channels(source: Source) -> None:
     few, many = (Snow.build(source, classes, {"rank": 9}) for classes in (9, 10))
     for snow, ratio, final in ((few, 1 / 8, 1 / 2), (many, 1 / 4, 1 / 8)):
         assert (snow.options.keep, snow.options.final_keep) == (ratio, final)
-        assert snow.experiments.plan == make_plan(
+        assert snow.plan == make_plan(
             source, snow.options.width, ratio, final, snow.options.finest, snow.options.patchify
         )
     asked = Snow.build(source, 10, {"rank": 9, "keep": 1 / 16})
@@ -189,7 +189,7 @@ def test_maps_finer_than_asked_for_are_left_out(source: Source) -> None:
     strides = {tap.name: tap.stride for tap in source.taps}
     for finest in (1, 4, 8):
         snow = Snow.build(source, 3, {"finest": finest})
-        assert all(strides[tap] >= finest for tap in snow.source.taps) or not any(s >= finest for s in strides.values())
+        assert all(strides[tap] >= finest for tap in snow.taps) or not any(s >= finest for s in strides.values())
 
 
 def test_a_task_that_does_not_say_has_a_stem_like_the_source_s(source: Source) -> None:
@@ -246,6 +246,6 @@ def test_the_source_is_asked_for_the_taps_of_the_plan(
     source: Source, draw: Callable[..., tuple[Tensor, Tensor]]
 ) -> None:
     snow = Snow.build(source, 3)
-    assert snow.source.taps == {level.tap for level in snow.experiments.plan.levels}
-    assert source.taps[-1].name not in snow.source.taps
-    assert snow(source(draw(2)[0], snow.source.taps)).shape == (2, 3)
+    assert snow.taps == {level.tap for level in snow.plan.levels}
+    assert source.taps[-1].name not in snow.taps
+    assert snow(source(draw(2)[0], snow.taps)).shape == (2, 3)

@@ -36,8 +36,8 @@ class Subscribed(NamedTuple):
 class Subscription(nn.Module, ABC):
     """Takes `width` channels out of a map of `channels`; the layer behind it has `weight_columns`.
 
-    `channels`, `width` and `weight_columns` are set by each subclass; `weight_columns` is `width` unless the choice of channels can
-    still change and every source channel has a weight column of its own.
+    Each subclass sets all three. `weight_columns` equals `width` unless the choice of channels can still change and
+    every source channel has a weight column of its own.
     """
 
     channels: int
