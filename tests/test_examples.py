@@ -17,7 +17,7 @@ from snow.hub import Hub
 from snow.methods import METHODS
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-PER_CLASS = 4
+PER_CLASS = 3
 PATIENCE = 60
 """Seconds."""
 
@@ -43,6 +43,7 @@ def few(name: str) -> Callable[[int], Iterator[samples.Sample]]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """`run(name, *arguments)`: run an example in an empty folder. Returns the lines that it prints."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     for name in samples.SAMPLES:
         monkeypatch.setitem(samples.SAMPLES, name, few(name))
     methods = dict(METHODS)
