@@ -32,8 +32,8 @@ from serving_load import TIMEOUT, Load, measured, pictures, until_ready
 
 from snow.experiments.bench.service import service_cost
 from snow.experiments.bench.serving import ServingBench, on_disk
-from snow.experiments.plan import Demand, Figures, Outcome, Planner
-from snow.experiments.plan.table import CHECK_COLUMNS, beside, check_rows
+from snow.experiments.plan import Demand, Measurements, Outcome, Planner
+from snow.experiments.plan.table import CHECK_COLUMNS, check_rows, compare_figures
 from snow.experiments.results.record import provenance
 from snow.process.startup import keep_freed_memory
 from snow.process.subprocesses import interleaved
@@ -142,12 +142,14 @@ def main() -> None:
         results = measured_figures(work, path, tasks, options)
         found = asyncio.run(loaded(path, options))
         after = measured_figures(work, path, tasks, options)
-    figures = Figures.of([("before", results), ("after", after)])
+    measurements = Measurements.of([("before", results), ("after", after)])
     side_by_side = {}
     for name, one in found.items():
-        planner = Planner(figures.burdened(one["client_seconds"]), Demand(one.get("rate", 1.0), tasks), limits)
+        planner = Planner(
+            measurements.with_extra_handling(one["client_seconds"]), Demand(one.get("rate", 1.0), tasks), limits
+        )
         plan = milliseconds(planner.outcome(1)) if "rate" in one else {"per_second": planner.capacity()}
-        side_by_side[name] = beside(one, plan)
+        side_by_side[name] = compare_figures(one, plan)
     results |= {
         **{name: getattr(options, name) for name in ("seconds", "max_batch", "max_wait", "queue")},
         "tasks": tasks,

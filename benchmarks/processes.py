@@ -13,7 +13,7 @@ from typing import Any
 
 from snow.cli.output import print_json
 from snow.data import Dataset, open_dataset
-from snow.experiments.results.record import keep, provenance
+from snow.experiments.results.record import provenance, save_results
 from snow.experiments.results.table import Spread
 from snow.methods.variant import Variant
 from snow.process.startup import keep_freed_memory
@@ -67,7 +67,7 @@ def main() -> None:
         given.processes,
         given.rounds,
     )
-    keep(given.out, results)
+    save_results(given.out, results)
     print_json(results)
 
 

@@ -18,7 +18,7 @@ from snow.experiments import lifelong
 from snow.experiments.bench import serving, training_table
 from snow.experiments.plan import table as planned
 from snow.experiments.reproduce import EXPERIMENTS
-from snow.experiments.reproduce.estimate import paper_seconds, shown
+from snow.experiments.reproduce.estimate import format_duration, paper_seconds
 from snow.experiments.results import table
 from snow.methods.variant import Variant
 
@@ -50,11 +50,11 @@ def reproduction() -> str:
         for stem, results in found:
             note = f"{results['note']}\n\n" if "note" in results else ""
             seen = f"![{experiment.title}](figures/{stem}.png)\n\n" if _is_drawn(results) else ""
-            parts.append(f"### `{stem}.json`\n\n{note}{seen}{experiment.measured(results)}")
+            parts.append(f"### `{stem}.json`\n\n{note}{seen}{experiment.section(results)}")
         if not found:
             data = " --data ROOT" if experiment.needs_data else ""
             parts.append(f"Not measured yet. The command is `snow reproduce {name}{data}`.\n")
-        parts.append(f"**What differs.** {experiment.differs}\n")
+        parts.append(f"**What differs.** {experiment.deviations}\n")
     return "\n".join(parts)
 
 
@@ -101,7 +101,7 @@ def _ways(results: dict[str, Any]) -> str:
         f"{100 * recipe['validation']:.0f} % of the training pictures, held out. "
         f"`{results['command']}`: {results['source']['architecture']} at "
         f"{results['source']['preprocessing']['image_size']} px, batch {recipe['batch_size']}, seed {recipe['seed']}; "
-        f"{table.circumstances(results)}.\n"
+        f"{table.environment(results)}.\n"
     )
 
 
@@ -121,7 +121,7 @@ def _processes(results: dict[str, Any]) -> str:
         f"{table.markdown_table(('processes', 'images/s', 'range', 'of the first', 'test %'), rows)}\n"
         f"`{results['command']}`: {results['source']['architecture']} at "
         f"{results['source']['preprocessing']['image_size']} px, method {results['method']}, batch "
-        f"{results['recipe']['batch_size']} over all processes; {table.circumstances(results)}.\n"
+        f"{results['recipe']['batch_size']} over all processes; {table.environment(results)}.\n"
     )
 
 
@@ -136,7 +136,7 @@ def _together(results: dict[str, Any]) -> str:
         f"{table.markdown_table(('', 'images/s', 'least', 'most'), rows)}\n{results['tasks']} tasks together learn "
         f"{gain['median']:.2f} times as fast ({gain['least']:.2f}–{gain['most']:.2f}) as one after another. "
         f"`{results['command']}`: {results['source']} at {results['image_size']} px, batch {results['batch_size']}, "
-        f"method {results['method']}; {table.circumstances(results)}.\n"
+        f"method {results['method']}; {table.environment(results)}.\n"
     )
 
 
@@ -159,7 +159,7 @@ def _load(results: dict[str, Any]) -> str:
         f"{results['engine_per_second']:.1f} pictures/s in passes of {results['max_batch']}; p99 is "
         f"{results['at_70_percent']['p99_by_p50']:.2f} times p50 at 70 %. `{results['command']}`: "
         f"{results['tasks']} tasks, queue {results['queue']}, clients on the same machine; "
-        f"{table.circumstances(results)}.\n"
+        f"{table.environment(results)}.\n"
     )
 
 
@@ -193,8 +193,8 @@ def _introduction() -> str:
         for one in PUBLISHED.values()
     )
     variants = Variant.parse(EXPERIMENTS["table7"].methods)
-    once = shown(paper_seconds(variants, EPOCHS))
-    tuned = shown(paper_seconds(variants, EPOCHS * (1 + RATES * (1 - HELD_OUT))))
+    once = format_duration(paper_seconds(variants, EPOCHS))
+    tuned = format_duration(paper_seconds(variants, EPOCHS * (1 + RATES * (1 - HELD_OUT))))
     return f"""# The paper, reproduced
 
 Written by `python benchmarks/report.py` from the files in `benchmarks/results/`; do not edit. Every table and figure of

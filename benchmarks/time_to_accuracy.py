@@ -18,7 +18,7 @@ from typing import Any
 from snow.cli.output import print_json
 from snow.data import Dataset, open_dataset
 from snow.errors import SnowError
-from snow.experiments.results.record import begin, keep
+from snow.experiments.results.record import open_results, save_results
 from snow.methods.variant import Variant
 from snow.process.startup import keep_freed_memory
 from snow.source import Source
@@ -69,12 +69,12 @@ def measure(source: Source, dataset: Dataset, ways: list[Way], out: Path | None)
         "data": data_digest(dataset),
         "recipes": {way.label: way.recipe.to_dict() for way in ways},
     }
-    results = begin(out, settings, {"ways": {}})
+    results = open_results(out, settings, {"ways": {}})
     for way in ways:
         if way.label not in results["ways"]:
             results["ways"][way.label] = trained(source, dataset, way)
         relate(results["ways"], ways[0].label)
-        keep(out, results)
+        save_results(out, results)
     return results
 
 

@@ -16,7 +16,7 @@ import pytest
 import snow
 from snow.cli.app import main
 from snow.delta import FAMILIES
-from snow.experiments.compare import TrainingCost
+from snow.experiments.step_cost import TrainingCost
 from snow.methods import METHODS
 from snow.methods.variant import Variant
 
@@ -80,7 +80,7 @@ def quick(arguments: Sequence[str]) -> list[str]:
 
 
 def unmeasured(_conditions: object, variants: Sequence[Variant]) -> object:
-    """In the place of `measure`, whose processes take longer to start than all else here."""
+    """In place of `measure_training_costs`, whose processes take longer to start than all else here."""
     return {variant.label: TrainingCost(1.0, (1.0, 1.0), 1) for variant in variants}
 
 
@@ -88,7 +88,7 @@ def unmeasured(_conditions: object, variants: Sequence[Variant]) -> object:
 def test_every_code_block_runs(
     page: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(import_module("snow.experiments.compare"), "measure", unmeasured)
+    monkeypatch.setattr(import_module("snow.experiments.compare"), "measure_training_costs", unmeasured)
     monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
     if page.stem == "rivals":
         pytest.importorskip("peft")

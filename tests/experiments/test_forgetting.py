@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from snow.errors import SnowError
-from snow.experiments.lifelong import draw_forgetting, forgetting_columns, forgetting_rows, forgetting_table
+from snow.experiments.lifelong import forgetting_columns, forgetting_rows, forgetting_table
+from snow.experiments.plots.forgetting import draw_forgetting
 
 MEASURED = {"accuracy": [[0.9, 0.8], [None, 0.75]], "forgetting": 0.1}
 

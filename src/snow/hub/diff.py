@@ -15,8 +15,8 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub.artifact import files_of
-from snow.hub.fingerprint import FILE
 from snow.hub.hub import store_of
+from snow.hub.task_record import RECORD_FILE
 from snow.source.source_file import read_source
 from snow.store import read_consistently, read_json
 
@@ -85,7 +85,7 @@ def _of_hub(hub: Path, name: str) -> Content:
 
 
 def _content(folder: Path) -> Content:
-    return {file.name: _values(file) for file in files_of(folder) if file.name != FILE}
+    return {file.name: _values(file) for file in files_of(folder) if file.name != RECORD_FILE}
 
 
 def _values(file: Path) -> Mapping[str, Any]:

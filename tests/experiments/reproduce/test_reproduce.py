@@ -71,7 +71,7 @@ def test_each_is_measured_written_and_not_measured_again(what: str, run: Run, ou
     assert json.loads((out / f"{what}.json").read_text()) == results
     text = (out / f"{what}.md").read_text()
     assert text.startswith(f"# {EXPERIMENTS[what].title}\n")
-    assert EXPERIMENTS[what].differs in text
+    assert EXPERIMENTS[what].deviations in text
     assert (out / f"{what}.png").read_bytes().startswith(b"\x89PNG")
     again, told = run(what)
     assert "everything has been measured" in told

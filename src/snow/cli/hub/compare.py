@@ -12,7 +12,7 @@ from snow.cli.output import note, print_json, print_table
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.hub.diff import Change, diff_hubs, diff_tasks
-from snow.hub.fingerprint import TOLERANCE, Verdict
+from snow.hub.task_record import TOLERANCE, Verification
 
 SHOWN = 10
 """Lines for each file; JSON has all."""
@@ -37,16 +37,16 @@ def verify(where: Path, /, *, tolerance: float = TOLERANCE, json: Json = False) 
     found = place(where)
     if found.hub is None:
         raise SnowError(f"{where} is in no hub: a task is verified with its source, as HUB/TASK")
-    verdicts = Hub.open(found.hub).verify([found.task] if found.task else None, tolerance)
+    verifications = Hub.open(found.hub).verify([found.task] if found.task else None, tolerance)
     if json:
-        tasks = {name: _entry(verdict) for name, verdict in verdicts.items()}
+        tasks = {name: _entry(verification) for name, verification in verifications.items()}
         print_json({"hub": str(found.hub), "tasks": tasks})
     else:
-        _print_verdicts(verdicts)
-    for name, verdict in verdicts.items():
-        if not verdict.recorded and not verdict.differences:
+        _print_verifications(verifications)
+    for name, verification in verifications.items():
+        if not verification.recorded and not verification.differences:
             note(f"warning: task {name} has no record to compare with: snow hub replace {found.hub} {found.hub}/{name}")
-    return DIFFERENT if any(verdict.differences for verdict in verdicts.values()) else 0
+    return DIFFERENT if any(verification.differences for verification in verifications.values()) else 0
 
 
 @app.command
@@ -85,23 +85,23 @@ def diff(here: Path, there: Path, /, *, json: Json = False) -> int:
     return DIFFERENT if found else 0
 
 
-def _state(verdict: Verdict) -> str:
-    return "changed" if verdict.differences else "same" if verdict.recorded else "unrecorded"
+def _state(verification: Verification) -> str:
+    return "changed" if verification.differences else "same" if verification.recorded else "unrecorded"
 
 
-def _entry(verdict: Verdict) -> dict[str, object]:
-    differences = [asdict(difference) for difference in verdict.differences]
-    return {"state": _state(verdict), "logits": verdict.logits, "differences": differences}
+def _entry(verification: Verification) -> dict[str, object]:
+    differences = [asdict(difference) for difference in verification.differences]
+    return {"state": _state(verification), "logits": verification.logits, "differences": differences}
 
 
-def _print_verdicts(verdicts: dict[str, Verdict]) -> None:
+def _print_verifications(verifications: dict[str, Verification]) -> None:
     rows = []
-    for name, verdict in verdicts.items():
-        logits = "" if verdict.logits is None else f"{verdict.logits:.3g}"
-        reasons = [difference.why for difference in verdict.differences]
+    for name, verification in verifications.items():
+        logits = "" if verification.logits is None else f"{verification.logits:.3g}"
+        reasons = [difference.why for difference in verification.differences]
         more = [f"… and {len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
         first, *others = [*reasons[:SHOWN], *more] or [""]
-        rows.append((name, _state(verdict), logits, first))
+        rows.append((name, _state(verification), logits, first))
         rows += [("", "", "", why) for why in others]
     print_table(("task", "state", "logits off by", "what differs"), rows)
 

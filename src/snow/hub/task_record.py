@@ -20,7 +20,7 @@ from snow.methods import Method
 from snow.source import Features, Source
 from snow.store import read_json
 
-FILE = "fingerprint.json"
+RECORD_FILE = "fingerprint.json"
 """Lies beside the files that it speaks of."""
 
 KINDS = {"files": dict, "tensors": dict, "logits": list}
@@ -40,7 +40,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What became of a task.
 
     Attributes:
@@ -53,7 +53,7 @@ class Verdict:
     logits: float | None = None
 
 
-class Probe:
+class ReferencePictures:
     """A few pictures, drawn by whole numbers alone and so the same everywhere, and what a source makes of them."""
 
     def __init__(self, source: Source) -> None:
@@ -61,7 +61,7 @@ class Probe:
         self._features: Features | None = None
 
     @staticmethod
-    def pictures(size: int) -> Tensor:
+    def draw(size: int) -> Tensor:
         """(4, 3, size, size), uint8: slopes, stripes, a weave and a coarse board, other ones in each colour."""
         y, x = torch.arange(size).view(-1, 1), torch.arange(size).view(1, -1)
         drawn = []
@@ -79,21 +79,21 @@ class Probe:
         device = next(self.source.buffers()).device
         seen = frozenset() if self._features is None else self._features.maps.keys()
         if self._features is None or not method.taps <= seen:
-            pictures = self.pictures(self.source.preprocessing.image_size).to(device)
+            pictures = self.draw(self.source.preprocessing.image_size).to(device)
             pictures = pictures.contiguous(memory_format=torch.channels_last)  # as a hub asks
             self._features = self.source(pictures, method.taps | seen)
         return method.to(device)(self._features).float().cpu()
 
 
-def record(folder: Path, probe: Probe) -> None:
+def write_record(folder: Path, reference: ReferencePictures) -> None:
     """Writes down what the task in `folder` is; where that was done before, makes sure that it is so still.
 
     Raises:
         SnowError: it does not fit the source, is damaged, or is not what was recorded.
     """
-    artifact = Artifact.load(folder, probe.source)
-    if (folder / FILE).exists():
-        found = verify(folder, probe)
+    artifact = Artifact.load(folder, reference.source)
+    if (folder / RECORD_FILE).exists():
+        found = verify_task(folder, reference)
         if found.differences:
             why = found.differences[0].why
             raise SnowError(f"task {artifact.name} is not what it was when it was added: {why}")
@@ -102,12 +102,12 @@ def record(folder: Path, probe: Probe) -> None:
     values = {
         "files": {file.name: _digest(file.read_bytes()) for file in files},
         "tensors": {file.name: _tensors(file) for file in files if file.suffix == ".safetensors"},
-        "logits": [[float(f"{value:.9g}") for value in row] for row in probe.logits(artifact.method).tolist()],
+        "logits": [[float(f"{value:.9g}") for value in row] for row in reference.logits(artifact.method).tolist()],
     }
-    (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", "utf-8")
+    (folder / RECORD_FILE).write_text(json.dumps(values, indent=1) + "\n", "utf-8")
 
 
-def verify(folder: Path, probe: Probe, tolerance: float = TOLERANCE) -> Verdict:
+def verify_task(folder: Path, reference: ReferencePictures, tolerance: float = TOLERANCE) -> Verification:
     """Looks at every file and tensor, and asks the task about the pictures again."""
     differences: list[Difference] = []
     recorded: dict[str, Any] | None = None
@@ -116,28 +116,28 @@ def verify(folder: Path, probe: Probe, tolerance: float = TOLERANCE) -> Verdict:
         recorded = _recorded(folder)
         if recorded:
             differences.extend(_changed(folder, recorded))
-        found = probe.logits(Artifact.load(folder, probe.source).method)
+        found = reference.logits(Artifact.load(folder, reference.source).method)
         if recorded:
             logits, why = _compared(found, recorded["logits"], tolerance)
             differences.extend([Difference(why)] if why else [])
     except SnowError as error:
         differences.append(Difference(str(error)))
-    return Verdict(tuple(differences), bool(recorded), logits)
+    return Verification(tuple(differences), bool(recorded), logits)
 
 
 def _recorded(folder: Path) -> dict[str, Any] | None:
-    if not (folder / FILE).exists():
+    if not (folder / RECORD_FILE).exists():
         return None
-    values = read_json(folder / FILE)
+    values = read_json(folder / RECORD_FILE)
     if not all(
         isinstance(values.get(key), kind) for key, kind in (("files", dict), ("tensors", dict), ("logits", list))
     ):
-        raise SnowError(f"{folder / FILE} is damaged")
+        raise SnowError(f"{folder / RECORD_FILE} is damaged")
     return values
 
 
 def _changed(folder: Path, recorded: dict[str, Any]) -> Iterator[Difference]:
-    there = {file.name: file for file in files_of(folder) if file.name != FILE}
+    there = {file.name: file for file in files_of(folder) if file.name != RECORD_FILE}
     for name in sorted(there.keys() | recorded["files"].keys()):
         if name not in there:
             yield Difference(f"{name} is missing", name)
