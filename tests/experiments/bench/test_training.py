@@ -16,7 +16,7 @@ from snow.errors import SnowError
 from snow.experiments.bench.pipeline import Pipeline, write_pictures
 from snow.experiments.bench.rows import Sample
 from snow.experiments.bench.training import PHASES, TrainingBench, measure_training
-from snow.experiments.step_cost import BenchConditions, BenchSetup, Stopwatch
+from snow.experiments.step_cost import BenchConditions, BenchSetup, StepCost, Stopwatch
 from snow.methods.variant import Variant
 from snow.training import Recipe
 
@@ -78,7 +78,7 @@ def test_kept_features_are_a_row_of_their_own(pictures: Pictures, monkeypatch: p
 def test_without_a_baseline_or_a_user_of_the_source_there_is_nothing_to_relate_to(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cost = Sample(Cost(10.0, 5), 8.0, {"source": 0.1})
+    cost = Sample(StepCost(10.0, 5), 8.0, {"source": 0.1})
     monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda name, call: cost)
     results = measure_training(TrainingBench(CONDITIONS, Variant.parse("fo"), pictures, rounds=2))
     assert "over_ft" not in results["methods"]["fo"]
