@@ -54,7 +54,7 @@ def test_serving_is_measured(run: Callable[..., Any]) -> None:
     assert {"load_seconds", "add_seconds", "bytes_a_task"} <= set(result.json["hub"])
     shown = run("bench", "serving", *SERVED, "--tasks", "1").out
     assert "source alone" in shown
-    assert "one more in" in shown
+    assert "one more task takes" in shown
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_the_picture_is_a_picture(tmp_path: Path) -> None:
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SnowError, match="nothing to draw"):
         draw_comparison({**_results(), "methods": {}}, tmp_path / "none.png")
-    with pytest.raises(SnowError, match=r"none.doc names no kind of picture: end it in .png, .svg or .pdf"):
+    with pytest.raises(SnowError, match=r"none.doc has no image format: end it in .png, .svg or .pdf"):
         draw_comparison(_results(), tmp_path / "none.doc")
 
 

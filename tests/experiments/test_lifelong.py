@@ -208,7 +208,7 @@ def test_bad_input_is_one_line(folders: list[str], capsys: pytest.CaptureFixture
     assert len(errors) == 3
     assert "two or more tasks" in errors[0]
     assert "no method 'nothing'" in errors[1]
-    assert "figure.doc names no kind of picture" in errors[2]
+    assert "figure.doc has no image format" in errors[2]
 
 
 def test_orders_are_of_all_tasks(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:

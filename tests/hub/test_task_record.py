@@ -165,10 +165,10 @@ def test_what_is_damaged_or_foreign_is_not_copied(
 ) -> None:
     other = Hub.create(tmp_path / "other", resnet)
     change_tensor(hub.folder("delta"))
-    with pytest.raises(SnowError, match="not what it was when it was added: tensor .* differs"):
+    with pytest.raises(SnowError, match="has changed since it was added: tensor .* differs"):
         other.copy(hub.folder("delta"))
     foreign = task(make_source(seed=1), "foreign").save(tmp_path / "foreign")
-    with pytest.raises(SnowError, match="foreign was learned on another source"):
+    with pytest.raises(SnowError, match="foreign was trained on another source"):
         other.copy(foreign)
     with pytest.raises(SnowError, match=r"nowhere.config.json cannot be read"):
         other.copy(tmp_path / "nowhere")

@@ -58,15 +58,15 @@ def test_results_without_the_service_take_several_sizes_of_batch(measured: Calla
     measurements = of(small, large)
     assert measurements.source.at(5) == pytest.approx(0.026)
     assert measurements.delta.at(5) == pytest.approx(0.0035)
-    assert measurements.spread == (1.0,)
-    with pytest.raises(SnowError, match=r"passes of 8 pictures alone .* each with another --batch-size"):
+    assert measurements.variation == (1.0,)
+    with pytest.raises(SnowError, match=r"all passes have 8 pictures.* several files with different --batch-size"):
         of(small)
 
 
 def test_how_passes_vary_is_kept(measured: Callable[..., dict]) -> None:
     results = measured()
     results["service"]["passes"][0]["samples"] = [0.5 * results["service"]["passes"][0]["seconds"]] * 3
-    assert of(results).spread[:4] == (0.5, 0.5, 0.5, 1.0)
+    assert of(results).variation[:4] == (0.5, 0.5, 0.5, 1.0)
 
 
 def test_noise_makes_no_pass_cheaper_for_having_more_in_it(measured: Callable[..., dict]) -> None:
@@ -89,7 +89,7 @@ def test_below_the_first_measured_point_nothing_is_for_free() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"image_size": 96}, "file 0 and file 1 measured different things: image_size differ"),
+        ({"image_size": 96}, "file 0 and file 1 were measured under different conditions: image_size differ"),
         ({"hardware": {}, "device": "cuda"}, "device, hardware differ"),
     ],
 )
@@ -104,7 +104,7 @@ def test_files_that_do_not_belong_together_are_refused(measured: Callable[..., d
         (None, "there is no file"),
         ("not JSON", "figures.json"),
         ("[1, 2]", "figures.json"),
-        ("{}", "is not what snow bench serving writes: source_name"),
+        ("{}", "is not a results file of snow bench serving: source_name"),
     ],
 )
 def test_files_that_are_something_else_are_refused(tmp_path: Path, content: str | None, told: str) -> None:
@@ -119,7 +119,7 @@ def test_files_that_are_something_else_are_refused(tmp_path: Path, content: str 
 def test_results_with_holes_are_refused(tmp_path: Path, measured: Callable[..., dict], broken: dict) -> None:
     file = tmp_path / "figures.json"
     file.write_text(json.dumps(measured(**broken)))
-    with pytest.raises(SnowError, match="not what snow bench serving writes"):
+    with pytest.raises(SnowError, match="not results of snow bench serving"):
         Measurements.read([file])
 
 
@@ -161,8 +161,8 @@ def test_mixes_are_read(text: str, shown: str, mean: float) -> None:
         ("many", "not 'many'"),
         ("", "not ''"),
         ("0", "at least one task, not 0"),
-        ("1:0", "above zero"),
-        ("1:nan", "above zero"),
+        ("1:0", "above 0"),
+        ("1:nan", "above 0"),
         ("1,1", "one weight"),
     ],
 )

@@ -83,14 +83,14 @@ def test_thousands_of_tasks_and_of_replicas_take_seconds(planner: Callable[..., 
 def test_going_beyond_what_was_measured_is_said(planner: Callable[..., Planner]) -> None:
     results = plan_replicas(planner(rate=5, tasks=100, limits=Limits(max_batch=64, max_pictures=1)), Goal(2.0), [40])
     assert results["notes"] == [
-        "100 tasks a picture are reckoned from passes with 6 at most",
-        "batches of up to 64 are reckoned from passes of 16 at most",
+        "100 tasks per picture are extrapolated from passes with at most 6",
+        "batches of up to 64 are extrapolated from passes of at most 16",
     ]
     assert 40 in [row["replicas"] for row in results["rows"]]
 
 
 def test_a_goal_below_a_lone_picture_cannot_be_had(planner: Callable[..., Planner]) -> None:
-    with pytest.raises(SnowError, match=r"a picture that comes alone takes 26.5 ms, 4 ms of it waiting"):
+    with pytest.raises(SnowError, match=r"on an idle replica a picture takes 26.5 ms, 4 ms of it waiting"):
         planner().replicas_for(Goal(0.026))
 
 
@@ -99,7 +99,7 @@ def test_a_goal_that_single_passes_miss_is_given_up(measured: Callable[..., dict
     for one in results["service"]["passes"]:
         one["samples"] = [*one["samples"], 10 * one["seconds"]]
     measurements = Measurements.of([("figures", results)])
-    with pytest.raises(SnowError, match="it is the time of single passes, not of waiting"):
+    with pytest.raises(SnowError, match="the time of single passes"):
         Planner(measurements, Demand(50, 6), pictures=2_000).replicas_for(Goal(0.1))
 
 
@@ -109,9 +109,9 @@ def test_a_goal_that_single_passes_miss_is_given_up(measured: Callable[..., dict
         (lambda: Demand(0, 1), "above 0, not 0"),
         (lambda: Demand(float("nan"), 1), "above 0, not nan"),
         (lambda: Demand(1, 0), "at least one task, not 0"),
-        (lambda: Demand(1, 2, TaskMix((3,), (1.0,))), "asks for 3 tasks, but the hub has 2"),
+        (lambda: Demand(1, 2, TaskMix((3,), (1.0,))), "requests 3 tasks, but the hub has 2"),
         (lambda: Goal(0), "above 0 ms"),
-        (lambda: Goal(1, 1.0), "from 0 to below 1"),
+        (lambda: Goal(1, 1.0), "at least 0 and below 1"),
     ],
 )
 def test_what_is_impossible_is_refused(make: Callable[[], object], told: str) -> None:

@@ -65,7 +65,7 @@ def test_overlap_can_be_drawn(tmp_path: Path, pairs: int) -> None:
 
 def test_what_cannot_be_a_picture_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SnowError, match=r"x.txt names no kind of picture: end it in .png"):
+    with pytest.raises(SnowError, match=r"x.txt has no image format: end it in .png"):
         save_figure(new_figure(1, 1), tmp_path / "x.txt")
     with pytest.raises(SnowError, match="cannot be written"):
         save_figure(new_figure(1, 1), tmp_path / "file" / "x.png")
