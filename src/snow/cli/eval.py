@@ -35,24 +35,24 @@ def eval_command(
     precision: Precision | None = None,
     json: Json = False,
 ) -> None:
-    """Measure a task on labelled pictures whose classes have the names that it learned, in any order.
+    """Evaluate a task on labelled images. Their classes must have the same names as in training, in any order.
 
     Args:
-        hub: its folder.
-        data: as for `snow train`. Where it has no test part, the one is held out that training held out.
-        task: which.
-        split: the part of the data to measure on.
-        label: the label column of a table; by default the one with the task's name, if there is one.
-        batch_size: pictures in a batch.
-        workers: processes that load pictures.
-        precision: of the arithmetic; by default that of the training.
-        json: print {"top1", "top5", "images"}, with fractions.
+        hub: folder of the hub.
+        data: as for `snow train`. If it has no test split, the same images are held out as in training.
+        task: name of the task.
+        split: the split to evaluate.
+        label: label column of a table; by default the one named after the task, if there is one.
+        batch_size: images per batch.
+        workers: processes that load images.
+        precision: numerical precision; by default that of training.
+        json: print {"top1", "top5", "images"}; accuracies are fractions.
     """
     opened = Hub.open(hub)
     artifact = opened.task(task)
     if batch_size < 1 or workers < 0:
-        raise SnowError("the batch size is at least 1 and the workers zero or more")
-    with counting("checking pictures") as progress:
+        raise SnowError("--batch-size is at least 1, and --workers at least 0")
+    with counting("checking images") as progress:
         pictures = _pictures(data, artifact, split, label, progress)
     measured = evaluate(
         opened.source,
@@ -66,32 +66,31 @@ def eval_command(
         print_json(measured.to_dict())
     else:
         row = (task, percent(measured.top1), percent(measured.top5), measured.images)
-        print_table(("task", "top-1", "top-5", "pictures"), [row])
+        print_table(("task", "top-1", "top-5", "images"), [row])
 
 
 def _pictures(data: str, artifact: Artifact, split: str, label: str | None, progress: Progress | None) -> Pictures:
-    """The readable ones of that part, with the numbers that the task has for its classes."""
-    learned = artifact.training.get("data", {})
+    """Select the readable images of a split, with their labels in the class order of the task."""
+    training_data = artifact.training.get("data", {})
     dataset = open_dataset(
         data,
         task=artifact.name,
         labels=_labels(data, artifact.name, label),
-        test_fraction=learned.get("test_fraction", 0.2),
+        test_fraction=training_data.get("test_fraction", 0.2),
         seed=artifact.training.get("seed", 0),
         check=False,
     )
-    number = _numbers(dataset, artifact, data)
+    class_numbers = _class_numbers(dataset, artifact, data)
     parts = {"test": [dataset.test], "train": [dataset.train], "all": [dataset.train, dataset.test]}[split]
     items = [item for part in parts for item in part.items]
     labels = torch.cat([part.labels[:, 0] for part in parts])
-    found = faults(items, progress)
-    for fault in found:
-        if fault:
-            note(f"warning: skipped {fault}")
-    readable = [index for index, fault in enumerate(found) if not fault]
+    reasons = faults(items, progress)
+    for reason in filter(None, reasons):
+        note(f"warning: skipped {reason}")
+    readable = [index for index, reason in enumerate(reasons) if not reason]
     if not readable:
-        raise SnowError(f"{data}: there is no readable picture in the part {split!r}")
-    return Pictures(items, torch.where(labels < 0, labels, number[labels])).subset(readable)
+        raise SnowError(f"{data} has no readable image in split {split!r}")
+    return Pictures(items, torch.where(labels < 0, labels, class_numbers[labels])).subset(readable)
 
 
 def _labels(data: str, task: str, label: str | None) -> list[str] | None:
@@ -102,15 +101,15 @@ def _labels(data: str, task: str, label: str | None) -> list[str] | None:
     return [task] if is_table and task in read_columns(path) else None
 
 
-def _numbers(dataset: Dataset, artifact: Artifact, data: str) -> torch.Tensor:
-    """From a class's number in the data to its number in the task."""
-    here, there = dataset.tasks[0].classes, artifact.classes
-    if set(here) != set(there):
-        missing, unknown = sorted(set(there) - set(here)), sorted(set(here) - set(there))
-        told = [
-            f"{what} {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
-            for what, names in (("it lacks", missing), ("it has", unknown))
+def _class_numbers(dataset: Dataset, artifact: Artifact, data: str) -> torch.Tensor:
+    """Map class numbers of the data to those of the task: (classes,) int64."""
+    in_data, in_task = dataset.tasks[0].classes, artifact.classes
+    if set(in_data) != set(in_task):
+        missing, unknown = sorted(set(in_task) - set(in_data)), sorted(set(in_data) - set(in_task))
+        differences = [
+            f"{verb} {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+            for verb, names in (("it lacks", missing), ("it has", unknown))
             if names
         ]
-        raise SnowError(f"{data}: its classes are not those of task {artifact.name}: {' and '.join(told)}")
-    return torch.tensor([there.index(name) for name in here])
+        raise SnowError(f"the classes of {data} are not those of task {artifact.name}: {' and '.join(differences)}")
+    return torch.tensor([in_task.index(name) for name in in_data])

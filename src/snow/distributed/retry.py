@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from snow.serving.body import read_body
 from snow.serving.errors import RefusedError
+from snow.serving.streams import read_body
 
 VARIABLE = "SNOW_REPEATING"
 """Environment variable of Ray's proxies with the arguments of `RetryMiddleware` as JSON."""

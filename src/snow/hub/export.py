@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.hub.fingerprint import TOLERANCE
 from snow.hub.hub import Hub
+from snow.hub.task_record import TOLERANCE
 from snow.inference import SOURCE_HEAD
 from snow.inference.fused import example, fuse_for_inference, fuse_method
 from snow.inference.onnx_tools import first_line, onnx_program, quiet_exporters, require_onnx

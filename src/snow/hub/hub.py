@@ -13,9 +13,9 @@ from snow.data import decode, eval_transform
 from snow.errors import SnowError
 from snow.hub.artifact import Artifact, copy_files, read_config
 from snow.hub.card import hub_card
-from snow.hub.fingerprint import TOLERANCE, Difference, Probe, Verdict, record, verify
 from snow.hub.folder import prepare_folder
 from snow.hub.sharing import Shared, kept, located
+from snow.hub.task_record import TOLERANCE, Difference, ReferencePictures, Verification, verify_task, write_record
 from snow.hub.tasks import LoadedTasks
 from snow.inference import SOURCE_HEAD, Engine, Failure, Prediction, Predictor, open_engine, tasks_per_picture
 from snow.source import Source
@@ -157,19 +157,19 @@ class Hub(Shared):
         """
         return self.tasks.refresh()
 
-    def verify(self, tasks: Collection[str] | None = None, tolerance: float = TOLERANCE) -> dict[str, Verdict]:
+    def verify(self, tasks: Collection[str] | None = None, tolerance: float = TOLERANCE) -> dict[str, Verification]:
         """Whether each task is what it was when it was added: its files, its tensors, its answers to a few pictures.
 
         Args:
             tasks: by default all.
             tolerance: how far logits may be off, beside the largest of them.
         """
-        probe, verdicts = Probe(self.source), {}
+        probe, verdicts = ReferencePictures(self.source), {}
         for name in self.names() if tasks is None else tasks:
             try:
-                verdicts[name] = self.tasks.store.read(name, lambda folder: verify(folder, probe, tolerance))
+                verdicts[name] = self.tasks.store.read(name, lambda folder: verify_task(folder, probe, tolerance))
             except SnowError as error:
-                verdicts[name] = Verdict((Difference(str(error)),), recorded=False)
+                verdicts[name] = Verification((Difference(str(error)),), recorded=False)
         return verdicts
 
     def classes(self, name: str) -> tuple[str, ...]:
@@ -220,6 +220,6 @@ class Hub(Shared):
     def _keep(self, name: str, fill: Callable[[Path], object], replace: bool = False) -> Path:
         with self.tasks.store.writing(name, replace) as new:
             fill(new)
-            record(new, Probe(self.source))
+            write_record(new, ReferencePictures(self.source))
         self.tasks.forget(name)
         return self.folder(name)

@@ -1,4 +1,4 @@
-"""Methods that learn a task on top of those before it."""
+"""The base class of methods that learn a task on top of the tasks before it."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class SequentialMethod(Method, ABC):
-    """A method whose `build` takes the option `earlier`: task name -> what learned it, in the order of learning.
+    """A method whose `build` takes the option `earlier`: task name -> its method, in the order of learning.
 
-    Without it the task is the first one after the source's own. What is built holds copies: it needs nothing of the
-    earlier methods afterwards, and changes nothing in them.
+    Without the option the task is the first one after the source's own. The new method holds copies of the earlier
+    ones, so it does not change them.
 
     Attributes:
-        names: of the tasks before, in order.
-        is_shared: whether one network, the newest, answers all tasks, so that a further task costs its head alone.
+        names: names of the earlier tasks, in order.
+        is_shared: whether the newest network answers all tasks, so that one more task costs only a head.
     """
 
     names: tuple[str, ...]
     is_shared: ClassVar[bool] = False
 
     def updated_tasks(self) -> Mapping[str, Method]:
-        """The earlier tasks whose answers this one has changed, by name, as they are answered from now on."""
+        """Return the earlier tasks whose answers this one changed: task name -> the method that answers from now on."""
         return {}
 
     @classmethod
-    def _earlier(cls, config: Mapping[str, Any] | None) -> tuple[dict[str, Self], dict[str, Any]]:
-        """Splits `config` into earlier tasks and other options.
+    def _split_config(cls, config: Mapping[str, Any] | None) -> tuple[dict[str, Self], dict[str, Any]]:
+        """Split `config` into earlier tasks and other options.
 
         Raises:
-            SnowError: an earlier task that this method has not learned, or one that is out of order.
+            SnowError: an earlier task was learned by another method, or in another order.
         """
         options = dict(config or {})
         earlier = options.pop("earlier", {})
         if not isinstance(earlier, Mapping):
-            raise SnowError(f"option earlier of method {cls.name} takes what was learned, by name: not {earlier!r}")
+            raise SnowError(f"option earlier of method {cls.name} maps task names to methods: not {earlier!r}")
         names = tuple(earlier)
-        for before, (name, method) in enumerate(earlier.items()):
+        for position, (name, method) in enumerate(earlier.items()):
             if not isinstance(method, cls):
                 raise SnowError(f"method {cls.name} builds on tasks that it learned itself, and {name} is not one")
-            if method.names != names[:before]:
-                learned = ", ".join(method.names) or "the source alone"
-                raise SnowError(f"method {cls.name} builds on tasks in their order: {name} was learned after {learned}")
+            if method.names != names[:position]:
+                order = ", ".join(method.names) or "the source alone"
+                raise SnowError(f"method {cls.name} builds on tasks in their order: {name} was learned after {order}")
         return dict(earlier), options
 
 
 def frozen_copy(network: Network) -> Network:
-    """Makes a network stand still, in place: in eval mode, and all its tensors parameters that want no gradient.
+    """Freeze a network in place and return it: in eval mode, with all tensors as parameters without gradients.
 
-    Running statistics as well: processes that train together average what are buffers, which is not exact.
+    Running statistics become parameters as well: processes that train together average buffers, which is not exact.
     """
     for module in network.modules():
         for name, value in list(module._buffers.items()):

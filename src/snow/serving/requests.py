@@ -23,9 +23,9 @@ from torch import Tensor
 
 from snow.data import Transform
 from snow.data.decode import PictureError, decode_file
-from snow.serving.body import content_type, read_body
 from snow.serving.errors import RefusedError
 from snow.serving.limits import Limits
+from snow.serving.streams import content_type, read_body
 
 CODE_OF_REASON = {"broken": "broken_picture"}
 """`PictureError.reason` -> code of the refusal, where they differ."""

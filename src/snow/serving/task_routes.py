@@ -12,13 +12,13 @@ from starlette.responses import JSONResponse, Response
 
 from snow.errors import SnowError
 from snow.serving import schemas
-from snow.serving.body import content_type, read_body, stream_body
 from snow.serving.details import describe, summarise
 from snow.serving.errors import RefusedError
 from snow.serving.limits import authorise, limit_rate
 from snow.serving.requests import form_parts
 from snow.serving.schemas import refusals
 from snow.serving.service import Service
+from snow.serving.streams import content_type, read_body, stream_body
 from snow.serving.uploads import ARCHIVES, disk_full, form_files, unpack, write_files
 from snow.store import check_name
 

@@ -18,11 +18,11 @@ from typing import IO
 from starlette.datastructures import UploadFile
 
 from snow.hub.artifact import SELECTION_FILE
-from snow.hub.fingerprint import FILE
+from snow.hub.task_record import RECORD_FILE
 from snow.serving.errors import CODES, RefusedError
 
 REQUIRED = ("config.json", "model.safetensors", "metrics.json")
-FILES = {name: name for name in (*REQUIRED, SELECTION_FILE, FILE)}
+FILES = {name: name for name in (*REQUIRED, SELECTION_FILE, RECORD_FILE)}
 """The files that a task may have."""
 
 IGNORED = (".md", ".gitattributes", ".DS_Store")

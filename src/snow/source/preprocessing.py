@@ -1,4 +1,4 @@
-"""How a picture becomes what a source was trained on."""
+"""How pictures are resized, cropped and normalised for a source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Side of the square picture in pixels, per-channel mean and std on a 0..1 scale, resizing and centre crop.
+    """Prepares pictures as for the training of a source: resize, centre crop, normalise.
+
+    Attributes:
+        image_size: S, side of the square picture in pixels.
+        mean: per RGB channel, on a 0..1 scale.
+        std: per RGB channel, on a 0..1 scale.
+        interpolation: of the resizing, one of `INTERPOLATIONS`.
+        crop_pct: S divided by the short side before the centre crop.
 
     Raises:
         SnowError: a size below 16 pixels, a crop outside (0, 1], an unknown interpolation, a std of zero.
@@ -47,22 +54,23 @@ class Preprocessing:
         return math.floor(self.image_size / self.crop_pct)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """`images`: (B, 3, H, W), uint8 in 0..255 or floating in 0..1. Returns floating, zero mean, unit std."""
-        own = images.clone() if images.is_floating_point() else images.float().div_(255)
-        mean = torch.tensor(self.mean, dtype=own.dtype, device=own.device)
-        std = torch.tensor(self.std, dtype=own.dtype, device=own.device)
-        if own.is_contiguous(memory_format=torch.channels_last):
-            width = own.shape[3]  # by the line of W pixels: to repeat three numbers for each pixel takes longer
-            own.permute(0, 2, 3, 1).flatten(2).sub_(mean.repeat(width)).div_(std.repeat(width))
-            return own
-        return own.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+        """Normalise images (B, 3, S, S), uint8 in 0..255 or floating point in 0..1, by mean and std."""
+        x = images.clone() if images.is_floating_point() else images.float().div_(255)
+        mean = torch.tensor(self.mean, dtype=x.dtype, device=x.device)
+        std = torch.tensor(self.std, dtype=x.dtype, device=x.device)
+        if x.is_contiguous(memory_format=torch.channels_last):
+            width = x.shape[3]  # by rows of W pixels: broadcasting three numbers to each pixel is slower
+            x.permute(0, 2, 3, 1).flatten(2).sub_(mean.repeat(width)).div_(std.repeat(width))
+            return x
+        return x.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Convert to JSON values."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Read the result of `to_dict`. Raises SnowError for an unknown key."""
         known = cls.__dataclass_fields__
         unknown = sorted(set(values) - set(known))
         if unknown:
