@@ -78,9 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limit_openmp_spinning()
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
+        arguments = sys.argv[1:]
     try:
+        _use_full_help(arguments)
         code = app(
-            sys.argv[1:] if arguments is None else arguments,
+            arguments,
             exit_on_error=False,
             print_error=False,
             result_action="return_value",
@@ -97,6 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return 128 + getattr(error, "signal", signal.SIGINT)
+
+
+def _use_full_help(arguments: Sequence[str]) -> None:
+    """Let `snow COMMAND --help` show the docstring of the command instead of its line in the list of commands."""
+    if arguments and arguments[0] in COMMANDS and app[arguments[0]].default_command is not None:
+        app[arguments[0]].help = None
 
 
 def _fail(message: str) -> int:
