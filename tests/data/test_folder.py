@@ -143,7 +143,7 @@ def test_a_class_without_a_readable_training_picture_is_refused(folder):
 def test_a_class_without_a_test_picture_is_allowed_and_named(folder, draw):
     draw(folder / "train" / "ant" / "0.png")
     (folder / "train" / "bee").mkdir()
-    draw(folder / "train" / "bee" / "0.png")
+    draw(folder / "train" / "bee" / "0.png", seed=7)
     (folder / "test" / "bee").mkdir()
     dataset = open_dataset(folder)
     assert dataset.warnings == ("task 'task': no test picture of 'ant', 'bee'",)

@@ -59,8 +59,8 @@ def test_normalize_leaves_its_input_alone_and_keeps_a_floating_type() -> None:
 
 
 def test_resize_is_the_crop_s_inverse() -> None:
-    assert Preprocessing(224, crop_pct=0.875).resize == 256
-    assert Preprocessing(224, crop_pct=1.0).resize == 224
+    assert Preprocessing(224, crop_pct=0.875).short_side == 256
+    assert Preprocessing(224, crop_pct=1.0).short_side == 224
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)

@@ -52,6 +52,7 @@ def new_source(options: SourceOptions, seed: int) -> Source:
             options.image_size,
             taps=options.taps or None,
             without_taps=options.without_taps,
+            resize=options.resize,
         )
 
 
@@ -62,6 +63,11 @@ def _refuse_contradiction(hub: Path, options: SourceOptions) -> None:
         raise SnowError(
             f"hub {hub} has pictures of {size} px, not {options.image_size}: leave --image-size out, or use another hub"
         )
+    resize = has["preprocessing"].get("resize", "crop")
+    if options.resize not in (None, resize):
+        raise SnowError(
+            f"hub {hub} has pictures resized by {resize}, not {options.resize}: leave --resize out, or use another hub"
+        )
     if options.source is None and options.weights is None and options.pretrained:
         return
     architecture, weights = _identity(options, has["architecture"])
@@ -71,7 +77,7 @@ def _refuse_contradiction(hub: Path, options: SourceOptions) -> None:
             "leave --source, --weights and --no-pretrained out, or use another hub"
         )
     if options.weights is not None:
-        given = Source.open(architecture, False, options.weights, size)
+        given = Source.open(architecture, False, options.weights, size, resize=resize)
         if given.fingerprint != has["fingerprint"]:
             raise SnowError(
                 f"hub {hub} has other weights than {options.weights}: fingerprint {has['fingerprint']}, not "

@@ -50,9 +50,14 @@ Classes, in all of them.
 
 from __future__ import annotations
 
-from snow.data.decode import EXTENSIONS, MAX_PIXELS, decode, to_rgb
+from snow.data.decode import MAX_PIXELS, decode, to_rgb
+from snow.data.formats import EXTENSIONS
+from snow.data.inputs import Input, to_pixels
+from snow.data.listing import is_junk_path, picture_files
+from snow.data.measured import Measured, open_measured
 from snow.data.open import open_dataset
 from snow.data.pictures import Item, Pictures, Transform
+from snow.data.split import SplitRecord
 from snow.data.task import Dataset, Task
 from snow.data.transforms import AUGMENTS, eval_transform, train_transform
 
@@ -61,13 +66,20 @@ __all__ = [
     "EXTENSIONS",
     "MAX_PIXELS",
     "Dataset",
+    "Input",
     "Item",
+    "Measured",
     "Pictures",
+    "SplitRecord",
     "Task",
     "Transform",
     "decode",
     "eval_transform",
+    "is_junk_path",
     "open_dataset",
+    "open_measured",
+    "picture_files",
+    "to_pixels",
     "to_rgb",
     "train_transform",
 ]

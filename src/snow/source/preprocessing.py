@@ -14,13 +14,26 @@ from snow.errors import SnowError
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
+RESIZES = ("crop", "pad", "squash")
+"""Ways from a picture of any shape to a square."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Side of the square picture in pixels, per-channel mean and std on a 0..1 scale, resizing and centre crop.
+    """How a picture becomes a square.
+
+    Attributes:
+        image_size: side of the square in pixels.
+        mean: of each channel on a 0..1 scale.
+        std: of each channel, likewise.
+        interpolation: one of `INTERPOLATIONS`.
+        crop_pct: with crop, side of the square beside the short side of the resized picture.
+        resize: crop resizes the short side and cuts the centre out, pad fits the whole picture into the square and
+            fills the rest with the mean, squash resizes both sides to that of the square.
 
     Raises:
-        SnowError: a size below 16 pixels, a crop outside (0, 1], an unknown interpolation, a std of zero.
+        SnowError: a size below 16 pixels, a crop outside (0, 1], an unknown interpolation or way to resize, a std of
+            zero.
     """
 
     image_size: int = 224
@@ -28,6 +41,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     interpolation: str = "bicubic"
     crop_pct: float = 0.875
+    resize: str = "crop"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
@@ -38,11 +52,13 @@ class Preprocessing:
             raise SnowError(f"crop_pct {self.crop_pct} is outside (0, 1]")
         if self.interpolation not in INTERPOLATIONS:
             raise SnowError(f"unknown interpolation {self.interpolation!r}: use one of {', '.join(INTERPOLATIONS)}")
+        if self.resize not in RESIZES:
+            raise SnowError(f"unknown way to resize {self.resize!r}: use one of {', '.join(RESIZES)}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise SnowError("mean and std need three values each, and std must be positive")
 
     @property
-    def resize(self) -> int:
+    def short_side(self) -> int:
         """Short side in pixels before the centre crop."""
         return math.floor(self.image_size / self.crop_pct)
 
@@ -58,8 +74,11 @@ class Preprocessing:
         return own.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        """As JSON values. `resize` is left out where it is crop: fingerprints from before there was a choice stay."""
+        values = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        if self.resize == "crop":
+            del values["resize"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:

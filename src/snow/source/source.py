@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -62,6 +62,7 @@ class Source(nn.Module):
         weights: what is in it: "embedded", "pretrained", "random", or the path of a weight file.
         taps: names or shell patterns of the feature maps to offer; None offers what is discovered.
         without_taps: names or patterns to leave out.
+        resize: in place of that of `preprocessing`: crop, pad or squash.
 
     Raises:
         SnowError: the model offers no taps, or a named tap does not exist.
@@ -75,11 +76,12 @@ class Source(nn.Module):
         preprocessing: Preprocessing,
         taps: Sequence[str] | None = None,
         without_taps: Sequence[str] = (),
+        resize: str | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
         self.weights = weights
-        self.preprocessing = preprocessing
+        self.preprocessing = preprocessing if resize is None else replace(preprocessing, resize=resize)
         size = preprocessing.image_size
         found = discover(cnn, size)
         self.taps: tuple[Tap, ...] = choose(cnn, found, size, taps, without_taps)
@@ -102,7 +104,7 @@ class Source(nn.Module):
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
-        """A CNN of timm; `weights` is a local file, `options` go to `Source` (`taps`, `without_taps`).
+        """A CNN of timm; `weights` is a local file, `options` go to `Source` (`taps`, `without_taps`, `resize`).
 
         Raises:
             SnowError: unknown name, weights that cannot be reached or do not fit, no feature maps.

@@ -54,6 +54,7 @@ def open_source(folder: Path, **options: Any) -> Source:
     described = read_source(folder)
     weights = _inside(folder / "source.safetensors")
     size = described["preprocessing"]["image_size"]
+    options["resize"] = described["preprocessing"].get("resize")
     if described["weights"] == "embedded":
         source = Source.embedded(size, **options)
     else:

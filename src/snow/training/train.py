@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from snow.data import Dataset, Task
+from snow.data import Dataset, SplitRecord, Task
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.hub.hub import store_of
@@ -139,7 +139,7 @@ def artifact_of(
         task.classes,
         method,
         source.description(),
-        training={"recipe": recipe.to_dict(), "seed": recipe.seed, "data": data},
+        training={"recipe": recipe.to_dict(), "seed": recipe.seed, "data": data, **_split(dataset, column)},
         selection_history=fitted.selection_history.get(task.name),
     )
     measured = fitted.metrics.get(task.name)
@@ -153,6 +153,12 @@ def artifact_of(
         }
     )
     return artifact
+
+
+def _split(dataset: Dataset, column: int) -> dict[str, Any]:
+    """Which pictures were held out and learned, where their content is known."""
+    record = SplitRecord.of(dataset, column)
+    return {} if record is None else {"split": record.to_dict()}
 
 
 @contextmanager
