@@ -5,6 +5,7 @@ Nothing here imports torch: `snow --help` should answer at once.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows `snow`; by default those of this process.
     """
     if arguments is None:
+        _print_any_character()
         keep_freed_memory()
         limit_openmp_spinning()
         if not sys.warnoptions:
@@ -88,6 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return 128 + getattr(error, "signal", signal.SIGINT)
+
+
+def _print_any_character() -> None:
+    """Writes \\u732b for a character that the encoding of the output lacks (cp1252, ASCII) in place of a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str) -> int:

@@ -33,7 +33,7 @@ def is_junk(name: str) -> bool:
 
 def is_junk_path(path: str) -> bool:
     """Whether any part of a relative path, as archives have them, is junk: `__MACOSX/cat/._x.jpg`."""
-    return any(is_junk(part) for part in PurePath(path.replace("\\", "/")).parts)
+    return any(is_junk(part) for part in PurePath(path.replace("\\", "/")).parts if part != "..")
 
 
 def is_picture(path: Path) -> bool:
@@ -59,7 +59,8 @@ def walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[tuple[Pa
     """Every folder from `folder` downwards with its files, without junk.
 
     Args:
-        above: real paths of the folders that led here: a link back to one of them is not followed.
+        above: real paths of the folders that led here: a link back to one of them, or to a folder that holds one, is
+            not followed.
 
     Raises:
         SnowError: a folder cannot be read.
@@ -68,7 +69,8 @@ def walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[tuple[Pa
     folders, files = list_folder(folder)
     yield folder, files
     for path in folders:
-        if os.path.realpath(path) not in above:
+        real = os.path.realpath(path)
+        if not any(os.path.join(place, "").startswith(os.path.join(real, "")) for place in above):
             yield from walk(path, above)
 
 

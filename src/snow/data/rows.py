@@ -168,7 +168,7 @@ def _copies(rows: Sequence[Row], digests: Sequence[bytes], dataset: Dataset) -> 
     if dataset.digests is None:
         return []
     train, test = (
-        dict(zip(hashes, pictures.items, strict=True))
+        _first_items(hashes, pictures.items)
         for hashes, pictures in ((dataset.digests.train, dataset.train), (dataset.digests.test, dataset.test))
     )
     lines = copies_in_test(train, test, sum(digest in train for digest in dataset.digests.test))
@@ -176,3 +176,11 @@ def _copies(rows: Sequence[Row], digests: Sequence[bytes], dataset: Dataset) -> 
     for t in range(len(dataset.tasks)):
         lines += in_several_classes(items, [row.classes[t] for row in rows], digests)
     return lines
+
+
+def _first_items(digests: Sequence[bytes], items: Sequence[Item]) -> dict[bytes, Item]:
+    """The first picture of each content."""
+    found: dict[bytes, Item] = {}
+    for digest, item in zip(digests, items, strict=True):
+        found.setdefault(digest, item)
+    return found

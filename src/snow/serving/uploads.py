@@ -17,6 +17,7 @@ from typing import IO
 
 from starlette.datastructures import UploadFile
 
+from snow.data import is_junk_path
 from snow.hub.artifact import SELECTION_FILE
 from snow.hub.fingerprint import FILE
 from snow.serving.errors import RefusedError
@@ -25,7 +26,7 @@ NEEDED = ("config.json", "model.safetensors", "metrics.json")
 FILES = {name: name for name in (*NEEDED, SELECTION_FILE, FILE)}
 """What a task may consist of."""
 
-IGNORED = (".md", ".gitattributes", ".DS_Store")
+IGNORED = (".md", ".gitattributes")
 """Ends of names that lie beside a task where tasks are shared."""
 
 ARCHIVES = ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream")
@@ -69,7 +70,7 @@ def keep(members: Iterator[Member], folder: Path, limit: int) -> None:
     for said, file in members:
         name = FILES.get(PurePosixPath(said).name)
         if name is None:
-            if said.endswith(IGNORED):
+            if said.endswith(IGNORED) or is_junk_path(said):
                 continue
             raise RefusedError("bad_task", f"{_shown(said)} is no file of a task: there are {', '.join(FILES)}")
         path = folder / name
