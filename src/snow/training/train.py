@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from snow.data import Dataset, SplitRecord, Task
+from snow.data.labels import require_text
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.hub.hub import store_of
@@ -102,7 +103,8 @@ def run_folder(hub: Path, names: Sequence[str]) -> Path:
 
 
 def require_free(hub: Path, names: Collection[str], replace: bool) -> None:
-    """Raises SnowError: a name cannot be a task's, or is taken and may not be replaced."""
+    """Raises SnowError: a name cannot be a task's, or is taken and may not be replaced; no file can be read there."""
+    require_text(str(hub), "the path of hub")
     for name in names:
         check_name(name)
         if not replace and store_of(hub).has(name):
