@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from snow.hub.artifact import Artifact
     from snow.inference.prediction import Answer
     from snow.methods import METHODS, Method, SnowConfig
+    from snow.process.startup import keep_freed_memory
     from snow.source import Features, Source
     from snow.source.preprocessing import Preprocessing
     from snow.source.taps import Tap

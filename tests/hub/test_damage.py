@@ -57,7 +57,7 @@ def _nested(folder: Path) -> None:
     [
         (_truncated, "task b is damaged"),
         (_newer, "newer than this version reads"),
-        (_other_source, "learned on another source"),
+        (_other_source, "trained on another source"),
         (_emptied, "config.json cannot be read"),
         (_pickled, "task b is damaged"),
         (_linked, "is a link"),

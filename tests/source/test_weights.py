@@ -323,5 +323,5 @@ def test_an_unknown_source_is_one_line(spec: str, message: str) -> None:
 
 
 def test_the_embedded_source_takes_no_file(tmp_path: Path) -> None:
-    with pytest.raises(SnowError, match="brings its own weights"):
+    with pytest.raises(SnowError, match="has its own weights"):
         Source.open("embedded", weights=tmp_path / "w.pth")

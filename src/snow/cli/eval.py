@@ -35,26 +35,27 @@ def eval_command(
     precision: Precision | None = None,
     json: Json = False,
 ) -> None:
-    """Measure a task on labelled pictures whose classes have the names that it learned, in any order.
+    """Evaluate a task on labelled images. Their classes must have the same names as in training, in any order.
 
     Args:
-        hub: its folder.
-        data: as for `snow train`. Where it has no test part, the pictures are measured that training held out, known by
-            their content; if it has none of these, all of it. A line says which.
-        task: which.
-        split: the part of the data to measure on.
-        label: the label column of a table; by default the one with the task's name, if there is one.
-        root: folder in which the relative paths of a table start, by default its own.
-        batch_size: pictures in a batch.
-        workers: processes that load pictures.
-        precision: of the arithmetic; by default that of the training.
-        json: print {"top1", "top5", "images", "measured"}: fractions, and held-out, test, train or all.
+        hub: folder of the hub.
+        data: as for `snow train`. If it has no test split, the images are evaluated that training held out, identified
+            by their content; if it has none of these, all of them. A line on the standard error says which.
+        task: name of the task.
+        split: the split to evaluate.
+        label: label column of a table; by default the one named after the task, if there is one.
+        root: folder in which the relative paths of a table start; by default its own.
+        batch_size: images per batch.
+        workers: processes that load images.
+        precision: numerical precision; by default that of training.
+        json: print {"top1", "top5", "images", "measured"}; accuracies are fractions, and "measured" is held-out, test,
+            train or all.
     """
     opened = Hub.open(hub)
     artifact = opened.task(task)
     if batch_size < 1 or workers < 0:
-        raise SnowError("the batch size is at least 1 and the workers zero or more")
-    with counting("checking pictures") as progress:
+        raise SnowError("--batch-size is at least 1, and --workers at least 0")
+    with counting("checking images") as progress:
         measured = _measured(data, artifact, split, label, root, progress)
     for warning in measured.warnings:
         note(f"warning: {warning}")
@@ -71,7 +72,7 @@ def eval_command(
         print_json({**metrics.to_dict(), "measured": measured.basis})
     else:
         row = (task, percent(metrics.top1), percent(metrics.top5), metrics.images, measured.basis)
-        print_table(("task", "top-1", "top-5", "pictures", "measured"), [row])
+        print_table(("task", "top-1", "top-5", "images", "measured"), [row])
 
 
 def _measured(
@@ -82,6 +83,7 @@ def _measured(
     root: Path | None,
     progress: Progress | None,
 ) -> Measured:
+    """Select the readable images of a split, with their labels in the class order of the task."""
     recorded = artifact.training.get("split")
     return open_measured(
         data,

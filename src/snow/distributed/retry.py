@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from snow.serving.errors import RefusedError
-from snow.serving.requests import read_body
+from snow.serving.streams import read_body
 
 VARIABLE = "SNOW_REPEATING"
 """In the environment of Ray's proxies: the arguments of `RetryMiddleware`, as JSON."""

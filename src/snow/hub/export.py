@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.hub.fingerprint import TOLERANCE
 from snow.hub.hub import Hub
+from snow.hub.task_record import TOLERANCE
 from snow.inference.fused import example, fuse_for_inference, fuse_method
 from snow.inference.onnx_tools import first_line, onnx_program, quiet_exporters, require_onnx
 from snow.inference.prediction import SOURCE_HEAD
 from snow.source import Source
-from snow.store import whole_file
+from snow.store import atomic_file
 
 INPUT = "images"
 
@@ -35,14 +35,14 @@ class Whole(nn.Module):
         methods = [None if name == SOURCE_HEAD else hub.task(name).method for name in self.names]
         self.source: Source = fuse_for_inference(hub.source).to(memory_format=torch.contiguous_format)
         self.taps = sorted(frozenset[str]().union(*(one.taps for one in methods if one is not None)))
-        self.source.listen(self.taps)
-        features = self.source.observe(example(hub.source), self.taps)
+        self.source.register_taps(self.taps)
+        features = self.source.extract(example(hub.source), self.taps)
         heads = [nn.Identity() if one is None else fuse_method(one, features) for one in methods]
         self.heads = nn.ModuleList(heads).requires_grad_(False)
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        features = self.source.observe(images, self.taps)
+        features = self.source.extract(images, self.taps)
         return tuple(
             features.logits if name == SOURCE_HEAD else head(features)
             for name, head in zip(self.names, self.heads, strict=True)
@@ -82,7 +82,7 @@ def export(hub: Hub, path: str | Path, tasks: Collection[str] | None = None) -> 
     for name in whole.names:
         _require_alike(name, found[name], expected[name], path)
     try:
-        with whole_file(path) as new:
+        with atomic_file(path) as new:
             new.write_bytes(content)
     except OSError as error:
         raise SnowError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -17,13 +17,13 @@ from snow.data import decode, eval_transform
 from snow.errors import SnowError
 from snow.hub.artifact import SELECTION_FILE, Artifact, copy_files, read_config
 from snow.hub.card import hub_card
-from snow.hub.fingerprint import TOLERANCE, Difference, Probe, Verdict, record, verify
 from snow.hub.sharing import Shared, kept, located
+from snow.hub.task_record import TOLERANCE, Difference, ReferencePictures, Verification, verify_task, write_record
 from snow.inference import Request, group_by_task, open_engine
 from snow.inference.prediction import SOURCE_HEAD, Answer, wanted
 from snow.source import Source
 from snow.source.source_file import open_source, read_source, write_source
-from snow.store import Stamp, Store, check_name, consistent, read_json
+from snow.store import Stamp, Store, check_name, read_consistently, read_json
 from snow.subscribe import SelectionHistory
 
 
@@ -160,7 +160,9 @@ class Hub(Shared):
         """
         folder = Path(folder)
         name = name or read_config(folder)["task"]
-        return self._keep(name, lambda new: consistent(lambda: folder, lambda there: copy_files(there, new)), replace)
+        return self._keep(
+            name, lambda new: read_consistently(lambda: folder, lambda there: copy_files(there, new)), replace
+        )
 
     def remove(self, name: str) -> None:
         """Raises SnowError: there is no such task."""
@@ -195,19 +197,19 @@ class Hub(Shared):
             del self._stamps[name]
         return changed
 
-    def verify(self, tasks: Collection[str] | None = None, tolerance: float = TOLERANCE) -> dict[str, Verdict]:
+    def verify(self, tasks: Collection[str] | None = None, tolerance: float = TOLERANCE) -> dict[str, Verification]:
         """Whether each task is what it was when it was added: its files, its tensors, its answers to a few pictures.
 
         Args:
             tasks: by default all.
             tolerance: how far logits may be off, beside the largest of them.
         """
-        probe, verdicts = Probe(self.source), {}
+        probe, verdicts = ReferencePictures(self.source), {}
         for name in self.names() if tasks is None else tasks:
             try:
-                verdicts[name] = self._store.read(name, lambda folder: verify(folder, probe, tolerance))
+                verdicts[name] = self._store.read(name, lambda folder: verify_task(folder, probe, tolerance))
             except SnowError as error:
-                verdicts[name] = Verdict((Difference(str(error)),), recorded=False)
+                verdicts[name] = Verification((Difference(str(error)),), recorded=False)
         return verdicts
 
     def classes(self, name: str) -> tuple[str, ...]:
@@ -262,7 +264,7 @@ class Hub(Shared):
     def _keep(self, name: str, fill: Callable[[Path], object], replace: bool) -> Path:
         with self._store.writing(name, replace) as new:
             fill(new)
-            record(new, Probe(self.source))
+            write_record(new, ReferencePictures(self.source))
         self._forget(name)
         return self.folder(name)
 

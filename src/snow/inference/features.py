@@ -59,7 +59,7 @@ def observe_channels(
             map, which is then the same tensor.
         at_a_time: so many pictures, if the source does not mind; by default as `AT_A_TIME` says, or 64.
     """
-    at_a_time = source.network.at_a_time or at_a_time or AT_A_TIME.get(images.device.type, 64)
+    at_a_time = source.network.preferred_batch_size or at_a_time or AT_A_TIME.get(images.device.type, 64)
     if not logits and not any(method.uses_source for method in methods):
         at_a_time = len(images)
     first = observe(source, methods, images[:at_a_time], logits)
@@ -68,7 +68,7 @@ def observe_channels(
     if len(images) <= at_a_time:
         return kept
     rooms: dict[int, Tensor] = {}  # what several have in common has one
-    whole = [each.each(lambda value: rooms.setdefault(id(value), _room(value, len(images)))) for each in kept]
+    whole = [each.map_tensors(lambda value: rooms.setdefault(id(value), _room(value, len(images)))) for each in kept]
     del kept
     _put(first, channels_needed, whole, 0)
     del first
@@ -85,7 +85,7 @@ def only(features: Features, channels: Mapping[str, Tensor | None]) -> Features:
 
 def in_full_precision(features: Features) -> Features:
     """The same features as float32, whatever the pass was computed in."""
-    return features.each(Tensor.float)
+    return features.map_tensors(Tensor.float)
 
 
 def _worthwhile(

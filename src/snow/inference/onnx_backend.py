@@ -64,7 +64,7 @@ class OnnxBackend(Network):
         light: the source whose CNN it writes as a graph, and takes the place of.
     """
 
-    at_a_time: ClassVar[int | None] = 8  # it gives whole maps, of which few channels stay
+    preferred_batch_size: ClassVar[int | None] = 8  # it gives whole maps, of which few channels stay
 
     def __init__(self, light: Source, int8: bool) -> None:
         self._runtime = require_onnx("running a source in ONNX Runtime")
@@ -73,12 +73,12 @@ class OnnxBackend(Network):
         self._session: Any = None
         self._options = self._runtime.RunOptions()
         self._options.only_execute_path_to_fetches = True
-        self.listen([tap.name for tap in light.taps])
+        self.register_taps([tap.name for tap in light.taps])
 
     def __deepcopy__(self, _memo: object) -> OnnxBackend:
         return self  # a session cannot be copied, and copies answer alike
 
-    def listen(self, taps: Collection[str]) -> None:
+    def register_taps(self, taps: Collection[str]) -> None:
         """For maps that the source does not offer by itself the graph is made anew, which takes seconds.
 
         Raises:
@@ -86,7 +86,7 @@ class OnnxBackend(Network):
         """
         if missing := sorted(set(taps).difference(self._taps)):
             known = [*self._taps, *missing]
-            self._cnn.listen(known)
+            self._cnn.register_taps(known)
             self._session, self._taps = self._opened(known), known
 
     def run(self, x: Tensor, taps: Sequence[str], final: bool) -> NetworkOutput:

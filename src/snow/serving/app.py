@@ -24,9 +24,10 @@ from snow.serving.details import describe, describe_source, summarise
 from snow.serving.errors import RefusedError
 from snow.serving.limits import Rate, authorise
 from snow.serving.middleware import RequestMetrics, handle_refusals
-from snow.serving.requests import MOST, Question, content_type, form_parts, read_body, read_question, split, stream_body
+from snow.serving.requests import MOST, Question, content_type, form_parts, read_question, split
 from snow.serving.schemas import problems
 from snow.serving.service import Reply, Service
+from snow.serving.streams import read_body, stream_body
 from snow.serving.uploads import ARCHIVES, full, keep, of_form, unpack
 from snow.store import check_name
 

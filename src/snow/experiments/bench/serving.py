@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.experiments.bench.service import SIZES, service_cost
-from snow.experiments.results.record import begin, keep
-from snow.experiments.results.table import Spread, circumstances, markdown_table
+from snow.experiments.results.record import open_results, save_results
+from snow.experiments.results.table import Spread, environment, markdown_table
 from snow.hub import Artifact, Hub
 from snow.inference import ENGINES, Engine, Request, open_engine
 from snow.methods import Method
@@ -100,7 +100,7 @@ def measure_serving(
         "rounds": work.rounds,
         "sizes": list(work.sizes),
     }
-    results = begin(out, settings, {"source": {}, "snow": {}, "fo": {}, "ft": {}, "hub": {}, "service": {}})
+    results = open_results(out, settings, {"source": {}, "snow": {}, "fo": {}, "ft": {}, "hub": {}, "service": {}})
     speeds = _speeds(work, tell)
     limit = speeds["source", 0]
     results["source"] = _summary(work, limit)
@@ -118,7 +118,7 @@ def measure_serving(
     with on_disk(work, tell) as path:
         results["hub"] = _hub(work, path, tell)
         results["service"] = _service(work, path, tell) if work.sizes else {}
-    keep(out, results)
+    save_results(out, results)
     return results
 
 
@@ -237,7 +237,7 @@ def serving_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             yield (name, count, *_cells(entry))
 
 
-SERVING_COLUMNS = ("", "tasks", "images/s", "range", "of source", "x ft")
+SERVING_COLUMNS = ("", "tasks", "images/s", "range", "of source", "× ft")
 
 
 def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -255,5 +255,5 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"{hub['bytes_a_task'] / 1e6:.1f} MB a task; one more is added in {1e3 * hub['add_seconds']:.0f} ms.\n\n"
         f"`{results['command']}`: {results['source_name']} (random weights) at {results['image_size']} px, batch "
         f"{results['batch_size']}, engine {results['engine']}, {results['rounds']} rounds; "
-        f"{circumstances(results)}.\n"
+        f"{environment(results)}.\n"
     )
