@@ -13,7 +13,15 @@ from torch import hub, nn
 
 from snow.errors import SnowError
 from snow.source.preprocessing import INTERPOLATIONS, Preprocessing
-from snow.source.weights import classes_of, embedded_weights, load_weights, read_weights, require_reachable
+from snow.source.weights import (
+    classes_of,
+    embedded_weights,
+    fitted_names,
+    load_weights,
+    read_weights,
+    require_reachable,
+    with_head,
+)
 
 EMBEDDED = "tf_efficientnet_lite0"
 
@@ -95,11 +103,11 @@ def _create(create: Callable[..., nn.Module], weights: str | Path | None) -> nn.
     cnn = create()
     if weights is None:
         return cnn
-    tensors = read_weights(weights)
+    tensors = fitted_names(read_weights(weights), cnn)
     classes = classes_of(tensors, cnn.state_dict())
     if classes is not None:
         cnn = create(num_classes=classes)
-    load_weights(cnn, tensors, str(weights))
+    load_weights(cnn, with_head(tensors, cnn, str(weights)), str(weights))
     return cnn
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -62,6 +62,7 @@ class Source(nn.Module):
         preprocessing: how pictures are prepared for it.
         taps: names or shell patterns of the feature maps to offer; None: all that `discover` finds.
         without_taps: names or patterns of maps to leave out.
+        resize: replaces that of `preprocessing`: "crop", "pad" or "squash".
 
     Raises:
         SnowError: the CNN has no feature maps or no classifier, or a named tap does not exist.
@@ -75,11 +76,12 @@ class Source(nn.Module):
         preprocessing: Preprocessing,
         taps: Sequence[str] | None = None,
         without_taps: Sequence[str] = (),
+        resize: str | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
         self.weights = weights
-        self.preprocessing = preprocessing
+        self.preprocessing = preprocessing if resize is None else replace(preprocessing, resize=resize)
         size = preprocessing.image_size
         self.taps: tuple[Tap, ...] = select_taps(cnn, discover(cnn, size), size, taps, without_taps)
         self._parameter_names = frozenset(name for name, _ in cnn.named_parameters())
@@ -109,7 +111,7 @@ class Source(nn.Module):
         Args:
             weights: a local weight file.
             image_size: side of the picture in pixels; None: the model's own.
-            options: `taps` and `without_taps` of `Source`.
+            options: `taps`, `without_taps` and `resize` of `Source`.
 
         Raises:
             SnowError: an unknown name, weights that cannot be reached or do not fit, or no feature maps.

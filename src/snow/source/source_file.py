@@ -60,6 +60,7 @@ def open_source(folder: Path, **options: Any) -> Source:
     described = read_source(folder)
     weights = _no_link(folder / "source.safetensors")
     size = described["preprocessing"]["image_size"]
+    options["resize"] = described["preprocessing"].get("resize")
     if described["weights"] == "embedded":
         source = Source.embedded(size, **options)
     else:
