@@ -1,13 +1,12 @@
-"""Does `snow plan` say what a service does? Measures the engine, serves, loads it, and sets plan and service side by
-side.
+"""Check `snow plan` against a real service: measure the engine, run and load the service, and compare both.
 
-`python benchmarks/plan_check.py --out results.json` makes a hub of random weights, measures passes and requests as
-`snow bench serving` does, starts `snow serve` on this machine and loads it from this process: by clients that each ask
-again once they are answered (its capacity), then at random moments at parts of that capacity. A machine's speed drifts:
-passes and requests are measured again at the end, and the plan has both.
+`python benchmarks/plan_check.py --out results.json` creates a hub with random weights, measures passes and requests as
+`snow bench serving` does, starts `snow serve` on this machine and loads it from this process: first with clients that
+each send a new request after every answer (its capacity), then with random arrivals at fractions of that capacity. A
+machine's speed drifts, so passes and requests are measured again at the end, and the plan uses both.
 
-The clients share the machine with the service: the processor time that they take for a request is measured and given to
-the plan, as a part of each request. Nothing else of the loads is.
+The clients share the machine with the service. Their CPU time per request is measured and passed to the plan as part of
+each request; the plan uses nothing else of the loads.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from serving_load import TIMEOUT, Load, measured, pictures, until_ready
 
 from snow.experiments.bench.service import service_cost
 from snow.experiments.bench.serving import ServingBench, on_disk
-from snow.experiments.plan import Demand, Figures, Outcome, Planner
-from snow.experiments.plan.table import CHECK_COLUMNS, beside, check_rows
+from snow.experiments.plan import Demand, Measurements, Outcome, Planner
+from snow.experiments.plan.table import CHECK_COLUMNS, check_rows, compare_figures
 from snow.experiments.results.record import provenance
 from snow.process.startup import keep_freed_memory
 from snow.process.subprocesses import interleaved
@@ -42,25 +41,25 @@ from snow.serving.limits import Limits
 SIZES = (1, 2, 4, 8, 16)
 
 
-def tell(line: str) -> None:
+def log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def measured_figures(work: ServingBench, path: Path, tasks: int, options: argparse.Namespace) -> dict[str, Any]:
-    """What `snow bench serving` writes, without what a plan does not read."""
+def measured_figures(bench: ServingBench, path: Path, tasks: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure what a plan reads from the results of `snow bench serving`."""
     sizes = sorted({size for size in SIZES if size <= options.max_batch} | {options.max_batch})
     frame = (options.width, options.height)
-    cost = partial(service_cost, path, work.engine, work.device, (1, tasks), sizes, options.rounds, frame)
-    *_, found = interleaved({"the service": cost}, 1, tell)
-    service = found["the service"][0]
+    cost = partial(service_cost, path, bench.engine, bench.device, (1, tasks), sizes, options.rounds, frame)
+    *_, samples = interleaved({"the service": cost}, 1, log)
+    service = samples["the service"][0]
     return {
         **provenance(),
-        "source_name": work.source,
-        "image_size": work.image_size,
-        "engine": work.engine,
-        "device": work.device,
-        "method": work.snow.label,
-        "batch_size": work.batch_size,
+        "source_name": bench.source,
+        "image_size": bench.image_size,
+        "engine": bench.engine,
+        "device": bench.device,
+        "method": bench.snow.label,
+        "batch_size": bench.batch_size,
         "source": {},
         "snow": {},
         "hub": {"tasks": tasks, "resident_bytes": service["resident_bytes"], "bytes_a_task": 0},
@@ -69,7 +68,7 @@ def measured_figures(work: ServingBench, path: Path, tasks: int, options: argpar
 
 
 async def loaded(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """By load what the service did, and the processor time of a request, here and there."""
+    """Load the service; return load -> its figures, with the CPU time per request of clients and service."""
     contents = pictures(options.width, options.height)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -79,35 +78,38 @@ async def loaded(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     command += ["--queue", str(options.queue)]
     service = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
-    found: dict[str, Any] = {}
+    loads: dict[str, Any] = {}
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT, limits=limits) as client:
             await until_ready(client, service)
             clients = 2 * options.max_batch
             await Load(client, contents).closed(clients, 3.0)
 
-            async def under(name: str, load: Callable[[Load], Awaitable[None]]) -> dict[str, Any]:
-                tell(f"{name} …")
-                mine, its = time.process_time(), processor_seconds(service.pid)
-                one = await measured(client, contents, load, service.pid)
-                one["client_seconds"] = (time.process_time() - mine) / one["requests"]
-                one["service_seconds"] = (processor_seconds(service.pid) - its) / one["requests"]
-                found[name] = one
-                return one
+            async def run_load(name: str, load: Callable[[Load], Awaitable[None]]) -> dict[str, Any]:
+                log(f"{name} …")
+                client_start, service_start = time.process_time(), processor_seconds(service.pid)
+                figures = await measured(client, contents, load, service.pid)
+                requests = figures["requests"]
+                figures["client_seconds"] = (time.process_time() - client_start) / requests
+                figures["service_seconds"] = (processor_seconds(service.pid) - service_start) / requests
+                loads[name] = figures
+                return figures
 
-            full = await under("capacity", lambda load: load.closed(clients, options.seconds / 3))
-            for part in options.loads:
-                rate = part * full["per_second"]
-                one = await under(f"{100 * part:g} %", lambda load, rate=rate: load.opened(rate, options.seconds))
-                one["rate"] = rate
+            capacity = await run_load("capacity", lambda load: load.closed(clients, options.seconds / 3))
+            for fraction in options.loads:
+                rate = fraction * capacity["per_second"]
+                figures = await run_load(
+                    f"{100 * fraction:g} %", lambda load, rate=rate: load.opened(rate, options.seconds)
+                )
+                figures["rate"] = rate
     finally:
         service.terminate()
         service.wait(60)
-    return found
+    return loads
 
 
 def processor_seconds(process: int) -> float:
-    """That a process has taken so far; 0 where the system does not tell."""
+    """CPU seconds of a process so far; 0 if the system does not report them."""
     with suppress(OSError):
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -124,8 +126,8 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--tasks", type=int, default=6)
     parser.add_argument("--engine", default="auto")
-    parser.add_argument("--loads", type=float, nargs="+", default=[0.4, 0.7], help="parts of the capacity")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each load; a third of it for the capacity")
+    parser.add_argument("--loads", type=float, nargs="+", default=[0.4, 0.7], help="fractions of the capacity")
+    parser.add_argument("--seconds", type=float, default=60.0, help="per load; the capacity takes a third")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-batch", type=int, default=16)
     parser.add_argument("--max-wait", type=float, default=4.0, help="milliseconds")
@@ -135,26 +137,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     keep_freed_memory()  # as the service does
-    work = ServingBench(options.source, options.image_size, tasks=(max(1, options.tasks - 1),), engine=options.engine)
-    tasks = max(work.tasks) + 1  # what is on the disk is one more
+    bench = ServingBench(options.source, options.image_size, tasks=(max(1, options.tasks - 1),), engine=options.engine)
+    tasks = max(bench.tasks) + 1  # on_disk adds one more
     limits = Limits(options.max_batch, options.max_wait, options.queue, max_pictures=1)
-    with on_disk(work, tell) as path:
-        results = measured_figures(work, path, tasks, options)
-        found = asyncio.run(loaded(path, options))
-        after = measured_figures(work, path, tasks, options)
-    figures = Figures.of([("before", results), ("after", after)])
-    side_by_side = {}
-    for name, one in found.items():
-        planner = Planner(figures.burdened(one["client_seconds"]), Demand(one.get("rate", 1.0), tasks), limits)
-        plan = milliseconds(planner.outcome(1)) if "rate" in one else {"per_second": planner.capacity()}
-        side_by_side[name] = beside(one, plan)
+    with on_disk(bench, log) as path:
+        results = measured_figures(bench, path, tasks, options)
+        loads = asyncio.run(loaded(path, options))
+        after = measured_figures(bench, path, tasks, options)
+    measurements = Measurements.of([("before", results), ("after", after)])
+    comparison = {}
+    for name, figures in loads.items():
+        planner = Planner(
+            measurements.with_extra_handling(figures["client_seconds"]), Demand(figures.get("rate", 1.0), tasks), limits
+        )
+        plan = milliseconds(planner.outcome(1)) if "rate" in figures else {"per_second": planner.capacity()}
+        comparison[name] = compare_figures(figures, plan)
     results |= {
         **{name: getattr(options, name) for name in ("seconds", "max_batch", "max_wait", "queue")},
         "tasks": tasks,
         "picture": {"width": options.width, "height": options.height},
         "service_afterwards": after["service"],
-        "loads": found,
-        "planned": side_by_side,
+        "loads": loads,
+        "planned": comparison,
     }
     for name in ("batch_size", "source", "snow", "hub"):
         del results[name]

@@ -1,7 +1,7 @@
-"""Training pictures a second with one process and with several that share every batch (data parallel, gloo or NCCL).
+"""Training images/s with one process and with several that share every batch (data parallel, gloo or NCCL).
 
-`python benchmarks/processes.py pictures/ --processes 1 2 --out results.json` trains each in turn, `--rounds` times,
-and counts all epochs but the first of each. On a CPU the processes share the cores.
+`python benchmarks/processes.py pictures/ --processes 1 2 --out results.json` trains with each number in turn,
+`--rounds` times, and measures all epochs but the first. On a CPU the processes share the cores.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from snow.cli.output import print_json
 from snow.data import Dataset, open_dataset
-from snow.experiments.results.record import keep, provenance
+from snow.experiments.results.record import provenance, save_results
 from snow.experiments.results.table import Spread
 from snow.methods.variant import Variant
 from snow.process.startup import keep_freed_memory
@@ -40,8 +40,8 @@ def measure(
         "method": variant.label,
         "recipe": recipe.to_dict(),
         "processes": [
-            {"count": count, "top1": metrics[count], "of_first": one.median / first, **asdict(one)}
-            for count, one in ((count, Spread.of(each)) for count, each in speeds.items())
+            {"count": count, "top1": metrics[count], "of_first": spread.median / first, **asdict(spread)}
+            for count, spread in ((count, Spread.of(samples)) for count, samples in speeds.items())
         ],
     }
 
@@ -52,22 +52,24 @@ def main() -> None:
     parser.add_argument("--source", default="embedded")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--method", default="snow")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="the others are set beside the first")
+    parser.add_argument(
+        "--processes", type=int, nargs="+", default=[1, 2], help="speeds are reported relative to the first"
+    )
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=64, help="of all processes together")
+    parser.add_argument("--batch-size", type=int, default=64, help="over all processes together")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    options = parser.parse_args()
     keep_freed_memory()
     results = measure(
-        Source.open(given.source, image_size=given.image_size),
-        open_dataset(given.data),
-        Variant(given.method),
-        Recipe(epochs=given.epochs, batch_size=given.batch_size),
-        given.processes,
-        given.rounds,
+        Source.open(options.source, image_size=options.image_size),
+        open_dataset(options.data),
+        Variant(options.method),
+        Recipe(epochs=options.epochs, batch_size=options.batch_size),
+        options.processes,
+        options.rounds,
     )
-    keep(given.out, results)
+    save_results(options.out, results)
     print_json(results)
 
 

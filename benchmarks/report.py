@@ -1,7 +1,12 @@
-"""Turns all results in `benchmarks/results` into tables: `python benchmarks/report.py` rewrites both pages.
+"""Write `benchmarks/REPORT.md` and `docs/reproduction.md` from the results files in `benchmarks/results`.
 
-REPORT.md has every comparison, `docs/reproduction.md` the paper's tables and figures beside ours, with pictures in
-`docs/figures`. `python benchmarks/report.py --check` writes nothing and fails if a page is not what the results say.
+    python benchmarks/report.py          # rewrites both pages and the plots in docs/figures
+    python benchmarks/report.py --check  # writes nothing, and fails if a page does not match the results
+
+Where a figure comes from: each section is named after its file in `benchmarks/results`, and the line below its table
+gives the command that wrote that file. A key of the file decides who lays it out (`KINDS` below). Results of
+`snow reproduce` go to `docs/reproduction.md` instead, laid out by `src/snow/experiments/reproduce/NAME.py`; the map in
+`src/snow/experiments/__init__.py` names the code that measured each.
 """
 
 from __future__ import annotations
@@ -14,19 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from snow.data.published import PUBLISHED
-from snow.experiments import lifelong
+from snow.experiments import compare, lifelong
 from snow.experiments.bench import serving, training_table
 from snow.experiments.plan import table as planned
 from snow.experiments.reproduce import EXPERIMENTS
-from snow.experiments.reproduce.estimate import paper_seconds, shown
+from snow.experiments.reproduce.estimate import format_duration, paper_seconds
 from snow.experiments.results import table
 from snow.methods.variant import Variant
 
 ROOT = Path(__file__).parent.parent
 HEAD = "# Results\n\nWritten by `python benchmarks/report.py` from the files in `results/`; do not edit.\n"
-EARLIER = (
-    "# Earlier defaults\n\nFrom `results/earlier/`: what was measured on the way here, and is no longer the default.\n"
-)
+EARLIER = "# Earlier defaults\n\nFrom `results/earlier/`: measurements of settings that are no longer the default.\n"
 EPOCHS, RATES, HELD_OUT = 30, 3, 0.25
 
 
@@ -42,19 +45,19 @@ def _sections(pattern: str) -> Iterator[str]:
 
 
 def reproduction() -> str:
-    """The paper's tables and figures in their order; of each all results, and what differs."""
+    """Write the paper's tables and figures in order: all results of each, and its differences from the paper."""
     parts = [_introduction()]
     for name, experiment in EXPERIMENTS.items():
         parts.append(f"## {experiment.title}\n")
-        found = [(stem, results) for stem, results in _results() if results.get("experiment") == name]
-        for stem, results in found:
+        measured = [(stem, results) for stem, results in _results() if results.get("experiment") == name]
+        for stem, results in measured:
             note = f"{results['note']}\n\n" if "note" in results else ""
-            seen = f"![{experiment.title}](figures/{stem}.png)\n\n" if _is_drawn(results) else ""
-            parts.append(f"### `{stem}.json`\n\n{note}{seen}{experiment.measured(results)}")
-        if not found:
+            plot = f"![{experiment.title}](figures/{stem}.png)\n\n" if _is_drawn(results) else ""
+            parts.append(f"### `{stem}.json`\n\n{note}{plot}{experiment.section(results)}")
+        if not measured:
             data = " --data ROOT" if experiment.needs_data else ""
             parts.append(f"Not measured yet. The command is `snow reproduce {name}{data}`.\n")
-        parts.append(f"**What differs.** {experiment.differs}\n")
+        parts.append(f"**Differences from the paper.** {experiment.deviations}\n")
     return "\n".join(parts)
 
 
@@ -62,7 +65,7 @@ PAGES: dict[str, Callable[[], str]] = {"benchmarks/REPORT.md": report, "docs/rep
 
 
 def draw() -> None:
-    """The paper's figures, from the same results."""
+    """Draw the paper's figures from the results."""
     for stem, results in _results():
         if _is_drawn(results):
             EXPERIMENTS[results["experiment"]].draw(results, ROOT / "docs" / "figures" / f"{stem}.png")
@@ -78,7 +81,7 @@ def _results(pattern: str = "*.json") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _ways(results: dict[str, Any]) -> str:
-    """Of `time_to_accuracy.py`."""
+    """Lay out results of `time_to_accuracy.py`."""
     rows = []
     for name, way in results["ways"].items():
         last, reached = way["curve"][-1], way["seconds_to_accuracy"]
@@ -93,20 +96,20 @@ def _ways(results: dict[str, Any]) -> str:
                 "" if reached is None else f"{way['over_whole_baseline']:.2f}",
             )
         )
-    columns = ("", "epochs", "seconds in all", "held-out %", "test %", "seconds to accuracy", "of the first's time")
+    columns = ("", "epochs", "seconds in total", "held-out %", "test %", "seconds to accuracy", "relative to the first")
     baseline, recipe = next(iter(results["recipes"].items()))
     return (
         f"{table.markdown_table(columns, rows)}\n"
-        f"Accuracy is that of `{baseline}` after its last epoch less two points, on "
-        f"{100 * recipe['validation']:.0f} % of the training pictures, held out. "
+        f"The target is the accuracy of `{baseline}` after its last epoch minus two points, on "
+        f"{100 * recipe['validation']:.0f} % of the training images, held out. "
         f"`{results['command']}`: {results['source']['architecture']} at "
         f"{results['source']['preprocessing']['image_size']} px, batch {recipe['batch_size']}, seed {recipe['seed']}; "
-        f"{table.circumstances(results)}.\n"
+        f"{table.environment(results)}.\n"
     )
 
 
 def _processes(results: dict[str, Any]) -> str:
-    """Of `processes.py`."""
+    """Lay out results of `processes.py`."""
     rows = [
         (
             str(one["count"]),
@@ -118,30 +121,30 @@ def _processes(results: dict[str, Any]) -> str:
         for one in results["processes"]
     ]
     return (
-        f"{table.markdown_table(('processes', 'images/s', 'range', 'of the first', 'test %'), rows)}\n"
+        f"{table.markdown_table(('processes', 'images/s', 'range', 'relative to the first', 'test %'), rows)}\n"
         f"`{results['command']}`: {results['source']['architecture']} at "
         f"{results['source']['preprocessing']['image_size']} px, method {results['method']}, batch "
-        f"{results['recipe']['batch_size']} over all processes; {table.circumstances(results)}.\n"
+        f"{results['recipe']['batch_size']} over all processes; {table.environment(results)}.\n"
     )
 
 
 def _together(results: dict[str, Any]) -> str:
-    """Of `together.py`."""
+    """Lay out results of `together.py`."""
     rows = [
         (name.replace("_", " "), *(f"{found[key]:.1f}" for key in ("median", "least", "most")))
         for name, found in results["images_per_second"].items()
     ]
     gain = results["speedup"]
     return (
-        f"{table.markdown_table(('', 'images/s', 'least', 'most'), rows)}\n{results['tasks']} tasks together learn "
-        f"{gain['median']:.2f} times as fast ({gain['least']:.2f}–{gain['most']:.2f}) as one after another. "
+        f"{table.markdown_table(('', 'images/s', 'least', 'most'), rows)}\n{results['tasks']} tasks trained together "
+        f"are {gain['median']:.2f} times as fast ({gain['least']:.2f}–{gain['most']:.2f}) as one after another. "
         f"`{results['command']}`: {results['source']} at {results['image_size']} px, batch {results['batch_size']}, "
-        f"method {results['method']}; {table.circumstances(results)}.\n"
+        f"method {results['method']}; {table.environment(results)}.\n"
     )
 
 
 def _load(results: dict[str, Any]) -> str:
-    """Of `serving_load.py`."""
+    """Lay out results of `serving_load.py`."""
     rows = [
         (
             load.replace("_", " "),
@@ -152,14 +155,14 @@ def _load(results: dict[str, Any]) -> str:
         )
         for load, found in ((name, results[name]) for name in ("capacity", "at_70_percent", "at_300_percent"))
     ]
-    columns = ("load", "answered/s", "pictures a pass", "p50 ms", "p99 ms", "requests", "ended", "memory, MB")
+    columns = ("load", "answered/s", "pictures per pass", "p50 ms", "p99 ms", "requests", "ended", "memory, MB")
     return (
         f"{table.markdown_table(columns, rows)}\n"
-        f"{results['capacity']['of_engine']:.2f} of the engine alone in a process, which answers "
-        f"{results['engine_per_second']:.1f} pictures/s in passes of {results['max_batch']}; p99 is "
-        f"{results['at_70_percent']['p99_by_p50']:.2f} times p50 at 70 %. `{results['command']}`: "
+        f"The service reaches {results['capacity']['of_engine']:.2f} of the engine alone, which answers "
+        f"{results['engine_per_second']:.1f} pictures/s in passes of {results['max_batch']}; at 70 % load p99 is "
+        f"{results['at_70_percent']['p99_by_p50']:.2f} times p50. `{results['command']}`: "
         f"{results['tasks']} tasks, queue {results['queue']}, clients on the same machine; "
-        f"{table.circumstances(results)}.\n"
+        f"{table.environment(results)}.\n"
     )
 
 
@@ -172,9 +175,9 @@ KINDS = {
     "speedup": _together,
     "processes": _processes,
     "at_70_percent": _load,
-    "methods": table.markdown,
+    "methods": compare.markdown,
 }
-"""How results are shown that have such a key: the first that they have."""
+"""Key of a results file -> function that lays it out; the first key that the file has counts."""
 
 
 def _markdown(results: dict[str, Any]) -> str:
@@ -182,7 +185,7 @@ def _markdown(results: dict[str, Any]) -> str:
 
 
 def _linked(text: str) -> str:
-    """Its addresses as links that show the host alone."""
+    """Turn URLs into links that show the host only."""
     return re.sub(r"https?://([^/\s;)]+)[^\s;)]*", r"[\1](\g<0>)", text)
 
 
@@ -193,54 +196,54 @@ def _introduction() -> str:
         for one in PUBLISHED.values()
     )
     variants = Variant.parse(EXPERIMENTS["table7"].methods)
-    once = shown(paper_seconds(variants, EPOCHS))
-    tuned = shown(paper_seconds(variants, EPOCHS * (1 + RATES * (1 - HELD_OUT))))
+    once = format_duration(paper_seconds(variants, EPOCHS))
+    tuned = format_duration(paper_seconds(variants, EPOCHS * (1 + RATES * (1 - HELD_OUT))))
     return f"""# The paper, reproduced
 
-Written by `python benchmarks/report.py` from the files in `benchmarks/results/`; do not edit. Every table and figure of
-the paper that has figures in it, the paper's beside ours, each with the source, the resolution, the machine and the
-command, and what differs and why.
+Written by `python benchmarks/report.py` from the files in `benchmarks/results/`; do not edit. This page shows every
+table and figure of the paper that contains numbers, next to our own measurements: with source, resolution, machine and
+command, and with the differences from the paper and their reasons.
 
-A set whose name ends in `-own-split` is not the paper's: `dtd10` is ten of the 47 classes of DTD, `cars196` the 8,144
-labelled training pictures of Stanford Cars split anew, `ants_bees` a set of two classes that the paper does not have.
-The paper's figures beside these are there for orientation. Precision `auto` is bf16 on a processor or GPU that computes
-in it, which is said behind the processor's name, and single precision on others.
+A dataset whose name ends in `-own-split` is not the paper's: `dtd10` has ten of the 47 classes of DTD, `cars196` is a
+new split of the 8,144 labelled training images of Stanford Cars, and `ants_bees` is a dataset of two classes that the
+paper does not use. The paper's figures next to these are for orientation only. Precision `auto` is bf16 on a processor
+or GPU that supports it (BF16 in the processor's instruction sets), and single precision elsewhere.
 
 ## Run it yourself
 
-Unpack what you have of the paper's five data sets side by side in a folder, as their authors distribute them:
+Unpack the paper's five datasets, or some of them, side by side in one folder, as their authors distribute them:
 
-| paper | data set | folder | classes | train / test | from |
+| paper | dataset | folder | classes | train / test | from |
 | --- | --- | --- | --- | --- | --- |
 {sets}
-Then each table or figure is one command; `--estimate` says how long it will take on this machine, and ends:
+Then each table or figure takes one command. `--estimate` prints how long it will take on this machine, and exits:
 
 ```bash
 snow reproduce table7 --data datasets/ --source resnet50 --out reproduction/ --estimate
 snow reproduce table7 --data datasets/ --source resnet50 --out reproduction/
 ```
 
-`--source resnet50` takes the ImageNet weights that timm offers, `--weights FILE` those of a file. A command that was
-stopped goes on where it was, and leaves out what is done; sets that are missing are named, and the others go on.
+`--source resnet50` uses timm's ImageNet weights, `--weights FILE` loads others. Run an interrupted command again to
+continue it. Missing datasets are reported, and the others are measured.
 
-With all five sets, {EPOCHS} epochs and {len(variants)} methods, `table7` is work for a night: {once} at the
-speeds of the paper's own Table 8, one V100 in single precision, with one learning rate for all (`--rates 1e-3`), and
-{tuned} where each method picks from {RATES} rates. Later GPUs in half precision are several times as fast.
+With all five datasets, {EPOCHS} epochs and {len(variants)} methods, `table7` runs overnight: {once} at the speeds of
+the paper's Table 8 (one V100 in single precision) with one learning rate for all methods (`--rates 1e-3`), and {tuned}
+if each method chooses from {RATES} rates. Newer GPUs in half precision are several times as fast.
 """
 
 
 def main(arguments: Sequence[str]) -> str | None:
-    """Writes the pages, or checks them; returns what is wrong."""
-    wrong = []
+    """Write the pages, or check them; return an error message or None."""
+    outdated = []
     if "--check" not in arguments:
         draw()
-    for name, written in PAGES.items():
-        text = written()
+    for name, write in PAGES.items():
+        text = write()
         if "--check" not in arguments:
             (ROOT / name).write_text(text, "utf-8")
         elif not (ROOT / name).exists() or (ROOT / name).read_text("utf-8") != text:
-            wrong.append(name)
-    return f"{', '.join(wrong)}: not what the results say: run python benchmarks/report.py" if wrong else None
+            outdated.append(name)
+    return f"{', '.join(outdated)} does not match the results: run python benchmarks/report.py" if outdated else None
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What a service does under load, beside the engine alone: requests a second, latencies, and three times too much.
+"""Load a service: throughput compared with the engine alone, latency at 70 % load, and behaviour under overload.
 
-`python benchmarks/serving_load.py my-hub --out results.json` serves the hub on this machine and loads it from this
-process, so that the service has one of its own. Pictures are drawn and encoded before anything is measured.
+`python benchmarks/serving_load.py my-hub --out results.json` serves the hub on this machine, in a process of its
+own, and loads it from this process. Pictures are generated and encoded before anything is measured.
 
-- **engine**: `snow.serving.worker` in this process, at the batch that the service reached, before there is a service.
-- **capacity**: as many clients as fill two batches, each asking again once it is answered.
-- **latency**: requests at random moments (a Poisson process) at 70 % of the capacity.
-- **overload**: the same at three times the capacity. Every request has to be answered or refused, and the memory of the
-  service must not grow.
+- **engine**: `snow.serving.worker` in this process with full batches, before the service starts.
+- **capacity**: as many clients as fill two batches, each sending a new request after every answer.
+- **latency**: Poisson arrivals at 70 % of the capacity.
+- **overload**: Poisson arrivals at three times the capacity. Every request must be answered or refused, and the memory
+  of the service must not grow.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from snow.data import eval_transform
 from snow.experiments.results.record import provenance
 from snow.hub import Hub
 from snow.process.startup import keep_freed_memory
-from snow.serving.requests import Picture, prepare
+from snow.serving.requests import Picture, decode_picture
 from snow.serving.worker import Worker
 
 PICTURES = 64
@@ -45,35 +45,35 @@ TIMEOUT = 30.0
 
 
 def pictures(width: int, height: int) -> list[bytes]:
-    """JPEG files with some structure, so that they are about as large as photographs."""
+    """Generate JPEG files with some structure, about as large as photographs."""
     generator = torch.Generator().manual_seed(0)
-    found = []
+    files = []
     for _ in range(PICTURES):
         coarse = torch.randint(0, 256, (1, 3, height // 8, width // 8), generator=generator).float()
         pixels = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 255)
         file = io.BytesIO()
         Image.fromarray(pixels[0].permute(1, 2, 0).byte().numpy()).save(file, "JPEG", quality=85)
-        found.append(file.getvalue())
-    return found
+        files.append(file.getvalue())
+    return files
 
 
 def engine_alone(hub: Path, contents: Sequence[bytes], batch: int, seconds: float) -> float:
-    """Pictures a second for all tasks, decoded before."""
+    """Measure pictures/s of the engine for all tasks, on decoded pictures."""
     opened = Hub.open(hub)
     worker = Worker(opened)
-    names = list(worker.refresh().tasks)
+    names = list(worker.refresh().sound)
     transform = eval_transform(opened.source.preprocessing)
-    images = [prepare(Picture(content), 0, transform, 10**9) for content in (list(contents) * batch)[:batch]]
-    worker.answer(images, [names] * batch)
+    images = [decode_picture(Picture(content), 0, transform, 10**9) for content in (list(contents) * batch)[:batch]]
+    worker.predict(images, [names] * batch)
     count, begun = 0, time.perf_counter()
     while (took := time.perf_counter() - begun) < seconds:
-        worker.answer(images, [names] * batch)
+        worker.predict(images, [names] * batch)
         count += batch
     return count / took
 
 
 class Load:
-    """Asks, and keeps when each request began, how long it took and how it ended."""
+    """Sends requests, and records when each began, how long it took and how it ended."""
 
     def __init__(self, client: Any, contents: Sequence[bytes]) -> None:
         self._client, self._contents = client, contents
@@ -92,7 +92,7 @@ class Load:
         self.records.append((begun, time.perf_counter() - begun, code))
 
     async def closed(self, clients: int, seconds: float) -> None:
-        """Each client asks again once it is answered."""
+        """Run clients that each send a new request after every answer."""
         until = time.perf_counter() + seconds
 
         async def one(number: int) -> None:
@@ -103,7 +103,7 @@ class Load:
         await asyncio.gather(*(one(number) for number in range(clients)))
 
     async def opened(self, rate: float, seconds: float) -> None:
-        """Requests come at random moments, whatever becomes of those before."""
+        """Send requests as a Poisson process, without waiting for answers."""
         chance, running, number = random.Random(0), set(), 0
         moment = time.perf_counter()
         until = moment + seconds
@@ -117,25 +117,25 @@ class Load:
         await asyncio.gather(*running)
 
     def summary(self) -> dict[str, Any]:
-        """Milliseconds; requests a second count what was answered, from the first request to the last answer.
+        """Summarise the load: latencies in milliseconds, throughput from the first request to the last answer.
 
-        `batch` is the mean over passes, `passes` how many of each size there were and what they took.
+        `batch` is the average pictures per pass.
         """
-        took = sorted(1000 * seconds for _, seconds, code in self.records if code == "answered")
+        latencies = sorted(1000 * seconds for _, seconds, code in self.records if code == "answered")
         first = min(begun for begun, _, _ in self.records)
         last = max(begun + seconds for begun, seconds, code in self.records if code == "answered")
 
-        def at(part: float) -> float:
-            return round(took[min(len(took) - 1, int(part * len(took)))], 2)
+        def at(quantile: float) -> float:
+            return round(latencies[min(len(latencies) - 1, int(quantile * len(latencies)))], 2)
 
         return {
             "requests": len(self.records),
             "ended": dict(Counter(code for *_, code in self.records)),
-            "per_second": round(len(took) / (last - first), 2),
+            "per_second": round(len(latencies) / (last - first), 2),
             "p50": at(0.5),
             "p90": at(0.9),
             "p99": at(0.99),
-            "batch": round(len(took) / sum(1 / timing["batch"] for timing in self.timings), 2),
+            "batch": round(len(latencies) / sum(1 / timing["batch"] for timing in self.timings), 2),
             "passes": self.passes(),
             "timing": {
                 name: round(median(timing[name] for timing in self.timings), 2)
@@ -144,20 +144,20 @@ class Load:
         }
 
     def passes(self) -> dict[str, dict[str, float]]:
-        """By pictures in a pass: the passes, and the median of what they took, in milliseconds."""
-        took: dict[int, list[float]] = {}
+        """Summarise batch size -> number of passes and their median milliseconds."""
+        milliseconds: dict[int, list[float]] = {}
         for timing in self.timings:
-            took.setdefault(int(timing["batch"]), []).append(timing["engine"])
+            milliseconds.setdefault(int(timing["batch"]), []).append(timing["engine"])
         return {
-            str(size): {"passes": round(len(found) / size), "engine": round(median(found), 2)}
-            for size, found in sorted(took.items())
+            str(size): {"passes": round(len(times) / size), "engine": round(median(times), 2)}
+            for size, times in sorted(milliseconds.items())
         }
 
 
 async def measured(
     client: Any, contents: Sequence[bytes], load: Callable[[Load], Awaitable[None]], process: int
 ) -> dict[str, Any]:
-    """One load, and the memory of the service before it, at its most, and after it."""
+    """Run one load, and measure the memory of the service before it, at its peak, and after it."""
     one = Load(client, contents)
     before = most = resident(process)
     work = asyncio.ensure_future(load(one))
@@ -169,7 +169,7 @@ async def measured(
 
 
 def resident(process: int) -> int:
-    """Bytes that a process has in memory; 0 where the system does not tell."""
+    """Resident bytes of a process; 0 if the system does not report them."""
     with suppress(OSError, ValueError):
         return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0

@@ -1,7 +1,7 @@
-"""Images a second when several tasks learn together, on one pass of the source, and when they learn one after another.
+"""Training images/s of several tasks that share each source pass, and of the same tasks trained one after another.
 
-`python benchmarks/together.py --source resnet50 --tasks 3` prints JSON. Pictures are in memory already, so that what is
-measured is the training step alone; a step of each way is taken in turn, since a machine's speed drifts.
+`python benchmarks/together.py --source resnet50 --tasks 3` prints JSON. Images are in memory, so that only the
+training step is measured. Steps of both ways alternate, because a machine's speed drifts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from snow.experiments.results.record import provenance
-from snow.inference.features import observe_each
+from snow.inference.features import observe_channels
 from snow.inference.fused import fuse_for_inference
 from snow.methods import METHODS
 from snow.process.startup import keep_freed_memory
@@ -32,7 +32,7 @@ WARM_UP = 2
 def measure(
     architecture: str, tasks: int, image_size: int, batch_size: int, rounds: int, method: str, classes: int
 ) -> dict[str, Any]:
-    """Pictures a second that have been learned for all tasks: median and range over rounds, for each way."""
+    """Measure images/s that all tasks were trained on: median and range over rounds, for each way."""
     recipe = Recipe(batch_size=batch_size)
     fabric = open_fabric(recipe.precision)
     torch.manual_seed(recipe.seed)
@@ -51,10 +51,10 @@ def measure(
         for learner in learning:
             learner.prepare(1.0, 0.5)
         with fabric.autocast():
-            seen = observe_each(source, [learner.method for learner in learning], images)
+            feature_sets = observe_channels(source, [learner.method for learner in learning], images)
             losses = [
                 learner.loss(features, labels[:, learner.column], batch_size)[0]
-                for learner, features in zip(learning, seen, strict=True)
+                for learner, features in zip(learning, feature_sets, strict=True)
             ]
         torch.stack(losses).sum().backward()
         for learner in learning:
@@ -62,8 +62,8 @@ def measure(
 
     def speed(steps: Sequence[Callable[[], object]]) -> float:
         started = time.perf_counter()
-        for one in steps:
-            one()
+        for run_step in steps:
+            run_step()
         if fabric.device.type == "cuda":
             torch.cuda.synchronize()
         return batch_size / (time.perf_counter() - started)
@@ -76,8 +76,8 @@ def measure(
     samples: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(WARM_UP + rounds):
         for name, steps in ways.items():
-            found = speed(steps)
-            samples[name] += [found] if number >= WARM_UP else []
+            images_per_second = speed(steps)
+            samples[name] += [images_per_second] if number >= WARM_UP else []
     pairs = zip(samples["together"], samples["one_after_another"], strict=True)
     return {
         **provenance(),
@@ -87,7 +87,7 @@ def measure(
         "tasks": tasks,
         "method": method,
         "precision": recipe.precision,
-        "images_per_second": {name: _summary(found) for name, found in samples.items()},
+        "images_per_second": {name: _summary(speeds) for name, speeds in samples.items()},
         "speedup": _summary([together / in_turn for together, in_turn in pairs]),
     }
 

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from snow.hub import Hub
     from snow.hub.artifact import Artifact
     from snow.hub.export import export
-    from snow.inference.prediction import Answer
+    from snow.inference import ClassPrediction, Failure, Prediction
     from snow.methods import METHODS, Method, SnowConfig
     from snow.process.interrupt import Interrupted
+    from snow.process.startup import keep_freed_memory
     from snow.source import Features, Source
     from snow.source.preprocessing import Preprocessing
     from snow.source.taps import Tap
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "Answer": "inference.prediction",
     "Artifact": "hub",
+    "ClassPrediction": "inference",
     "CsvLog": "training.listeners",
     "Dataset": "data",
     "Delta": "delta",
     "EpochRecord": "training.history",
+    "Failure": "inference",
     "Features": "source",
     "Fitted": "training.history",
     "Hub": "hub",
@@ -47,6 +49,7 @@ _ROOMS = {
     "Metrics": "training.evaluate",
     "Pictures": "data",
     "PoolingConfig": "subscribe",
+    "Prediction": "inference",
     "Preprocessing": "source",
     "ProgressBar": "training.listeners",
     "Recipe": "training.recipe",
@@ -71,14 +74,15 @@ _ROOMS = {
 __all__ = [
     "METHODS",
     "SUBSCRIPTIONS",
-    "Answer",
     "Artifact",
+    "ClassPrediction",
     "CsvLog",
     "DamagedError",
     "Dataset",
     "Delta",
     "DivergedError",
     "EpochRecord",
+    "Failure",
     "Features",
     "Fitted",
     "Hub",
@@ -91,6 +95,7 @@ __all__ = [
     "NotFoundError",
     "Pictures",
     "PoolingConfig",
+    "Prediction",
     "Preprocessing",
     "ProgressBar",
     "Recipe",

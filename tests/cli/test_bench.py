@@ -27,7 +27,7 @@ def test_training_is_measured_on_a_folder(run: Callable[..., Any], colours: Path
 
 def test_training_is_shown_as_tables(run: Callable[..., Any], colours: Path) -> None:
     shown = run("bench", "training", *QUICK, "--methods", "ft", "--workers", "0", "--data", colours).out
-    assert "ms an image" in shown
+    assert "ms per image" in shown
     assert "limit: decoding" in shown
 
 
@@ -54,7 +54,7 @@ def test_serving_is_measured(run: Callable[..., Any]) -> None:
     assert {"load_seconds", "add_seconds", "bytes_a_task"} <= set(result.json["hub"])
     shown = run("bench", "serving", *SERVED, "--tasks", "1").out
     assert "source alone" in shown
-    assert "one more in" in shown
+    assert "one more task takes" in shown
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,9 @@ def test_init_makes_a_hub_once(run: Run, refused: Refused, tmp_path: Path) -> No
     assert made.json["source"]["architecture"] == "timm/test_resnet"
     assert run("hub", "list", hub, "--json").json == []
     again = run("hub", "init", hub)
-    assert (again.code, again.err) == (0, f"hub {hub} was there already\n")
+    assert (again.code, again.err) == (0, f"hub {hub} exists already\n")
     assert made.json["source"]["fingerprint"] in again.out.replace("\n", "").replace(" ", "")
-    assert "leave --image-size out" in refused("hub", "init", hub, "--image-size", "32")
+    assert "omit --image-size" in refused("hub", "init", hub, "--image-size", "32")
     (tmp_path / "file").touch()
     assert "is a file" in refused("hub", "init", tmp_path / "file")
 
@@ -89,7 +89,7 @@ def test_list_and_predict_go_on_without_tasks_that_cannot_answer(run: Run, hub: 
     assert [entry["task"] for entry in run("hub", "list", hub, "--json").json] == ["colours"]
     [entry] = run("predict", hub, picture, "--json").json
     assert list(entry["tasks"]) == ["colours"]
-    assert entry["tasks"]["colours"][0]["class"] == "red"
+    assert entry["tasks"]["colours"]["classes"][0]["class"] == "red"
 
 
 def test_show_says_what_is_known(run: Run, refused: Refused, hub: Path) -> None:
@@ -157,7 +157,7 @@ def test_verify_says_which_task_has_changed_and_where(run: Run, refused: Refused
         (None, None),
     ]
     assert run("hub", "verify", hub / "kept").code == 0
-    assert "is in no hub" in refused("hub", "verify", shutil.copytree(hub / "tasks/kept", hub.parent / "kept"))
+    assert "is not in a hub" in refused("hub", "verify", shutil.copytree(hub / "tasks/kept", hub.parent / "kept"))
 
 
 def test_verify_tells_of_tasks_without_a_record_and_how_to_make_one(run: Run, hub: Path) -> None:

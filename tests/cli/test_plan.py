@@ -51,15 +51,15 @@ def test_memory_may_be_said(run: Callable[..., Any], figures: Path) -> None:
         (("--rate", "-1"), "above 0, not -1"),
         (("--tasks", "0"), "at least one task"),
         (("--mix", "many"), "not 'many'"),
-        (("--mix", "9"), "asks for 9 tasks, but the hub has 3"),
-        (("--goal", "0.001"), "a picture that comes alone takes"),
+        (("--mix", "9"), "requests 9 tasks, but the hub has 3"),
+        (("--goal", "0.001"), "on an idle replica a picture takes"),
         (("--max-batch", "0"), "max_batch is at least 1"),
         (("--queue", "0"), "queue is at least 1"),
         (("--routing", "magic"), "--routing"),
         (("--pictures", "10"), "at least 1000 pictures"),
         (("--replicas", "0"), "at least one replica, not 0"),
         (("--memory", "0"), "above 0, not 0"),
-        (("--plot", "plan.txt"), "no kind of picture"),
+        (("--plot", "plan.txt"), "no image format"),
     ],
 )
 def test_a_wrong_plan_is_refused(

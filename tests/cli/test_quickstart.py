@@ -47,7 +47,7 @@ def test_it_trains_two_tasks_beside_a_linear_probe_and_uses_them_again(run: Call
     assert Path(shown["picture"]).is_file()
     assert run(*shown["next"].split()[1:]).code == 0
     again = run("quickstart", "--folder", tmp_path / "try")
-    assert "were there already" in again.out
+    assert "were trained before" in again.out
     assert "linear probe" in again.out
     assert run("quickstart", "--folder", tmp_path / "try", "--json").json["trained"] == []
 

@@ -29,7 +29,7 @@ PATIENCE = 180
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--worker-cpus", "2"), "worker_cpus and worker_gpus need --engine ray"),
+        (("--worker-cpus", "2"), "need --engine ray"),
         (("--engine", "ray", "--worker-cpus", "0"), "worker_cpus is at least 1, not 0"),
         (("--engine", "slow"), "--engine"),
     ],

@@ -34,9 +34,9 @@ def test_a_sweep(run: Callable[..., Any], colours: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--over", "kep=1"), "no option 'kep'"),
+        (("--over", "kep=1"), "unknown option 'kep'"),
         (("--over", "keep=4"), "ratio"),
-        (("--over", "keep=1/4", "--plot", "sweep.txt"), "no kind of picture"),
+        (("--over", "keep=1/4", "--plot", "sweep.txt"), "no image format"),
         (("--over", "keep=1/4", "--seeds", "0"), "at least one seed"),
         (("--over", "keep=1/4", "--held-out", "2"), "hold out"),
     ],

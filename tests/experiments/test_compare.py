@@ -11,9 +11,8 @@ import pytest
 
 from snow.data import open_dataset
 from snow.errors import SnowError
-from snow.experiments.compare import Comparison, compare
-from snow.experiments.plots.comparison import picture, spread_out, wrapped
-from snow.experiments.results.table import COLUMNS, markdown, rows
+from snow.experiments.compare import COLUMNS, Comparison, markdown, rows, run_comparison
+from snow.experiments.plots.comparison import draw_comparison, spread_out, wrap_label
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.training import Recipe, Runtime
@@ -39,7 +38,7 @@ def work(resnet: Source, write_folder: Callable[..., Path], tmp_path: Path) -> C
 
 
 def test_each_method_takes_the_rate_that_is_best_on_held_out_pictures(work: Comparison) -> None:
-    results = compare(work)
+    results = run_comparison(work)
     assert list(results["methods"]) == ["fo", "snow:keep=0.5"]
     for entry in results["methods"].values():
         assert set(entry["tuning"]) == {"0.0001", "0.01"}
@@ -51,31 +50,31 @@ def test_each_method_takes_the_rate_that_is_best_on_held_out_pictures(work: Comp
 
 def test_a_comparison_goes_on_where_it_was_stopped(work: Comparison, tmp_path: Path) -> None:
     out = tmp_path / "results.json"
-    first = compare(replace(work, methods=Variant.parse("fo")), out=out)
+    first = run_comparison(replace(work, methods=Variant.parse("fo")), out=out)
     stages: list[str] = []
 
     def listeners(stage: str) -> tuple[()]:
         stages.append(stage)
         return ()
 
-    both = compare(work, out=out, listeners=listeners)
+    both = run_comparison(work, out=out, listeners=listeners)
     assert both["methods"]["fo"] == first["methods"]["fo"]
     assert all(name in " ".join(stages) for name in ("rates", "seed 0"))
-    compare(work, out=out, listeners=lambda stage: pytest.fail(f"{stage} is done again"))
+    run_comparison(work, out=out, listeners=lambda stage: pytest.fail(f"{stage} is done again"))
     with pytest.raises(SnowError, match="recipe differ"):
-        compare(replace(work, recipe=replace(RECIPE, epochs=3)), out=out)
+        run_comparison(replace(work, recipe=replace(RECIPE, epochs=3)), out=out)
 
 
 def test_a_single_rate_needs_no_tuning(work: Comparison) -> None:
-    entry = compare(replace(work, methods=Variant.parse("fo"), rates=(0.005,)))["methods"]["fo"]
+    entry = run_comparison(replace(work, methods=Variant.parse("fo"), rates=(0.005,)))["methods"]["fo"]
     assert entry["lr"] == 0.005
     assert entry["tuning"] == {"0.005": None}
 
 
 def test_validation_is_kept_for_each_epoch(work: Comparison) -> None:
     one = replace(work, methods=Variant.parse("fo"), rates=(0.005,), recipe=replace(RECIPE, validation=0.25))
-    assert len(compare(one)["methods"]["fo"]["runs"]["0"]["validation"]) == RECIPE.epochs
-    plain = compare(replace(one, recipe=RECIPE))
+    assert len(run_comparison(one)["methods"]["fo"]["runs"]["0"]["validation"]) == RECIPE.epochs
+    plain = run_comparison(replace(one, recipe=RECIPE))
     assert "validation" not in plain["methods"]["fo"]["runs"]["0"]
 
 
@@ -111,18 +110,18 @@ def test_the_table_has_a_row_for_each_finished_method() -> None:
 
 
 def test_the_picture_is_a_picture(tmp_path: Path) -> None:
-    picture(_results(), tmp_path / "figure.png")
+    draw_comparison(_results(), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SnowError, match="nothing to draw"):
-        picture({**_results(), "methods": {}}, tmp_path / "none.png")
-    with pytest.raises(SnowError, match=r"none.doc names no kind of picture: end it in .png, .svg or .pdf"):
-        picture(_results(), tmp_path / "none.doc")
+        draw_comparison({**_results(), "methods": {}}, tmp_path / "none.png")
+    with pytest.raises(SnowError, match=r"none.doc has no image format: end it in .png, .svg or .pdf"):
+        draw_comparison(_results(), tmp_path / "none.doc")
 
 
 def test_the_picture_names_every_measured_method(tmp_path: Path) -> None:
     entry = _results()["methods"]["fo"]
     methods = {f"snow:keep=0.{index}:pooling.slots=index:dropout=0": entry for index in range(12)}
-    picture({"methods": methods}, tmp_path / "figure.svg")
+    draw_comparison({"methods": methods}, tmp_path / "figure.svg")
     drawn = (tmp_path / "figure.svg").read_text()
     assert all(f"snow:keep=0.{index}" in drawn for index in range(12))
 
@@ -134,10 +133,10 @@ def test_names_are_spread_out_without_an_overlap() -> None:
 
 
 def test_long_labels_are_broken_between_options() -> None:
-    assert wrapped("snow:keep=0.5") == "snow:keep=0.5"
+    assert wrap_label("snow:keep=0.5") == "snow:keep=0.5"
     label = "snow:pooling.slots=index:pooling.init=ones:keep=0.5"
-    assert wrapped(label).split("\n") == ["snow:pooling.slots=index", ":pooling.init=ones:keep=0.5"]
-    assert wrapped(label).replace("\n", "") == label
+    assert wrap_label(label).split("\n") == ["snow:pooling.slots=index", ":pooling.init=ones:keep=0.5"]
+    assert wrap_label(label).replace("\n", "") == label
 
 
 @pytest.mark.parametrize(("label", "told"), [("magic", "no method 'magic'"), ("snow:keep", "is not OPTION=VALUE")])

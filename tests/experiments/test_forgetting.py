@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from snow.errors import SnowError
-from snow.experiments.lifelong import draw_forgetting, forgetting_columns, forgetting_rows, forgetting_table
+from snow.experiments.lifelong import forgetting_columns, forgetting_rows, forgetting_table
+from snow.experiments.plots.forgetting import draw_forgetting
 
 MEASURED = {"accuracy": [[0.9, 0.8], [None, 0.75]], "forgetting": 0.1}
 
@@ -36,7 +37,7 @@ def test_the_report_has_a_table_for_each_order() -> None:
         "| lf, top-1 % | → ants | → cars |\n| --- | --- | --- |\n| ants | 90.0 | 80.0 |\n| cars |  | 75.0 |\n" in text
     )
     assert "| lf, top-1 % | → cars | → ants |" in text
-    assert text.count("on average: 10.0 %.") == 2
+    assert text.count("lost on earlier tasks: 10.0 %.") == 2
     assert text.endswith(
         "`snow lifelong ants cars`: timm/x (random) at 64 px, 1 epochs, batch 2, precision bf16, seed 5; some, "
         "2 cores; torch 2, 2026-01-01.\n"
@@ -47,5 +48,5 @@ def test_the_picture_is_a_picture(tmp_path: Path) -> None:
     draw_forgetting(_results(), tmp_path / "figure.svg")
     drawn = (tmp_path / "figure.svg").read_text()
     assert all(text in drawn for text in ("90.0", "80.0", "75.0", "→ cars"))
-    with pytest.raises(SnowError, match="figure names no kind of picture"):
+    with pytest.raises(SnowError, match="figure has no image format"):
         draw_forgetting(_results(), tmp_path / "figure")

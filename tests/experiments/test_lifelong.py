@@ -13,7 +13,7 @@ from torch import Tensor
 from snow.cli.app import main
 from snow.data import Dataset, open_dataset
 from snow.errors import SnowError
-from snow.experiments.lifelong import forgetting, learn_in_turn, lifelong
+from snow.experiments.lifelong import forgetting, learn_in_turn, run_lifelong
 from snow.hub import Hub
 from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
@@ -85,7 +85,7 @@ def test_both_orders_are_measured_and_kept(
         return ()
 
     def run(recipe: Recipe = RECIPE) -> dict[str, Any]:
-        return lifelong(source, datasets[:2], methods, recipe, tmp_path / "hubs", told, runtime=RUNTIME)
+        return run_lifelong(source, datasets[:2], methods, recipe, tmp_path / "hubs", told, runtime=RUNTIME)
 
     results = run()
     assert stages[:3] == ["lf: first", "lf: first → second", "snow: first"]
@@ -117,7 +117,7 @@ def test_what_is_in_the_file_is_not_done_again(source: Source, datasets: list[Da
     out = tmp_path / "results.json"
 
     def run(labels: str, folder: str, *tasks: Dataset, told: Any = lambda _: ()) -> dict[str, Any]:
-        return lifelong(source, tasks, Variant.parse(labels), RECIPE, tmp_path / folder, told, out, runtime=RUNTIME)
+        return run_lifelong(source, tasks, Variant.parse(labels), RECIPE, tmp_path / folder, told, out, runtime=RUNTIME)
 
     first = run("fo", "one", *datasets[:2])
     assert json.loads(out.read_text())["orders"] == first["orders"]
@@ -140,7 +140,7 @@ def test_forgetting_is_the_mean_loss_of_the_earlier_tasks() -> None:
 def test_tasks_that_cannot_be_told_apart_are_refused(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:
     for some in (datasets[:1], [datasets[0], datasets[0]]):
         with pytest.raises(SnowError, match="two or more tasks with names of their own"):
-            lifelong(source, some, Variant.parse("fo"), RECIPE, tmp_path / "hubs")
+            run_lifelong(source, some, Variant.parse("fo"), RECIPE, tmp_path / "hubs")
     assert not (tmp_path / "hubs").exists()
 
 
@@ -209,19 +209,19 @@ def test_bad_input_is_one_line(folders: list[str], capsys: pytest.CaptureFixture
     assert len(errors) == 3
     assert "two or more tasks" in errors[0]
     assert "no method 'nothing'" in errors[1]
-    assert "figure.doc names no kind of picture" in errors[2]
+    assert "figure.doc has no image format" in errors[2]
 
 
 def test_orders_are_of_all_tasks(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:
     for wrong in (["first", "second"], ["first", "second", "fourth"], ["first", "second", "third", "third"]):
         with pytest.raises(SnowError, match=r"an order has each of first, second, third once, not first, second"):
-            lifelong(source, datasets, Variant.parse("fo"), RECIPE, tmp_path / "hubs", orders=[wrong])
+            run_lifelong(source, datasets, Variant.parse("fo"), RECIPE, tmp_path / "hubs", orders=[wrong])
 
 
 def test_orders_of_ones_own_are_kept_apart(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:
     out, orders = tmp_path / "out.json", [["second", "first"]]
     arguments = (source, datasets[:2], Variant.parse("fo"), RECIPE, tmp_path / "hubs")
-    results = lifelong(*arguments, out=out, orders=orders)
+    results = run_lifelong(*arguments, out=out, orders=orders)
     assert [order["order"] for order in results["orders"]] == orders
     with pytest.raises(SnowError, match="out.json holds other orders"):
-        lifelong(*arguments, out=out)
+        run_lifelong(*arguments, out=out)

@@ -16,10 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from snow.errors import SnowError
-from snow.experiments.results.record import versions
 from snow.hub import Artifact
 from snow.hub import artifact as module
-from snow.hub.artifact import FORMAT, read_config
+from snow.hub.artifact import FORMAT, read_config, versions
 from snow.methods import METHODS
 from snow.source import Source
 from snow.store import check_name
@@ -108,7 +107,7 @@ def test_what_comes_back_is_what_was_saved(saved: Path, task: Artifact, resnet: 
 def test_a_foreign_source_is_refused_with_both_fingerprints(saved: Path, make_source: Callable[..., Source]) -> None:
     for options, differing in (({"seed": 1}, "weights"), ({"image_size": 96}, "preprocessing")):
         other = make_source(**options)
-        with pytest.raises(SnowError, match="flowers was learned on another source") as caught:
+        with pytest.raises(SnowError, match="flowers was trained on another source") as caught:
             Artifact.load(saved, other)
         assert read_config(saved)["source"]["fingerprint"] in str(caught.value)
         assert other.fingerprint in str(caught.value)
@@ -124,7 +123,7 @@ def test_a_newer_format_is_refused(saved: Path, resnet: Source) -> None:
 
 def test_an_unknown_method_is_refused(saved: Path, resnet: Source) -> None:
     change(saved, method="telepathy")
-    with pytest.raises(SnowError, match="method 'telepathy' is unknown: there are snow"):
+    with pytest.raises(SnowError, match="unknown method 'telepathy': there are snow"):
         Artifact.load(saved, resnet)
 
 
@@ -205,7 +204,7 @@ def test_a_config_cannot_smuggle_in_an_unsafe_name(saved: Path, resnet: Source) 
 
 
 def test_classes_must_match_the_answer(task: Artifact) -> None:
-    with pytest.raises(SnowError, match="flowers: 2 classes, but the method answers 3"):
+    with pytest.raises(SnowError, match="flowers has 2 classes, but its method has 3"):
         Artifact("flowers", ("a", "b"), task.method, task.source)
 
 

@@ -71,7 +71,7 @@ def test_a_task_and_its_copy_overlap_wholly(hub: Hub) -> None:
     [
         (["a"], "has a$"),
         (["a", "a"], "has a$"),
-        (["a", "plain"], "plain chooses no channels: it was learned by fo"),
+        (["a", "plain"], "plain selects no channels: its method is fo"),
         (["a", "c"], "no task 'c'"),
     ],
 )
@@ -95,5 +95,5 @@ def test_tasks_without_a_map_in_common_are_refused(make_source: Callable[..., So
         artifact = Artifact(name, ("x", "y"), METHODS["fo"].build(source, 2), source.description())
         hub.add(artifact)
         hub.task(name).method.selected_mask = Other(name).selected_mask
-    with pytest.raises(SnowError, match="choose at no tap in common"):
+    with pytest.raises(SnowError, match="have no tap in common"):
         overlap(hub)

@@ -141,7 +141,7 @@ def test_the_card_of_a_task_says_what_it_is(task: Artifact, tmp_path: Path) -> N
     assert card.data.model_name == "flowers"
     assert "| flowers | 87.5 % | 100.0 % | 40 | 12,345 |" in card.text
     assert "rose, tulip\\_\\*, ä\\|b" in card.text
-    assert "Learned from 80 pictures, epochs 7, lr 0.001, seed 0." in card.text
+    assert "Trained on 80 images, epochs 7, lr 0.001, seed 0." in card.text
     assert task.source["fingerprint"] in card.text
     assert 'snow.Artifact.from_pretrained("me/flowers", hub.source)' in card.text
     assert "secret" not in card.text
@@ -206,7 +206,7 @@ def test_what_the_remote_side_says_is_one_line(
     task: Artifact, resnet: Source, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task.push_to_hub("me/flowers")
-    with pytest.raises(SnowError, match=r"me/flowers is no folder here, and cannot be had .*: no such revision$"):
+    with pytest.raises(SnowError, match=r"me/flowers is not a folder, and cannot be downloaded .*: no such revision$"):
         Artifact.from_pretrained("me/flowers", resnet, revision="nowhere")
     for error in (HTTPError("no way"), OSError("no way\nfor you"), ValueError("no way")):
 
@@ -221,6 +221,6 @@ def test_what_the_remote_side_says_is_one_line(
 def test_a_name_that_is_neither_a_folder_nor_a_repository_is_one_line(resnet: Source) -> None:
     """The library itself refuses it, without asking anyone."""
     for read in (lambda name: Hub.from_pretrained(name), lambda name: Artifact.from_pretrained(name, resnet)):
-        with pytest.raises(SnowError, match="nowhere/at/all is no folder here") as caught:
+        with pytest.raises(SnowError, match="nowhere/at/all is not a folder") as caught:
             read("nowhere/at/all")
         assert "\n" not in str(caught.value)

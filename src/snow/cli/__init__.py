@@ -1,4 +1,4 @@
-"""The command line: `snow COMMAND`. Each command is one thin file over the public API."""
+"""The command line: `snow COMMAND`. Each command is a thin file over the public API."""
 
 from snow.cli.app import main
 

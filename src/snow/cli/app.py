@@ -1,10 +1,11 @@
-"""The commands, and how each of them ends: exit code 0, or one line on the standard error.
+"""The `snow` command: its subcommands, and how each of them ends: with exit code 0, or with one line on stderr.
 
-Nothing here imports torch: `snow --help` should answer at once.
+This file does not import torch, so that `snow --help` answers at once.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -18,60 +19,72 @@ from snow.errors import SnowError
 from snow.process.startup import keep_freed_memory, limit_openmp_spinning
 
 COMMANDS = {
-    "quickstart": "Train two small tasks on pictures that come with the installation.",
-    "train": "Train a task, or several at once, on a frozen CNN.",
-    "eval": "Measure a task on labelled pictures.",
-    "predict": "Ask the tasks of a hub about pictures.",
-    "export": "Write a hub as one file for ONNX Runtime or torch.export.",
-    "serve": "Answer over HTTP, with a page for the browser.",
-    "plan": "Tell how many replicas a load needs, from what was measured.",
+    "quickstart": "Train two small tasks on images that come with the installation.",
+    "train": "Train one task, or several at once, on a frozen CNN.",
+    "eval": "Evaluate a task on labelled images.",
+    "predict": "Classify images with the tasks of a hub.",
+    "export": "Export a hub as one file for ONNX Runtime or torch.export.",
+    "serve": "Serve a hub over HTTP, with a page for the browser.",
+    "plan": "Estimate how many replicas of the service a load needs.",
     "taps": "List the feature maps that a CNN offers.",
-    "compare": "Train methods on the same work and measure them side by side.",
+    "compare": "Compare methods on one task: accuracy, speed, memory and size.",
     "sweep": "Measure how accuracy depends on the options of method snow.",
-    "bench": "Measure how fast this machine trains and answers, and where the time goes.",
-    "lifelong": "Learn tasks one after the other and measure the earlier ones after each.",
-    "params": "Count parameters, by method and by subscription.",
-    "reproduce": "Measure a table or figure of the paper anew, beside the paper's own figures.",
-    "choice": "Show which channels a task took, over the time of its training.",
-    "overlap": "Show how far the tasks of a hub take the same channels.",
-    "hub": "Look into a hub, change it, verify it, compare it with another one.",
+    "bench": "Benchmark training and serving on this machine.",
+    "lifelong": "Train tasks one after another and measure what is forgotten.",
+    "params": "Count the parameters of methods and subscriptions.",
+    "reproduce": "Reproduce a table or figure of the paper.",
+    "choice": "Show which channels a task selected during training.",
+    "overlap": "Show how much the channel selections of tasks overlap.",
+    "hub": "Inspect, change, verify and compare hubs.",
 }
+
+TARGETS = {
+    "choice": "channels:choice",
+    "overlap": "channels:overlap_app",
+    "params": "counts:params",
+    "taps": "counts:taps",
+}
+"""MODULE:APP of the commands that share a file; the others are NAME:app."""
 
 BAD_INPUT = 2
 BROKEN_PIPE = 1
 
 app = App(
     name="snow",
-    help="One frozen CNN, any number of small task networks that subscribe to its channels.",
-    help_epilogue="Start with: snow quickstart. Each command's --help has an example.",
+    help="One frozen CNN feeds any number of small task networks that subscribe to its channels.",
+    help_epilogue="Start with: snow quickstart. The --help of each command has an example.",
     help_format="plaintext",
     version=__version__,
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative_iterable=(), negative_none=()),
 )
 for _name, _help in COMMANDS.items():
-    app.command(f"snow.cli.{_name}:app", name=_name, help=_help, sort_key=list(COMMANDS).index(_name))
+    _target = TARGETS.get(_name, f"{_name}:app")
+    app.command(f"snow.cli.{_target}", name=_name, help=_help, sort_key=list(COMMANDS).index(_name))
 
 
 def command(name: str, example: str) -> App:
-    """What a command's module makes its function the default of."""
+    """Create the app of one command; the module makes its function the default."""
     return App(name=name, help_format="markdown", help_epilogue=f"Example: `{example}`")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0; 2 for bad input; 128 and the signal's number when stopped.
+    """Run a command and return its exit code: 0, 2 for bad input, or 128 plus the number of the signal that stopped it.
 
     Args:
-        arguments: what follows `snow`; by default those of this process.
+        arguments: what follows `snow`; by default the arguments of this process.
     """
     if arguments is None:
+        _print_any_character()
         keep_freed_memory()
         limit_openmp_spinning()
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
+        arguments = sys.argv[1:]
     try:
+        _use_full_help(arguments)
         code = app(
-            sys.argv[1:] if arguments is None else arguments,
+            arguments,
             exit_on_error=False,
             print_error=False,
             result_action="return_value",
@@ -88,6 +101,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return 128 + getattr(error, "signal", signal.SIGINT)
+
+
+def _use_full_help(arguments: Sequence[str]) -> None:
+    """Let `snow COMMAND --help` show the docstring of the command instead of its line in the list of commands."""
+    if arguments and arguments[0] in COMMANDS and app[arguments[0]].default_command is not None:
+        app[arguments[0]].help = None
+
+
+def _print_any_character() -> None:
+    """Write \\u732b for a character that the encoding of the output lacks (cp1252, ASCII)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str) -> int:

@@ -1,4 +1,4 @@
-"""`snow bench`: measure training and serving speed on this machine."""
+"""`snow bench`: benchmark training and serving on this machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from snow.errors import SnowError
 from snow.experiments.bench.pipeline import write_pictures
 from snow.experiments.bench.service import SIZES
 from snow.experiments.bench.serving import SERVING_COLUMNS, ServingBench, measure_serving, serving_rows
-from snow.experiments.bench.setup import Conditions
 from snow.experiments.bench.training import TrainingBench, measure_training
 from snow.experiments.bench.training_table import PHASE_COLUMNS, SPEED_COLUMNS, phases, speeds
+from snow.experiments.step_cost import BenchConditions
 from snow.methods.variant import Variant
 from snow.source import meta_source
 from snow.training import Recipe, Runtime
@@ -54,36 +54,37 @@ def serving(
     out: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Measure a hub's answers: images/s for so many tasks, beside the source alone and a whole network for each task.
+    """Benchmark inference: images/s with some tasks, compared with the source alone and with one network per task.
 
-    Rows are measured in turn, in one process, by the same engine; ratios are medians over rounds. Weights are random.
+    All rows are measured in turn, in one process, with the same engine. Ratios are medians over rounds. Weights are
+    random.
 
     Args:
-        source: embedded, the name of a timm model, or torchvision/NAME; random weights will do.
-        image_size: side of the pictures in pixels; by default the CNN's own.
-        batch_size: pictures a pass.
-        tasks: how many are asked at once, with commas between.
-        sizes: pictures in the passes of `snow serve` that are measured besides, for `snow plan`; "" leaves them out.
+        source: embedded, the name of a timm model, or torchvision/NAME. Weights are random.
+        image_size: side of the images in pixels; by default that of the CNN.
+        batch_size: images per source pass.
+        tasks: comma-separated numbers of tasks that are evaluated together.
+        sizes: batch sizes at which to measure the service, too, for `snow plan`; "" skips it.
         snow: method snow with options, such as snow:preset=paper or snow:width=0.0625.
-        engine: what answers: eager, folded, onnx, int8, or auto for the fastest that is ready at once.
-        device: where: cpu, cuda or mps.
-        rounds: times that each row is measured.
+        engine: inference engine: eager, folded, onnx, int8, or auto for the fastest that starts at once.
+        device: cpu, cuda or mps.
+        rounds: number of times to measure each row.
         out: JSON file for the results.
         json: print the results: {"source": {"images_per_second"}, "snow": {"6": {"images_per_second", "of_source",
             "over_ft"}}, "fo": …, "ft": …, "hub": {"load_seconds", "add_seconds", "bytes_a_task"},
             "service": {"passes", "requests", …}, …}.
     """
     size = meta_source(source, image_size).preprocessing.image_size
-    work = ServingBench(source, size, batch_size, tasks, Variant(snow), engine, device, rounds, sizes)
-    results = measure_serving(work, out, note)
+    bench = ServingBench(source, size, batch_size, tasks, Variant(snow), engine, device, rounds, sizes)
+    results = measure_serving(bench, out, note)
     if json:
         print_json(results)
         return
     print_table(SERVING_COLUMNS, serving_rows(results))
     hub = results["hub"]
     print(
-        f"\nhub of {hub['tasks']} tasks: opened in {hub['load_seconds']:.2f} s, {hub['bytes_a_task'] / 1e6:.1f} MB a "
-        f"task, one more in {1e3 * hub['add_seconds']:.0f} ms"
+        f"\nhub of {hub['tasks']} tasks: opens in {hub['load_seconds']:.2f} s, {hub['bytes_a_task'] / 1e6:.1f} MB per "
+        f"task, one more task takes {1e3 * hub['add_seconds']:.0f} ms"
     )
 
 
@@ -106,26 +107,26 @@ def training(
     out: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Measure training steps: images/s from memory and from picture files, peak memory, and where the time goes.
+    """Benchmark training: images/s from memory and from image files, peak memory, and the time of each phase.
 
-    Methods are measured in turn, in processes of their own, at the same batch size and precision. Three rows show
-    the limit: the source's pass alone, a delta's step on features that are there already, and loading alone. Figures
-    are medians over rounds; phases are timed one by one, so a GPU does not overlap them.
+    Methods are measured in turn, each in a process of its own, at the same batch size and precision. Three rows are
+    upper limits: the source pass alone, a delta's step on features in memory, and loading alone. Figures are medians
+    over rounds. Phases are synchronised, so they do not overlap on a GPU.
 
     Args:
-        source: embedded, the name of a timm model, or torchvision/NAME; random weights will do.
-        image_size: side of the pictures in pixels; by default the CNN's own.
-        batch_size: pictures a step.
-        methods: with commas between; ratios are to `ft`, if it is among them.
-        precision: auto takes bf16 where the hardware computes in it, otherwise 32.
-        device: where to train.
-        augment: how training pictures are varied.
-        workers: loading processes; by default one for each spare core, at most 8.
-        cached: measure them on kept features too, as `snow train --cache` trains once a view of a picture was seen.
-        cache_dtype: type of these, as for `snow train`.
-        rounds: times that each row is measured.
-        steps: timed steps of each measurement.
-        data: folder of pictures to load, as for `snow train`; by default some are generated.
+        source: embedded, the name of a timm model, or torchvision/NAME. Weights are random.
+        image_size: side of the images in pixels; by default that of the CNN.
+        batch_size: images per step.
+        methods: comma-separated methods; ratios are relative to `ft`, if it is among them.
+        precision: auto uses bf16 if the hardware supports it, otherwise 32.
+        device: device to train on.
+        augment: augmentation of training images.
+        workers: loading processes; by default one per spare core, at most 8.
+        cached: also measure training on cached features, as with `snow train --cache`.
+        cache_dtype: data type of cached features, as for `snow train`.
+        rounds: number of times to measure each row.
+        steps: timed steps per measurement.
+        data: dataset to load, as for `snow train`; by default images are generated.
         out: JSON file for the results.
         json: print the results: {"methods": {METHOD: {"images_per_second", "peak_memory_bytes", "over_ft",
             "memory_over_ft", "milliseconds_per_image", …}}, "limits": {"source", "delta", "decoding"}, …}.
@@ -135,9 +136,9 @@ def training(
     size = meta_source(source, image_size).preprocessing.image_size
     variants = Variant.parse(methods)
     with _pictures(data, batch_size) as dataset:
-        conditions = Conditions(source, size, len(dataset.tasks[0].classes), recipe, runtime, steps)
-        work = TrainingBench(conditions, variants, dataset.train, rounds, cached)
-        results = measure_training(work, out, note)
+        conditions = BenchConditions(source, size, len(dataset.tasks[0].classes), recipe, runtime, steps)
+        bench = TrainingBench(conditions, variants, dataset.train, rounds, cached)
+        results = measure_training(bench, out, note)
     if json:
         print_json(results)
     else:
@@ -151,6 +152,6 @@ def _pictures(folder: Path | None, batch_size: int) -> Generator[Dataset]:
     if folder is not None:
         yield open_dataset(folder, check=False)
         return
-    with TemporaryDirectory(prefix="snow-") as place:
-        write_pictures(Path(place), max(64, 4 * batch_size), classes=10)
-        yield open_dataset(place, check=False)
+    with TemporaryDirectory(prefix="snow-") as temporary:
+        write_pictures(Path(temporary), max(64, 4 * batch_size), classes=10)
+        yield open_dataset(temporary, check=False)

@@ -10,14 +10,13 @@ from cyclopts import Parameter, Token
 
 from snow.cli.app import command
 from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Json, SourceOptions
-from snow.cli.output import announced, counting, note, print_json, print_table
+from snow.cli.output import announce, counting, note, print_json, print_table
 from snow.cli.sources import new_source
 from snow.data import open_dataset
 from snow.errors import SnowError
-from snow.experiments.compare import HELD_OUT, RATES, Comparison, compare
-from snow.experiments.plots.comparison import picture, wrapped
-from snow.experiments.plots.figure import check
-from snow.experiments.results.table import COLUMNS, rows
+from snow.experiments.compare import COLUMNS, HELD_OUT, RATES, Comparison, rows, run_comparison
+from snow.experiments.plots.comparison import draw_comparison, wrap_label
+from snow.experiments.plots.figure import check_picture_path
 from snow.methods.variant import Variant
 from snow.store import exclusive
 from snow.training import Recipe, Runtime
@@ -53,40 +52,40 @@ def compare_command(
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
     runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
 ) -> None:
-    """Train methods on the same work, each with its own learning rate, and measure them side by side.
+    """Compare methods on one task, each with its own learning rate.
 
-    The rate is chosen on training pictures that are held out; then each method learns all of them, and the test
-    pictures are seen once.
+    The rate is chosen on held-out training images. Then each method is trained on all training images and evaluated
+    on the test images once.
 
     Args:
         data: as for `snow train`.
-        methods: with commas between; `all` is every one, `snow:keep=0.25:pooling.slots=index` one with options.
-        rates: learning rates to choose from, the same for all methods.
-        seeds: how many, counted from --seed.
-        held_out: part of the training pictures on which rates are compared.
-        test_fraction: part of each class to test on where the data has no test part.
-        costs: measure images/s and memory as well, each method in a process of its own.
-        out: JSON file for the results; the same command goes on from what is in it.
-        plot: picture of accuracy against speed (.png, .svg or .pdf).
+        methods: comma-separated methods; `all` is every method, `snow:keep=0.25:pooling.slots=index` sets options.
+        rates: comma-separated learning rates to choose from, the same for all methods.
+        seeds: number of seeds, counted from --seed.
+        held_out: fraction of the training images on which rates are compared.
+        test_fraction: fraction of each class to test on if the data has no test split.
+        costs: measure images/s and memory, too, each method in a process of its own.
+        out: JSON file for the results; an interrupted command continues from it.
+        plot: write a plot of accuracy against speed (.png, .svg or .pdf).
         json: print the results.
     """
     recipe, options = recipe or Recipe(), source or SourceOptions()
     variants = Variant.parse(methods)
     if plot is not None:
-        check(plot)
+        check_picture_path(plot)
     opened = new_source(options, recipe.seed)
-    with counting("checking pictures") as progress:
+    with counting("checking images") as progress:
         dataset = open_dataset(data, test_fraction=test_fraction, seed=recipe.seed, progress=progress)
     for warning in dataset.warnings:
         note(f"warning: {warning}")
-    chosen = tuple(range(recipe.seed, recipe.seed + seeds))
-    work = Comparison(opened, dataset, recipe, variants, rates, chosen, held_out, costs, runtime or Runtime())
+    seed_range = tuple(range(recipe.seed, recipe.seed + seeds))
+    comparison = Comparison(opened, dataset, recipe, variants, rates, seed_range, held_out, costs, runtime or Runtime())
 
     with exclusive(out):
-        results = compare(work, {"path": Path(data).name}, out, announced)
+        results = run_comparison(comparison, {"path": Path(data).name}, out, announce)
     if plot is not None:
-        picture(results, plot)
+        draw_comparison(results, plot)
     if json:
         print_json(results)
     else:
-        print_table(COLUMNS, [(wrapped(label, 24), *cells) for label, *cells in rows(results)])
+        print_table(COLUMNS, [(wrap_label(label, 24), *cells) for label, *cells in rows(results)])

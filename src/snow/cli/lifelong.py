@@ -10,11 +10,12 @@ from cyclopts import Parameter
 
 from snow.cli.app import command
 from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Json, SourceOptions
-from snow.cli.output import announced, counting, note, percent, print_json, print_table
+from snow.cli.output import announce, counting, note, percent, print_json, print_table
 from snow.cli.sources import new_source
 from snow.data import Dataset, open_dataset
-from snow.experiments.lifelong import draw_forgetting, forgetting_columns, forgetting_rows, lifelong
-from snow.experiments.plots.figure import check
+from snow.experiments.lifelong import forgetting_columns, forgetting_rows, run_lifelong
+from snow.experiments.plots.figure import check_picture_path
+from snow.experiments.plots.forgetting import draw_forgetting
 from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
 from snow.store import exclusive
@@ -36,33 +37,39 @@ def lifelong_command(
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
     runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
 ) -> None:
-    """Learn tasks one after the other, in the order given and in reverse, and measure all earlier ones after each.
+    """Train tasks one after another, in the given order and in reverse, and evaluate all earlier tasks after each.
 
     Args:
-        data: two or more, each as for `snow train`; a task is called after its folder or file.
-        methods: with commas between; `all` is every one, `lf:old_weight=4` one with options.
-        test_fraction: part of each class to test on where the data has no test part.
-        hubs: folder that keeps a hub for each order and method; the same command goes on from what is in it.
-        out: JSON file for the results; what is in it already is not done again.
-        plot: picture of the triangular tables (.png, .svg or .pdf).
-        json: print {"orders": [{"order", "methods": {METHOD: {"accuracy", "forgetting"}}}]}, with fractions;
-            accuracy[i][j] is that of task i after task j.
+        data: two or more datasets, each as for `snow train`; a task is named after its folder or file.
+        methods: comma-separated methods; `all` is every method, `lf:old_weight=4` sets an option.
+        test_fraction: fraction of each class to test on if the data has no test split.
+        hubs: folder for one hub per order and method; an interrupted command continues from it.
+        out: JSON file for the results; what it already holds is not measured again.
+        plot: write a plot of the triangular tables (.png, .svg or .pdf).
+        json: print {"orders": [{"order", "methods": {METHOD: {"accuracy", "forgetting"}}}]}; accuracies are
+            fractions, and accuracy[i][j] is that of task i after task j was learned.
     """
     recipe, options = recipe or Recipe(), source or SourceOptions()
     variants = Variant.parse(methods)
     if plot is not None:
-        check(plot)
+        check_picture_path(plot)
     opened = new_source(options, recipe.seed)
-    datasets = [_open(one, test_fraction, recipe.seed) for one in data]
+    datasets = [_open(path, test_fraction, recipe.seed) for path in data]
     with tempfile.TemporaryDirectory(prefix="snow-") as temporary:
         try:
             with exclusive(out):
-                hub = hubs or Path(temporary)
-                results = lifelong(
-                    opened, datasets, variants, recipe, hub, announced, out, runtime=runtime or Runtime()
+                results = run_lifelong(
+                    opened,
+                    datasets,
+                    variants,
+                    recipe,
+                    hubs or Path(temporary),
+                    announce,
+                    out,
+                    runtime=runtime or Runtime(),
                 )
         except Interrupted as stopped:
-            how = "the same command goes on" if hubs else "with --hubs DIR the same command could go on"
+            how = "run the same command to continue" if hubs else "with --hubs DIR it could be continued"
             raise Interrupted(f"stopped: {how}", stopped.signal) from None
     if plot is not None:
         draw_forgetting(results, plot)
@@ -72,12 +79,12 @@ def lifelong_command(
     for order in results["orders"]:
         for label, measured in order["methods"].items():
             print_table(forgetting_columns(order["order"], f"{label}, %"), forgetting_rows(order["order"], measured))
-            print(f"lost of the earlier tasks at the end: {percent(measured['forgetting'])}\n")
+            print(f"average accuracy lost on earlier tasks: {percent(measured['forgetting'])}\n")
 
 
 def _open(data: str, test_fraction: float, seed: int) -> Dataset:
     path = Path(data)
-    with counting("checking pictures") as progress:
+    with counting("checking images") as progress:
         name = path.resolve().name if path.is_dir() else path.stem
         dataset = open_dataset(data, task=name, test_fraction=test_fraction, seed=seed, progress=progress)
     for warning in dataset.warnings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter, Token
 
@@ -52,6 +52,8 @@ class SourceOptions:
         weights: file with the CNN's weights (.safetensors, .pth), instead of the pretrained ones.
         pretrained: load the pretrained weights of its library; otherwise weights are random.
         image_size: side of the pictures in pixels; by default that of the hub, or the CNN's own.
+        resize: how a picture becomes a square. crop cuts out its centre, so that the ends of a long one are lost; pad
+            fits all of it in and fills the rest; squash changes its shape. By default as in the hub, or crop.
         taps: feature maps that tasks may use, names or patterns as `snow taps` shows them, separated by commas.
         without_taps: feature maps to leave out.
     """
@@ -60,6 +62,7 @@ class SourceOptions:
     weights: Path | None = None
     pretrained: bool = True
     image_size: int | None = None
+    resize: Literal["crop", "pad", "squash"] | None = None
     taps: Names = ()
     without_taps: Names = ()
 

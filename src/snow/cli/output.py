@@ -1,4 +1,4 @@
-"""What commands print: results on the standard output, everything else on the standard error."""
+"""Print results to stdout, and everything else to stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from snow.data.pictures import Progress as Report
+from snow.data.pictures import Progress as ProgressCallback
 from snow.training.listeners import Listener, ProgressBar
 
 
@@ -20,9 +20,9 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Numbers to the right, the rest to the left; as wide as it needs to be, unless it goes to a terminal.
+    """Print a table with numbers right-aligned. It may exceed 80 columns unless stdout is a terminal.
 
-    Nothing in a cell is taken for markup.
+    Markup in cells is printed literally.
     """
     rows = [[str(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -39,7 +39,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def note(line: str) -> None:
-    """One line for whoever watches."""
+    """Print one line to stderr."""
     print(line, file=sys.stderr)
 
 
@@ -52,18 +52,18 @@ def megabytes(size: int) -> str:
 
 
 @contextmanager
-def counting(what: str) -> Generator[Report | None, None, None]:
-    """A bar on the standard error, if that is a terminal, and what to call with (done, total)."""
+def counting(description: str) -> Generator[ProgressCallback | None, None, None]:
+    """Show a progress bar if stderr is a terminal; yield the function to call with (done, total), or None."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
         return
     with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task(what, total=None)
+        bar = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
-def announced(stage: str) -> Sequence[Listener]:
-    """Names the stage, and shows how far it is."""
+def announce(stage: str) -> Sequence[Listener]:
+    """Print the name of a training run, and return a progress bar for it."""
     note(f"{stage} …")
     return (ProgressBar(),)

@@ -11,6 +11,7 @@ from snow.cli.options import Json
 from snow.cli.output import megabytes, note, percent, print_json, print_table
 from snow.experiments.quickstart import Quickstart, quickstart
 from snow.hub import Artifact
+from snow.inference import Failure, encode
 from snow.process.interrupt import Interrupted
 from snow.training.listeners import ProgressBar
 
@@ -19,40 +20,33 @@ app = command("quickstart", "snow quickstart --folder first-try")
 
 @app.default
 def quickstart_command(*, folder: Path = Path("snow-quickstart"), json: Json = False) -> None:
-    """Train two small tasks on pictures that come with the installation, beside a linear probe, and ask them.
+    """Train two small tasks, and a linear probe for comparison, on images that come with the installation.
 
     Args:
-        folder: for the pictures and the hub. What is in it already is used, not trained again.
+        folder: for the images and the hub. Tasks that it already holds are not trained again.
         json: print {"hub", "pictures", "trained", "seconds", "tasks", "picture", "answers", "next"}.
     """
     try:
-        seen = quickstart(folder, listeners=(ProgressBar(),), tell=note)
+        result = quickstart(folder, listeners=(ProgressBar(),), log=note)
     except Interrupted as stopped:
-        raise Interrupted(f"{stopped} (the same command goes on)", stopped.signal) from None
-    entries = [_entry(seen.hub.task(name)) for name in seen.answers]
-    following = f"snow predict {shlex.quote(str(seen.hub.path))} {shlex.quote(str(seen.picture))} --source-head"
+        raise Interrupted(f"{stopped} (run the same command to continue)", stopped.signal) from None
+    entries = [_entry(result.hub.task(name)) for name in result.answers]
+    next_command = f"snow predict {shlex.quote(str(result.hub.path))} {shlex.quote(str(result.picture))} --source-head"
     if json:
-        answers = {
-            name: [
-                {"class": one, "probability": probability}
-                for one, probability in zip(answer.classes, answer.probabilities, strict=True)
-            ]
-            for name, answer in seen.answers.items()
-        }
         print_json(
             {
-                "hub": str(seen.hub.path),
+                "hub": str(result.hub.path),
                 "pictures": str(folder / "pictures"),
-                "trained": list(seen.trained),
-                "seconds": round(seen.seconds, 1),
+                "trained": list(result.trained),
+                "seconds": round(result.seconds, 1),
                 "tasks": entries,
-                "picture": str(seen.picture),
-                "answers": answers,
-                "next": following,
+                "picture": str(result.picture),
+                "answers": encode(str(result.picture), result.answers)["tasks"],
+                "next": next_command,
             }
         )
     else:
-        _show(folder, seen, entries, following)
+        _print(folder, result, entries, next_command)
 
 
 def _entry(artifact: Artifact) -> dict[str, Any]:
@@ -68,8 +62,8 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _show(folder: Path, seen: Quickstart, entries: list[dict[str, Any]], following: str) -> None:
-    source = seen.hub.source
+def _print(folder: Path, result: Quickstart, entries: list[dict[str, Any]], next_command: str) -> None:
+    source = result.hub.source
     print_table(
         ("task", "classes", "SNOW", "linear probe", "parameters", "size", "training"),
         [
@@ -85,13 +79,17 @@ def _show(folder: Path, seen: Quickstart, entries: list[dict[str, Any]], followi
             for entry in entries
         ],
     )
-    print(f"\nThey share one frozen source, {source.name}, of {source.learned_parameters:,} parameters.")
-    print(f"One pass of it answers all of them about {seen.picture}:")
-    for name, answer in seen.answers.items():
-        print(f"  {name}: {answer.classes[0]} ({percent(answer.probabilities[0])})")
-    if seen.trained:
-        print(f"\nAll this took {seen.seconds:.0f} s. ", end="")
+    print(f"\nBoth share one frozen source, {source.name}, with {source.learned_parameters:,} parameters.")
+    print(f"One source pass gives the predictions of both for {result.picture}:")
+    for name, answer in result.answers.items():
+        if isinstance(answer, Failure):
+            print(f"  {name}: {answer.error}")
+            continue
+        [(label, probability)] = answer.top(1)
+        print(f"  {name}: {label} ({percent(probability)})")
+    if result.trained:
+        print(f"\nThis took {result.seconds:.0f} s. ", end="")
     else:
-        print("\nThe tasks were there already: remove the folder to train them again. ", end="")
-    print(f"The tasks are in {seen.hub.path / 'tasks'}, the pictures in {folder / 'pictures'}.")
-    print(f"Next: {following}")
+        print("\nThe tasks were trained before: remove the folder to train them again. ", end="")
+    print(f"The tasks are in {result.hub.path / 'tasks'}, the images in {folder / 'pictures'}.")
+    print(f"Next: {next_command}")

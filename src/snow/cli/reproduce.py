@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +11,14 @@ from cyclopts import Parameter
 from snow.cli.app import command
 from snow.cli.compare import Rates
 from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Flag, Json, Names, SourceOptions
-from snow.cli.output import announced, counting, note, print_json
+from snow.cli.output import announce, counting, note, print_json
 from snow.cli.sources import new_source
 from snow.errors import SnowError
 from snow.experiments.compare import HELD_OUT, RATES
-from snow.experiments.reproduce import EXPERIMENTS
-from snow.experiments.reproduce.estimate import shown, total
+from snow.experiments.reproduce import EXPERIMENTS, Experiment
+from snow.experiments.reproduce.estimate import TimeEstimate, format_duration, total
 from snow.experiments.reproduce.experiment import reproduce
-from snow.experiments.reproduce.sets import find
+from snow.experiments.reproduce.sets import SetLocation, find
 from snow.experiments.reproduce.settings import RESNET, ReproductionSettings
 from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
@@ -26,12 +27,12 @@ from snow.training import Recipe
 
 app = command("reproduce", "snow reproduce table7 --data datasets/ --source resnet50 --out reproduction/")
 
-SIDE = 224
+IMAGE_SIZE = 224
 
 
 @app.default
 def reproduce_command(
-    what: Annotated[str, Parameter(help=f"which table or figure: {', '.join(EXPERIMENTS)}.")],
+    what: Annotated[str, Parameter(help=f"table or figure to reproduce: {', '.join(EXPERIMENTS)}.")],
     /,
     *,
     data: Path | None = None,
@@ -48,67 +49,84 @@ def reproduce_command(
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
     runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
 ) -> None:
-    """Measure a table or figure of the paper anew, and set the paper's figures beside ours.
+    """Reproduce a table or figure of the paper, and show the paper's figures next to the measured ones.
 
-    In the folder for results appear NAME.json, NAME.md and NAME.png. What is in it already is not measured again: a
-    command that was stopped goes on where it was.
+    Writes NAME.json, NAME.md and NAME.png into the folder for results. What the folder already holds is not measured
+    again, so an interrupted command can be continued.
 
     Args:
-        data: folder in which the data sets lie as their authors distribute them, and dtd10, cars196 and ants_bees,
-            which have splits of their own. Tables 5 and 8, and the parameters of Table 6, need none.
-        sets: only these, with commas between; by default all that are there.
-        methods: in the place of the experiment's own, as for `snow compare`.
-        rates: learning rates that each method may choose from.
-        seeds: how many, counted from --seed.
-        held_out: part of the training pictures on which rates and options are compared.
-        speeds: measure speeds and memory of Table 5 too.
+        data: folder with the datasets as their authors distribute them, and with dtd10, cars196 and ants_bees, which
+            have splits of their own. Tables 5 and 8, and the parameters of Table 6, need no data.
+        sets: comma-separated datasets to use; by default all that are found.
+        methods: comma-separated methods as for `snow compare`; by default those of the experiment.
+        rates: comma-separated learning rates that each method may choose from.
+        seeds: number of seeds, counted from --seed.
+        held_out: fraction of the training images on which rates and options are compared.
+        speeds: measure the speeds and memory of Table 5, too.
         out: folder for results.
-        estimate: say how long it will take, and end.
+        estimate: print how long it will take, and exit.
         json: print the results.
     """
-    if what not in EXPERIMENTS:
-        raise SnowError(f"no table or figure {what!r}: there are {', '.join(EXPERIMENTS)}")
-    experiment = EXPERIMENTS[what]
+    experiment = _experiment(what)
     options, runtime = source or SourceOptions(), runtime or ExperimentRuntime()
     recipe = (recipe or Recipe()).resolved(runtime.cache is not None)
-    found, missing = find(data, sets)
-    if data is not None or experiment.needs_data:
-        for line in missing:
-            note(f"missing: {line}")
-    if experiment.needs_data and not found:
-        raise SnowError(f"{what} needs pictures, and {data or 'no --data folder'} has none of the sets named above")
-    with counting("checking pictures") as progress:
-        work = ReproductionSettings(
+    locations = _locations(experiment, data, sets)
+    with counting("checking images") as progress:
+        settings = ReproductionSettings(
             folder=out,
             open_source=lambda: new_source(options, recipe.seed),
-            bare=options.source or RESNET,
-            image_size=options.image_size or SIDE,
+            architecture=options.source or RESNET,
+            image_size=options.image_size or IMAGE_SIZE,
             recipe=recipe,
             runtime=runtime,
-            found=tuple(found),
+            locations=tuple(locations),
             methods=Variant.parse(methods),
             rates=rates,
             seeds=tuple(range(recipe.seed, recipe.seed + seeds)),
             held_out=held_out,
             speeds=speeds,
-            listeners=announced,
+            listeners=announce,
             progress=progress,
-            note=note,
+            log=note,
         )
-        costs = experiment.costs(work)
-    for cost in costs:
-        note(f"about {shown(cost.seconds)}: {cost.stage}")
-    note(f"about {shown(total(costs))} in all" if costs else "everything has been measured")
-    if estimate:
-        return
+        _print_estimates(experiment.estimates(settings))
+    if not estimate:
+        _run(experiment, settings, json)
+
+
+def _experiment(name: str) -> Experiment:
+    if name not in EXPERIMENTS:
+        raise SnowError(f"no table or figure {name!r}: there are {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]
+
+
+def _locations(experiment: Experiment, data: Path | None, sets: Sequence[str]) -> list[SetLocation]:
+    """Find the datasets, and print one line for each that is missing."""
+    locations, missing = find(data, sets)
+    if data is not None or experiment.needs_data:
+        for line in missing:
+            note(f"missing: {line}")
+    if experiment.needs_data and not locations:
+        where = f"{data} has none of the datasets named above" if data else "there is no --data folder"
+        raise SnowError(f"{experiment.name} needs images, and {where}")
+    return locations
+
+
+def _print_estimates(estimates: Sequence[TimeEstimate]) -> None:
+    for estimate in estimates:
+        note(f"about {format_duration(estimate.seconds)}: {estimate.stage}")
+    note(f"about {format_duration(total(estimates))} in total" if estimates else "everything is measured already")
+
+
+def _run(experiment: Experiment, settings: ReproductionSettings, json: bool) -> None:
     try:
-        with exclusive(out, folder=True):
-            results = reproduce(experiment, work)
+        with exclusive(settings.folder, folder=True):
+            results = reproduce(experiment, settings)
     except Interrupted as stopped:
-        raise Interrupted("stopped: the same command goes on", stopped.signal) from None
+        raise Interrupted("stopped: run the same command to continue", stopped.signal) from None
     if json:
         print_json(results)
     else:
         print(experiment.markdown(results))
-    written = (out / f"{what}{ending}" for ending in (".json", ".md", ".png"))
-    note(f"written: {', '.join(str(path) for path in written if path.exists())}")
+    files = (settings.folder / f"{experiment.name}{suffix}" for suffix in (".json", ".md", ".png"))
+    note(f"wrote {', '.join(str(path) for path in files if path.exists())}")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from snow.cli.app import command
 from snow.cli.options import Flag
 from snow.cli.output import note
-from snow.distributed.replicas import Replicas, Served
+from snow.distributed.replicas import Replicas, ServiceConfig
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.serving.limits import Limits
@@ -34,27 +34,27 @@ def serve_command(
     limits: Annotated[Limits | None, Parameter(name="*")] = None,
     replicas: Annotated[Replicas | None, Parameter(name="*")] = None,
 ) -> None:
-    """Answer over HTTP, with a page at / and a description of the interface at /openapi.json.
+    """Serve a hub over HTTP, with a page at / and the API description at /openapi.json.
 
-    Tasks that are put into the hub's folder, replaced or removed there appear and go by themselves. SIGTERM and Ctrl-C
-    end it when all that was accepted is answered.
+    Tasks that are added to, replaced in or removed from the hub's folder are picked up automatically. On SIGTERM or
+    Ctrl-C the service answers the accepted requests, then exits.
 
     Args:
-        hub: its folder.
+        hub: folder of the hub.
         host: address to listen on; by default only this machine can connect.
-        port: to listen on.
-        token: with which tasks may be changed over HTTP; without one they may not. SNOW_TOKEN in the environment does
-            not show in the list of processes.
-        engine: what runs the hub: eager, folded, or auto for the fastest that is ready at once. On a CPU, onnx is
-            faster, and int8, which computes the source in 8 bits, several times as fast where the processor has VNNI;
-            both need seconds to start. Or ray for replicas of this service on a Ray cluster, RAY_ADDRESS or else one on
-            this machine; ray:int8 says what runs each.
+        port: port to listen on.
+        token: bearer token that allows changing tasks over HTTP; without one, tasks cannot be changed. Prefer the
+            environment variable SNOW_TOKEN: it does not show in the process list.
+        engine: inference engine: eager, folded, or auto for the fastest that starts at once. On a CPU, onnx is faster,
+            and int8, which runs the source in 8 bits, is several times faster if the processor has VNNI; both take
+            seconds to start. ray runs replicas of the service on the Ray cluster at RAY_ADDRESS, or on one started on
+            this machine; ray:int8 sets the engine of each replica.
         device: cpu or cuda.
-        access_log: write down every request.
+        access_log: log every request.
     """
-    where, _, inside = engine.partition(":")
-    if where != RAY and replicas is not None:
-        raise SnowError("replicas need --engine ray")
+    launcher, _, inner_engine = engine.partition(":")
+    if launcher != RAY and replicas is not None:
+        raise SnowError("options of replicas need --engine ray")
     if not 0 < port < 65536:
         raise SnowError(f"--port is between 1 and 65535, not {port}")
     try:
@@ -64,20 +64,20 @@ def serve_command(
     except ImportError as error:
         raise _missing(error, "snow serve", "serve") from None
     on_one_core()
-    opened = Hub.open(hub, engine=(inside or "auto") if where == RAY else engine)
-    if where != RAY:
+    opened = Hub.open(hub, engine=(inner_engine or "auto") if launcher == RAY else engine)
+    if launcher != RAY:
         serve(Service(opened, limits, device), host, port, token, access_log)
         return
-    del opened  # it can be opened: the replicas do that themselves
+    del opened  # opened to check it: each replica opens its own
     try:
         from snow.distributed.service import serve_on_ray
     except ImportError as error:
         raise _missing(error, "snow serve --engine ray", "ray") from None
-    served = Served(hub.resolve(), inside or "auto", device, limits or Limits(), token)
-    serve_on_ray(served, replicas or Replicas(), host, port, access_log, note)
+    config = ServiceConfig(hub.resolve(), inner_engine or "auto", device, limits or Limits(), token)
+    serve_on_ray(config, replicas or Replicas(), host, port, access_log, note)
 
 
-def _missing(error: ImportError, what: str, extra: str) -> Exception:
+def _missing(error: ImportError, command_line: str, extra: str) -> Exception:
     if (error.name or "").partition(".")[0] == "snow":
         return error
-    return SnowError(f"{what} needs {error.name}: pip install 'snow-cnn[{extra}]'")
+    return SnowError(f"{command_line} needs {error.name}: pip install 'snow-cnn[{extra}]'")

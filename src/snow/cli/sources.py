@@ -1,4 +1,4 @@
-"""From options to a hub's source: what the hub has, unless the options say otherwise, and never against it."""
+"""Open the source that the options name. Options must not contradict the source of an existing hub."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from snow.cli.options import SourceOptions
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.process.randomness import own_randomness
+from snow.process.randomness import fork_rng
 from snow.source import Source
 from snow.source.architectures import EMBEDDED
 from snow.source.source_file import read_source
 
 
 def open_source(hub: Path, options: SourceOptions, seed: int) -> Source:
-    """The source of the hub, or a new one if there is no hub yet. Nothing is written.
+    """Open the source of a hub, or the one for a new hub. Nothing is written.
 
     Args:
         seed: of random weights.
 
     Raises:
-        SnowError: a path that cannot be a hub, options that contradict the hub's source, a source that cannot be had.
+        SnowError: `hub` is a file, options contradict the hub's source, or the source cannot be opened.
     """
     if hub.exists() and not hub.is_dir():
         raise SnowError(f"hub {hub} is a file: a hub is a folder")
@@ -33,17 +33,17 @@ def open_source(hub: Path, options: SourceOptions, seed: int) -> Source:
 
 
 def new_source(options: SourceOptions, seed: int) -> Source:
-    """The source that the options name, by default the embedded one.
+    """Open the source that the options name, by default the embedded one.
 
     Args:
         seed: of random weights.
 
     Raises:
-        SnowError: a source that cannot be had.
+        SnowError: the source cannot be opened.
     """
     if not options.pretrained and options.source in (None, "embedded"):
-        raise SnowError("the embedded source brings its weights: name another --source for random ones")
-    with own_randomness():
+        raise SnowError("the embedded source always has its own weights: name another --source for random weights")
+    with fork_rng():
         torch.manual_seed(seed)
         return Source.open(
             options.source or "embedded",
@@ -52,35 +52,41 @@ def new_source(options: SourceOptions, seed: int) -> Source:
             options.image_size,
             taps=options.taps or None,
             without_taps=options.without_taps,
+            resize=options.resize,
         )
 
 
 def _refuse_contradiction(hub: Path, options: SourceOptions) -> None:
-    has = read_source(hub)
-    size = has["preprocessing"]["image_size"]
+    saved = read_source(hub)
+    size = saved["preprocessing"]["image_size"]
     if options.image_size not in (None, size):
         raise SnowError(
-            f"hub {hub} has pictures of {size} px, not {options.image_size}: leave --image-size out, or use another hub"
+            f"hub {hub} has images of {size} px, not {options.image_size}: omit --image-size, or use another hub"
+        )
+    resize = saved["preprocessing"].get("resize", "crop")
+    if options.resize not in (None, resize):
+        raise SnowError(
+            f"hub {hub} has images resized by {resize}, not {options.resize}: omit --resize, or use another hub"
         )
     if options.source is None and options.weights is None and options.pretrained:
         return
-    architecture, weights = _identity(options, has["architecture"])
-    if (architecture, weights) != (has["architecture"], has["weights"]):
+    architecture, weights = _identity(options, saved["architecture"])
+    if (architecture, weights) != (saved["architecture"], saved["weights"]):
         raise SnowError(
-            f"hub {hub} has the source {has['architecture']} ({has['weights']}), not {architecture} ({weights}): "
-            "leave --source, --weights and --no-pretrained out, or use another hub"
+            f"hub {hub} has the source {saved['architecture']} ({saved['weights']}), not {architecture} ({weights}): "
+            "omit --source, --weights and --no-pretrained, or use another hub"
         )
     if options.weights is not None:
-        given = Source.open(architecture, False, options.weights, size)
-        if given.fingerprint != has["fingerprint"]:
+        from_file = Source.open(architecture, False, options.weights, size, resize=resize)
+        if from_file.fingerprint != saved["fingerprint"]:
             raise SnowError(
-                f"hub {hub} has other weights than {options.weights}: fingerprint {has['fingerprint']}, not "
-                f"{given.fingerprint}"
+                f"hub {hub} has other weights than {options.weights}: its fingerprint is {saved['fingerprint']}, not "
+                f"{from_file.fingerprint}"
             )
 
 
 def _identity(options: SourceOptions, default: str) -> tuple[str, str]:
-    """Architecture and weights, as a source's description has them, that the options ask for."""
+    """Spell architecture and weights that the options name as in a source's description."""
     if options.source == "embedded":
         return f"timm/{EMBEDDED}", "embedded"
     spec = options.source or default

@@ -47,6 +47,7 @@ def train_command(
     hub: Path,
     task: str | None = None,
     labels: Columns = (),
+    root: Path | None = None,
     test_fraction: float = 0.2,
     method: Method = "snow",
     replace: Flag = False,
@@ -70,6 +71,8 @@ def train_command(
         task: name of the task.
         labels: label columns of a table, separated by commas; each trains a task of its name, all in one pass of the
             source. A picture may lack the label of a task: its cell is empty.
+        root: folder in which the relative paths of a table start and all its pictures lie; by default they start in the
+            table's own folder.
         test_fraction: part of each class to test on where the data has no test part.
         replace: replace the task of the hub that has this name.
         resume: continue the same run where it was stopped.
@@ -94,6 +97,7 @@ def train_command(
         config=config,
         logs=tuple(log),
         replace=replace,
+        root=root,
     )
     if engine == "ray":
         columns = dict(zip(names, labels or (None,), strict=True))
@@ -125,6 +129,7 @@ def _train_here(
             test_fraction=request.test_fraction,
             seed=request.recipe.seed,
             progress=progress,
+            root=request.root,
         )
     checkpoint = run_folder(request.hub, [task.name for task in dataset.tasks]) / CHECKPOINT
     if _is_first():
@@ -184,6 +189,7 @@ def _train_on_ray(
         hub=hub.path,
         data=str(Path(request.data).resolve()) if Path(request.data).exists() else request.data,
         runtime=with_changes(runtime, cache_dir=runtime.cache_dir and runtime.cache_dir.resolve()),
+        root=request.root and request.root.resolve(),
     )
     requests = {name: with_changes(request, task=name, label=label) for name, label in columns.items()}
     for name in requests:

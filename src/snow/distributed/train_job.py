@@ -32,6 +32,7 @@ class TrainRequest:
         config: its options.
         logs: names in `LOGS`.
         replace: replace a task of the hub with this name.
+        root: as for `open_dataset`.
     """
 
     hub: Path
@@ -45,6 +46,7 @@ class TrainRequest:
     config: Mapping[str, Any]
     logs: tuple[str, ...]
     replace: bool
+    root: Path | None = None
 
 
 def train_job(request: TrainRequest) -> tuple[str, ...]:
@@ -60,6 +62,7 @@ def train_job(request: TrainRequest) -> tuple[str, ...]:
         labels=labels,
         test_fraction=request.test_fraction,
         seed=request.recipe.seed,
+        root=request.root,
     )
     folder, hub = run_folder(request.hub, [request.task]), Hub.open(request.hub)
     if _is_trained(hub, request, dataset):

@@ -1,4 +1,4 @@
-"""What `snow.experiments.lifelong` measured, as triangular tables and as a picture (paper, Table 9)."""
+"""Learn tasks one after another, and measure after each what is left of the earlier ones (paper, Table 9)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 
 from snow.data import Dataset
 from snow.errors import SnowError
-from snow.experiments.plots.comparison import wrapped
-from snow.experiments.plots.figure import check, new_figure, save
-from snow.experiments.results.record import begin, keep
+from snow.experiments.results.record import open_results, save_results
 from snow.experiments.results.table import markdown_table, origin
 from snow.hub import Hub
 from snow.inference.onnx_backend import source_for_precision
 from snow.methods import METHODS, Method
-from snow.methods.successive import Successive
+from snow.methods.sequential_method import SequentialMethod
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.store import check_name
@@ -27,76 +25,14 @@ from snow.training.listeners import Listener
 from snow.training.recipe import current_fields
 from snow.training.train import train
 
-
-def forgetting_columns(order: Sequence[str], label: str) -> tuple[str, ...]:
-    """A column of tasks, and one for each task that was learned."""
-    return (label, *(f"→ {name}" for name in order))
-
-
-def forgetting_rows(order: Sequence[str], measured: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row a task: its accuracy after each that was learned, in percent; empty before its own."""
-    table = measured["accuracy"]
-    return [(name, *map(_percent, row)) for name, row in zip(order, table, strict=True)]
-
-
-def forgetting_table(results: Mapping[str, Any]) -> str:
-    """The tables of all orders and methods, with a line on where their figures come from."""
-    parts = []
-    for order in results["orders"]:
-        for label, measured in order["methods"].items():
-            parts.append(
-                markdown_table(
-                    forgetting_columns(order["order"], f"{label}, top-1 %"), forgetting_rows(order["order"], measured)
-                )
-            )
-            parts.append(f"Lost of the earlier tasks at the end, on average: {100 * measured['forgetting']:.1f} %.\n")
-    return "\n".join([*parts, origin(results, [results["recipe"]["seed"]])])
-
-
-def draw_forgetting(results: Mapping[str, Any], path: Path) -> None:
-    """A row for each method, a column for each order: a cell is one accuracy, the darker the more of it is lost.
-
-    Raises:
-        SnowError: as `check`.
-    """
-    check(path)
-    orders = results["orders"]
-    labels, tasks = list(orders[0]["methods"]), len(orders[0]["order"])
-    figure = new_figure(len(orders) * (1.4 + 0.75 * tasks), len(labels) * (1.0 + 0.36 * tasks) + 0.4)
-    grid = figure.subplots(len(labels), len(orders), squeeze=False)
-    for row, label in enumerate(labels):
-        for order, axes in zip(orders, grid[row], strict=True):
-            _draw(axes, order["order"], order["methods"][label]["accuracy"])
-        grid[row][0].set_title(wrapped(label, 48), fontsize=9, loc="left", fontweight="bold")
-    figure.suptitle("top-1 accuracy in %; the darker, the more is lost since the task was learned", fontsize=9)
-    save(figure, path)
-
-
-def _draw(axes: Any, order: Sequence[str], table: Sequence[Sequence[float | None]]) -> None:
-    lost = [[float("nan") if cell is None else (row[i] or 0.0) - cell for cell in row] for i, row in enumerate(table)]
-    axes.imshow(lost, cmap="Oranges", vmin=-0.15, vmax=0.9, aspect="auto")
-    for i, row in enumerate(table):
-        for j, cell in enumerate(row):
-            axes.text(j, i, _percent(cell), ha="center", va="center", fontsize=8)
-    axes.set_xticks(range(len(order)), [f"→ {name}" for name in order], fontsize=7)
-    axes.set_yticks(range(len(order)), order, fontsize=7)
-    axes.tick_params(length=0)
-    for side in axes.spines.values():
-        side.set_visible(False)
-
-
-def _percent(accuracy: float | None) -> str:
-    return "" if accuracy is None else f"{100 * accuracy:.1f}"
-
-
 Listeners = Callable[[str], Sequence[Listener]]
-"""Told what is learned next; gives who listens to it."""
+"""Makes the listeners of a training run from its name."""
 
 Table = list[list[float | None]]
-"""`table[i][j]`: accuracy on the i-th task after the j-th was learned; None before it was learned itself."""
+"""`table[i][j]`: accuracy on task i after task j was learned; None for j < i."""
 
 
-def lifelong(
+def run_lifelong(
     source: Source,
     datasets: Sequence[Dataset],
     methods: Sequence[Variant],
@@ -107,44 +43,46 @@ def lifelong(
     orders: Sequence[Sequence[str]] | None = None,
     runtime: Runtime = Runtime(),  # noqa: B008  frozen
 ) -> dict[str, Any]:
-    """Trains some tasks in several orders, and measures all earlier tasks after each.
+    """Train tasks in several orders, and evaluate the current and all earlier tasks after each.
 
     Args:
-        datasets: of one task each.
-        folder: holds a hub for each order and method; a second call with the same arguments goes on from what is there.
-        out: file that holds what is done so far; a second call with the same arguments leaves out what is in it.
-        orders: of the names of all tasks; by default the order given, and the reverse one.
-        runtime: of each run.
+        datasets: one per task.
+        folder: for one hub per order and method; a second call with the same arguments continues from them.
+        out: results file, saved after every method; a second call with the same arguments skips what it holds.
+        orders: of all task names; by default the order of `datasets` and its reverse.
+        runtime: of each training run.
 
     Returns:
-        `{"orders": [{"order": names, "methods": {LABEL: {"accuracy": Table, "forgetting": float}}}], …}` with where
-        the figures come from, as JSON values.
+        `{"orders": [{"order": names, "methods": {LABEL: {"accuracy": Table, "forgetting": float}}}], …}` with
+        provenance, as JSON values.
 
     Raises:
-        SnowError: fewer than two tasks, two of one name, a data set of several tasks, an order of other tasks, a folder
-            or a file with another run; and as `train`.
+        SnowError: fewer than two tasks, duplicate names, a dataset with several tasks, an order that is not a
+            permutation of the tasks, a folder or file of another run; and as `train`.
     """
     names = [task.name for dataset in datasets for task in dataset.tasks]
     if any(len(dataset.tasks) != 1 for dataset in datasets):
-        raise SnowError("tasks are learned one after the other: name data with one label each")
+        raise SnowError("lifelong learning takes one task per dataset: name data with one label column each")
     if len(names) < 2 or len(set(names)) < len(names):
-        raise SnowError(f"lifelong learning takes two or more tasks with names of their own, not {', '.join(names)}")
+        raise SnowError(
+            f"lifelong learning takes two or more tasks with different names, not {', '.join(names) or 'none'}"
+        )
     for name in names:
         check_name(name)
-    chosen = [list(order) for order in orders or (names, names[::-1])]
-    for order in chosen:
+    sequences = [list(order) for order in orders or (names, names[::-1])]
+    for order in sequences:
         if sorted(order) != sorted(names):
-            raise SnowError(f"an order has each of {', '.join(names)} once, not {', '.join(order)}")
-    settings = {
+            raise SnowError(f"an order holds each of {', '.join(names)} once, not {', '.join(order)}")
+    identity = {
         "source": source.description(),
         "data": [
             {"task": name, "fingerprint": data_digest(dataset)} for name, dataset in zip(names, datasets, strict=True)
         ],
         "recipe": recipe.resolved(runtime.cache is not None).to_dict(),
     }
-    results = begin(out, settings, {"orders": [{"order": order, "methods": {}} for order in chosen]})
-    if [entry["order"] for entry in results["orders"]] != chosen:
-        raise SnowError(f"{out} holds other orders: choose another file")
+    results = open_results(out, identity, {"orders": [{"order": order, "methods": {}} for order in sequences]})
+    if [entry["order"] for entry in results["orders"]] != sequences:
+        raise SnowError(f"{out} holds other orders of the tasks: choose another file")
     for entry in results["orders"]:
         order = [datasets[names.index(name)] for name in entry["order"]]
         for variant in methods:
@@ -152,7 +90,7 @@ def lifelong(
                 hub = Hub.create(folder / "+".join(entry["order"]) / variant.label, source)
                 table = _measure(hub, order, variant, recipe, runtime, listeners)
                 entry["methods"][variant.label] = {"accuracy": table, "forgetting": forgetting(table)}
-                keep(out, results)
+                save_results(out, results)
     return results
 
 
@@ -164,12 +102,12 @@ def learn_in_turn(
     runtime: Runtime = Runtime(),  # noqa: B008  frozen
     listeners: Listeners = lambda _: (),
 ) -> Iterator[dict[str, Method]]:
-    """Trains tasks in order; after each, gives what now answers it and the earlier ones, read afresh from the hub.
+    """Train tasks in order; after each, yield {task: method} for it and all earlier ones, as saved in the hub.
 
     Tasks that the hub has already are not trained again.
 
     Raises:
-        SnowError: the hub has a task of this name that was learned otherwise; and as `train`.
+        SnowError: the hub has a task of this name from other data or with another recipe; and as `train`.
     """
     learned: list[str] = []
     for dataset in datasets:
@@ -178,9 +116,9 @@ def learn_in_turn(
             _require_same(hub, dataset, recipe.resolved(runtime.cache is not None))
         else:
             kind, config = METHODS[variant.method], dict(variant.config)
-            if issubclass(kind, Successive):
+            if issubclass(kind, SequentialMethod):
                 config["earlier"] = {name: hub.task(name).method for name in learned}
-            heard = listeners(f"{variant.label}: {' → '.join([*learned, task])}")
+            run_listeners = listeners(f"{variant.label}: {' → '.join([*learned, task])}")
             train(
                 hub,
                 dataset,
@@ -188,15 +126,15 @@ def learn_in_turn(
                 method=variant.method,
                 config=config,
                 runtime=runtime,
-                listeners=heard,
+                listeners=run_listeners,
                 resume=True,
             )
         learned.append(task)
-        yield _answering(hub, learned)
+        yield _saved_methods(hub, learned)
 
 
 def forgetting(table: Table) -> float:
-    """How much of its accuracy an earlier task has lost at the end, on average."""
+    """Average the accuracy that earlier tasks have lost by the end, as a fraction."""
     losses = [(row[index] or 0.0) - (row[-1] or 0.0) for index, row in enumerate(table[:-1])]
     return fmean(losses)
 
@@ -205,8 +143,8 @@ def _measure(
     hub: Hub, order: Sequence[Dataset], variant: Variant, recipe: Recipe, runtime: Runtime, listeners: Listeners
 ) -> Table:
     table: Table = [[None] * len(order) for _ in order]
-    bytewise = recipe.precision == "int8"  # made once: it takes seconds
-    source = source_for_precision(hub.source, recipe.precision) if bytewise else hub.source
+    is_int8 = recipe.precision == "int8"
+    source = source_for_precision(hub.source, recipe.precision) if is_int8 else hub.source  # takes seconds: made once
     for after, methods in enumerate(learn_in_turn(hub, order, variant, recipe, runtime, listeners)):
         for row, (name, method) in enumerate(methods.items()):
             metrics = evaluate(
@@ -214,18 +152,18 @@ def _measure(
                 {name: method},
                 order[row].test,
                 batch_size=recipe.batch_size,
-                precision="32" if bytewise else recipe.precision,
+                precision="32" if is_int8 else recipe.precision,
                 runtime=runtime,
             )
             table[row][after] = metrics[name].top1
     return table
 
 
-def _answering(hub: Hub, learned: Sequence[str]) -> dict[str, Method]:
-    read = Hub(hub.path, hub.source)
-    methods = {name: read.task(name).method for name in learned}
+def _saved_methods(hub: Hub, learned: Sequence[str]) -> dict[str, Method]:
+    reopened = Hub(hub.path, hub.source)
+    methods = {name: reopened.task(name).method for name in learned}
     last = methods[learned[-1]]
-    return {**methods, **last.recalled()} if isinstance(last, Successive) else methods
+    return {**methods, **last.updated_tasks()} if isinstance(last, SequentialMethod) else methods
 
 
 def _require_same(hub: Hub, dataset: Dataset, recipe: Recipe) -> None:
@@ -234,4 +172,35 @@ def _require_same(hub: Hub, dataset: Dataset, recipe: Recipe) -> None:
     if current_fields(training["recipe"]) != recipe.to_dict() or training["data"]["fingerprint"] != data_digest(
         dataset
     ):
-        raise SnowError(f"{hub.path} has task {task} from another run, with other data or options: use another folder")
+        raise SnowError(
+            f"{hub.path} has task {task} from another run, with other data or another recipe: use another folder"
+        )
+
+
+def forgetting_columns(order: Sequence[str], label: str) -> tuple[str, ...]:
+    """Name the columns: the task, then one for each task in the order of learning."""
+    return (label, *(f"→ {name}" for name in order))
+
+
+def forgetting_rows(order: Sequence[str], measured: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Lay out one row per task: its accuracy in percent after each learned task, empty before its own."""
+    table = measured["accuracy"]
+    return [(name, *map(percent_cell, row)) for name, row in zip(order, table, strict=True)]
+
+
+def forgetting_table(results: Mapping[str, Any]) -> str:
+    """Write the tables of all orders and methods, and the line on their origin."""
+    parts = []
+    for order in results["orders"]:
+        for label, measured in order["methods"].items():
+            parts.append(
+                markdown_table(
+                    forgetting_columns(order["order"], f"{label}, top-1 %"), forgetting_rows(order["order"], measured)
+                )
+            )
+            parts.append(f"Average accuracy lost on earlier tasks: {100 * measured['forgetting']:.1f} %.\n")
+    return "\n".join([*parts, origin(results, [results["recipe"]["seed"]])])
+
+
+def percent_cell(accuracy: float | None) -> str:
+    return "" if accuracy is None else f"{100 * accuracy:.1f}"

@@ -1,4 +1,4 @@
-"""How many parameters some tasks cost beside their source (paper, Tables 5 and 6)."""
+"""Count the parameters that tasks add to their source (paper, Tables 5 and 6)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from snow.errors import SnowError
 from snow.methods import METHODS, Method, Snow, installed_methods
-from snow.methods.successive import Successive
+from snow.methods.sequential_method import SequentialMethod
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.subscribe import SUBSCRIPTIONS
@@ -18,51 +18,53 @@ PAPER: dict[str, Any] = {"preset": "paper"}
 
 
 def count_parameters(source: Source, classes: Sequence[int], variants: Sequence[Variant] = ()) -> dict[str, Any]:
-    """Plain counts of what is served.
+    """Count the parameters of the source, of every method and of every subscription, in their form for inference.
 
     Args:
-        classes: of each task.
-        variants: what else is counted, with the options of its label alone.
+        classes: number of classes of each task.
+        variants: further methods to count, each with the options of its label.
 
     Returns:
         `{"source": {"name", "parameters"}, "methods": {METHOD: {"total", "per_task"}}, "subscriptions": {NAME:
-        {"overhead"}}, "variants": {LABEL: {"total", "per_task"}}}`. `parameters` is the source with its own head,
-        `total` that and all tasks. Methods are as in the paper: SNOW with the delta of `SnowConfig.paper()`. `overhead`
-        is that of all its tasks with that subscription.
+        {"overhead"}}, "variants": {LABEL: {"total", "per_task"}}}`. `parameters` counts the source with its own head,
+        `total` the source and all tasks. Methods are as in the paper: SNOW with the delta of `SnowConfig.paper()`.
+        `overhead` counts all tasks of SNOW with that subscription.
 
     Raises:
-        SnowError: fewer than two classes, impossible options.
+        SnowError: fewer than two classes, or invalid options.
     """
     if not classes or min(classes) < 2:
-        raise SnowError(f"a task has at least two classes: {', '.join(map(str, classes)) or 'none'} cannot be")
+        raise SnowError(f"every task needs at least two classes, not {', '.join(map(str, classes)) or 'none'}")
     own = source.learned_parameters
-    methods = {name: _each(source, name, classes, PAPER if name == Snow.name else {}) for name in installed_methods()}
-    subscriptions = {name: _each(source, Snow.name, classes, {**PAPER, "subscription": name}) for name in SUBSCRIPTIONS}
-    others = {variant.label: per_task(source, variant, classes) for variant in variants}
+    methods = {name: _counts(source, name, classes, PAPER if name == Snow.name else {}) for name in installed_methods()}
+    subscriptions = {
+        name: _counts(source, Snow.name, classes, {**PAPER, "subscription": name}) for name in SUBSCRIPTIONS
+    }
+    variant_counts = {variant.label: per_task(source, variant, classes) for variant in variants}
     return {
         "source": {"name": source.architecture, "parameters": own},
         "methods": _totals(methods, own),
         "subscriptions": {name: {"overhead": sum(counts)} for name, counts in subscriptions.items()},
-        "variants": _totals(others, own),
+        "variants": _totals(variant_counts, own),
     }
 
 
 def per_task(source: Source, variant: Variant, classes: Sequence[int]) -> list[int]:
-    """What each task adds to the source, in order; counted as it is built, for any source, with or without weights."""
-    return _each(source, variant.method, classes, variant.config)
+    """Count what each task adds to the source, in order. The source may be a meta source without weights."""
+    return _counts(source, variant.method, classes, variant.config)
 
 
 def tasks_of(source: Source, variant: Variant, classes: Sequence[int]) -> list[Method]:
-    """Methods for tasks of so many classes, with random weights; each knows those before it where it builds on them."""
+    """Build one method per task with random weights; successive methods get the tasks before them."""
     return _built(source, METHODS[variant.method], classes, variant.config)
 
 
-def _totals(each: Mapping[str, list[int]], source: int) -> dict[str, Any]:
-    return {name: {"total": source + sum(counts), "per_task": counts} for name, counts in each.items()}
+def _totals(per_task: Mapping[str, list[int]], source: int) -> dict[str, Any]:
+    return {name: {"total": source + sum(counts), "per_task": counts} for name, counts in per_task.items()}
 
 
-def _each(source: Source, method: str, classes: Sequence[int], config: Mapping[str, Any]) -> list[int]:
-    """What each task adds, in order; counted without memory for the weights where the counts do not depend on them."""
+def _counts(source: Source, method: str, classes: Sequence[int], config: Mapping[str, Any]) -> list[int]:
+    """Count what each task adds, on the meta device if the method can be built there."""
     try:
         with torch.device("meta"):
             return _added(source, METHODS[method], classes, config)
@@ -72,13 +74,13 @@ def _each(source: Source, method: str, classes: Sequence[int], config: Mapping[s
 
 def _added(source: Source, kind: type[Method], classes: Sequence[int], config: Mapping[str, Any]) -> list[int]:
     counts = [method.learned_parameters for method in _built(source, kind, classes, config)]
-    if not (issubclass(kind, Successive) and kind.is_shared):
+    if not (issubclass(kind, SequentialMethod) and kind.is_shared):
         return counts
     return [count - before for before, count in zip([source.learned_parameters, *counts], counts, strict=False)]
 
 
 def _built(source: Source, kind: type[Method], classes: Sequence[int], config: Mapping[str, Any]) -> list[Method]:
-    if not issubclass(kind, Successive):
+    if not issubclass(kind, SequentialMethod):
         return [kind.build(source, n, config) for n in classes]
     earlier: dict[str, Method] = {}
     for index, n in enumerate(classes):

@@ -1,4 +1,4 @@
-"""A first try: two tasks on one source, from pictures that come with the installation, in a few minutes."""
+"""Quickstart: train two tasks on one source from images that come with the installation, in a few minutes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from snow.data import open_dataset
 from snow.data.samples import write_samples
 from snow.hub import Artifact, Hub
-from snow.inference.prediction import Answer
+from snow.inference import Failure, Prediction
 from snow.methods import METHODS
-from snow.process.randomness import own_randomness, seed_all
+from snow.process.randomness import fork_rng, seed_all
 from snow.source import Source
 from snow.training import Recipe, RunPaths, Runtime, TrainingJob
 from snow.training.fit import run_job
@@ -24,25 +24,25 @@ IMAGE_SIZE = 64
 RECIPE = Recipe(epochs=10, batch_size=32, lr=3e-3, augment="none")
 RUNTIME = Runtime(workers=0)
 PROBE = "linear probe"
-"""Name of the learner beside each task's own, in the same source pass: method `fo`."""
+"""Name of the baseline that is trained beside each task, on the same source pass: method `fo`."""
 
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What there is to see.
+    """The outcome of a quickstart.
 
     Attributes:
-        hub: with one task per name in `TASKS`; the metrics of each hold `linear_probe` beside `test`.
-        trained: names of the tasks that were trained now; the others were there before.
-        picture: one that none of the tasks was trained on.
-        answers: of every task to `picture`, from one pass of the source.
-        seconds: all in all.
+        hub: holds one task per name in `TASKS`; the metrics of each hold `linear_probe` beside `test`.
+        trained: tasks trained by this call; the others were in the hub already.
+        picture: a test image that no task was trained on.
+        answers: the predictions of every task for `picture`, from one source pass.
+        seconds: of the whole call.
     """
 
     hub: Hub
     trained: tuple[str, ...]
     picture: Path
-    answers: dict[str, Answer]
+    answers: dict[str, Prediction | Failure]
     seconds: float
 
 
@@ -52,16 +52,14 @@ def quickstart(
     source: Source | None = None,
     recipe: Recipe = RECIPE,
     listeners: Sequence[Listener] = (),
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Quickstart:
-    """Writes pictures to `folder/pictures`, and trains what is not yet in `folder/hub`.
-
-    A run that was stopped goes on where it was.
+    """Write images to `folder/pictures`, and train the tasks that `folder/hub` lacks. An interrupted run continues.
 
     Args:
         source: by default the embedded one at `IMAGE_SIZE` pixels.
-        listeners: told of every step and epoch.
-        tell: called with a line of text at the start of each task.
+        listeners: called at every step and epoch.
+        log: called with one line at the start of each task.
 
     Raises:
         SnowError: `folder` cannot be written, or holds the hub of another source.
@@ -72,7 +70,7 @@ def quickstart(
     hub = Hub.create(folder / "hub", source or Source.embedded(IMAGE_SIZE))
     missing = tuple(name for name in TASKS if name not in hub.names())
     for name in missing:
-        _train(hub, name, pictures[name], recipe, listeners, tell)
+        _train(hub, name, pictures[name], recipe, listeners, log)
     picture = sorted((pictures["digits"] / "test" / "4").iterdir())[0]
     answers = hub.predict([picture], TASKS)[0]
     return Quickstart(hub, missing, picture, answers, time.monotonic() - started)
@@ -84,15 +82,15 @@ def _train(
     pictures: Path,
     recipe: Recipe,
     listeners: Sequence[Listener],
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Artifact:
     dataset = open_dataset(pictures, task=name)
     task = dataset.tasks[0]
-    tell(
-        f"{name}: {len(task.classes)} classes, {len(dataset.train)} pictures to learn from and {len(dataset.test)} to "
-        f"test on, {recipe.epochs} epochs"
+    log(
+        f"{name}: {len(task.classes)} classes, {len(dataset.train)} training and {len(dataset.test)} test images, "
+        f"{recipe.epochs} epochs"
     )
-    with own_randomness():
+    with fork_rng():
         seed_all(recipe.seed)
         learners = {
             name: METHODS["snow"].build(hub.source, len(task.classes)),

@@ -1,6 +1,6 @@
-"""A learned task as a folder: `config.json`, `model.safetensors`, `metrics.json`. Only what was learned is in it.
+"""A trained task as a folder: `config.json`, `model.safetensors`, `metrics.json`. The source is not part of it.
 
-Where the choice of channels was recorded in training, `choice.safetensors` holds it; a task answers without that file.
+`choice.safetensors` holds the selection history if training recorded one; inference does not need it.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from snow.hub.card import task_card
 from snow.hub.sharing import Shared, located
 from snow.methods import METHODS, Method
 from snow.source import Source
-from snow.store import check_name, whole_folder
+from snow.store import atomic_folder, check_name
 from snow.store.files import read_json, write_json
 from snow.subscribe import SelectionHistory
 
 FORMAT = 1
 KINDS = {"format": int, "task": str, "classes": list, "method": str, "config": dict, "source": dict, "training": dict}
-"""What `config.json` holds."""
+"""Keys of `config.json` and their types."""
 
 SELECTION_FILE = "choice.safetensors"
 
-KEPT = (".json", ".safetensors")
-"""Files of a task's folder that belong to it. Neither can run anything when it is read."""
+SUFFIXES = (".json", ".safetensors")
+"""Suffixes of the files that belong to a task. Neither format can execute code when loaded."""
 
 
 @dataclass(frozen=True)
 class Artifact(Shared):
-    """One learned task, ready to answer.
+    """One trained task, ready for inference.
 
     Attributes:
-        name: as `check_name` has it.
-        classes: names in the order of the method's logits.
-        method: in its served form.
-        source: the description of the source it was learned on.
-        metrics: what was measured, as JSON values.
-        training: how it was learned, as JSON values.
-        choices: what it took at moments of its training. `load` leaves it on the disk, for `Choices.load`.
+        name: accepted by `check_name`.
+        classes: class names in the order of the logits.
+        method: in the form for inference (`Method.export_form`).
+        source: description of the source that it was trained on.
+        metrics: results of training and evaluation, as JSON values.
+        training: recipe and data of the training, as JSON values.
+        selection_history: selected channels over the course of training; `load` leaves it on disk.
 
     Raises:
-        SnowError: an unsafe name, or classes that do not match the method's answer.
+        SnowError: an unsafe name, or a number of classes that does not match the method.
     """
 
     name: str
@@ -64,22 +64,22 @@ class Artifact(Shared):
         check_name(self.name)
         if len(self.classes) != self.method.num_classes:
             raise MismatchError(
-                f"task {self.name}: {len(self.classes)} classes, but the method answers {self.method.num_classes}"
+                f"task {self.name} has {len(self.classes)} classes, but its method has {self.method.num_classes}"
             )
 
     def save(self, folder: str | Path) -> Path:
-        """Writes `folder` atomically: it is there whole or not at all. It must not exist yet.
+        """Save to a new folder, atomically: after an error nothing is left behind.
 
         Raises:
-            SnowError: it exists, or cannot be written (a full disk, no permission); nothing is left behind.
+            SnowError: the folder exists, or cannot be written.
         """
         folder = Path(folder)
-        with whole_folder(folder) as new:
+        with atomic_folder(folder) as new:
             self.write(new)
         return folder
 
     def write(self, folder: Path) -> None:
-        """Its files, into a folder that is there."""
+        """Write the files of the task into an existing folder."""
         config = {
             "format": FORMAT,
             "task": self.name,
@@ -99,38 +99,38 @@ class Artifact(Shared):
 
     @classmethod
     def load(cls, folder: str | Path, source: Source) -> Artifact:
-        """Reads a task for `source`.
+        """Load a task for `source`, which must have the fingerprint of the source that the task was trained on.
 
         Raises:
-            SnowError: a file is missing or damaged, the format is newer, the method is unknown, or the task was
-                learned on a source with another fingerprint.
+            SnowError: a file is missing or damaged, the format is newer than this version, the method is unknown, or
+                the source is another one.
         """
         folder = Path(folder)
         config = read_config(folder)
-        name, theirs = config["task"], config["source"]
-        if theirs["fingerprint"] != source.fingerprint:
-            raise MismatchError(_foreign(name, theirs, source))
+        name, trained_on = config["task"], config["source"]
+        if trained_on["fingerprint"] != source.fingerprint:
+            raise MismatchError(_other_source(name, trained_on, source))
         if config["method"] not in METHODS:
-            raise NotFoundError(f"task {name}: method {config['method']!r} is unknown: there are {', '.join(METHODS)}")
+            raise NotFoundError(f"task {name}: unknown method {config['method']!r}: there are {', '.join(METHODS)}")
         try:
-            with torch.random.fork_rng(devices=[]):  # what is loaded takes the place of what is drawn
+            with torch.random.fork_rng(devices=[]):  # the random weights are replaced below
                 method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
             method.load_state_dict(load_file(folder / "model.safetensors"))
         except SnowError:
             raise
-        except Exception as error:  # a damaged config can break a rebuild in any way
+        except Exception as error:  # a damaged config can fail anywhere in the rebuild
             raise DamagedError(f"task {name} is damaged: {folder / 'model.safetensors'}: {error}") from error
         metrics = read_json(folder / "metrics.json")
-        return cls(name, tuple(config["classes"]), method.eval(), theirs, metrics, config["training"])
+        return cls(name, tuple(config["classes"]), method.eval(), trained_on, metrics, config["training"])
 
     @classmethod
     def from_pretrained(
         cls, name: str | Path, source: Source, *, revision: str | None = None, token: str | None = None
     ) -> Artifact:
-        """Reads a task for `source` from a folder, or from a repository OWNER/NAME of the Hugging Face hub.
+        """Load a task for `source` from a folder, or from a repository OWNER/NAME of the Hugging Face Hub.
 
         Raises:
-            SnowError: there is neither, or the hub cannot be reached; and as `load`.
+            SnowError: there is neither, or the Hub cannot be reached; and as `load`.
         """
         return cls.load(located(name, revision, token), source)
 
@@ -145,12 +145,14 @@ class Artifact(Shared):
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files that a task's folder holds, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix in KEPT and path.is_file() and path.name[0] != ".")
+    """List the files of a task, sorted by name."""
+    return sorted(
+        path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file() and path.name[0] != "."
+    )
 
 
 def copy_files(folder: Path, new: Path) -> None:
-    """A task's files, and no others, into `new`; what was there is gone."""
+    """Replace the files of the task in `new` by those in `folder`."""
     for path in files_of(new):
         path.unlink()
     for path in files_of(folder):
@@ -158,32 +160,36 @@ def copy_files(folder: Path, new: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a task, checked for what `Artifact.load` relies on."""
+    """Read `config.json` of a task, and check the keys that `Artifact.load` uses.
+
+    Raises:
+        SnowError: the file is missing, damaged, or of a newer format.
+    """
     config = read_json(folder / "config.json")
     if isinstance(config.get("format"), int) and config["format"] > FORMAT:
         raise MismatchError(
-            f"{folder} has format {config['format']}, newer than this version reads ({FORMAT}): upgrade"
+            f"{folder} has format {config['format']}, newer than this version reads ({FORMAT}): upgrade snow-cnn"
         )
     wrong = [key for key, kind in KINDS.items() if not isinstance(config.get(key), kind)]
-    if not wrong and not all(isinstance(one, str) for one in config["classes"]):
+    if not wrong and not all(isinstance(name, str) for name in config["classes"]):
         wrong = ["classes"]
     if wrong or "fingerprint" not in config["source"]:
-        raise DamagedError(
-            f"{folder / 'config.json'} is not a task: {', '.join(wrong) or 'fingerprint'} is missing or damaged"
-        )
+        keys = ", ".join(wrong) or "fingerprint"
+        raise DamagedError(f"{folder / 'config.json'} is not that of a task: {keys} is missing or damaged")
     return config
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of what computes."""
+    """Report the versions of Python and of the packages that compute."""
     packages = ("snow-cnn", "torch", "torchvision", "timm")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _foreign(name: str, theirs: Mapping[str, Any], source: Source) -> str:
-    ours = source.description()
-    differing = [key for key in ("architecture", "weights", "preprocessing") if theirs.get(key) != ours[key]]
+def _other_source(name: str, trained_on: Mapping[str, Any], source: Source) -> str:
+    present = source.description()
+    keys = ("architecture", "weights", "preprocessing")
+    differing = [key for key in keys if trained_on.get(key) != present[key]]
     return (
-        f"task {name} was learned on another source: its fingerprint is {theirs['fingerprint']}, this source's is "
-        f"{ours['fingerprint']} (differs in {', '.join(differing) or 'weights'})"
+        f"task {name} was trained on another source: its fingerprint is {trained_on['fingerprint']}, this source's is "
+        f"{present['fingerprint']} (differs in {', '.join(differing) or 'weights'})"
     )

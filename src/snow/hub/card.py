@@ -1,4 +1,4 @@
-"""The model card of a task and of a hub: README.md with what it answers, how well, and how to load it."""
+"""Write the model card of a task or a hub: README.md with its classes, its accuracy and how to load it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ LIBRARY = "snow-cnn"
 
 
 def task_card(config: Mapping[str, Any], metrics: Mapping[str, Any], repository: str) -> str:
-    """Of one task.
+    """Write the model card of one task.
 
     Args:
-        config: as `config.json` has it.
-        metrics: as `metrics.json` has them.
-        repository: its name on the Hugging Face hub, or its folder.
+        config: content of `config.json`.
+        metrics: content of `metrics.json`.
+        repository: name on the Hugging Face Hub, or folder.
     """
     name, source = config["task"], config["source"]
     load = [
@@ -29,21 +29,21 @@ def task_card(config: Mapping[str, Any], metrics: Mapping[str, Any], repository:
             _head(repository, [(name, metrics)]),
             f"# {name}",
             "",
-            f"Classifies pictures into {len(config['classes'])} classes. Learned with method `{config['method']}` of "
-            "SNOW on a frozen source, which is not in here: these are the few numbers that the task has learned.",
+            f"Classifies images into {len(config['classes'])} classes. Trained with method `{config['method']}` of "
+            "SNOW on a frozen source, which is not included: this repository holds only what the task has learned.",
             "",
-            "## How good it is",
+            "## Accuracy",
             "",
-            _table(("task", "top-1", "top-5", "test pictures", "parameters"), [_row(name, metrics)]),
+            _table(("task", "top-1", "top-5", "test images", "parameters"), [_row(name, metrics)]),
             *_training(config),
             "## Classes",
             "",
-            ", ".join(_plain(one) for one in config["classes"]),
+            ", ".join(_plain(name) for name in config["classes"]),
             "",
             "## Source",
             "",
             _source_table(source),
-            "## How to load it",
+            "## How to use it",
             "",
             *_python(load),
         ]
@@ -53,36 +53,37 @@ def task_card(config: Mapping[str, Any], metrics: Mapping[str, Any], repository:
 def hub_card(
     source: Mapping[str, Any], tasks: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]], repository: str
 ) -> str:
-    """Of a hub.
+    """Write the model card of a hub.
 
     Args:
-        source: as `source.json` has it.
-        tasks: name, `config.json` and `metrics.json` of each.
-        repository: its name on the Hugging Face hub, or its folder.
+        source: content of `source.json`.
+        tasks: name, `config.json` and `metrics.json` of each task.
+        repository: name on the Hugging Face Hub, or folder.
     """
     rows = [_row(name, metrics) for name, _, metrics in tasks]
     load = [
         "import snow",
         "",
         f'hub = snow.Hub.from_pretrained("{repository}")',
-        'print(hub.predict(["picture.jpg"])[0])  # of each task: classes with probabilities, most likely first',
+        'print(hub.predict(["picture.jpg"])[0])  # per task: classes with probabilities, most likely first',
     ]
     return "\n".join(
         [
             _head(repository, [(name, metrics) for name, _, metrics in tasks]),
             f"# {repository.rpartition('/')[2]}",
             "",
-            f"{len(tasks)} image-classification tasks on one frozen source, made with SNOW: one pass answers them all.",
+            f"{len(tasks)} image-classification tasks that share one frozen source, trained with SNOW. "
+            "One source pass serves all of them.",
             "",
             "## Tasks",
             "",
-            _table(("task", "top-1", "top-5", "test pictures", "parameters"), rows),
+            _table(("task", "top-1", "top-5", "test images", "parameters"), rows),
             *(f"- **{name}**: {', '.join(_plain(one) for one in config['classes'])}" for name, config, _ in tasks),
             "",
             "## Source",
             "",
             _source_table(source),
-            "## How to load it",
+            "## How to use it",
             "",
             *_python(load),
         ]
@@ -90,8 +91,8 @@ def hub_card(
 
 
 def _head(repository: str, tasks: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """What the Hugging Face hub reads."""
-    from huggingface_hub import EvalResult, ModelCardData  # late: it takes a moment
+    """Write the metadata that the Hugging Face Hub reads."""
+    from huggingface_hub import EvalResult, ModelCardData  # slow to import
 
     measured = [(name, _test(metrics)["top1"]) for name, metrics in tasks if "top1" in _test(metrics)]
     data = ModelCardData(
@@ -121,9 +122,9 @@ def _training(config: Mapping[str, Any]) -> list[str]:
     if not isinstance(recipe, Mapping) or not isinstance(data, Mapping):
         return []
     names = ("epochs", "batch_size", "optimizer", "lr", "augment", "seed")
-    told = [f"{data['train_images']} pictures"] if "train_images" in data else []
-    told += [f"{name.replace('_', ' ')} {recipe[name]}" for name in names if name in recipe]
-    return [f"Learned from {', '.join(told)}.", ""]
+    parts = [f"{data['train_images']} images"] if "train_images" in data else []
+    parts += [f"{name.replace('_', ' ')} {recipe[name]}" for name in names if name in recipe]
+    return [f"Trained on {', '.join(parts)}.", ""]
 
 
 def _source_table(source: Mapping[str, Any]) -> str:
@@ -133,13 +134,15 @@ def _source_table(source: Mapping[str, Any]) -> str:
 
 
 def _source_call(source: Mapping[str, Any]) -> str:
-    """What opens a source of this description, for someone who has its weights."""
+    """Write the call that opens a source of this description."""
     library, _, name = str(source.get("architecture", "")).rpartition("/")
     size = source.get("preprocessing", {}).get("image_size")
+    resize = source.get("preprocessing", {}).get("resize")
+    more = f', resize="{resize}"' if resize else ""
     if source.get("weights") == "embedded":
-        return f"snow.Source.embedded({size})"
+        return f"snow.Source.embedded({size}{more})"
     weights = "pretrained=True" if source.get("weights") == "pretrained" else 'weights="source.safetensors"'
-    return f'snow.Source.from_{library or "timm"}("{name}", {weights}, image_size={size})'
+    return f'snow.Source.from_{library or "timm"}("{name}", {weights}, image_size={size}{more})'
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -148,7 +151,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _plain(value: object) -> str:
-    """On one line, without what would be taken for markup."""
+    """Put a value on one line, with Markdown characters escaped."""
     text = " ".join(str(value).split())
     return "".join(f"\\{letter}" if letter in r"\`*_[]<>|#" else letter for letter in text)
 

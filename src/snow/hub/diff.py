@@ -1,4 +1,4 @@
-"""In what two tasks, or two hubs, differ: from their files alone, without building a network."""
+"""Compare two tasks or two hubs by their files, without building a network."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub.artifact import files_of
-from snow.hub.fingerprint import FILE
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
+from snow.hub.task_record import RECORD_FILE
 from snow.source.source_file import read_source
-from snow.store import consistent, read_json
+from snow.store import read_consistently, read_json
 
 Content = Mapping[str, Mapping[str, Any]]
-"""File -> path in a JSON file, or name of a tensor -> value; under "" why a file cannot be read."""
+"""File -> key -> value. Keys are JSON paths or names of tensors; "" holds the reason if a file is unreadable."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Change:
     Attributes:
         file: of the task, or `source.json`.
         key: the path of a JSON value, such as `config.options.keep`, or the name of a tensor; "" for the whole file.
-        here, there: JSON values, or the type and shape of tensors; "" where there is none.
-        largest: difference of two tensors of one shape.
+        here, there: the JSON value, or the type and shape of the tensor; "" if there is none.
+        largest: largest absolute difference of two tensors of the same shape.
     """
 
     file: str
@@ -44,7 +44,7 @@ class Change:
 
 @dataclass(frozen=True)
 class HubDiff:
-    """Names of tasks, and what differs in those that both hubs have."""
+    """The difference of two hubs: tasks in one of them only, and the changes in the others."""
 
     source: tuple[Change, ...]
     only_here: tuple[str, ...]
@@ -58,23 +58,27 @@ class HubDiff:
 
 
 def diff_hubs(here: Path, there: Path) -> HubDiff:
-    """Raises SnowError: one of the folders is no hub."""
+    """Compare two hubs.
+
+    Raises:
+        SnowError: one of the folders is not a hub.
+    """
     source = {"source.json": _leaves(read_source(here))}, {"source.json": _leaves(read_source(there))}
-    names, others = store_of(here).names(), store_of(there).names()
-    both = [name for name in names if name in others]
+    names_here, names_there = store_of(here).names(), store_of(there).names()
+    both = [name for name in names_here if name in names_there]
     changes = {name: _changes(_of_hub(here, name), _of_hub(there, name)) for name in both}
     return HubDiff(
         _changes(*source),
-        tuple(name for name in names if name not in both),
-        tuple(name for name in others if name not in both),
+        tuple(name for name in names_here if name not in both),
+        tuple(name for name in names_there if name not in both),
         tuple(name for name in both if not changes[name]),
-        {name: found for name, found in changes.items() if found},
+        {name: task_changes for name, task_changes in changes.items() if task_changes},
     )
 
 
 def diff_tasks(here: Path, there: Path) -> tuple[Change, ...]:
-    """Of two folders with a task each."""
-    return _changes(consistent(lambda: here, _content), consistent(lambda: there, _content))
+    """Compare two folders that hold one task each."""
+    return _changes(read_consistently(lambda: here, _content), read_consistently(lambda: there, _content))
 
 
 def _of_hub(hub: Path, name: str) -> Content:
@@ -85,7 +89,7 @@ def _of_hub(hub: Path, name: str) -> Content:
 
 
 def _content(folder: Path) -> Content:
-    return {file.name: _values(file) for file in files_of(folder) if file.name != FILE}
+    return {file.name: _values(file) for file in files_of(folder) if file.name != RECORD_FILE}
 
 
 def _values(file: Path) -> Mapping[str, Any]:
@@ -96,13 +100,15 @@ def _values(file: Path) -> Mapping[str, Any]:
 
 
 def _leaves(values: Mapping[str, Any] | list[Any], path: str = "") -> dict[str, Any]:
-    """Every value by its path; lists of plain values are one value."""
-    found: dict[str, Any] = {}
+    """Flatten JSON to path -> value; lists of plain values count as one value."""
+    leaves: dict[str, Any] = {}
     for key, value in values.items() if isinstance(values, Mapping) else enumerate(values):
-        here = f"{path}.{key}" if path else str(key)
-        deeper = isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(v, Mapping) for v in value))
-        found |= _leaves(value, here) if deeper else {here: value}
-    return found
+        key_path = f"{path}.{key}" if path else str(key)
+        is_nested = isinstance(value, Mapping) or (
+            isinstance(value, list) and any(isinstance(v, Mapping) for v in value)
+        )
+        leaves |= _leaves(value, key_path) if is_nested else {key_path: value}
+    return leaves
 
 
 def _changes(here: Content, there: Content) -> tuple[Change, ...]:
@@ -121,14 +127,13 @@ def _of_file(file: str, here: Mapping[str, Any] | None, there: Mapping[str, Any]
         yield Change(file, "", here.get("", "there"), there.get("", "there"))
         return
     for key in dict.fromkeys([*here, *there]):
-        ours, theirs = here.get(key), there.get(key)
-        largest = _largest(ours, theirs)
-        shown = [_shown(values[key]) if key in values else "" for values in (here, there)]
-        if largest or shown[0] != shown[1]:
-            yield Change(file, key, *shown, largest)
+        largest = _largest(here.get(key), there.get(key))
+        described = [_describe(values[key]) if key in values else "" for values in (here, there)]
+        if largest or described[0] != described[1]:
+            yield Change(file, key, *described, largest)
 
 
-def _shown(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
     return json.dumps(value, ensure_ascii=False)

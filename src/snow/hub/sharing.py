@@ -1,4 +1,4 @@
-"""Tasks and hubs as folders that others can load, and as repositories of the Hugging Face hub."""
+"""Share tasks and hubs as folders with a model card, and as repositories of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from snow.errors import SnowError
-from snow.store import whole_folder
+from snow.store import atomic_folder
 
 FILES = ["*.json", "*.safetensors", "README.md"]
-"""What is sent and fetched, in any folder of a repository: nothing that could run when it is read."""
+"""Files that are uploaded and downloaded, in any folder of a repository. None can execute code when loaded."""
 
 
 class Shared(ABC):
-    """What can be saved with a model card and pushed to the Hugging Face hub."""
+    """Something that can be saved with a model card and pushed to the Hugging Face Hub."""
 
     @abstractmethod
     def export(self, folder: Path, repository: str) -> str:
-        """Writes all there is into an empty folder; returns the text of its model card.
+        """Write all files into an empty folder, and return the text of the model card.
 
         Args:
-            repository: what the card says to load it from.
+            repository: name that the card tells readers to load from.
         """
 
     def save_pretrained(self, folder: str | Path, repository: str | None = None) -> Path:
-        """Writes a folder that `from_pretrained` reads, with a model card README.md.
+        """Save to a folder that `from_pretrained` reads, with a model card in README.md.
 
         Args:
-            folder: must not be there yet, or be empty.
-            repository: what the card says to load it from; by default the folder.
+            folder: must not exist, or be empty.
+            repository: name that the card tells readers to load from; by default the folder.
 
         Raises:
-            SnowError: the folder is there already or cannot be written.
+            SnowError: the folder exists and is not empty, or cannot be written.
         """
         folder = Path(folder)
         is_empty = folder.is_dir() and not any(folder.iterdir())
-        with whole_folder(folder, replace=is_empty) as new:
+        with atomic_folder(folder, replace=is_empty) as new:
             (new / "README.md").write_text(self.export(new, repository or str(folder)), "utf-8")
         return folder
 
@@ -52,25 +52,26 @@ class Shared(ABC):
         message: str = "Upload with SNOW",
         token: str | None = None,
     ) -> str:
-        """Makes `repository` of the Hugging Face hub (OWNER/NAME) what this is, in one commit; returns its address.
+        """Upload to a repository OWNER/NAME of the Hugging Face Hub in one commit, and return the URL of the commit.
 
-        The repository is made if it is not there; files of ours that it has and this has not are removed from it. What
-        a task says of its training goes along, such as the path of its pictures.
+        The repository is created if needed. JSON and safetensors files that it has and this lacks are deleted from it.
+        The training record of each task is uploaded, too, including the path of its images.
 
         Args:
-            private: for a repository that is made.
-            revision: a branch, made if it is not there.
+            private: visibility of a new repository.
+            revision: branch to commit to, created if needed.
+            message: of the commit.
             token: by default that of `hf auth login`.
 
         Raises:
-            SnowError: the hub cannot be reached or refuses.
+            SnowError: the Hub cannot be reached, or refuses.
         """
-        from huggingface_hub import HfApi  # late: it takes a moment
+        from huggingface_hub import HfApi  # slow to import
 
         with tempfile.TemporaryDirectory(prefix="snow-") as temporary:
             folder = self.save_pretrained(Path(temporary) / "repository", repository)
             api = HfApi(token=token)
-            with _told(f"{repository} cannot be pushed"):
+            with _as_snow_error(f"{repository} cannot be pushed"):
                 name = api.create_repo(repository, private=private, exist_ok=True).repo_id
                 if revision is not None:
                     api.create_branch(name, branch=revision, exist_ok=True)
@@ -85,24 +86,24 @@ class Shared(ABC):
 
 
 def located(name: str | Path, revision: str | None = None, token: str | None = None) -> Path:
-    """A folder of this name, else the files of the repository of the Hugging Face hub, in its cache.
+    """Find a folder of this name, or download the repository of this name from the Hugging Face Hub to its cache.
 
     Raises:
-        SnowError: there is neither, or the hub cannot be reached.
+        SnowError: there is neither, or the Hub cannot be reached.
     """
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
 
-    with _told(f"{name} is no folder here, and cannot be had from the Hugging Face hub"):
+    with _as_snow_error(f"{name} is not a folder, and cannot be downloaded from the Hugging Face Hub"):
         return Path(snapshot_download(str(name), revision=revision, token=token, allow_patterns=FILES))
 
 
 def kept(name: str | Path, snapshot: Path, folder: str | Path | None = None) -> Path:
-    """A copy of a cached repository that may be changed; the cache is made of links and belongs to all.
+    """Copy a cached repository to a folder that may be changed. The cache itself is shared and consists of links.
 
     Args:
-        folder: must not be there yet; by default one beside the cache, for each version one, which is used again.
+        folder: must not exist; by default one folder per version beside the cache, which later calls reuse.
 
     Raises:
         SnowError: it cannot be written.
@@ -113,17 +114,17 @@ def kept(name: str | Path, snapshot: Path, folder: str | Path | None = None) -> 
         folder = Path(constants.HF_HOME) / "snow" / str(name).replace("/", "--") / snapshot.name
         if (folder / "source.json").exists():
             return folder
-    with whole_folder(Path(folder)) as new:
+    with atomic_folder(Path(folder)) as new:
         shutil.copytree(snapshot, new, dirs_exist_ok=True)
     return Path(folder)
 
 
 @contextmanager
-def _told(what: str) -> Generator[None]:
-    """Turns what the Hugging Face hub raises into one line."""
+def _as_snow_error(failure: str) -> Generator[None]:
+    """Turn errors of the Hugging Face Hub into one line."""
     from huggingface_hub import errors
 
     try:
         yield
     except (OSError, ValueError, errors.HTTPError) as error:
-        raise SnowError(f"{what}: {str(error).partition(chr(10))[0] or type(error).__name__}") from error
+        raise SnowError(f"{failure}: {str(error).partition(chr(10))[0] or type(error).__name__}") from error

@@ -67,7 +67,8 @@ def evaluate(
     group = ProcessGroup(fabric)
     columns = label_columns(learners, pictures.labels.shape[1], tasks)
     fabric.to_device(source)
-    if precision == "int8" and any(method.uses_source for method in learners.values()):
+    if any(method.uses_source for method in learners.values()):
+        # fused as in training: in bf16 another order of sums gives other logits
         source = source_for_precision(source, precision)
     for method in learners.values():
         fabric.to_device(method)

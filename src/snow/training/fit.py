@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snow.data import Dataset
 from snow.methods import Method
-from snow.process.randomness import own_randomness
+from snow.process.randomness import fork_rng
 from snow.source import Source
 from snow.training.history import Fitted
 from snow.training.job import RunPaths, TrainingJob
@@ -75,7 +75,7 @@ def run_job(job: TrainingJob, listeners: Sequence[Listener] = (), fabric: Fabric
             method.eval()
         return Fitted(dict(job.learners), *fitted)
     fabric = fabric or open_fabric(job.recipe.precision, job.runtime.accelerator, job.runtime.devices)
-    with own_randomness():
+    with fork_rng():
         return Trainer(job, fabric, listeners).train()
 
 

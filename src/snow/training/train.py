@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
-from snow.data import Dataset, Task
+from snow.data import Dataset, SplitRecord, Task
+from snow.data.labels import require_text
 from snow.errors import MismatchError, NoSpaceError, NotFoundError, SnowError
 from snow.hub import Artifact, Hub
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.methods import METHODS, Method
 from snow.methods.method import option_values
-from snow.process.randomness import own_randomness, seed_all
+from snow.process.randomness import fork_rng, seed_all
 from snow.store import check_name
 from snow.training.checkpoint import data_digest
 from snow.training.fit import run_job
@@ -102,7 +103,7 @@ def build_learners(hub: Hub, dataset: Dataset, method: str, config: object, seed
     """
     kind = method_named(method)
     options = option_values(kind, config)
-    with own_randomness():
+    with fork_rng():
         seed_all(seed)
         return {task.name: kind.build(hub.source, len(task.classes), options) for task in dataset.tasks}
 
@@ -122,9 +123,10 @@ def require_free(hub: Path, names: Collection[str], replace: bool) -> None:
     """Check that tasks may be added under these names.
 
     Raises:
-        SnowError: a name cannot name a task.
+        SnowError: a name cannot name a task, or the path of the hub is not text.
         MismatchError: a task has the name, and is not to be replaced.
     """
+    require_text(str(hub), "the path of hub")
     for name in names:
         check_name(name)
         if not replace and store_of(hub).has(name):
@@ -155,7 +157,7 @@ def artifact_of(task: Task, fitted: Fitted, job: TrainingJob, about: Mapping[str
         task.classes,
         method,
         job.source.description(),
-        training={"recipe": job.recipe.to_dict(), "seed": job.recipe.seed, "data": data},
+        training={"recipe": job.recipe.to_dict(), "seed": job.recipe.seed, "data": data, **_split(dataset, column)},
         selection_history=fitted.selection_history.get(task.name),
     )
     measured = fitted.metrics.get(task.name)
@@ -169,6 +171,12 @@ def artifact_of(task: Task, fitted: Fitted, job: TrainingJob, about: Mapping[str
         }
     )
     return artifact
+
+
+def _split(dataset: Dataset, column: int) -> dict[str, Any]:
+    """Record which pictures were held out and which were learned, where their content is known."""
+    record = SplitRecord.of(dataset, column)
+    return {} if record is None else {"split": record.to_dict()}
 
 
 @contextmanager

@@ -15,14 +15,14 @@ from snow.data import Pictures, open_dataset
 from snow.errors import SnowError
 from snow.experiments.bench.pipeline import Pipeline, write_pictures
 from snow.experiments.bench.rows import Sample
-from snow.experiments.bench.setup import BenchSetup, Conditions, StepCost, Stopwatch
 from snow.experiments.bench.training import PHASES, TrainingBench, measure_training
+from snow.experiments.step_cost import BenchConditions, BenchSetup, StepCost, Stopwatch
 from snow.methods.variant import Variant
 from snow.training import Recipe, Runtime
 
 RECIPE = Recipe(batch_size=6, precision="32")
 RUNTIME = Runtime(workers=0, accelerator="cpu")
-CONDITIONS = Conditions("test_resnet", 64, 3, RECIPE, RUNTIME, steps=1)
+CONDITIONS = BenchConditions("test_resnet", 64, 3, RECIPE, RUNTIME, steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,9 @@ def test_an_empty_bench_is_refused(pictures: Pictures) -> None:
 
 
 def test_a_pipeline_goes_on_over_epochs(pictures: Pictures) -> None:
-    stand = BenchSetup(Conditions("test_resnet", 64, 3, RECIPE, RUNTIME, steps=5))
+    setup = BenchSetup(BenchConditions("test_resnet", 64, 3, RECIPE, RUNTIME, steps=5))
     seen: list[int] = []
-    assert Pipeline(stand, pictures).images_per_second(lambda images, labels: seen.append(len(images))) > 0
+    assert Pipeline(setup, pictures).images_per_second(lambda images, labels: seen.append(len(images))) > 0
     assert len(seen) == 7
     assert sum(seen[:2]) == len(pictures)
 
@@ -115,8 +115,8 @@ def test_a_stopwatch_tells_phases_apart() -> None:
 
 
 def test_what_is_measured_on_the_stand_has_learned(pictures: Pictures) -> None:
-    stand = BenchSetup(CONDITIONS)
-    learner = stand.learner(Variant("fo").build)
+    setup = BenchSetup(CONDITIONS)
+    learner = setup.learner(Variant("fo").build)
     before: Any = learner.method.classifier.weight.clone()
-    stand.learn(learner, stand.observe(learner, stand.images), stand.labels)
+    setup.learn(learner, setup.observe(learner, setup.images), setup.labels)
     assert not torch.equal(before, learner.method.classifier.weight)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from snow.experiments.plan.outcome import simulate
-from snow.experiments.plan.replica import Replica
+from snow.experiments.plan.replica import SimulatedReplica
+from snow.experiments.plan.simulation import simulate
 from snow.serving.batching import Batcher
 from snow.serving.limits import Limits
 
@@ -23,17 +23,17 @@ def replica(
     seconds: Callable[[int], float],
     handling: float = 0.0,
     decoding: float = 0.0,
-    shared: bool = False,
+    shares_cores: bool = False,
     **options: object,
-) -> Callable[[], Replica]:
-    return lambda: Replica(limits(**options), handling, decoding, shared, seconds)
+) -> Callable[[], SimulatedReplica]:
+    return lambda: SimulatedReplica(limits(**options), handling, decoding, shares_cores, seconds)
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
 def test_one_picture_at_a_time_waits_as_the_closed_form_says(load: float) -> None:
     """M/D/1: with passes of one second a picture waits `load / 2 (1 - load)` in the mean."""
     alone = replica(lambda pictures: 1.0, max_batch=1)
-    made: list[Replica] = []
+    made: list[SimulatedReplica] = []
     outcome = simulate(lambda: made.append(alone()) or made[-1], load, pictures=100_000)
     waits = [done - came - 1 for came, done in made[0].answered]
     assert sum(waits) / len(waits) == pytest.approx(load / (2 * (1 - load)), rel=0.05)
@@ -45,7 +45,7 @@ def test_one_picture_at_a_time_waits_as_the_closed_form_says(load: float) -> Non
 def test_random_passes_wait_as_the_closed_form_says() -> None:
     """M/G/1, Pollaczek and Khinchine: passes of 0.5 s and of 1.5 s, as likely as each other."""
     chance = random.Random(1)
-    made: list[Replica] = []
+    made: list[SimulatedReplica] = []
     new = replica(lambda pictures: chance.choice((0.5, 1.5)), max_batch=1)
     simulate(lambda: made.append(new()) or made[-1], 0.6, pictures=200_000)
     answered = made[0].answered
@@ -75,7 +75,7 @@ def test_what_waits_beyond_the_deadline_is_refused() -> None:
 def test_a_lone_picture_waits_for_others_in_vain() -> None:
     one = replica(lambda pictures: 0.02, handling=0.001, decoding=0.003, max_wait=4.0)()
     one.arrive(1.0)
-    one.until(2.0)
+    one.advance_to(2.0)
     [(came, done)] = one.answered
     assert (came, done) == (1.0, pytest.approx(1.0 + 0.001 + 0.003 + 0.004 + 0.02))
 
@@ -83,19 +83,19 @@ def test_a_lone_picture_waits_for_others_in_vain() -> None:
 def test_a_full_batch_waits_for_nothing() -> None:
     one = replica(lambda pictures: 0.1, max_batch=2, max_wait=1000.0)()
     for moment in (0.0, 0.25, 0.3):
-        one.until(moment)
+        one.advance_to(moment)
         one.arrive(moment)
-    one.until(10.0)
+    one.advance_to(10.0)
     assert [done for _, done in one.answered] == pytest.approx([0.35, 0.35, 1.4])
 
 
 def test_requests_take_time_from_a_pass_where_they_share_its_processors() -> None:
-    for shared, end in ((False, 0.1), (True, 0.11)):
-        one = replica(lambda pictures: 0.1, handling=0.004, decoding=0.006, shared=shared, max_batch=1)()
+    for shares_cores, end in ((False, 0.1), (True, 0.11)):
+        one = replica(lambda pictures: 0.1, handling=0.004, decoding=0.006, shares_cores=shares_cores, max_batch=1)()
         one.arrive(0.0)
-        one.until(0.05)
+        one.advance_to(0.05)
         one.arrive(0.05)
-        one.until(0.15)
+        one.advance_to(0.15)
         assert one.answered[0][1] == pytest.approx(0.01 + end)
 
 
@@ -122,9 +122,9 @@ def test_it_batches_as_the_service_does() -> None:
     seconds = {count: 0.01 + 0.007 * count for count in range(1, 7)}
     one = replica(seconds.__getitem__, max_batch=6, max_wait=5.0, queue=8)()
     for moment in moments:
-        one.until(moment)
+        one.advance_to(moment)
         one.arrive(moment)
-    one.until(1e9)
+    one.advance_to(1e9)
     answered, refused = served(moments, seconds, size=6, wait=0.005, bound=8)
     assert 0 < len(refused) < 200
     assert one.refused == pytest.approx(refused)
@@ -168,8 +168,8 @@ def served(
         async def client(moment: float) -> None:
             await asyncio.sleep(moment)
             try:
-                with batcher.room():
-                    await batcher.ask(pixel, ())
+                with batcher.reserve():
+                    await batcher.submit(pixel, ())
                     answered.append((moment, loop.time()))
             except RefusedError:
                 refused.append(moment)

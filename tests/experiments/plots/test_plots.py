@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from snow.errors import SnowError
-from snow.experiments.plots.channels import draw_choice, draw_overlap
-from snow.experiments.plots.figure import new_figure, save
+from snow.experiments.plots.channels import draw_overlap, draw_selection
+from snow.experiments.plots.figure import new_figure, save_figure
 from snow.subscribe import SelectionHistory
 
 
@@ -25,7 +25,7 @@ def choices(taps: int = 1, moments: int = 5, channels: int = 64, batches: int = 
 
 def test_channels_go_across_and_iterations_down(tmp_path: Path) -> None:
     """Left channels first, right ones later: the panel is dark in two opposite quarters."""
-    draw_choice(choices(), "title", tmp_path / "choice.png")
+    draw_selection(choices(), "title", tmp_path / "choice.png")
     page = np.asarray(Image.open(tmp_path / "choice.png").convert("L")).astype(float)
     height, width = page.shape
 
@@ -40,7 +40,7 @@ def test_channels_go_across_and_iterations_down(tmp_path: Path) -> None:
 
 def test_epochs_are_dotted(tmp_path: Path) -> None:
     for batches in (2, 100):
-        draw_choice(choices(batches=batches), "title", tmp_path / f"{batches}.png")
+        draw_selection(choices(batches=batches), "title", tmp_path / f"{batches}.png")
     red = {
         batches: int((np.ptp(np.asarray(Image.open(tmp_path / f"{batches}.png").convert("RGB")), axis=2) > 60).sum())
         for batches in (2, 100)
@@ -51,7 +51,7 @@ def test_epochs_are_dotted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("taps", "moments"), [(1, 1), (2, 2), (3, 300), (17, 3)])
 def test_any_record_can_be_drawn(tmp_path: Path, taps: int, moments: int) -> None:
-    draw_choice(choices(taps, moments, channels=9, batches=1), "title", tmp_path / "sub" / "choice.svg")
+    draw_selection(choices(taps, moments, channels=9, batches=1), "title", tmp_path / "sub" / "choice.svg")
     assert (tmp_path / "sub" / "choice.svg").read_text().count("tap") >= taps
 
 
@@ -65,10 +65,10 @@ def test_overlap_can_be_drawn(tmp_path: Path, pairs: int) -> None:
 
 def test_what_cannot_be_a_picture_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SnowError, match=r"x.txt names no kind of picture: end it in .png"):
-        save(new_figure(1, 1), tmp_path / "x.txt")
+    with pytest.raises(SnowError, match=r"x.txt has no image format: end it in .png"):
+        save_figure(new_figure(1, 1), tmp_path / "x.txt")
     with pytest.raises(SnowError, match="cannot be written"):
-        save(new_figure(1, 1), tmp_path / "file" / "x.png")
+        save_figure(new_figure(1, 1), tmp_path / "file" / "x.png")
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

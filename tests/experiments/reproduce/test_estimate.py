@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from snow.experiments.reproduce import estimate
-from snow.experiments.reproduce.estimate import shown, training
+from snow.experiments.reproduce.estimate import format_duration, training
 from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.methods.variant import Variant
 from snow.source import Source
@@ -38,4 +38,4 @@ def test_a_method_is_as_much_slower_than_a_pass_as_in_the_paper(monkeypatch: pyt
     ("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (90, "2 min"), (7199, "2 h 0 min"), (45_000, "12 h 30 min")]
 )
 def test_times_are_read_at_a_glance(seconds: float, text: str) -> None:
-    assert shown(seconds) == text
+    assert format_duration(seconds) == text

@@ -59,7 +59,7 @@ def run(data: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture(autouse=True)
 def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.experiments.compare.ROUNDS", 1)
+    monkeypatch.setattr("snow.experiments.reproduce.table8.ROUNDS", 1)
 
 
 @pytest.mark.parametrize("what", EXPERIMENTS)
@@ -71,10 +71,10 @@ def test_each_is_measured_written_and_not_measured_again(what: str, run: Run, ou
     assert json.loads((out / f"{what}.json").read_text()) == results
     text = (out / f"{what}.md").read_text()
     assert text.startswith(f"# {EXPERIMENTS[what].title}\n")
-    assert EXPERIMENTS[what].differs in text
+    assert EXPERIMENTS[what].deviations in text
     assert (out / f"{what}.png").read_bytes().startswith(b"\x89PNG")
     again, told = run(what)
-    assert "everything has been measured" in told
+    assert "everything is measured already" in told
     assert " …\n" not in told
     ignored = {"date", "command", "steps", "sets", "lifelong"}
     assert {key: value for key, value in again.items() if key not in ignored} == {
@@ -104,7 +104,7 @@ def test_only_what_is_missing_is_measured(run: Run, out: Path) -> None:
     assert "about 1 s: dtd10-own-split" in told
     run("table7", "--sets", "dtd10-own-split", "--methods", "fo,fe")
     _, told = run("table7", "--sets", "dtd10-own-split", "--methods", "fo,fe", "--estimate")
-    assert "everything has been measured" in told
+    assert "everything is measured already" in told
     kept = json.loads((out / "comparisons" / "dtd10-own-split.json").read_text())
     assert {"fo", "fe"} <= set(kept["methods"])
 
@@ -162,7 +162,7 @@ def test_speeds_go_on_where_they_were_stopped(
     options = ("table8", "--out", str(tmp_path), "--methods", "fo,ft", "--json", *TINY, *QUICK)
     found = []
     for rounds in (1, 2):
-        monkeypatch.setattr("snow.experiments.compare.ROUNDS", rounds)
+        monkeypatch.setattr("snow.experiments.reproduce.table8.ROUNDS", rounds)
         assert main(["reproduce", *options]) == 0
         printed = capsys.readouterr()
         found.append(json.loads(printed.out))
@@ -181,7 +181,7 @@ def test_without_matplotlib_all_but_the_picture_is_written(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["reproduce", "table5", "--out", str(tmp_path), "--json", "--no-speeds", "--methods", "fo"]) == 0
     told = capsys.readouterr().err.splitlines()
-    assert told[-2] == "there is no picture: pictures need matplotlib: pip install 'snow-cnn[plots]'"
+    assert told[-2] == "no plot was written: plots need matplotlib: pip install 'snow-cnn[plots]'"
     assert told[-1] == f"written: {tmp_path / 'table5.json'}, {tmp_path / 'table5.md'}"
 
 
@@ -198,10 +198,10 @@ def test_parameters_need_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixtu
     ("options", "told"),
     [
         (("table10",), "no table or figure 'table10': there are table4"),
-        (("table7",), "table7 needs pictures, and no --data folder"),
-        (("table7", "--data", "nowhere"), "nowhere: there is no such folder"),
-        (("table7", "--data", ".", "--sets", "cub200"), "cub200 is not there: get CUB_200_2011.tgz"),
-        (("table7", "--data", ".", "--sets", "mnist"), "no set 'mnist'"),
+        (("table7",), "table7 needs images, and there is no --data folder"),
+        (("table7", "--data", "nowhere"), "there is no folder nowhere"),
+        (("table7", "--data", ".", "--sets", "cub200"), "cub200 was not found: get CUB_200_2011.tgz"),
+        (("table7", "--data", ".", "--sets", "mnist"), "unknown dataset 'mnist'"),
         (("table7", "--data", ".", "--rates", "many"), "--rates takes numbers"),
         (("table5", "--methods", "magic"), "no method 'magic'"),
     ],
@@ -226,5 +226,5 @@ def test_a_half_downloaded_set_is_named_and_the_others_go_on(
     assert main(["reproduce", "table7", *options, *TINY, *QUICK]) == 0
     told = capsys.readouterr().err
     assert f"missing: food101 in {tmp_path / 'food-101'} lacks meta/test.txt: get food-101.tar.gz from https://" in told
-    assert "missing: cub200 is not there: get" in told
+    assert "missing: cub200 was not found: get" in told
     assert ": dtd\n" in told

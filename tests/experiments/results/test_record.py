@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from snow.errors import SnowError
+from snow.experiments.results.record import save_results
 from snow.store import exclusive
 
-TRY = "import sys; from pathlib import Path; from snow.store import alone\nwith alone(Path(sys.argv[1])): pass"
+TRY = "import sys; from pathlib import Path; from snow.store import exclusive\nwith exclusive(Path(sys.argv[1])): pass"
 
 
 def entered(out: Path) -> subprocess.CompletedProcess[str]:
@@ -35,9 +36,11 @@ def test_it_is_free_again_after_an_error(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
-def test_without_a_file_there_is_nothing_to_share() -> None:
+def test_without_a_file_nothing_is_locked_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with exclusive(None), exclusive(None):
-        pass
+        save_results(None, {"methods": {}})
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from snow.errors import SnowError
-from snow.experiments.sweep import PAPER, Option, Point
+from snow.experiments.sweep import PAPER, Option, TrialConfig
 from snow.methods import SnowConfig
 from snow.subscribe import PoolingConfig
 from snow.training import Recipe
 
-AROUND = Point(SnowConfig().resolved(2))
+AROUND = TrialConfig(SnowConfig().resolved(2))
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ AROUND = Point(SnowConfig().resolved(2))
     ],
 )
 def test_an_option_has_the_values_named_and_the_one_around(text: str, name: str, values: tuple[object, ...]) -> None:
-    around = Point(SnowConfig(keep=0.125, pooling=PoolingConfig(sigma2=1e-3)), Recipe(validation=0.1))
-    option = Option.parse(text, around)
+    base = TrialConfig(SnowConfig(keep=0.125, pooling=PoolingConfig(sigma2=1e-3)), Recipe(validation=0.1))
+    option = Option.parse(text, base)
     assert (option.name, option.values) == (name, values)
     assert [type(value) for value in option.values] == [type(value) for value in values]
 
@@ -37,10 +37,10 @@ def test_an_option_has_the_values_named_and_the_one_around(text: str, name: str,
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("kep=1", "no option 'kep' to sweep over: there are width, keep"),
-        ("seed=1", "no option 'seed'"),
-        ("pooling=1", "no option 'pooling'"),
-        ("pooling.keep=1", "no option"),
+        ("kep=1", "unknown option 'kep': a sweep takes width, keep"),
+        ("seed=1", "unknown option 'seed'"),
+        ("pooling=1", "unknown option 'pooling'"),
+        ("pooling.keep=1", "unknown option"),
         ("keep", "takes NAME=VALUE"),
         ("keep=,", "takes NAME=VALUE"),
         ("keep=half", "keep takes numbers such as 0.5, 1e-3 or 1/8, not 'half'"),
@@ -67,16 +67,16 @@ def test_the_papers_options_can_be_swept_over() -> None:
 
 
 def test_a_point_goes_elsewhere_and_stays() -> None:
-    point = Point(SnowConfig(width=0.5), Recipe(epochs=3))
-    other = point.at({"keep": 0.25, "pooling.sigma2": 0.1, "lr": 0.01})
+    point = TrialConfig(SnowConfig(width=0.5), Recipe(epochs=3))
+    other = point.with_values({"keep": 0.25, "pooling.sigma2": 0.1, "lr": 0.01})
     assert (other.config.keep, other.config.pooling.sigma2, other.recipe.lr) == (0.25, 0.1, 0.01)
     assert (other.config.width, other.recipe.epochs) == (0.5, 3)
-    assert point == Point(SnowConfig(width=0.5), Recipe(epochs=3))
+    assert point == TrialConfig(SnowConfig(width=0.5), Recipe(epochs=3))
 
 
 def test_a_point_is_a_variant_that_can_be_compared() -> None:
-    assert Point().variant.label == "snow"
-    point = Point().at({"keep": 0.25, "pooling.slots": "index", "pooling.rescale": False, "lr": 1.0})
+    assert TrialConfig().variant.label == "snow"
+    point = TrialConfig().with_values({"keep": 0.25, "pooling.slots": "index", "pooling.rescale": False, "lr": 1.0})
     variant = point.variant
     assert variant.label == "snow:keep=0.25:pooling.slots=index:pooling.rescale=false"
     assert SnowConfig.from_dict(variant.config) == point.config

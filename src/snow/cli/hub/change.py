@@ -8,14 +8,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from snow.cli.hub.look import print_tasks, summaries
-from snow.cli.hub.place import Place, app, place, require, summary
+from snow.cli.hub.place import HubPath, app, require, resolve, summary
 from snow.cli.options import SOURCE, Json, SourceOptions
 from snow.cli.output import note, print_json, print_table
 from snow.cli.sources import open_source
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.hub.artifact import read_config
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.source.source_file import read_source
 
 
@@ -28,19 +28,19 @@ def init(
     json: Json = False,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
 ) -> None:
-    """Make a hub without tasks; one that is there already is left as it is, if it has this source.
+    """Create a hub without tasks. An existing hub with the same source is left unchanged.
 
     Args:
-        hub: the folder to make.
-        seed: of the random weights, with `--no-pretrained`.
+        hub: folder to create.
+        seed: of the random weights with `--no-pretrained`.
         json: print {"hub", "source"}.
     """
     options = source or SourceOptions()
-    was_there = (hub / "source.json").exists()
+    existed = (hub / "source.json").exists()
     Hub.create(hub, open_source(hub, options, seed))
     described = read_source(hub)
-    if was_there:
-        note(f"hub {hub} was there already")
+    if existed:
+        note(f"hub {hub} exists already")
     if json:
         print_json({"hub": str(hub), "source": described})
     else:
@@ -50,12 +50,12 @@ def init(
 
 @app.command
 def add(hub: Path, where: Path, /, *, task: str | None = None, json: Json = False) -> None:
-    """Copy a task, or all tasks of another hub, that was learned on the same source.
+    """Copy a task, or all tasks of another hub, into a hub with the same source.
 
     Args:
-        hub: where to.
+        hub: hub to copy into.
         where: HUB, HUB/TASK, or a folder with a task.
-        task: what to call it here.
+        task: new name of the task; by default its present one.
         json: print a list of {"task", "method", "classes", "artifact_bytes", "top1"}.
     """
     _copy(hub, where, task, False, json)
@@ -63,12 +63,12 @@ def add(hub: Path, where: Path, /, *, task: str | None = None, json: Json = Fals
 
 @app.command
 def replace(hub: Path, where: Path, /, *, task: str | None = None, json: Json = False) -> None:
-    """Put a task, or all tasks of another hub, in the place of those that have their names, each in one step.
+    """Replace tasks of a hub by a task, or by all tasks of another hub. Each task is replaced atomically.
 
     Args:
-        hub: where to.
+        hub: hub to change.
         where: HUB, HUB/TASK, or a folder with a task.
-        task: which to replace; by default the one of the same name.
+        task: task to replace; by default the one with the same name.
         json: print a list of {"task", "method", "classes", "artifact_bytes", "top1"}.
     """
     _copy(hub, where, task, True, json)
@@ -76,11 +76,11 @@ def replace(hub: Path, where: Path, /, *, task: str | None = None, json: Json = 
 
 @app.command
 def remove(hub: Path, tasks: Annotated[list[str], Parameter(negative=())], /) -> None:
-    """Remove tasks for good, each in one step; the others stay as they are.
+    """Delete tasks from a hub. This cannot be undone.
 
     Args:
-        hub: its folder.
-        tasks: their names.
+        hub: folder of the hub.
+        tasks: names of the tasks.
     """
     require(hub, *tasks)
     for name in dict.fromkeys(tasks):
@@ -89,12 +89,14 @@ def remove(hub: Path, tasks: Annotated[list[str], Parameter(negative=())], /) ->
 
 def _copy(hub: Path, where: Path, task: str | None, replacing: bool, json: bool) -> None:
     read_source(hub)
-    sources = _tasks(place(where), task)
+    sources = _tasks(resolve(where), task)
     for name in sources:
         if replacing:
             require(hub, name)
         elif store_of(hub).has(name):
-            raise SnowError(f"hub {hub} has a task {name!r} already: snow hub replace, or another name with --task")
+            raise SnowError(
+                f"hub {hub} has a task {name!r} already: use snow hub replace, or give another name with --task"
+            )
     opened, copied = Hub.open(hub), []
     for name, folder in sources.items():
         try:
@@ -106,23 +108,23 @@ def _copy(hub: Path, where: Path, task: str | None, replacing: bool, json: bool)
         else:
             copied.append(summary(hub, name))
     if not copied:
-        raise SnowError(f"none of the tasks of {where} can be copied to hub {hub}")
+        raise SnowError(f"no task of {where} can be copied to hub {hub}")
     if json:
         print_json(copied)
     else:
         print_tasks(copied)
 
 
-def _tasks(found: Place, name: str | None) -> dict[str, Path]:
-    """What to call each task, and where it is; of a hub those that can answer."""
-    if found.hub is None:
-        return {name or found.read(read_config)["task"]: found.path}
-    if found.task is not None:
-        found.read(read_config)
-        return {name or found.task: found.path}
+def _tasks(origin: HubPath, name: str | None) -> dict[str, Path]:
+    """Map new task names to folders. Damaged tasks of a hub are left out."""
+    if origin.hub is None:
+        return {name or origin.read(read_config)["task"]: origin.path}
+    if origin.task is not None:
+        origin.read(read_config)
+        return {name or origin.task: origin.path}
     if name is not None:
-        raise SnowError(f"{found.path} is a hub, and --task names one task: say which as {found.path}/TASK")
-    names = [entry["task"] for entry in summaries(found.hub)]
+        raise SnowError(f"{origin.path} is a hub, but --task names one task: give its path as {origin.path}/TASK")
+    names = [entry["task"] for entry in summaries(origin.hub)]
     if not names:
-        raise SnowError(f"hub {found.path} has no task to copy")
-    return {one: found.path / "tasks" / one for one in names}
+        raise SnowError(f"hub {origin.path} has no task to copy")
+    return {task: origin.path / "tasks" / task for task in names}

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from snow.cli.hub.place import app, place, summary
+from snow.cli.hub.place import app, resolve, summary
 from snow.cli.options import Json
 from snow.cli.output import megabytes, note, percent, print_json, print_table
 from snow.errors import SnowError
 from snow.hub.artifact import files_of, read_config
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.source.source_file import read_source
 from snow.store import read_json
 
 
 @app.command(name="list")
 def list_tasks(hub: Path, /, *, json: Json = False) -> None:
-    """The tasks of a hub. One that cannot answer is named on the standard error and left out.
+    """List the tasks of a hub. Damaged tasks are reported on stderr and left out.
 
     Args:
-        hub: its folder.
+        hub: folder of the hub.
         json: print a list of {"task", "method", "classes", "artifact_bytes", "top1"}.
     """
     entries = summaries(hub)
@@ -33,25 +33,25 @@ def list_tasks(hub: Path, /, *, json: Json = False) -> None:
 
 @app.command
 def show(where: Path, /, *, json: Json = False) -> None:
-    """What is known of a hub or of one task: source, classes, how it was learned, what was measured.
+    """Show what a hub or a task records: source, classes, training and metrics.
 
     Args:
         where: HUB, HUB/TASK, or a folder with a task.
         json: print {"hub", "source", "tasks"}, or {"folder", "config", "metrics", "files": {NAME: bytes}}.
     """
-    found = place(where)
-    if found.hub and not found.task:
-        _show_hub(found.hub, json)
+    target = resolve(where)
+    if target.hub and not target.task:
+        _show_hub(target.hub, json)
         return
-    task = found.read(_described)
+    task = target.read(_describe)
     if json:
-        print_json({"folder": str(found.path), **task})
+        print_json({"folder": str(target.path), **task})
     else:
-        _show_task(found.path, task)
+        _show_task(target.path, task)
 
 
 def summaries(hub: Path) -> list[dict[str, Any]]:
-    """Of the tasks that can answer; a line on the standard error for each of the others."""
+    """Summarise the tasks of a hub; damaged ones get a line on stderr instead."""
     read_source(hub)
     entries = []
     for name in store_of(hub).names():
@@ -65,7 +65,7 @@ def summaries(hub: Path) -> list[dict[str, Any]]:
 def print_tasks(entries: Sequence[dict[str, Any]]) -> None:
     print_table(
         ("task", "method", "classes", "size", "top-1"),
-        [(*list(e.values())[:3], megabytes(e["artifact_bytes"]), percent(e["top1"])) for e in entries],
+        [(*list(entry.values())[:3], megabytes(entry["artifact_bytes"]), percent(entry["top1"])) for entry in entries],
     )
 
 
@@ -81,7 +81,7 @@ def _show_hub(hub: Path, json: bool) -> None:
     print_tasks(entries)
 
 
-def _described(folder: Path) -> dict[str, Any]:
+def _describe(folder: Path) -> dict[str, Any]:
     return {
         "config": read_config(folder),
         "metrics": read_json(folder / "metrics.json"),
@@ -96,7 +96,7 @@ def _show_task(folder: Path, task: dict[str, Any]) -> None:
         ("classes", f"{len(config['classes'])}: {', '.join(config['classes'])}"),
         ("method", config["method"]),
         ("source", f"{config['source'].get('architecture')} ({config['source'].get('weights')})"),
-        ("fingerprint of the source", config["source"]["fingerprint"]),
+        ("source fingerprint", config["source"]["fingerprint"]),
     ]
     for part in ("recipe", "data"):
         values = config["training"].get(part)
@@ -108,4 +108,4 @@ def _show_task(folder: Path, task: dict[str, Any]) -> None:
 
 
 def _plain(value: object) -> str:
-    return ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else str(value)
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)

@@ -1,4 +1,4 @@
-"""What the commands of `snow hub` are part of."""
+"""The app of `snow hub`, and the paths that its commands take: a hub, a task in a hub, or a task in a folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from safetensors import SafetensorError, safe_open
 from snow.cli.app import command
 from snow.errors import SnowError
 from snow.hub.artifact import read_config
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.source.source_file import read_source
-from snow.store import consistent, read_json
+from snow.store import read_consistently, read_json
 
 DIFFERENT = 1
-"""Exit code of `snow hub verify` and `snow hub diff` where something differs."""
+"""Exit code of `snow hub verify` and `snow hub diff` if there is a difference."""
 
 app = command("hub", "snow hub list my-hub")
 
@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A hub, one of its tasks, or a task in a folder of its own.
+class HubPath:
+    """A hub, a task in a hub, or a task in a folder of its own.
 
     Attributes:
-        hub: None for a folder of its own.
-        task: in `hub`; None for the whole hub.
-        path: of the hub or of the task's folder.
+        hub: None for a task in a folder of its own.
+        task: name in `hub`; None for the hub itself.
+        path: of the hub, or of the folder of the task.
     """
 
     hub: Path | None
@@ -40,39 +40,47 @@ class Place:
     path: Path
 
     def read(self, reader: Callable[[Path], T]) -> T:
-        """What `reader` makes of the task's folder, all of one version."""
+        """Call `reader` on the folder of the task, on a consistent version of its files."""
         if self.hub and self.task:
             return store_of(self.hub).read(self.task, reader)
-        return consistent(lambda: self.path, reader)
+        return read_consistently(lambda: self.path, reader)
 
 
-def place(path: Path) -> Place:
-    """Raises SnowError: there is neither a hub nor a task."""
+def resolve(path: Path) -> HubPath:
+    """Find out what a path is.
+
+    Raises:
+        SnowError: it is neither a hub nor a task.
+    """
     if (path / "source.json").exists():
-        return Place(path, None, path)
+        return HubPath(path, None, path)
     hub = path.parent.parent if path.parent.name == "tasks" else path.parent
     if (hub / "source.json").exists():
         require(hub, path.name)
-        return Place(hub, path.name, hub / "tasks" / path.name)
+        return HubPath(hub, path.name, hub / "tasks" / path.name)
     if (path / "config.json").exists():
-        return Place(None, None, path)
+        return HubPath(None, None, path)
     raise SnowError(f"{path} is neither a hub nor a task: it has no source.json and no config.json")
 
 
 def require(hub: Path, *names: str) -> None:
-    """Raises SnowError: there is no hub, or it has no task of one of these names."""
+    """Check that a hub exists and has these tasks.
+
+    Raises:
+        SnowError: there is no hub, or it lacks a task.
+    """
     read_source(hub)
     for name in names:
         if not store_of(hub).has(name):
-            there = ", ".join(store_of(hub).names()) or "none yet"
-            raise SnowError(f"hub {hub} has no task {name!r}: it has {there}")
+            available = ", ".join(store_of(hub).names()) or "none yet"
+            raise SnowError(f"hub {hub} has no task {name!r}: it has {available}")
 
 
 def summary(hub: Path, name: str) -> dict[str, Any]:
-    """What a task says of itself, without building it.
+    """Summarise a task from its files, without building it.
 
     Raises:
-        SnowError: it is damaged, of another source or of a newer format.
+        SnowError: the task is damaged, of another source or of a newer format.
     """
     fingerprint = read_source(hub)["fingerprint"]
 
@@ -80,7 +88,7 @@ def summary(hub: Path, name: str) -> dict[str, Any]:
         config, metrics = read_config(folder), read_json(folder / "metrics.json")
         if config["source"]["fingerprint"] != fingerprint:
             raise SnowError(
-                f"it was learned on another source: its fingerprint is {config['source']['fingerprint']}, that of the "
+                f"it was trained on another source: its fingerprint is {config['source']['fingerprint']}, that of the "
                 f"hub {fingerprint}"
             )
         try:

@@ -1,1 +1,1 @@
-"""The test bench: how fast this machine trains, with how much memory, and where the time goes."""
+"""Benchmarks of this machine: speed and memory of training and of serving, and where the time goes."""

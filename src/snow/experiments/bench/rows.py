@@ -1,4 +1,4 @@
-"""The rows of `snow bench training`, each a function that one process runs once."""
+"""The rows of `snow bench training`. Each is a function that takes one sample in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snow.data import Pictures
 from snow.experiments.bench.pipeline import Pipeline
-from snow.experiments.bench.setup import BenchSetup, Build, Conditions, StepCost, Stopwatch, Watch, unwatched
+from snow.experiments.step_cost import BenchConditions, BenchSetup, Build, StepCost, Stopwatch, Timer, untimed
 from snow.inference.onnx_backend import source_for_precision
 from snow.process.memory import PeakMemory
 from snow.subscribe import Subscription
@@ -22,14 +22,14 @@ from snow.training.recipe import CACHE_DTYPE
 
 @dataclass(frozen=True)
 class Sample:
-    """What one process found.
+    """One sample of a row.
 
     Attributes:
-        cost: None where nothing is held in memory.
-        pipeline: images a second from picture files; None where none are read.
-        phases: seconds a picture by name.
-        kept_bytes: what a cache holds of each picture.
-        filled: images a second while it was filled.
+        cost: of a step from memory; None if the row has no such step.
+        pipeline: images/s from image files; None if the row reads none.
+        phases: seconds per image by phase.
+        kept_bytes: bytes per image in the feature cache.
+        filled: images/s while the cache was filled.
     """
 
     cost: StepCost | None = None
@@ -40,86 +40,87 @@ class Sample:
 
 
 UNBOUNDED = "1000TB"
+"""A cache size that no benchmark reaches."""
 
 
-def method(conditions: Conditions, build: Build, pictures: Pictures) -> Sample:
-    """A whole training step: from memory, from picture files, and phase by phase."""
-    stand = BenchSetup(conditions)
-    learner = stand.learner(build)
+def method(conditions: BenchConditions, build: Build, pictures: Pictures) -> Sample:
+    """Time a whole training step: from memory, from image files, and phase by phase."""
+    setup = BenchSetup(conditions)
+    learner = setup.learner(build)
 
-    def step(images: Tensor, labels: Tensor, watch: Watch = unwatched) -> None:
-        with watch("source"):
-            features = stand.observe(learner, images)
-        stand.learn(learner, features, labels, watch)
+    def step(images: Tensor, labels: Tensor, timer: Timer = untimed) -> None:
+        with timer("source"):
+            features = setup.observe(learner, images)
+        setup.learn(learner, features, labels, timer)
 
-    cost = stand.cost(partial(step, stand.images, stand.labels))
-    speed = Pipeline(stand, pictures).images_per_second(step)
-    return Sample(cost, speed, _phases(stand, learner, partial(step, stand.images, stand.labels)))
+    cost = setup.cost(partial(step, setup.images, setup.labels))
+    speed = Pipeline(setup, pictures).images_per_second(step)
+    return Sample(cost, speed, _phases(setup, learner, partial(step, setup.images, setup.labels)))
 
 
-def cached(conditions: Conditions, build: Build) -> Sample:
-    """A step on features that were kept, reading them and all: the phase `cache`. The source is gone by then."""
-    stand = BenchSetup(conditions)
-    method = stand.learner(build).method
+def cached(conditions: BenchConditions, build: Build) -> Sample:
+    """Time a step on cached features, including the read (phase `cache`). The source is not needed any more."""
+    setup = BenchSetup(conditions)
+    method = setup.learner(build).method
     method.freeze_selection()
-    learner = Learner(method.name, method, 0, stand.recipe, stand.fabric)
-    rows, labels = torch.arange(len(stand.images)), stand.labels[:, None]
-    settings = CacheSettings(len(rows), stand.recipe.cache_dtype or CACHE_DTYPE, UNBOUNDED)
-    cache = FeatureCache(stand.source, [method], stand.fabric, settings)
-    filled = stand.seconds(lambda: cache.put(rows, stand.images, labels))
-    stand.memory = PeakMemory(stand.device)
+    learner = Learner(method.name, method, 0, setup.recipe, setup.fabric)
+    rows, labels = torch.arange(len(setup.images)), setup.labels[:, None]
+    settings = CacheSettings(len(rows), setup.recipe.cache_dtype or CACHE_DTYPE, UNBOUNDED)
+    cache = FeatureCache(setup.source, [method], setup.fabric, settings)
+    filled = setup.seconds(lambda: cache.put(rows, setup.images, labels))
+    setup.memory = PeakMemory(setup.device)
 
-    def step(watch: Watch = unwatched) -> None:
-        with watch("cache"):
-            seen = cache.get(rows, labels.cpu())
-            [features] = seen.features([method])
-        stand.learn(learner, features, seen.labels[:, 0], watch)
+    def step(timer: Timer = untimed) -> None:
+        with timer("cache"):
+            batch = cache.get(rows, labels.cpu())
+            [features] = batch.features([method])
+        setup.learn(learner, features, batch.labels[:, 0], timer)
 
-    return Sample(stand.cost(step), None, _phases(stand, learner, step), cache.row_bytes, len(rows) / filled)
+    return Sample(setup.cost(step), None, _phases(setup, learner, step), cache.row_bytes, len(rows) / filled)
 
 
-def source_alone(conditions: Conditions) -> Sample:
-    """The limit of training online: the source's own pass and nothing else."""
-    stand = BenchSetup(conditions)
-    source = source_for_precision(stand.source, stand.recipe.precision)
-    images = stand.images.contiguous(memory_format=torch.channels_last)
-    stand.memory.restart()
+def source_alone(conditions: BenchConditions) -> Sample:
+    """Time the source pass alone: the limit of training without a cache."""
+    setup = BenchSetup(conditions)
+    source = source_for_precision(setup.source, setup.recipe.precision)
+    images = setup.images.contiguous(memory_format=torch.channels_last)
+    setup.memory.restart()
 
     def step() -> None:
-        with stand.fabric.autocast():
+        with setup.fabric.autocast():
             source(images, frozenset())
 
-    return Sample(stand.cost(step))
+    return Sample(setup.cost(step))
 
 
-def delta_alone(conditions: Conditions, build: Build) -> Sample:
-    """The limit of training on a cache: a method's own step, on features that are there already."""
-    stand = BenchSetup(conditions)
-    learner = stand.learner(build)
-    features = stand.observe(learner, stand.images)
+def delta_alone(conditions: BenchConditions, build: Build) -> Sample:
+    """Time a method's own step on features in memory: the limit of training on a cache."""
+    setup = BenchSetup(conditions)
+    learner = setup.learner(build)
+    features = setup.observe(learner, setup.images)
 
     def step() -> None:
-        learner.method.sample_channels()  # drawn for each step: here all learn from the channels of the first
-        stand.learn(learner, features, stand.labels)
+        learner.method.sample_channels()  # training draws anew at each step; the features stay those of the first draw
+        setup.learn(learner, features, setup.labels)
 
-    return Sample(stand.cost(step))
+    return Sample(setup.cost(step))
 
 
-def decoding_alone(conditions: Conditions, pictures: Pictures) -> Sample:
-    """The limit of any training from picture files: loading them and nothing else."""
+def decoding_alone(conditions: BenchConditions, pictures: Pictures) -> Sample:
+    """Time loading alone: the limit of all training from image files."""
     pipeline = Pipeline(BenchSetup(conditions), pictures)
     return Sample(pipeline=pipeline.images_per_second(lambda images, labels: None), phases=pipeline.phases())
 
 
-def _phases(stand: BenchSetup, learner: Learner, step: Callable[[Watch], None]) -> dict[str, float]:
-    """Seconds a picture, over a few more steps."""
-    watch = Stopwatch(stand.wait)
+def _phases(setup: BenchSetup, learner: Learner, step: Callable[[Timer], None]) -> dict[str, float]:
+    """Time each phase over a few more steps, in seconds per image."""
+    stopwatch = Stopwatch(setup.synchronize)
     for module in learner.method.modules():
         if isinstance(module, Subscription):
-            watch.follow(module, "gather")
-    steps = max(2, stand.conditions.steps // 2)
+            stopwatch.follow(module, "gather")
+    steps = max(2, setup.conditions.steps // 2)
     for _ in range(steps):
-        step(watch)
-    spent = watch.seconds
+        step(stopwatch)
+    spent = stopwatch.seconds
     spent["forward"] -= spent.setdefault("gather", 0.0)
-    return {name: seconds / steps / len(stand.labels) for name, seconds in spent.items()}
+    return {name: seconds / steps / len(setup.labels) for name, seconds in spent.items()}

@@ -1,4 +1,4 @@
-"""Training speed and memory: methods side by side, the limits above them, and where the time goes."""
+"""Benchmark training: speed and memory of each method, their upper limits, and where the time goes."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ from snow.data import Pictures
 from snow.errors import SnowError
 from snow.experiments.bench import rows
 from snow.experiments.bench.rows import Sample
-from snow.experiments.bench.setup import Conditions
-from snow.experiments.results.record import begin, keep
+from snow.experiments.results.record import open_results, save_results
 from snow.experiments.results.table import Spread
+from snow.experiments.step_cost import BenchConditions
 from snow.methods import METHODS
 from snow.methods.variant import Variant
 from snow.process.subprocesses import interleaved
 from snow.training.recipe import CACHE_DTYPE
 
 BASELINE = "ft"
-"""The method that the others are measured against."""
+"""Method that ratios are relative to."""
 
 PHASES = ("decode", "augment", "source", "cache", "gather", "forward", "backward", "optimizer")
 
 CACHED = "+cache"
-"""Behind the name of a method that learns from kept features."""
+"""Suffix of a method that learns from cached features."""
 
 Row = Callable[[], Sample]
 
 
 @dataclass(frozen=True)
 class TrainingBench:
-    """What is measured.
+    """What to measure.
 
     Attributes:
-        pictures: files to load, without a transform.
-        rounds: times that each row is measured, in turn with the others.
-        cached: measure methods that use the source on kept features as well, as METHOD`CACHED`.
+        pictures: image files to load, without a transform.
+        rounds: samples of each row, taken in turn with the other rows.
+        cached: also measure methods that use the source on cached features, as METHOD`CACHED`.
+
+    Raises:
+        SnowError: no method, no round or no step.
     """
 
-    conditions: Conditions
+    conditions: BenchConditions
     methods: tuple[Variant, ...]
     pictures: Pictures
     rounds: int = 3
@@ -49,40 +52,40 @@ class TrainingBench:
 
     def __post_init__(self) -> None:
         if not self.methods:
-            raise SnowError("name at least one method to measure")
+            raise SnowError("a benchmark needs at least one method: name some with --methods")
         if self.rounds < 1 or self.conditions.steps < 1:
-            raise SnowError("a measurement takes at least one round and one step")
+            raise SnowError("a benchmark takes at least one round and one step")
 
     def calls(self) -> dict[str, dict[str, Row]]:
-        """The rows by kind and name. The limits are those of method snow, or of the first that uses the source."""
-        users = [one for one in self.methods if METHODS[one.method].uses_source]
-        first = next((one for one in users if one.method == "snow"), users[0] if users else None)
+        """Collect the rows by kind and name. Limits are those of snow, or of the first method that uses the source."""
+        on_source = [variant for variant in self.methods if METHODS[variant.method].uses_source]
+        reference = next((variant for variant in on_source if variant.method == "snow"), next(iter(on_source), None))
         kinds: dict[str, dict[str, Row]] = {"methods": {}, "limits": {}}
-        for one in self.methods:
-            kinds["methods"][one.label] = partial(rows.method, self.conditions, one.build, self.pictures)
-        for one in users if self.cached else ():
-            kinds["methods"][f"{one.label}{CACHED}"] = partial(rows.cached, self.conditions, one.build)
-        if first is not None:
+        for variant in self.methods:
+            kinds["methods"][variant.label] = partial(rows.method, self.conditions, variant.build, self.pictures)
+        for variant in on_source if self.cached else ():
+            kinds["methods"][f"{variant.label}{CACHED}"] = partial(rows.cached, self.conditions, variant.build)
+        if reference is not None:
             kinds["limits"]["source"] = partial(rows.source_alone, self.conditions)
-            kinds["limits"]["delta"] = partial(rows.delta_alone, self.conditions, first.build)
+            kinds["limits"]["delta"] = partial(rows.delta_alone, self.conditions, reference.build)
         kinds["limits"]["decoding"] = partial(rows.decoding_alone, self.conditions, self.pictures)
         return kinds
 
 
 def measure_training(
-    work: TrainingBench, out: Path | None = None, tell: Callable[[str], None] = lambda line: None
+    bench: TrainingBench, out: Path | None = None, log: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """Measures all rows, round by round, and returns the results as JSON values.
+    """Measure all rows round by round, and return the results as JSON values.
 
     Args:
-        out: file for the results so far, written after each round.
-        tell: hears of each row before it is measured.
+        out: results file, saved after each round.
+        log: called with one line before each row.
 
     Raises:
-        SnowError: `out` holds other results; as `Source.open` and `EpochSampler`; a process that ran out of memory.
+        SnowError: `out` holds other results; a process ran out of memory; and as `Source.open` and `EpochSampler`.
     """
-    conditions = work.conditions
-    settings = {
+    conditions = bench.conditions
+    identity = {
         "source": conditions.source,
         "image_size": conditions.image_size,
         "batch_size": conditions.recipe.batch_size,
@@ -90,27 +93,27 @@ def measure_training(
         "precision": conditions.recipe.precision,
         "accelerator": conditions.runtime.accelerator,
         "steps": conditions.steps,
-        "cached": (conditions.recipe.cache_dtype or CACHE_DTYPE) if work.cached else None,
-        "pictures": len(work.pictures),
+        "cached": (conditions.recipe.cache_dtype or CACHE_DTYPE) if bench.cached else None,
+        "pictures": len(bench.pictures),
     }
-    results = begin(out, settings, {"rounds": 0, "methods": {}, "limits": {}})
-    kinds = work.calls()
+    results = open_results(out, identity, {"rounds": 0, "methods": {}, "limits": {}})
+    kinds = bench.calls()
     named = {f"{kind}/{name}": call for kind, calls in kinds.items() for name, call in calls.items()}
-    for number, found in enumerate(interleaved(named, work.rounds, lambda line: tell(_plain(line))), start=1):
+    for number, samples in enumerate(interleaved(named, bench.rounds, lambda line: log(_readable(line))), start=1):
         results["rounds"] = number
         for kind, calls in kinds.items():
-            results[kind] = {name: _summary(found[f"{kind}/{name}"]) for name in calls}
-        _relate(results)
-        keep(out, results)
+            results[kind] = {name: _summary(samples[f"{kind}/{name}"]) for name in calls}
+        _add_ratios(results)
+        save_results(out, results)
     return results
 
 
-def _plain(line: str) -> str:
+def _readable(line: str) -> str:
     return line.replace("methods/", "").replace("limits/", "limit: ")
 
 
 def _summary(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Medians over rounds, with their range."""
+    """Summarise the samples of one row: medians over rounds, with the range of the speed."""
     entry: dict[str, Any] = {}
     costs = [sample.cost for sample in samples if sample.cost is not None]
     speeds = [sample.pipeline for sample in samples if sample.pipeline is not None]
@@ -131,14 +134,14 @@ def _summary(samples: Sequence[Sample]) -> dict[str, Any]:
     return entry
 
 
-def _relate(results: Mapping[str, Any]) -> None:
-    """Adds to each method its ratios to fine-tuning, and to the source alone."""
+def _add_ratios(results: Mapping[str, Any]) -> None:
+    """Add each method's ratios to fine-tuning and to the source pass alone."""
     base, source = results["methods"].get(BASELINE), results["limits"].get("source")
     for entry in results["methods"].values():
         if base is not None:
             entry["over_ft"] = entry["images_per_second"] / base["images_per_second"]
-            files = entry.get("pipeline_images_per_second", entry["images_per_second"])  # a cache needs no files
-            entry["pipeline_over_ft"] = files / base["pipeline_images_per_second"]
+            from_files = entry.get("pipeline_images_per_second", entry["images_per_second"])  # a cache reads no files
+            entry["pipeline_over_ft"] = from_files / base["pipeline_images_per_second"]
             entry["memory_over_ft"] = entry["peak_memory_bytes"] / max(1, base["peak_memory_bytes"])
         if source is not None:
             entry["over_source"] = entry["images_per_second"] / source["images_per_second"]

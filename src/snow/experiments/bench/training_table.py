@@ -1,4 +1,4 @@
-"""What `measure_training` found, as tables."""
+"""Lay the results of `measure_training` out as tables."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from snow.experiments.bench.training import PHASES
-from snow.experiments.results.table import circumstances, markdown_table
+from snow.experiments.results.table import environment, markdown_table
 
-SPEED_COLUMNS = ("", "images/s", "range", "from files", "memory MB", "x ft", "memory x ft", "of source")
-PHASE_COLUMNS = ("ms an image", *PHASES)
+SPEED_COLUMNS = ("", "images/s", "range", "from files", "memory MB", "× ft", "memory × ft", "of source")
+PHASE_COLUMNS = ("ms per image", *PHASES)
 
-SPENT = "milliseconds_per_image"
+TIMES = "milliseconds_per_image"
 Rows = list[tuple[str, ...]]
 
 
 def speeds(results: Mapping[str, Any]) -> Rows:
-    """Under `SPEED_COLUMNS`: the methods, then the limits."""
+    """Lay out the rows under `SPEED_COLUMNS`: methods, then limits."""
     return [(name, *_cells(entry)) for name, entry in _named(results).items()]
 
 
 def phases(results: Mapping[str, Any]) -> Rows:
-    """Under `PHASE_COLUMNS`: where the time goes, of each row in which that was looked at."""
-    spent = {name: entry[SPENT] for name, entry in _named(results).items() if SPENT in entry}
-    return [(name, *(f"{found[one]:.2f}" if one in found else "" for one in PHASES)) for name, found in spent.items()]
+    """Lay out the rows under `PHASE_COLUMNS`, for those with phases."""
+    times = {name: entry[TIMES] for name, entry in _named(results).items() if TIMES in entry}
+    return [(name, *(f"{ms[phase]:.2f}" if phase in ms else "" for phase in PHASES)) for name, ms in times.items()]
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Both tables, and a line on where the figures come from."""
+    """Write both tables, and the line on their origin."""
     cached = results["cached"]
     return (
         f"{markdown_table(SPEED_COLUMNS, speeds(results))}\n{markdown_table(PHASE_COLUMNS, phases(results))}\n"
         f"`{results['command']}`: {results['source']} (random weights) at {results['image_size']} px, batch "
         f"{results['batch_size']}, precision {results['precision']}{f', cache in {cached}' if cached else ''}, "
-        f"{results['rounds']} rounds; {circumstances(results)}.\n"
+        f"{results['rounds']} rounds; {environment(results)}.\n"
     )
 
 

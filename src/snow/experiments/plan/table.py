@@ -1,17 +1,17 @@
-"""A plan as a table."""
+"""Lay out a plan, and its comparison with a real service, as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from snow.experiments.results.table import circumstances, markdown_table
+from snow.experiments.results.table import environment, markdown_table
 
 COLUMNS = ("replicas", "goal", "load %", "busy %", "p50 ms", "p95 ms", "p99 ms", "refused %", "batch", "memory GB")
 
 
 def rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """In the order of `COLUMNS`. A replica may be busy at little load: small passes cost more."""
+    """Lay out the rows under `COLUMNS`. Busy can exceed load: small batches cost more per picture."""
     for row in results["rows"]:
         needed = " (needed)" if row["replicas"] == results["replicas"] else ""
         yield (
@@ -27,30 +27,30 @@ def rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def summary(results: Mapping[str, Any]) -> Iterator[str]:
-    """Lines to read below the table."""
+    """Write the lines below the table."""
     memory, device = results["memory_bytes"], results["device_memory_bytes"]
     on_device = f" and {device['replica'] / 1e9:.2f} GB on its GPU" if device else ""
-    each = results["tasks_a_picture"]
-    asked = f"{each} of {results['tasks']} tasks" if each != "all" else f"all of {results['tasks']} tasks"
+    mix = results["tasks_a_picture"]
+    requested = f"{mix} of {results['tasks']} tasks" if mix != "all" else f"all of {results['tasks']} tasks"
     yield (
-        f"{results['rate']:g} pictures/s, each for {asked}, with a p99 of {1000 * results['goal']['p99']:g} ms: "
+        f"{results['rate']:g} pictures/s, each for {requested}, with a p99 of {1000 * results['goal']['p99']:g} ms: "
         f"{results['replicas']} {'replica' if results['replicas'] == 1 else 'replicas'}, "
         f"{memory['replica'] / 1e9:.2f} GB each{on_device}, {memory['all'] / 1e9:.2f} GB in all"
     )
     yield (
         f"a replica answers {results['capacity_per_second']:.1f} pictures/s at most; "
-        f"a picture that comes alone takes {1000 * results['least_latency']:.1f} ms"
+        f"on an idle replica a picture takes {1000 * results['least_latency']:.1f} ms"
     )
 
 
 CHECK_COLUMNS = ("load", "", "measured", "planned", "off by")
 
-FIGURES = {"per_second": "pictures/s", "p50": "p50 ms", "p99": "p99 ms", "batch": "pictures a pass"}
-"""What is set side by side."""
+FIGURES = {"per_second": "pictures/s", "p50": "p50 ms", "p99": "p99 ms", "batch": "pictures per pass"}
+"""Figures of an outcome that are compared, with their headings."""
 
 
-def beside(measured: Mapping[str, float], planned: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Of each figure that both have: measured, planned, and by which part of the measured one the plan is off."""
+def compare_figures(measured: Mapping[str, float], planned: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Compare the figures that both have: measured, planned, and the relative error of the plan."""
     return {
         name: {
             "measured": measured[name],
@@ -63,26 +63,26 @@ def beside(measured: Mapping[str, float], planned: Mapping[str, float]) -> dict[
 
 
 def check_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """In the order of `CHECK_COLUMNS`."""
+    """Lay out the rows under `CHECK_COLUMNS`."""
     return [
         (
             load,
             FIGURES[name],
-            f"{one['measured']:.1f}",
-            f"{one['planned']:.1f}",
-            f"{100 * one['off']:+.0f} %",
+            f"{figure['measured']:.1f}",
+            f"{figure['planned']:.1f}",
+            f"{100 * figure['off']:+.0f} %",
         )
         for load, figures in results["planned"].items()
-        for name, one in figures.items()
+        for name, figure in figures.items()
     ]
 
 
 def check_table(results: Mapping[str, Any]) -> str:
-    """The table, and a line on where the figures come from."""
+    """Write the table, and the line on its origin."""
     return (
         f"{markdown_table(CHECK_COLUMNS, check_rows(results))}\n"
         f"`{results['command']}`: {results['source_name']} (random weights) at {results['image_size']} px, "
-        f"{results['tasks']} tasks asked about every picture, engine {results['engine']}, batches of up to "
+        f"{results['tasks']} tasks per picture, engine {results['engine']}, batches of up to "
         f"{results['max_batch']}, {results['seconds']:g} s each load, with the clients on the "
-        f"same machine; {circumstances(results)}.\n"
+        f"same machine; {environment(results)}.\n"
     )

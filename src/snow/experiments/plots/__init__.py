@@ -1,1 +1,1 @@
-"""Pictures of what was measured, by matplotlib."""
+"""Plots of results files, drawn with matplotlib."""

@@ -1,4 +1,4 @@
-"""Which channels tasks take: over time, and in common."""
+"""Plot the channels that tasks select: over the course of training, and in common."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snow.experiments.plots.figure import new_figure, save
+from snow.experiments.plots.figure import new_figure, save_figure
 from snow.subscribe import SelectionHistory
 
 ROWS = 400
+"""Pixels down, one iteration each."""
+
 NARROW = 500
-"""Maps of fewer channels have pixels to spare for each."""
+"""Maps with fewer channels are drawn without antialiasing: each channel has pixels of its own."""
 
-DOTTED = 40
-"""Of so many epochs at most the ends are drawn."""
+MAX_LINES = 40
+"""Most dotted lines at the ends of epochs."""
 
 
-def draw_choice(history: SelectionHistory, title: str, path: Path) -> None:
-    """A panel for each tap: channels across, iterations down, black where a channel was taken, epochs dotted.
+def draw_selection(history: SelectionHistory, title: str, path: Path) -> None:
+    """Draw one panel per tap: channels across, iterations down, black where a channel is selected, epochs dotted.
 
     Raises:
         SnowError: matplotlib is not installed, or the path cannot be written.
@@ -32,12 +34,12 @@ def draw_choice(history: SelectionHistory, title: str, path: Path) -> None:
     figure.suptitle(title)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     last = max(1, int(history.steps[-1]))
-    ends = range(history.batches, last, history.batches * -(-last // (history.batches * DOTTED)))
-    nearest = _nearest(history.steps)
+    ends = range(history.batches, last, history.batches * -(-last // (history.batches * MAX_LINES)))
+    drawn = _nearest(history.steps)
     for axes, (tap, masks) in zip(panels, history.masks.items(), strict=False):
         channels = masks.shape[1]
         axes.imshow(
-            masks[nearest].numpy(),
+            masks[drawn].numpy(),
             cmap="Greys",
             vmin=0,
             vmax=1,
@@ -53,21 +55,21 @@ def draw_choice(history: SelectionHistory, title: str, path: Path) -> None:
         axes.set_axis_off()
     figure.supxlabel("channel", fontsize=9)
     figure.supylabel("iteration", fontsize=9)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _nearest(steps: Tensor) -> Tensor:
-    """(ROWS,): the moment that is nearest to each row, from the first step to the last."""
+    """Find the recorded step nearest to each row: (steps,) -> (ROWS,) indices."""
     middles = (steps[1:] + steps[:-1]) / 2
     return torch.searchsorted(middles, torch.linspace(0, float(steps[-1]), ROWS))
 
 
-NUMBERED = 16
-"""With so many pairs at most, the numbers are written into the map."""
+MAX_NUMBERED = 16
+"""Most pairs of tasks for which the values are written into the cells."""
 
 
 def draw_overlap(results: Mapping[str, Any], title: str, path: Path) -> None:
-    """The colour says how far intersection over union is above or below what chance gives; the number is itself.
+    """Draw intersection over union per tap (down) and pair of tasks (across), coloured by its excess over chance.
 
     Args:
         results: of `snow.hub.overlap.overlap`.
@@ -86,11 +88,11 @@ def draw_overlap(results: Mapping[str, Any], title: str, path: Path) -> None:
     axes.set_xticks(range(len(pairs)), [" × ".join(pair["tasks"]) for pair in pairs], rotation=45, ha="right")
     axes.set_yticks(range(len(taps)), taps)
     axes.tick_params(labelsize=8)
-    for y, row in enumerate(cells if len(pairs) <= NUMBERED else ()):
+    for y, row in enumerate(cells if len(pairs) <= MAX_NUMBERED else ()):
         for x, cell in enumerate(row):
             if cell:
                 colour = "white" if abs(above[y][x]) > 0.6 * largest else "black"
                 axes.text(x, y, f"{cell['iou']:.2f}", ha="center", va="center", fontsize=7, color=colour)
     axes.set_title(title, fontsize=10)
-    figure.colorbar(image, ax=axes, label="intersection over union, less that of chance")
-    save(figure, path)
+    figure.colorbar(image, ax=axes, label="intersection over union, minus its value by chance")
+    save_figure(figure, path)

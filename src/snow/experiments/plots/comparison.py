@@ -1,4 +1,4 @@
-"""A comparison as a picture."""
+"""Plot a comparison: accuracy against training speed."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from pathlib import Path
 from typing import Any
 
 from snow.errors import SnowError
-from snow.experiments.plots.figure import check, new_figure, save
+from snow.experiments.plots.figure import check_picture_path, new_figure, save_figure
 
 LARGEST = 1500
 """Area of the largest circle, in square points."""
 
-LINE = 0.045
-"""Height of a line of a label, as a fraction of the axes."""
+LINE_HEIGHT = 0.045
+"""Height of one line of a label, as a fraction of the axes."""
 
 
-def wrapped(label: str, width: int = 32) -> str:
-    """A variant's label in lines of about `width`, broken between options."""
+def wrap_label(label: str, width: int = 32) -> str:
+    """Break a method's label between options, into lines of about `width` characters."""
     lines = [""]
     for part in label.replace(":", "\n:").split("\n"):
         lines = [*lines, part] if lines[-1] and len(lines[-1]) + len(part) > width else [*lines[:-1], lines[-1] + part]
     return "\n".join(lines)
 
 
-def picture(results: Mapping[str, Any], path: Path) -> None:
-    """Accuracy against training speed, the area of a circle for memory, as in the paper's Figure 4.
+def draw_comparison(results: Mapping[str, Any], path: Path) -> None:
+    """Draw accuracy against training speed with peak memory as the area of a circle, as in the paper's Figure 4.
 
-    Names stand beside the plot in the order of accuracy, so that methods which are alike can be told apart.
+    Labels stand beside the axes in order of accuracy, so that they never overlap.
 
     Raises:
-        SnowError: nothing was measured; and as `check`.
+        SnowError: no method has both accuracy and speed; and as `check_picture_path`.
     """
-    check(path)
+    check_picture_path(path)
     measured = {
         label: entry for label, entry in results["methods"].items() if {"top1", "images_per_second"} <= set(entry)
     }
     if not measured:
-        raise SnowError("there is nothing to draw: no method has both accuracy and speed")
+        raise SnowError("nothing to draw: no method has both accuracy and speed (compare without --no-costs)")
     from matplotlib import colormaps
 
-    shades = [colormaps["tab20"](index) for index in range(20)]  # strong and pale in turn
+    shades = [colormaps["tab20"](index) for index in range(20)]  # dark and light alternate there
     colours = dict(zip(measured, cycle([*shades[::2], *shades[1::2]]), strict=False))
     figure = new_figure(9, 5)
     axes = figure.subplots()
@@ -54,26 +54,26 @@ def picture(results: Mapping[str, Any], path: Path) -> None:
         axes.errorbar(*points[label], yerr=spread, fmt=".", color=colours[label], markersize=4)
     axes.margins(0.12)
     axes.autoscale_view()
-    _name(axes, points, colours)
+    _label_points(axes, points, colours)
     axes.set_xlabel("training, images/s")
     axes.set_ylabel("top-1 accuracy, %")
     axes.grid(alpha=0.3)
     axes.set_title(f"area: peak training memory, at most {largest / 1e6:,.0f} MB", fontsize=9, loc="left")
-    save(figure, path)
+    save_figure(figure, path)
 
 
-def _name(axes: Any, points: Mapping[str, tuple[float, float]], colours: Mapping[str, Any]) -> None:
-    """Writes each label to the right of the axes, with a line from its point."""
+def _label_points(axes: Any, points: Mapping[str, tuple[float, float]], colours: Mapping[str, Any]) -> None:
+    """Write each label to the right of the axes, with a line from its point."""
     low, high = axes.get_ylim()
     order = sorted(points, key=lambda label: points[label][1])
-    texts = {label: wrapped(label) for label in order}
-    heights = [LINE * (texts[label].count("\n") + 1.4) for label in order]
+    texts = {label: wrap_label(label) for label in order}
+    heights = [LINE_HEIGHT * (texts[label].count("\n") + 1.4) for label in order]
     wanted = [(points[label][1] - low) / (high - low) for label in order]
-    for label, place in zip(order, spread_out(wanted, heights), strict=True):
+    for label, centre in zip(order, spread_out(wanted, heights), strict=True):
         axes.annotate(
             texts[label],
             points[label],
-            (1.04, place),
+            (1.04, centre),
             textcoords="axes fraction",
             va="center",
             fontsize=8,
@@ -82,14 +82,14 @@ def _name(axes: Any, points: Mapping[str, tuple[float, float]], colours: Mapping
 
 
 def spread_out(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """Middles for things of these heights: near those wanted, which ascend, apart, and inside 0..1 if they fit."""
-    middles: list[float] = []
+    """Centre boxes near wanted, ascending positions, without overlap, and within [0, 1] if they fit."""
+    centres: list[float] = []
     floor = 0.0
-    for middle, height in zip(wanted, heights, strict=True):
-        middles.append(max(middle, floor + height / 2))
-        floor = middles[-1] + height / 2
+    for centre, height in zip(wanted, heights, strict=True):
+        centres.append(max(centre, floor + height / 2))
+        floor = centres[-1] + height / 2
     ceiling = 1.0
-    for index in reversed(range(len(middles))):
-        middles[index] = min(middles[index], ceiling - heights[index] / 2)
-        ceiling = middles[index] - heights[index] / 2
-    return middles
+    for index in reversed(range(len(centres))):
+        centres[index] = min(centres[index], ceiling - heights[index] / 2)
+        ceiling = centres[index] - heights[index] / 2
+    return centres

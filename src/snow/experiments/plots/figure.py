@@ -1,4 +1,4 @@
-"""A figure to draw on, and the file that it ends in. matplotlib is imported when the first one is asked for."""
+"""Create and save matplotlib figures. matplotlib is imported with the first one: it is an optional dependency."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DPI = 150
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Of this size in inches.
+    """Create a figure of this size in inches.
 
     Raises:
         SnowError: matplotlib is not installed.
@@ -23,23 +23,27 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise SnowError("pictures need matplotlib: pip install 'snow-cnn[plots]'") from None
+        raise SnowError("plots need matplotlib: pip install 'snow-cnn[plots]'") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def check(path: Path) -> None:
-    """Before the work that is to be drawn.
+def check_picture_path(path: Path) -> None:
+    """Check, before hours of work, that a plot can be written to `path`.
 
     Raises:
-        SnowError: matplotlib is not installed, or the path's ending names no kind of picture.
+        SnowError: matplotlib is not installed, or cannot write files with this suffix.
     """
     if path.suffix[1:].lower() not in new_figure(1, 1).canvas.get_supported_filetypes():
-        raise SnowError(f"{path} names no kind of picture: end it in .png, .svg or .pdf")
+        raise SnowError(f"{path} has no image format: end it in .png, .svg or .pdf")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Raises SnowError: its ending names no kind of picture, or it cannot be written."""
-    check(path)
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to `path`.
+
+    Raises:
+        SnowError: the suffix is not supported, or the file cannot be written.
+    """
+    check_picture_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=DPI)

@@ -1,4 +1,4 @@
-"""Accuracy over each option of a sweep: the paper's Table 4 as a picture."""
+"""Plot a sweep: accuracy over each option, as in the paper's Table 4."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snow.errors import SnowError
-from snow.experiments.plots.figure import new_figure, save
+from snow.experiments.plots.figure import new_figure, save_figure
 from snow.experiments.sweep.options import is_number
-from snow.experiments.sweep.table import shown
+from snow.experiments.sweep.table import format_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def draw_sweep(results: Mapping[str, Any], path: Path) -> None:
-    """A panel for each option with top-1 on held-out pictures over its values, and a ring around the default.
+    """Draw one panel per option: top-1 on held-out images over its values, with a ring around the base value.
 
-    The bars are the standard error of so many pictures; grey dots are trials of a search, in which the other options
-    differ as well.
+    Bars are the standard error for that number of images. Grey dots are trials of the search, which change other
+    options as well.
 
     Raises:
         SnowError: matplotlib is not installed, the path cannot be written, or every trial diverged.
     """
     over = {name: [entry for entry in entries if "top1" in entry] for name, entries in results["over"].items()}
     if not any(over.values()):
-        raise SnowError("there is nothing to draw: every trial diverged")
+        raise SnowError("nothing to draw: every trial diverged")
     columns = min(3, len(over))
     rows = -(-len(over) // columns)
     figure = new_figure(1 + 3.6 * columns, 0.6 + 3.4 * rows)
@@ -37,8 +37,8 @@ def draw_sweep(results: Mapping[str, Any], path: Path) -> None:
     for axes in panels[len(over) :]:
         axes.set_axis_off()
     images = next(entry["images"] for entries in over.values() for entry in entries)
-    figure.supylabel(f"top-1 on {images} held-out pictures, %", fontsize=10)
-    save(figure, path)
+    figure.supylabel(f"top-1 on {images} held-out images, %", fontsize=10)
+    save_figure(figure, path)
 
 
 def _panel(
@@ -51,24 +51,30 @@ def _panel(
         values = [entry["value"] for entry in entries]
         if min(values, default=0) > 0:
             axes.set_xscale("log")
-        axes.set_xticks(values, [shown(value) for value in values])
+        axes.set_xticks(values, [format_value(value) for value in values])
         axes.set_xticks([], minor=True)
-    places = dict(zip(values, values if numeric else range(len(values)), strict=True))
+    positions = dict(zip(values, values if numeric else range(len(values)), strict=True))
     if not numeric:
         axes.set_xticks(range(len(values)), [str(value) for value in values])
     for trial in searched:
         value = trial["setting"].get(name, centre)
-        if numeric or value in places:
-            axes.plot(value if numeric else places[value], 100 * trial["top1"], ".", color="0.6")
+        if numeric or value in positions:
+            axes.plot(value if numeric else positions[value], 100 * trial["top1"], ".", color="0.6")
     accuracy = [100 * entry["top1"] for entry in entries]
     errors = [100 * (entry["top1"] * (1 - entry["top1"]) / entry["images"]) ** 0.5 for entry in entries]
     axes.errorbar(
-        list(places.values()), accuracy, errors, marker="o", markersize=4, capsize=2, linestyle="-" if numeric else ""
+        list(positions.values()),
+        accuracy,
+        errors,
+        marker="o",
+        markersize=4,
+        capsize=2,
+        linestyle="-" if numeric else "",
     )
-    for entry, place, height in zip(entries, places.values(), accuracy, strict=True):
-        axes.annotate(f"{height:.1f}", (place, height), (4, 4), textcoords="offset points", fontsize=8)
+    for entry, position, height in zip(entries, positions.values(), accuracy, strict=True):
+        axes.annotate(f"{height:.1f}", (position, height), (4, 4), textcoords="offset points", fontsize=8)
         if entry["is_centre"]:
-            axes.plot(place, height, "o", markersize=11, fillstyle="none", color="tab:red")
+            axes.plot(position, height, "o", markersize=11, fillstyle="none", color="tab:red")
     axes.set_xlabel(name)
     axes.margins(x=0.15)
     axes.grid(alpha=0.3)

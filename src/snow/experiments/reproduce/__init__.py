@@ -1,4 +1,4 @@
-"""The paper's tables and figures, measured anew and set beside its own."""
+"""The paper's tables and figures, measured again and shown next to the paper's own: one file per table or figure."""
 
 from snow.experiments.reproduce.experiment import Experiment
 from snow.experiments.reproduce.figure4 import Figure4
@@ -12,8 +12,8 @@ from snow.experiments.reproduce.table8 import Table8
 from snow.experiments.reproduce.table9 import Table9
 
 EXPERIMENTS: dict[str, Experiment] = {
-    one.name: one
-    for one in (Table4(), Table5(), Table6(), Table7(), Table8(), Table9(), Figure4(), Figure5(), Figure6())
+    experiment.name: experiment
+    for experiment in (Table4(), Table5(), Table6(), Table7(), Table8(), Table9(), Figure4(), Figure5(), Figure6())
 }
 
 __all__ = ["EXPERIMENTS", "Experiment"]

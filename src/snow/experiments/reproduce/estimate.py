@@ -1,4 +1,4 @@
-"""How long something will take here: from one source pass and the ratios of the paper's Table 8."""
+"""Estimate how long an experiment takes on this machine, from one source pass and the ratios of the paper's Table 8."""
 
 from __future__ import annotations
 
@@ -24,65 +24,65 @@ if TYPE_CHECKING:
 
 CAR = SETS.index("Car")
 ROWS = {"fo": "FO", "fe": "FE", "ft": "FT", "mp": "MP", "pn": "PN", "snow": "SNOW-256", "lora": "FT", "head2toe": "FO"}
-"""Whose speed a method has, about."""
+"""Row of Table 8 whose speed each method has, roughly."""
 
-FEW = 8
-"""Pictures that are looked at to find out how long one takes."""
+SAMPLED = 8
+"""Images that are timed to estimate one."""
 
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Seconds that a stage will take, about; more often less than more, since stages share passes of the source."""
+    """Seconds that a stage takes, roughly. Methods share source passes, so it is more often too high than too low."""
 
     stage: str
     seconds: float
 
 
-def training(work: ReproductionSettings, variant: Variant, pictures: Pictures, epochs: float) -> float:
-    """Seconds to train a method for so many passes over pictures. On a CPU, steps and loading share the cores."""
-    size = work.source.preprocessing.image_size
-    step = step_seconds(variant, work.source.architecture, size, work.recipe.precision)
-    loading = _loading_seconds(work, pictures)
-    beside = open_fabric(work.recipe.precision).device.type != "cpu"
-    return epochs * len(pictures) * (max(step, loading) if beside else step + loading)
+def training(settings: ReproductionSettings, variant: Variant, pictures: Pictures, epochs: float) -> float:
+    """Estimate the seconds of training a method for some epochs. On a CPU, steps and loading share the cores."""
+    size = settings.source.preprocessing.image_size
+    step = step_seconds(variant, settings.source.architecture, size, settings.recipe.precision)
+    loading = _loading_seconds(settings, pictures)
+    overlaps = open_fabric(settings.recipe.precision).device.type != "cpu"
+    return epochs * len(pictures) * (max(step, loading) if overlaps else step + loading)
 
 
 def step_seconds(variant: Variant, architecture: str, image_size: int, precision: str) -> float:
-    """Of training on pictures that are in memory, a picture."""
-    theirs = LF_THROUGHPUT if variant.method == "lf" else TABLE8[ROWS[variant.method]][CAR][0]
-    return pass_seconds(architecture, image_size, precision) * TABLE8["FO"][CAR][0] / theirs
+    """Estimate the seconds per image of a training step, with images in memory."""
+    paper_speed = LF_THROUGHPUT if variant.method == "lf" else TABLE8[ROWS[variant.method]][CAR][0]
+    return pass_seconds(architecture, image_size, precision) * TABLE8["FO"][CAR][0] / paper_speed
 
 
 @cache
 def pass_seconds(architecture: str, image_size: int, precision: str) -> float:
-    """Of the source alone, a picture."""
+    """Time the source pass alone, in seconds per image."""
     fabric = open_fabric(precision)
     source = Source.open(architecture, False, image_size=image_size)
     fabric.to_device(source)
-    images = torch.zeros(FEW, 3, image_size, image_size, dtype=torch.uint8, device=fabric.device)
+    images = torch.zeros(SAMPLED, 3, image_size, image_size, dtype=torch.uint8, device=fabric.device)
 
-    def once() -> float:
+    def one_pass() -> float:
         started = time.perf_counter()
         with fabric.autocast():
             float(source(images, frozenset()).logits.float().sum())  # waits for the device
         return time.perf_counter() - started
 
-    once()
-    return median([once() for _ in range(3)]) / FEW
+    one_pass()
+    return median([one_pass() for _ in range(3)]) / SAMPLED
 
 
-def _loading_seconds(work: ReproductionSettings, pictures: Pictures) -> float:
-    """Of decoding and augmenting, a picture, with all loading processes at work."""
-    seen = pictures.with_transform(train_transform(work.source.preprocessing, work.recipe.augment))
-    places = range(0, len(seen), max(1, len(seen) // FEW))
+def _loading_seconds(settings: ReproductionSettings, pictures: Pictures) -> float:
+    """Time decoding and augmentation in seconds per image, with all loading workers busy."""
+    augmented = pictures.with_transform(train_transform(settings.source.preprocessing, settings.recipe.augment))
+    indices = range(0, len(augmented), max(1, len(augmented) // SAMPLED))
     started = time.perf_counter()
-    for place in places:
-        seen[place, 0]
-    return (time.perf_counter() - started) / len(places) / max(1, work.runtime.loading_workers())
+    for index in indices:
+        augmented[index, 0]
+    return (time.perf_counter() - started) / len(indices) / max(1, settings.runtime.loading_workers())
 
 
 def paper_seconds(variants: Sequence[Variant], epochs: float) -> float:
-    """Of so many epochs of all five sets at the speeds of the paper's Table 8, one V100."""
+    """Estimate training on all five datasets at the speeds of the paper's Table 8 (one V100)."""
     return epochs * sum(
         known.train / TABLE8[ROWS[variant.method]][SETS.index(known.column)][0]
         for variant in variants
@@ -90,12 +90,12 @@ def paper_seconds(variants: Sequence[Variant], epochs: float) -> float:
     )
 
 
-def total(costs: Sequence[TimeEstimate]) -> float:
-    return sum(cost.seconds for cost in costs)
+def total(estimates: Sequence[TimeEstimate]) -> float:
+    return sum(estimate.seconds for estimate in estimates)
 
 
-def shown(seconds: float) -> str:
-    """`3 h 20 min`, `12 min`, `40 s`."""
+def format_duration(seconds: float) -> str:
+    """Format seconds: `3 h 20 min`, `12 min`, `40 s`."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

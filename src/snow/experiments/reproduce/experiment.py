@@ -1,4 +1,4 @@
-"""One table or figure of the paper, from measuring to what is written of it."""
+"""The base class of all experiments: measure, lay out and draw one table or figure of the paper."""
 
 from __future__ import annotations
 
@@ -12,92 +12,97 @@ from snow.experiments.reproduce import panel
 from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.panel import Panel
 from snow.experiments.reproduce.settings import ReproductionSettings
-from snow.experiments.results.record import keep
+from snow.experiments.results.record import save_results
 from snow.methods.variant import Variant
-from snow.store import whole_file
+from snow.store import atomic_file
 
 Results = Mapping[str, Any]
 
 
 class Experiment(ABC):
-    """A new one is one file and one line in `EXPERIMENTS`.
+    """One table or figure of the paper. A new one is one file and one line in `EXPERIMENTS`.
 
     Attributes:
-        name: what the command calls it.
-        title: what the paper calls it, and what it shows.
+        name: argument of `snow reproduce`.
+        title: heading in the report.
         differs: what is not as in the paper, and why, for whoever reads the report.
-        methods: labels of what is measured, with commas between, unless others are asked for.
-        needs_data: cannot do without pictures.
+        methods: default methods, comma-separated labels.
+        head: heading of the first column.
+        needs_data: whether it cannot run without a dataset.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    differs: ClassVar[str]
+    deviations: ClassVar[str]
     methods: ClassVar[str] = ""
     head: ClassVar[str] = "method"
     needs_data: ClassVar[bool] = True
 
-    def variants(self, work: ReproductionSettings) -> tuple[Variant, ...]:
-        return work.methods or Variant.parse(self.methods)
+    def variants(self, settings: ReproductionSettings) -> tuple[Variant, ...]:
+        return settings.methods or Variant.parse(self.methods)
 
     @abstractmethod
-    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
-        """What is left to be done, by stages."""
+    def estimates(self, settings: ReproductionSettings) -> list[TimeEstimate]:
+        """Estimate the time of every stage that is left to do."""
 
     @abstractmethod
-    def run(self, work: ReproductionSettings) -> dict[str, Any]:
-        """Measures what is not there yet, and returns all of it as JSON values.
+    def run(self, settings: ReproductionSettings) -> dict[str, Any]:
+        """Measure what the folder lacks, and return all results as JSON values.
 
         Raises:
-            SnowError: the folder holds results of other work; and as what is called.
+            SnowError: the folder holds results of another run; and as the functions it calls.
         """
 
     def panels(self, results: Results) -> list[Panel]:
-        """The paper's figures beside ours."""
+        """Collect the paper's figures and ours."""
         return []
 
     @abstractmethod
     def origins(self, results: Results) -> list[str]:
-        """Lines on where our figures come from."""
+        """Write the lines on the origin of our figures."""
 
     def body(self, results: Results) -> str:
-        """The tables, as Markdown."""
+        """Write the tables as Markdown."""
         return panel.markdown(self.panels(results), self.head)
 
     def draw(self, results: Results, path: Path) -> None:
-        """Raises SnowError: as `snow.experiments.plots.figure.check`; there is nothing to draw."""
+        """Draw the results.
+
+        Raises:
+            SnowError: there is nothing to draw; and as `snow.experiments.plots.figure.check_picture_path`.
+        """
         panel.draw(self.panels(results), path)
 
-    def measured(self, results: Results) -> str:
-        """The tables and where they come from, as Markdown."""
+    def section(self, results: Results) -> str:
+        """Write the tables and the lines on their origin."""
         return "\n".join([self.body(results), *self.origins(results)])
 
     def markdown(self, results: Results) -> str:
-        """Everything that is to be read."""
-        return f"# {self.title}\n\n{self.measured(results)}\n**What differs.** {self.differs}\n"
+        """Write the whole page: heading, tables, origin, differences from the paper."""
+        return f"# {self.title}\n\n{self.section(results)}\n**Differences from the paper.** {self.deviations}\n"
 
 
-def reproduce(experiment: Experiment, work: ReproductionSettings) -> dict[str, Any]:
-    """Measures what is not in the folder yet, writes everything, and returns the results as JSON values.
+def reproduce(experiment: Experiment, settings: ReproductionSettings) -> dict[str, Any]:
+    """Run an experiment, write NAME.json, NAME.md and NAME.png, and return the results as JSON values.
 
     Raises:
         SnowError: as the experiment; or a file cannot be written.
-        Interrupted: as `fit`; a second call goes on.
+        Interrupted: as `fit`; a second call continues.
     """
-    results = {"experiment": experiment.name, **experiment.run(work)}
+    results = {"experiment": experiment.name, **experiment.run(settings)}
     results["beside"] = [panel.to_dict() for panel in experiment.panels(results)]
-    keep(work.folder / f"{experiment.name}.json", results)
-    _write(work.folder / f"{experiment.name}.md", experiment.markdown(results))
+    save_results(settings.folder / f"{experiment.name}.json", results)
+    _write(settings.folder / f"{experiment.name}.md", experiment.markdown(results))
     try:
-        experiment.draw(results, work.folder / f"{experiment.name}.png")
+        experiment.draw(results, settings.folder / f"{experiment.name}.png")
     except SnowError as error:
-        work.note(f"there is no picture: {error}")
+        settings.log(f"no plot was written: {error}")
     return results
 
 
 def _write(path: Path, text: str) -> None:
     try:
-        with whole_file(path) as new:
+        with atomic_file(path) as new:
             new.write_text(text, "utf-8")
     except OSError as error:
         raise SnowError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Figure 5: which channels are chosen, over the time of training."""
+"""Figure 5: the selected channels over the course of training."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from snow.errors import SnowError
-from snow.experiments.plots.channels import draw_choice
+from snow.experiments.plots.channels import draw_selection
 from snow.experiments.reproduce import estimate
-from snow.experiments.reproduce.accuracy import COLUMNS
+from snow.experiments.reproduce.accuracy import PER_CHANNEL_VARIANT
 from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.sets import title
 from snow.experiments.reproduce.settings import ReproductionSettings
-from snow.experiments.results.record import begin, keep
+from snow.experiments.results.record import open_results, save_results
 from snow.experiments.results.table import markdown_table, origin
 from snow.hub import Hub
-from snow.hub.hub import read_selection_history
+from snow.hub.folder import read_selection_history
 from snow.methods import SnowConfig
 from snow.subscribe import SelectionHistory
 from snow.training.checkpoint import data_digest
@@ -27,55 +27,59 @@ from snow.training.train import train
 
 class Figure5(Experiment):
     name = "figure5"
-    title = "Figure 5: channels chosen over the time of training"
-    differs = (
-        "The paper shows one map of its task Car, and says that the choice changes often at first and settles after "
-        "some epochs; all maps are shown here, without the noise of training, of the paper's delta, learned with a "
-        "weight column for each channel, or another variant of method snow. Early and late count, of the channels "
-        "taken, those that the moment before had not taken, in the first and the last tenth of the moments that were "
-        "looked at."
+    title = "Figure 5: selected channels over the course of training"
+    deviations = (
+        "The paper shows one feature map of its task Car, and says that the selection changes often at first and "
+        "settles after some epochs. All feature maps are shown here, selected without the noise of training. The "
+        "method is the paper's delta, trained with one weight column per source channel. *Early* and *late* are the "
+        "share of the selected channels that the record before did not have, in the first and the last tenth of the "
+        "records."
     )
-    methods = COLUMNS
+    methods = PER_CHANNEL_VARIANT
 
-    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
-        opened = work.one("Car")
-        if opened.found.key in _tasks(work):
+    def estimates(self, settings: ReproductionSettings) -> list[TimeEstimate]:
+        opened = settings.set_for("Car")
+        if opened.location.key in _tasks(settings):
             return []
-        [variant] = self.variants(work)
-        return [TimeEstimate(variant.label, estimate.training(work, variant, opened.dataset.train, work.recipe.epochs))]
+        [variant] = self.variants(settings)
+        return [
+            TimeEstimate(
+                variant.label, estimate.training(settings, variant, opened.dataset.train, settings.recipe.epochs)
+            )
+        ]
 
-    def run(self, work: ReproductionSettings) -> dict[str, Any]:
-        opened = work.one("Car")
-        variants = self.variants(work)
+    def run(self, settings: ReproductionSettings) -> dict[str, Any]:
+        opened = settings.set_for("Car")
+        variants = self.variants(settings)
         if len(variants) != 1 or variants[0].method != "snow":
-            raise SnowError("figure5 shows one variant of method snow: --methods snow, say")
-        settings = {
-            "source": work.source.description(),
-            "data": {"set": opened.found.key, "fingerprint": data_digest(opened.dataset)},
-            "recipe": work.recipe.to_dict(),
+            raise SnowError("figure5 takes one variant of method snow, such as --methods snow")
+        identity = {
+            "source": settings.source.description(),
+            "data": {"set": opened.location.key, "fingerprint": data_digest(opened.dataset)},
+            "recipe": settings.recipe.to_dict(),
             "options": asdict(SnowConfig.from_dict(variants[0].config)),
         }
-        out = work.folder / "figure5" / "run.json"
-        results = begin(out, settings, {"taps": {}})
-        keep(out, results)
-        hub = Hub.create(_hub(work), work.source)
-        if opened.found.key not in hub.names():
-            heard = work.listeners(f"{opened.found.key}: {variants[0].label}")
+        out = settings.folder / "figure5" / "run.json"
+        results = open_results(out, identity, {"taps": {}})
+        save_results(out, results)
+        hub = Hub.create(_hub(settings), settings.source)
+        if opened.location.key not in hub.names():
+            listeners = settings.listeners(f"{opened.location.key}: {variants[0].label}")
             config = variants[0].config
             train(
                 hub,
                 opened.dataset,
-                work.recipe,
+                settings.recipe,
                 config=config,
-                runtime=work.runtime,
-                listeners=heard,
+                runtime=settings.runtime,
+                listeners=listeners,
                 resume=True,
             )
-        choices = read_selection_history(hub.path, opened.found.key)
-        results["taps"] = {tap: _summary(choices, tap) for tap in choices.masks}
-        keep(out, results)
-        kept = b64encode(choices.to_bytes()).decode()
-        return {**results, "label": variants[0].label, "set": opened.to_dict(), "choices": kept}
+        history = read_selection_history(hub.path, opened.location.key)
+        results["taps"] = {tap: _summary(history, tap) for tap in history.masks}
+        save_results(out, results)
+        encoded = b64encode(history.to_bytes()).decode()
+        return {**results, "label": variants[0].label, "set": opened.to_dict(), "choices": encoded}
 
     def origins(self, results: Results) -> list[str]:
         where = f"{results['label']} on {title(results['set'])}"
@@ -83,12 +87,12 @@ class Figure5(Experiment):
 
     def body(self, results: Results) -> str:
         columns = (
-            "map",
+            "feature map",
             "channels",
-            "taken",
+            "selected",
             "from the start",
-            "early newcomers %",
-            "late newcomers %",
+            "changed early %",
+            "changed late %",
             "last change in epoch",
         )
         rows = [
@@ -106,26 +110,26 @@ class Figure5(Experiment):
         return markdown_table(columns, rows)
 
     def draw(self, results: Results, path: Path) -> None:
-        choices = SelectionHistory.from_bytes(b64decode(results["choices"]), self.name)
-        draw_choice(choices, f"channels taken by {results['label']} on {title(results['set'])}", path)
+        history = SelectionHistory.from_bytes(b64decode(results["choices"]), self.name)
+        draw_selection(history, f"channels selected by {results['label']} on {title(results['set'])}", path)
 
 
-def _summary(choices: SelectionHistory, tap: str) -> dict[str, Any]:
-    found = choices.summary(tap)
-    changes = [count / found["taken"] for count in found["newcomers"]]
+def _summary(history: SelectionHistory, tap: str) -> dict[str, Any]:
+    summary = history.summary(tap)
+    changes = [count / summary["taken"] for count in summary["newcomers"]]
     tenth = max(1, len(changes) // 10)
     return {
-        **{name: found[name] for name in ("channels", "taken", "ever", "from_start")},
+        **{name: summary[name] for name in ("channels", "taken", "ever", "from_start")},
         "early": sum(changes[:tenth]) / tenth,
         "late": sum(changes[-tenth:]) / tenth,
-        "settled_epoch": -(-found["settled"] // choices.batches),
+        "settled_epoch": -(-summary["settled"] // history.batches),
     }
 
 
-def _hub(work: ReproductionSettings) -> Path:
-    return work.folder / "figure5" / "hub"
+def _hub(settings: ReproductionSettings) -> Path:
+    return settings.folder / "figure5" / "hub"
 
 
-def _tasks(work: ReproductionSettings) -> list[str]:
-    tasks = _hub(work) / "tasks"
+def _tasks(settings: ReproductionSettings) -> list[str]:
+    tasks = _hub(settings) / "tasks"
     return [path.name for path in tasks.iterdir()] if tasks.is_dir() else []

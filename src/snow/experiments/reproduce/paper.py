@@ -1,10 +1,10 @@
-"""The paper's figures as data. Accuracies in percent, parameters in millions, memory in GB, speeds in images/s."""
+"""The paper's own figures. Accuracies in percent, parameters in millions, memory in GB, speeds in images/s."""
 
 from __future__ import annotations
 
 SETS = ("Food", "DTD", "Action", "Car", "CUB")
 CLASSES = (101, 47, 40, 196, 200)
-"""Table 3, in the order of `SETS`. Sizes of the sets are in `snow.data.published`."""
+"""Table 3, in the order of `SETS`. `snow.data.published` has the numbers of images."""
 
 METHODS = ("FO", "FE", "FT", "MP", "PN", "SNOW-256", "SNOW-128")
 """Rows of Tables 7 and 8. That 256 and 128 are batch sizes is a guess: the text does not say."""
@@ -19,7 +19,7 @@ TABLE4 = {
         "1e-7": (83.35, 96.88),
     },
 }
-"""Top-1 and top-5 on Car: K for each of N channels, the size of the delta for that of the source, sigma²."""
+"""Top-1 and top-5 on Car, by K / N, by the width of the delta relative to the source, and by sigma²."""
 
 TABLE5_PARAMETERS = {"FO": 26.8, "FE": 28.3, "FT": 144.3, "MP": 26.9, "PN": 257.4, "SNOW": 30.8}
 TABLE5_THROUGHPUT = {"FO": 7060.8, "FE": 5626.6, "FT": 632.9, "MP": 304.3, "PN": 169.5, "SNOW": 4731.0}
@@ -30,7 +30,7 @@ SUBSCRIPTIONS = {
     "all": "subscribing to all",
     "channel_pooling": "channel pooling",
 }
-"""From a name in `snow.subscribe.SUBSCRIPTIONS` to a row of Table 6."""
+"""Name in `snow.subscribe.SUBSCRIPTIONS` -> row of Table 6."""
 
 TABLE6_OVERHEAD = {"conv1x1": 14.0, "channel_attention": 35.0, "all": 17.5, "channel_pooling": 5.5}
 TABLE6_ACCURACY = {
@@ -61,10 +61,10 @@ TABLE8 = {
     "SNOW-256": ((947.80, 4.40), (959.16, 4.40), (949.55, 4.26), (965.31, 4.25), (970.06, 4.27)),
     "SNOW-128": ((871.34, 2.92), (873.12, 2.87), (868.97, 2.80), (885.20, 2.87), (880.94, 2.94)),
 }
-"""Throughput and memory of training, in the order of `SETS`."""
+"""Training throughput and memory, in the order of `SETS`."""
 
 LF_THROUGHPUT, LF_MEMORY = 272.69, 13.99
-"""Of learning without forgetting (appendix A.3)."""
+"""Learning without forgetting (appendix A.3)."""
 
 ORDERS = (("Car", "Action", "CUB", "DTD", "Food"), ("Action", "CUB", "DTD", "Car", "Food"))
 TABLE9 = (
@@ -83,10 +83,10 @@ TABLE9 = (
         (None, None, None, None, 79.10),
     ),
 )
-"""LF in orders A and B: row i is a task, column j its top-1 after the j-th was learned."""
+"""LF in orders A and B: row i is a task, column j its top-1 after task j was learned."""
 
 SIGMA2 = {"Action": 1e-8}
-"""Where it is not 1e-3 (section 3.1)."""
+"""sigma² where it is not 1e-3 (section 3.1)."""
 
 CONVERGED = 60
 """Epochs by which all methods have converged (section 3.1, of Figure 4)."""

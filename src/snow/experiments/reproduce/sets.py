@@ -1,4 +1,4 @@
-"""Which pictures are there to reproduce the paper with: its own five sets, and real sets with splits of their own."""
+"""The datasets an experiment can use: the paper's five, and three with splits of their own."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from snow.errors import SnowError
 from snow.experiments.reproduce.paper import SETS
 
 OWN = "-own-split"
-"""At the end of a key: the parts are not the paper's."""
+"""Suffix of a key: training and test images are not the paper's."""
 
 OWN_SPLITS: dict[str, str | None] = {"dtd10": "DTD", "cars196": "Car", "ants_bees": None}
-"""Image folders, and the paper's set that they are made of: parts of it, or other splits."""
+"""Image folder -> the paper's dataset that it is a subset or another split of."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """A set that is there.
+class SetLocation:
+    """A dataset on disk.
 
     Attributes:
-        key: what results call it; ends in `OWN` where parts are not the paper's.
-        column: what the paper calls it, or what it is made of.
-        path: where.
+        key: its name in results; ends in `OWN` if the split is not the paper's.
+        column: the paper's name of it, or of the dataset that it was made from; None if neither.
+        path: its folder.
     """
 
     key: str
@@ -35,23 +35,23 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A set with its pictures."""
+class OpenedSet:
+    """A dataset that was opened."""
 
-    found: Found
+    location: SetLocation
     dataset: Dataset
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """Classes, training and test pictures."""
+        """Count classes, training images and test images."""
         return len(self.dataset.tasks[0].classes), len(self.dataset.train), len(self.dataset.test)
 
     def to_dict(self) -> dict[str, Any]:
-        """What results keep of it."""
-        known = PUBLISHED.get(self.found.key)
+        """Describe the dataset for results."""
+        known = PUBLISHED.get(self.location.key)
         return {
-            "set": self.found.key,
-            "paper": self.found.column,
+            "set": self.location.key,
+            "paper": self.location.column,
             "classes": self.sizes[0],
             "train_images": self.sizes[1],
             "test_images": self.sizes[2],
@@ -60,49 +60,49 @@ class Opened:
 
 
 def title(entry: Mapping[str, Any]) -> str:
-    """Of a set as results keep it: the paper's name only where sizes are those of Table 3."""
+    """Name a dataset from its description: the paper's name only if its sizes are those of Table 3."""
     if entry["as_in_table_3"]:
         return entry["paper"]
     return entry["set"] if entry["set"].endswith(OWN) else f"{entry['set']} (in part)"
 
 
-def find(root: Path | None, wanted: Sequence[str] = ()) -> tuple[list[Found], list[str]]:
-    """The sets below `root`, and a line for each of the paper's that is wanted and not there, or not whole.
+def find(root: Path | None, wanted: Sequence[str] = ()) -> tuple[list[SetLocation], list[str]]:
+    """Find datasets below `root`; also return one line for each of the paper's that is missing or incomplete.
 
     Args:
-        wanted: keys; by default all.
+        wanted: keys of the datasets to find; by default all, and then missing ones are no error.
 
     Raises:
-        SnowError: there is no such folder, a key is unknown, or that set is not there.
+        SnowError: `root` is no folder, or a wanted dataset is unknown or missing.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, SetLocation] = {}
     missing: dict[str, str] = {}
     if root is not None and not root.is_dir():
-        raise SnowError(f"{root}: there is no such folder")
+        raise SnowError(f"there is no folder {root}")
     for known in PUBLISHED.values():
-        place = None if root is None else found_in(known, root)
-        lacks = [] if place is None else known.missing(place)
-        if place is None:
-            missing[known.name] = f"{known.name} is not there: {known.where_to_get}"
+        folder = None if root is None else found_in(known, root)
+        lacks = [] if folder is None else known.missing(folder)
+        if folder is None:
+            missing[known.name] = f"{known.name} was not found: {known.where_to_get}"
         elif lacks:
-            missing[known.name] = f"{known.name} in {place} lacks {', '.join(lacks)}: {known.where_to_get}"
+            missing[known.name] = f"{known.name} in {folder} lacks {', '.join(lacks)}: {known.where_to_get}"
         else:
-            found[known.name] = Found(known.name, known.column, place)
+            found[known.name] = SetLocation(known.name, known.column, folder)
     for name, column in OWN_SPLITS.items():
         key = f"{name}{OWN}"
         if root is not None and (root / name / "train").is_dir():
-            found[key] = Found(key, column, root / name)
+            found[key] = SetLocation(key, column, root / name)
         else:
-            missing[key] = f"{key} is not there: it is a folder {name}/train/CLASS/ and {name}/test/CLASS/"
+            missing[key] = f"{key} was not found: it is a folder with {name}/train/CLASS/ and {name}/test/CLASS/"
     for key in wanted:
         if key in missing:
             raise SnowError(missing[key])
         if key not in found:
-            raise SnowError(f"no set {key!r}: there are {', '.join([*found, *missing])}")
-    chosen = [one for key, one in found.items() if not wanted or key in wanted]
-    return chosen, [line for key, line in missing.items() if key in PUBLISHED and not wanted]
+            raise SnowError(f"unknown dataset {key!r}: there are {', '.join([*found, *missing])}")
+    located = [location for key, location in found.items() if not wanted or key in wanted]
+    return located, [line for key, line in missing.items() if key in PUBLISHED and not wanted]
 
 
 def column_of(entry: Mapping[str, Any]) -> int | None:
-    """The place in the paper's tables of a set as results keep it."""
+    """Index of a described dataset in the columns of the paper's tables."""
     return SETS.index(entry["paper"]) if entry["paper"] else None

@@ -1,4 +1,4 @@
-"""What is reproduced from, how, and where it is kept."""
+"""The settings that all experiments share."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from snow.data import open_dataset
 from snow.data.pictures import Progress
 from snow.errors import SnowError
 from snow.experiments.compare import HELD_OUT, RATES
-from snow.experiments.reproduce.sets import OWN, Found, Opened
+from snow.experiments.reproduce.sets import OWN, OpenedSet, SetLocation
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.training import Recipe, Runtime
 from snow.training.listeners import Listener
 
 RESNET = "resnet50"
-"""The paper's source, which counts and speeds are taken of unless another one is named."""
+"""The paper's source; parameters and speeds are measured on it unless --source names another."""
 
 
 @dataclass(frozen=True)
 class ReproductionSettings:
-    """What every experiment is given.
+    """What to run an experiment with.
 
     Attributes:
-        folder: for results, and for what they are made of.
-        open_source: opens the source with its weights.
-        bare: architecture of which parameters and speeds are taken, where weights do not matter.
-        image_size: side of the pictures there.
-        recipe: how all methods are trained.
-        runtime: where.
-        found: the sets that are there.
-        methods: by default those of the experiment.
+        folder: for results and intermediate files.
+        open_source: opens the source with its weights, when an experiment first needs them.
+        architecture: of the source on which parameters and speeds are measured; its weights do not matter.
+        image_size: side of the images for those measurements, in pixels.
+        recipe: trains all methods.
+        runtime: of each training run.
+        locations: the available datasets.
+        methods: empty for the experiment's own.
         rates: learning rates to choose from, as in `Comparison`.
-        seeds: each method is trained with each of them.
-        held_out: part of the training pictures on which the rate is chosen.
-        speeds: measure speeds and memory too.
-        listeners: for a stage with this name.
-        progress: hears of pictures that are checked.
-        note: hears of what is worth a line.
+        seeds: each method is trained once per seed.
+        held_out: fraction of the training images on which the rate is chosen.
+        speeds: measure speeds and memory, too.
+        listeners: makes the listeners of a training run from its name.
+        progress: called while the images are checked.
+        log: called with one line for whatever the user should know.
     """
 
     folder: Path
     open_source: Callable[[], Source]
-    bare: str = RESNET
+    architecture: str = RESNET
     image_size: int = 224
     recipe: Recipe = Recipe()  # noqa: RUF009  frozen
     runtime: Runtime = Runtime()  # noqa: RUF009  frozen
-    found: tuple[Found, ...] = ()
+    locations: tuple[SetLocation, ...] = ()
     methods: tuple[Variant, ...] = ()
     rates: tuple[float, ...] = RATES
     seeds: tuple[int, ...] = (0,)
@@ -57,33 +57,33 @@ class ReproductionSettings:
     speeds: bool = True
     listeners: Callable[[str], Sequence[Listener]] = lambda _: ()
     progress: Progress | None = None
-    note: Callable[[str], None] = lambda _: None
+    log: Callable[[str], None] = lambda _: None
 
     @cached_property
     def source(self) -> Source:
         return self.open_source()
 
     @cached_property
-    def sets(self) -> tuple[Opened, ...]:
-        """All that were found, opened.
+    def sets(self) -> tuple[OpenedSet, ...]:
+        """Open all datasets.
 
         Raises:
-            SnowError: one is refused by the rules of `snow.data`.
+            SnowError: as `snow.data.open_dataset`.
         """
-        return tuple(self._open(one) for one in self.found)
+        return tuple(self._open(location) for location in self.locations)
 
-    def one(self, column: str) -> Opened:
-        """The set of this name in the paper; else what is made of it, else the first.
+    def set_for(self, column: str) -> OpenedSet:
+        """Choose the paper's dataset of this name, else one made from it, else the first.
 
         Raises:
-            SnowError: there is none at all.
+            SnowError: there is no dataset.
         """
         if not self.sets:
-            raise SnowError("there are no pictures to reproduce this with")
-        return min(self.sets, key=lambda one: (one.found.column != column, one.found.key.endswith(OWN)))
+            raise SnowError("this needs a dataset: name its folder with --data")
+        return min(self.sets, key=lambda opened: (opened.location.column != column, opened.location.key.endswith(OWN)))
 
-    def _open(self, found: Found) -> Opened:
-        dataset = open_dataset(found.path, task=found.key, seed=self.recipe.seed, progress=self.progress)
+    def _open(self, location: SetLocation) -> OpenedSet:
+        dataset = open_dataset(location.path, task=location.key, seed=self.recipe.seed, progress=self.progress)
         for warning in dataset.warnings:
-            self.note(f"warning: {warning}")
-        return Opened(found, dataset)
+            self.log(f"warning: {warning}")
+        return OpenedSet(location, dataset)

@@ -1,4 +1,4 @@
-"""Table 6: subscriptions, by the parameters that they cost and the accuracy that they give."""
+"""Table 6: parameters and accuracy of each subscription."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from snow.experiments.params import per_task
 from snow.experiments.reproduce import accuracy
-from snow.experiments.reproduce.accuracy import COLUMNS, LITERAL
+from snow.experiments.reproduce.accuracy import PAPER_VARIANT, PER_CHANNEL_VARIANT
 from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.panel import Pair, Panel
@@ -17,31 +17,34 @@ from snow.experiments.results.record import provenance
 from snow.methods.variant import Variant
 from snow.source import meta_source
 
-VARIANTS = {LITERAL if name == "channel_pooling" else f"{LITERAL}:subscription={name}": name for name in SUBSCRIPTIONS}
+VARIANTS = {
+    PAPER_VARIANT if name == "channel_pooling" else f"{PAPER_VARIANT}:subscription={name}": name
+    for name in SUBSCRIPTIONS
+}
 """Label -> subscription, in the paper's delta."""
 
 
 class Table6(Experiment):
     name = "table6"
     title = "Table 6: parameters and accuracy by subscription"
-    differs = (
-        "The networks behind these counts are not in the paper; [the page on rivals](rivals.md) says how our reading "
-        "of them was picked. Overheads are those of the paper's five tasks. Accuracy is that of the paper's delta "
-        "with each subscription under the recipe of the line above, which is not the paper's; channel pooling is "
-        f"Algorithm 1 to the letter, `{COLUMNS}` the same network, learned with a weight column "
-        "for each channel, and `snow` what this project made of it."
+    deviations = (
+        "The paper does not define the networks behind these counts; [the page on rivals](rivals.md) explains our "
+        "reading of them. Overheads are for the paper's five tasks. Accuracy is that of the paper's delta with each "
+        "subscription, under the recipe named above, which is not the paper's. Channel pooling is Algorithm 1 to the "
+        f"letter, `{PER_CHANNEL_VARIANT}` is the same network trained with one weight column per source channel, and "
+        "`snow` is this project's default."
     )
-    methods = ",".join([*VARIANTS, COLUMNS, "snow"])
+    methods = ",".join([*VARIANTS, PER_CHANNEL_VARIANT, "snow"])
     head = "subscription"
     needs_data = False
 
-    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
-        return accuracy.costs(work, self.variants(work))
+    def estimates(self, settings: ReproductionSettings) -> list[TimeEstimate]:
+        return accuracy.estimates(settings, self.variants(settings))
 
-    def run(self, work: ReproductionSettings) -> dict[str, Any]:
-        bare = meta_source(work.bare, work.image_size)
+    def run(self, settings: ReproductionSettings) -> dict[str, Any]:
+        bare = meta_source(settings.architecture, settings.image_size)
         counts = {name: per_task(bare, Variant(label), CLASSES) for label, name in VARIANTS.items()}
-        sets = accuracy.compared(work, self.variants(work))
+        sets = accuracy.run_comparisons(settings, self.variants(settings))
         return {**provenance(), "counted": bare.architecture, "overhead": counts, "sets": sets}
 
     def origins(self, results: Results) -> list[str]:
@@ -60,7 +63,7 @@ def _accuracy(entry: dict[str, Any]) -> Panel:
     column = column_of(entry)
     rows: dict[str, Pair] = {}
     for label, method in entry["comparison"]["methods"].items():
-        name = "channel_pooling" if label == COLUMNS else VARIANTS.get(label)
+        name = "channel_pooling" if label == PER_CHANNEL_VARIANT else VARIANTS.get(label)
         paper = None if name is None or column is None else TABLE6_ACCURACY[name][column]
         rows[SUBSCRIPTIONS[VARIANTS[label]] if label in VARIANTS else label] = (paper, accuracy.percent(method))
-    return Panel(title(entry), rows, accuracy.theirs(entry), "top-1 %")
+    return Panel(title(entry), rows, accuracy.paper_label(entry), "top-1 %")

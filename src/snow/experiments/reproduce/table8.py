@@ -7,123 +7,124 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from snow.experiments import compare as cost
-from snow.experiments.bench import setup as stand
-from snow.experiments.bench.setup import Conditions
 from snow.experiments.reproduce import estimate, table7
-from snow.experiments.reproduce.accuracy import LITERAL
+from snow.experiments.reproduce.accuracy import PAPER_VARIANT
 from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.panel import Pair, Panel
 from snow.experiments.reproduce.paper import CLASSES, LF_MEMORY, LF_THROUGHPUT, SETS, TABLE8
 from snow.experiments.reproduce.settings import ReproductionSettings
-from snow.experiments.results.record import begin, keep
-from snow.experiments.results.table import circumstances
+from snow.experiments.results.record import open_results, save_results
+from snow.experiments.results.table import environment
+from snow.experiments.step_cost import ROUNDS, BenchConditions, StepCost, TrainingCost, measure_step
 from snow.methods.variant import Variant
 
 CAR = SETS.index("Car")
 ROWS = {**table7.ROWS, "lf": "LF"}
 STEPS = 10
-"""About so many a round, with what it takes to start."""
+"""Steps per round including the warm-up, roughly."""
 
 START = 15
-"""Seconds that a process takes to start."""
+"""Seconds to start a process, roughly."""
 
 
 class Table8(Experiment):
     name = "table8"
     title = "Table 8: speed and memory of training"
-    differs = (
-        "The paper gave each method the batch that filled its GPU, so its memory figures are of different batches and "
-        "say little beside each other; here all have the same batch. Weights are random, which changes no speed. "
-        "Pictures are in memory already. Columns of the paper differ by the number of classes alone, and hardly: "
-        "measured is that of Car. On a CPU, memory is that of the process above what it held before the source was "
-        "built. Compare ratios: absolute speeds belong to the hardware and, with `precision` auto, to half precision "
-        "where that is fast."
+    deviations = (
+        "The paper gives each method the batch size that fills its GPU, so its memory figures are at different batch "
+        "sizes; here all methods have the same. Weights are random, which does not change the speed, and images are "
+        "in memory. The paper's columns differ only in the number of classes, and hardly at all: Car is measured "
+        "here. On a CPU, memory is that of the process above what it held before the source was built. Compare "
+        "ratios: absolute speeds depend on the hardware, and `precision` auto computes in half precision where that "
+        "is fast."
     )
-    methods = f"fo,fe,ft,mp,pn,{LITERAL},snow"
+    methods = f"fo,fe,ft,mp,pn,{PAPER_VARIANT},snow"
     needs_data = False
 
-    def costs(self, work: ReproductionSettings) -> list[TimeEstimate]:
-        return costs(work, self.variants(work))
+    def estimates(self, settings: ReproductionSettings) -> list[TimeEstimate]:
+        return estimate_steps(settings, self.variants(settings))
 
-    def run(self, work: ReproductionSettings) -> dict[str, Any]:
-        return measured(work, self.variants(work))
+    def run(self, settings: ReproductionSettings) -> dict[str, Any]:
+        return measure_steps(settings, self.variants(settings))
 
     def origins(self, results: Results) -> list[str]:
         recipe = results["recipe"]
         return [
             f"`{results['command']}`: {results['architecture']} at {results['image_size']} px, {results['classes']} "
-            f"classes, batch {recipe['batch_size']}, precision {recipe['precision']}; {circumstances(results)}.\n"
+            f"classes, batch {recipe['batch_size']}, precision {recipe['precision']}; {environment(results)}.\n"
         ]
 
     def panels(self, results: Results) -> list[Panel]:
         paper = {row: figures[CAR] for row, figures in TABLE8.items()} | {"LF": (LF_THROUGHPUT, LF_MEMORY)}
         speeds = {label: entry["images_per_second"] for label, entry in results["methods"].items()}
         memory = {label: entry["peak_memory_bytes"] / 1e9 for label, entry in results["methods"].items()}
-        panels = [Panel("training, images/s", _beside({row: speed for row, (speed, _) in paper.items()}, speeds))]
+        panels = [Panel("training, images/s", _pairs({row: speed for row, (speed, _) in paper.items()}, speeds))]
         if reference := speeds.get("ft"):
             relative = {row: speed / paper["FT"][0] for row, (speed, _) in paper.items()}
             here = {label: speed / reference for label, speed in speeds.items()}
-            panels.append(Panel("images/s, FT = 1", _beside(relative, here), digits=2))
+            panels.append(Panel("images/s, FT = 1", _pairs(relative, here), digits=2))
         return [
             *panels,
-            Panel("memory, GB", _beside({row: size for row, (_, size) in paper.items()}, memory), digits=2),
+            Panel("memory, GB", _pairs({row: size for row, (_, size) in paper.items()}, memory), digits=2),
         ]
 
 
-def measured(work: ReproductionSettings, variants: tuple[Variant, ...]) -> dict[str, Any]:
-    """Measure what each variant costs, and keep it in a file for this source and picture size."""
-    results = _begin(work)
-    conditions = Conditions(work.bare, work.image_size, CLASSES[CAR], work.recipe, work.runtime)
-    samples = {one.label: results["samples"].setdefault(one.label, []) for one in variants}
-    for number in range(1, cost.ROUNDS + 1):
+def measure_steps(settings: ReproductionSettings, variants: tuple[Variant, ...]) -> dict[str, Any]:
+    """Measure each method, and save the samples in a file for this source and image size."""
+    results = _begin(settings)
+    conditions = BenchConditions(
+        settings.architecture, settings.image_size, CLASSES[CAR], settings.recipe, settings.runtime
+    )
+    samples = {variant.label: results["samples"].setdefault(variant.label, []) for variant in variants}
+    for number in range(1, ROUNDS + 1):
         for variant in variants:
             if len(samples[variant.label]) < number:
-                work.note(f"round {number} of {cost.ROUNDS}: training steps of {variant.label} …")
-                samples[variant.label].append(asdict(cost.measure_once(conditions, variant)))
-                keep(_file(work), results)
-    return {**results, "methods": {label: asdict(_cost(found)) for label, found in samples.items()}}
+                settings.log(f"round {number} of {ROUNDS}: training steps of {variant.label} …")
+                samples[variant.label].append(asdict(measure_step(conditions, variant)))
+                save_results(_file(settings), results)
+    return {**results, "methods": {label: asdict(_cost(rounds)) for label, rounds in samples.items()}}
 
 
-def costs(work: ReproductionSettings, variants: tuple[Variant, ...]) -> list[TimeEstimate]:
-    """Of what `measured` would still do."""
-    done = _begin(work)["samples"]
-    shape = (work.bare, work.image_size, work.recipe.precision)
-    pictures = STEPS * work.recipe.batch_size
-    found = []
-    for one in variants:
-        rounds = cost.ROUNDS - len(done.get(one.label, []))
+def estimate_steps(settings: ReproductionSettings, variants: tuple[Variant, ...]) -> list[TimeEstimate]:
+    """Estimate what `measure_steps` still has to do."""
+    done = _begin(settings)["samples"]
+    shape = (settings.architecture, settings.image_size, settings.recipe.precision)
+    images = STEPS * settings.recipe.batch_size
+    left = []
+    for variant in variants:
+        rounds = ROUNDS - len(done.get(variant.label, []))
         if rounds > 0:
-            found.append(TimeEstimate(one.label, rounds * (START + pictures * estimate.step_seconds(one, *shape))))
-    return found
+            seconds = rounds * (START + images * estimate.step_seconds(variant, *shape))
+            left.append(TimeEstimate(variant.label, seconds))
+    return left
 
 
-def _cost(samples: list[dict[str, Any]]) -> cost.TrainingCost:
-    return cost.TrainingCost.of([stand.StepCost(**sample) for sample in samples])
+def _cost(samples: list[dict[str, Any]]) -> TrainingCost:
+    return TrainingCost.of([StepCost(**sample) for sample in samples])
 
 
-def _beside(paper: Mapping[str, float], here: Mapping[str, float]) -> dict[str, Pair]:
+def _pairs(paper: Mapping[str, float], here: Mapping[str, float]) -> dict[str, Pair]:
     rows: dict[str, Pair] = {label: (paper.get(ROWS.get(label, "")), figure) for label, figure in here.items()}
     if "SNOW-256" in {ROWS.get(label) for label in here}:
         rows["SNOW-128, paper only"] = (paper["SNOW-128"], None)
     return rows
 
 
-def _begin(work: ReproductionSettings) -> dict[str, Any]:
-    settings = {
-        "architecture": _architecture(work),
-        "image_size": work.image_size,
+def _begin(settings: ReproductionSettings) -> dict[str, Any]:
+    identity = {
+        "architecture": _architecture(settings),
+        "image_size": settings.image_size,
         "classes": CLASSES[CAR],
-        "recipe": work.recipe.to_dict(),
+        "recipe": settings.recipe.to_dict(),
     }
-    return begin(_file(work), settings, {"samples": {}})
+    return open_results(_file(settings), identity, {"samples": {}})
 
 
-def _file(work: ReproductionSettings) -> Path:
-    return work.folder / "steps" / f"{_architecture(work).replace('/', '-')}-{work.image_size}.json"
+def _file(settings: ReproductionSettings) -> Path:
+    return settings.folder / "steps" / f"{_architecture(settings).replace('/', '-')}-{settings.image_size}.json"
 
 
-def _architecture(work: ReproductionSettings) -> str:
-    """Under one name, whether it was named by the user or by a source."""
-    return work.bare.removeprefix("timm/")
+def _architecture(settings: ReproductionSettings) -> str:
+    """Name the architecture alike, whether the user or a source names it."""
+    return settings.architecture.removeprefix("timm/")

@@ -1,1 +1,1 @@
-"""What experiments write: files with where their figures come from, and tables of them."""
+"""Results files: their provenance, and the tables that are made of them."""

@@ -1,7 +1,4 @@
-"""A learned task as a folder: `config.json`, `model.safetensors`, `metrics.json`. Only what was learned is in it.
-
-Where the choice of channels was recorded in training, `choice.safetensors` holds it; a task answers without that file.
-"""
+"""Read and write results files, each with its provenance: command, date, versions and hardware."""
 
 from __future__ import annotations
 
@@ -18,12 +15,15 @@ import torch
 
 from snow.errors import SnowError
 from snow.hub.artifact import versions
-from snow.store import read_json, whole_file, write_json
+from snow.store import atomic_file, read_json, write_json
 from snow.training.recipe import current_fields
 
 
 def provenance() -> dict[str, Any]:
-    """What a results file says of how it was made, as JSON values. Of absolute paths it keeps the last part."""
+    """Describe this run as JSON values: command, date, versions, hardware.
+
+    Absolute paths in the command are cut to their last part.
+    """
     program, *arguments = (Path(part).name if Path(part).is_absolute() else part for part in sys.argv)
     return {
         "command": shlex.join(["snow" if Path(program).name in ("snow", "__main__.py") else program, *arguments]),
@@ -34,7 +34,7 @@ def provenance() -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor and its instructions, cores that this process may use, memory in bytes, and the GPU if there is one."""
+    """Describe this machine: processor, instruction sets, cores this process may use, memory in bytes, GPU or None."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": _processor(),
@@ -46,10 +46,10 @@ def hardware() -> dict[str, Any]:
 
 
 def _instructions() -> list[str]:
-    """What torch makes of the processor, and what decides how fast it is in 8 and in 16 bits."""
-    probes = {"VNNI": "_is_vnni_supported", "BF16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
-    found = [name for name, probe in probes.items() if getattr(torch.cpu, probe, bool)()]
-    return [torch.backends.cpu.get_cpu_capability(), *found]
+    """List the vector instructions that torch uses, and those that decide its speed in int8 and bf16."""
+    checks = {"VNNI": "_is_vnni_supported", "BF16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
+    supported = [name for name, check in checks.items() if getattr(torch.cpu, check, bool)()]
+    return [torch.backends.cpu.get_cpu_capability(), *supported]
 
 
 def _processor() -> str:
@@ -61,16 +61,20 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def begin(out: Path | None, settings: Mapping[str, Any], empty: Mapping[str, Any]) -> dict[str, Any]:
-    """The results that `out` holds, or new ones: where they come from, the settings, and `empty` for what is to come.
+def open_results(out: Path | None, identity: Mapping[str, Any], empty: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the results in `out` to continue them, or start new ones.
+
+    Args:
+        identity: values that two runs must share for their results to stand in one file.
+        empty: keys and initial values of the results themselves.
 
     Raises:
-        SnowError: `out` cannot be read, or holds results of another kind or with other settings.
+        SnowError: `out` cannot be read, or holds results of another kind or with another identity.
     """
     if out is None or not out.exists():
-        return {**provenance(), **settings, **empty}
+        return {**provenance(), **identity, **empty}
     results = read_json(out)
-    differing = [key for key, value in settings.items() if not same_setting(key, results.get(key), value)]
+    differing = [key for key, value in identity.items() if not same_setting(key, results.get(key), value)]
     differing += [key for key in empty if key not in results]
     if differing:
         raise SnowError(f"{out} holds other results: {', '.join(differing)} differ; choose another file")
@@ -78,14 +82,14 @@ def begin(out: Path | None, settings: Mapping[str, Any], empty: Mapping[str, Any
 
 
 def same_setting(key: str, recorded: Any, value: Any) -> bool:
-    """Whether a recorded setting is that of today; a recipe may be recorded as version 0.1.0 wrote it."""
+    """Compare a recorded setting with that of this run; a recipe may be recorded as version 0.1.0 wrote it."""
     if key == "recipe" and isinstance(recorded, Mapping):
         recorded = current_fields(recorded)
     return recorded == value
 
 
-def keep(out: Path | None, results: Mapping[str, Any]) -> None:
-    """Writes the results in the place of those before, whole or not at all.
+def save_results(out: Path | None, results: Mapping[str, Any]) -> None:
+    """Replace `out` by these results, atomically. Do nothing if `out` is None.
 
     Raises:
         SnowError: `out` cannot be written.
@@ -94,7 +98,7 @@ def keep(out: Path | None, results: Mapping[str, Any]) -> None:
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(out) as new:
+        with atomic_file(out) as new:
             write_json(new, results)
     except OSError as error:
         raise SnowError(f"{out} cannot be written: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""What a sweep goes over: options, the values that are tried, and one setting of all of them."""
+"""The options of a sweep, their values, and the configuration of one trial."""
 
 from __future__ import annotations
 
@@ -18,46 +18,42 @@ from snow.subscribe import PoolingConfig
 from snow.training import Recipe, Runtime
 
 Value = float | int | bool | str | None
-Setting = Mapping[str, Value]
-"""Values by the name of an option: `keep`, `pooling.sigma2`, or a field of the recipe, such as `lr`."""
+OptionValues = Mapping[str, Value]
+"""Values by option name: `keep`, `pooling.sigma2`, or a field of the recipe, such as `lr`."""
 
 GROUP = "pooling"
+"""Field of `SnowConfig` whose own fields are options, too."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """What is trained.
-
-    Attributes:
-        config: of method snow.
-        recipe: how.
-    """
+class TrialConfig:
+    """What one trial trains: the options of method snow, and the recipe."""
 
     config: SnowConfig = field(default_factory=SnowConfig)
     recipe: Recipe = field(default_factory=Recipe)
 
     def value(self, name: str) -> Value:
-        """Of an option, by its full name."""
+        """Look up an option by its full name."""
         return self._values()[name]
 
-    def at(self, setting: Setting) -> Point:
-        """The same but for some options, by their full names.
+    def with_values(self, values: OptionValues) -> TrialConfig:
+        """Copy with other values for some options, given by their full names.
 
         Raises:
-            SnowError: a value outside its range.
+            SnowError: a value is out of range.
         """
-        recipe = {name: value for name, value in setting.items() if name in recipe_fields()}
+        recipe = {name: value for name, value in values.items() if name in recipe_fields()}
         config = asdict(self.config)
-        for name, value in setting.items() - recipe.items():
+        for name, value in values.items() - recipe.items():
             group, _, inner = name.rpartition(".")
             (config[group] if group else config)[inner] = value
-        return Point(SnowConfig.from_dict(config), replace(self.recipe, **recipe))
+        return TrialConfig(SnowConfig.from_dict(config), replace(self.recipe, **recipe))
 
     @property
     def variant(self) -> Variant:
-        """Method snow with all options that are not its defaults."""
-        theirs, values = Point()._values(), self._values()
-        changed = [name for name, value in values.items() if name not in recipe_fields() and value != theirs[name]]
+        """Method snow with a label that names all options that differ from their defaults."""
+        defaults, values = TrialConfig()._values(), self._values()
+        changed = [name for name, value in values.items() if name not in recipe_fields() and value != defaults[name]]
         return Variant(":".join([Snow.name, *(f"{name}={_text(values[name])}" for name in changed)]))
 
     def _values(self) -> dict[str, Any]:
@@ -67,12 +63,12 @@ class Point:
 
 
 def recipe_fields() -> list[str]:
-    """Those that can be swept: all but the seed, which is an argument of its own."""
+    """List the fields of the recipe that can be swept: all but the seed, which `Sweep.seeds` sets."""
     return [entry.name for entry in fields(Recipe) if entry.name != "seed"]
 
 
 def full_name(name: str) -> str:
-    """Of an option; those of channel pooling may be named alone.
+    """Complete the name of an option: `sigma2` -> `pooling.sigma2`.
 
     Raises:
         SnowError: there is no such option.
@@ -83,12 +79,12 @@ def full_name(name: str) -> str:
         return f"{GROUP}.{name}"
     if name in known or name.removeprefix(f"{GROUP}.") in pooling:
         return name
-    raise SnowError(f"no option {name!r} to sweep over: there are {', '.join([*known, *pooling])}")
+    raise SnowError(f"unknown option {name!r}: a sweep takes {', '.join([*known, *pooling])}")
 
 
-def label(setting: Setting) -> str:
-    """`keep=0.25 width=0.5`; without a setting, what all others are compared with."""
-    return " ".join(f"{name}={_text(value)}" for name, value in setting.items()) or "default"
+def label(values: OptionValues) -> str:
+    """Name some option values: `keep=0.25 width=0.5`, or `default` if there are none."""
+    return " ".join(f"{name}={_text(value)}" for name, value in values.items()) or "default"
 
 
 def _text(value: Value) -> str:
@@ -96,36 +92,36 @@ def _text(value: Value) -> str:
 
 
 PAPER = ("keep=1/4,1/8,1/16", "width=1/4,1/8,1/16", "pooling.sigma2=1e-1,1e-3,1e-5,1e-7")
-"""Table 4: K, the size of the delta, and the variance of the noise."""
+"""The paper's Table 4: K, the width of the delta, and the variance of the noise."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """Values in the order in which they are shown; that of the point around which is swept is one of them."""
+    """An option and its values in the order of the table; the base value is among them."""
 
     name: str
     values: tuple[Value, ...]
 
     @classmethod
-    def parse(cls, text: str, around: Point) -> Option:
-        """From `NAME=VALUE,VALUE`; a number may be a fraction, as `1/8`.
+    def parse(cls, text: str, base: TrialConfig) -> Option:
+        """Parse `NAME=VALUE,VALUE`; a number may be a fraction such as `1/8`.
 
         Raises:
-            SnowError: no such option, a value that it cannot have, or none.
+            SnowError: an unknown option, an invalid value, or no value.
         """
         name, _, listed = text.partition("=")
         texts = [value.strip() for value in listed.split(",") if value.strip()]
         if not texts:
             raise SnowError(f"--over takes NAME=VALUE,VALUE, such as keep=1/4,1/8, not {text!r}")
         name = full_name(name.strip())
-        centre = around.value(name)
-        values = list(dict.fromkeys([_value(name, each, centre) for each in texts]))
+        centre = base.value(name)
+        values = list(dict.fromkeys([_value(name, text, centre) for text in texts]))
         if centre not in values:
             values.append(centre)
             if is_number(centre) and all(is_number(value) for value in values):
                 values.sort()  # ty: ignore[invalid-argument-type]
         for value in values:
-            around.at({name: value})
+            base.with_values({name: value})
         return cls(name, tuple(values))
 
     @property
@@ -138,7 +134,7 @@ def is_number(value: Value) -> bool:
 
 
 def _value(name: str, text: str, like: Value) -> Value:
-    """`text` as a value of the kind that `like` is."""
+    """Parse `text` as the type of `like`."""
     try:
         if isinstance(like, bool):
             return {"true": True, "false": False}[text.lower()]
@@ -153,27 +149,31 @@ def _value(name: str, text: str, like: Value) -> Value:
 
 
 TOGETHER = 8
+"""Trials per source pass, by default."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What to sweep over, and on what.
+    """What to sweep over, and on which data.
 
     Attributes:
-        around: the point of which one option at a time is changed.
-        options: what is changed.
-        seeds: each setting is trained with each of them.
-        held_out: fraction of the training pictures that accuracy is measured on; the test pictures are never seen.
-        together: at most so many trials learn side by side on one pass of the source. Those whose recipes differ in
-            more than the learning rate never do.
-        search: afterwards, so many trials in which all options change at once within the range of their values, each
-            chosen after those before; with the first seed.
-        runtime: of each pass.
+        base: the configuration of which one option at a time is changed.
+        options: the options to change, with their values.
+        seeds: each setting is trained once per seed.
+        held_out: fraction of the training images on which accuracy is measured. The test images are never used.
+        together: most trials that share a source pass. Only trials whose recipes agree, apart from the learning rate,
+            can share one.
+        search: number of further trials, with the first seed, in which all options change at once within the range of
+            their values. Each is suggested from the trials before it.
+        runtime: of each training run.
+
+    Raises:
+        SnowError: the data has several tasks; no option, or one given twice; no seed; a number below its minimum.
     """
 
     source: Source
     dataset: Dataset
-    around: Point
+    base: TrialConfig
     options: tuple[Option, ...]
     seeds: tuple[int, ...] = (0,)
     held_out: float = HELD_OUT
@@ -183,23 +183,27 @@ class Sweep:
 
     def __post_init__(self) -> None:
         if len(self.dataset.tasks) != 1:
-            raise SnowError("options are swept over on one task: name one label column")
+            raise SnowError("a sweep trains one task: name one label column")
         names = [option.name for option in self.options]
         if not names or len(set(names)) < len(names):
-            raise SnowError(f"a sweep goes over one option or more, each named once, not {', '.join(names) or 'none'}")
+            raise SnowError(
+                f"a sweep takes at least one option, and each of them once, not {', '.join(names) or 'none'}"
+            )
         if not self.seeds or self.together < 1 or self.search < 0:
-            raise SnowError("a sweep needs at least one seed, one trial on a pass, and no fewer than 0 to search")
+            raise SnowError(
+                "a sweep needs at least one seed, at least one trial per pass (together), and search of at least 0"
+            )
 
     @property
     def centre(self) -> dict[str, Any]:
-        """The values of the options at `around`."""
-        return {option.name: self.around.value(option.name) for option in self.options}
+        """The swept options with their base values."""
+        return {option.name: self.base.value(option.name) for option in self.options}
 
-    def changed(self, setting: Setting) -> dict[str, Any]:
-        """What differs from `around` in a setting."""
-        return {name: value for name, value in setting.items() if value != self.around.value(name)}
+    def changed(self, setting: OptionValues) -> dict[str, Any]:
+        """Reduce a setting to the values that differ from `base`."""
+        return {name: value for name, value in setting.items() if value != self.base.value(name)}
 
-    def wanted(self) -> list[dict[str, Any]]:
-        """`centre`, then each option in turn with each of its other values."""
-        others = [{option.name: value} for option in self.options for value in option.values]
-        return [self.centre, *({**self.centre, **other} for other in others if self.changed(other))]
+    def settings(self) -> list[dict[str, Any]]:
+        """List the settings to train: `centre`, then each option in turn with each of its other values."""
+        changes = [{option.name: value} for option in self.options for value in option.values]
+        return [self.centre, *({**self.centre, **change} for change in changes if self.changed(change))]

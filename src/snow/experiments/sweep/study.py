@@ -1,4 +1,4 @@
-"""The trials of a sweep, kept by Optuna: in memory, or in a file that a later call goes on from."""
+"""The trials of a sweep in an Optuna study, in memory or in a file that a later call continues."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from snow.errors import SnowError
 from snow.experiments.results.record import same_setting
-from snow.experiments.sweep.options import Option, Setting
+from snow.experiments.sweep.options import Option, OptionValues
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -24,17 +24,16 @@ IDENTITY, SEED, RESULT, SEARCHED = "identity", "seed", "result", "searched"
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting that is to be trained, or was.
+    """One setting with one seed, before or after training.
 
     Attributes:
-        setting: a value for each option that was swept over.
-        seed: of the run.
+        setting: a value for each swept option.
         searched: the setting was suggested by the search.
-        result: what was measured, as JSON values; `{"diverged": MESSAGE}` if it could not be.
-        handle: Optuna's, of one that is to be trained.
+        result: metrics as JSON values, or `{"diverged": MESSAGE}`; empty before training.
+        handle: Optuna's trial, before training.
     """
 
-    setting: Setting
+    setting: OptionValues
     seed: int
     searched: bool
     result: dict[str, Any]
@@ -42,13 +41,13 @@ class Trial:
 
 
 class Study:
-    """What has been tried around a point, and what to try next.
+    """The trials so far, and what to try next.
 
-    One process at a time uses a file: trials that it finds unfinished were stopped, and are given up.
+    One process at a time uses a file. Unfinished trials in it were interrupted, and are marked as failed.
 
     Args:
-        path: of an SQLite file; None keeps nothing.
-        identity: JSON values that must be the same for a file to be gone on from.
+        path: SQLite file; None keeps the study in memory.
+        identity: JSON values that must agree for a file to be continued.
         seed: of the search.
 
     Raises:
@@ -63,7 +62,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna, self._states, self._path = optuna, optuna.trial.TrialState, path
         self._distributions = {option.name: self._distribution(option) for option in options}
-        with self._one_line():
+        with self._as_snow_error():
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._study = optuna.create_study(
@@ -72,54 +71,53 @@ class Study:
                 direction="maximize",
                 load_if_exists=True,
             )
-            # not the numbers again that a part of the search before has drawn
-            drawn = seed + len(self._study.trials)
-            self._study.sampler = optuna.samplers.TPESampler(seed=drawn)
-            kept = self._study.user_attrs.get(IDENTITY)
-            if kept is None:
+            # a continued search must not draw the numbers of its first part again
+            self._study.sampler = optuna.samplers.TPESampler(seed=seed + len(self._study.trials))
+            saved = self._study.user_attrs.get(IDENTITY)
+            if saved is None:
                 self._study.set_user_attr(IDENTITY, dict(identity))
-        now = json.loads(json.dumps(dict(identity)))
-        differing = [key for key, value in now.items() if kept and not same_setting(key, kept.get(key), value)]
+        current = json.loads(json.dumps(dict(identity)))
+        differing = [key for key, value in current.items() if saved and not same_setting(key, saved.get(key), value)]
         if differing:
             raise SnowError(f"{path} holds another sweep: its {', '.join(differing)} differ; choose another file")
-        self._give_up_unfinished()
+        self._fail_unfinished()
 
     def trials(self) -> list[Trial]:
-        """Those that are done, in the order in which they were begun."""
+        """List the finished trials in the order in which they were started."""
         done = [trial for trial in self._study.trials if RESULT in trial.user_attrs]
         return [
             Trial(trial.params, trial.user_attrs[SEED], trial.user_attrs[SEARCHED], trial.user_attrs[RESULT])
             for trial in done
         ]
 
-    def begin(self, setting: Setting, seed: int) -> Trial:
-        """A trial of this setting, which has a value for each option."""
-        with self._one_line():
+    def begin(self, setting: OptionValues, seed: int) -> Trial:
+        """Start a trial of a setting, which has a value for every option."""
+        with self._as_snow_error():
             self._study.enqueue_trial(dict(setting), {SEED: seed, SEARCHED: False})
-            return self._asked(seed, searched=False)
+            return self._ask(seed, searched=False)
 
     def suggest(self, seed: int) -> Trial:
-        """A trial of what looks best after those before (tree-structured Parzen estimator)."""
-        with self._one_line():
-            return self._asked(seed, searched=True)
+        """Start a trial of the setting that the search suggests (tree-structured Parzen estimator)."""
+        with self._as_snow_error():
+            return self._ask(seed, searched=True)
 
     def finish(self, trial: Trial, result: dict[str, Any]) -> None:
-        """Keeps what was measured, `top1` and more, or why nothing could be."""
+        """Save the result of a trial: metrics with `top1`, or `diverged`."""
         assert trial.handle is not None
         accuracy = result.get("top1")
-        with self._one_line():
+        with self._as_snow_error():
             trial.handle.set_user_attr(RESULT, result)
             self._study.tell(trial.handle, accuracy, self._states.FAIL if accuracy is None else None)
 
-    def _asked(self, seed: int, searched: bool) -> Trial:
+    def _ask(self, seed: int, searched: bool) -> Trial:
         handle = self._study.ask(self._distributions)
         if searched:
             handle.set_user_attr(SEED, seed)
             handle.set_user_attr(SEARCHED, True)
         return Trial(dict(handle.params), seed, searched, {}, handle)
 
-    def _give_up_unfinished(self) -> None:
-        with self._one_line():
+    def _fail_unfinished(self) -> None:
+        with self._as_snow_error():
             while any(trial.state == self._states.WAITING for trial in self._study.trials):
                 self._study.ask()
             for trial in self._study.trials:
@@ -136,12 +134,12 @@ class Study:
         return self._optuna.distributions.FloatDistribution(low, high, log=low > 0)
 
     @contextmanager
-    def _one_line(self) -> Generator[None]:
+    def _as_snow_error(self) -> Generator[None]:
         from sqlalchemy.exc import SQLAlchemyError
 
-        refused = (SQLAlchemyError, self._optuna.exceptions.OptunaError, OSError, ValueError)
+        failures = (SQLAlchemyError, self._optuna.exceptions.OptunaError, OSError, ValueError)
         try:
             yield
-        except refused as error:
+        except failures as error:
             reason = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
             raise SnowError(f"{self._path or 'the study'} cannot be used: {reason}") from error

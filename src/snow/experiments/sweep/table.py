@@ -1,4 +1,4 @@
-"""A sweep as a table, like the paper's Table 4."""
+"""Lay out a sweep as a table, like the paper's Table 4."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from snow.experiments.sweep.options import Setting, Value
+from snow.experiments.sweep.options import OptionValues, Value
 
 COLUMNS = ("option", "value", "top-1 %", "top-5 %", "learned parameters")
 
@@ -14,14 +14,14 @@ COLUMNS = ("option", "value", "top-1 %", "top-5 %", "learned parameters")
 def curve(
     name: str, values: Sequence[Value], centre: Mapping[str, Value], trials: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One option: what the trials that differ from the centre in nothing else gave, an entry for each value.
+    """Summarise one option from the trials that change nothing else: one entry per value.
 
     Args:
-        trials: as in the results of `sweep`.
+        trials: as in the results of `run_sweep`.
 
     Returns:
-        `{"value", "is_centre", "runs"}`, and where a run did not diverge `"top1"` and `"top5"`, means over them,
-        `"top1_std"` if there are several, `"images"` and `"learned_parameters"`; as JSON values.
+        `{"value", "is_centre", "runs"}` as JSON values. If a run did not diverge also the means `"top1"` and `"top5"`,
+        `"top1_std"` if there are several, `"images"` and `"learned_parameters"`.
     """
     entries = []
     for value in values:
@@ -38,7 +38,7 @@ def curve(
 
 
 def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """In the order of `COLUMNS`: each option with each value, then the best three of a search."""
+    """Lay out the rows under `COLUMNS`: each option with each value, then the best three of the search."""
     table = [(name, *_cells(entry)) for name, entries in results["over"].items() for entry in entries]
     searched = sorted(
         (trial for trial in results["trials"] if trial["searched"] and "top1" in trial),
@@ -47,17 +47,17 @@ def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return table + [("search", _short(trial["setting"]), *_figures(trial)) for trial in searched[:3]]
 
 
-def shown(value: Value) -> str:
-    """A number with no more digits than needed."""
+def format_value(value: Value) -> str:
+    """Format an option value with at most four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _short(setting: Setting) -> str:
-    return " ".join(f"{name}={shown(value)}" for name, value in setting.items()) or "default"
+def _short(setting: OptionValues) -> str:
+    return " ".join(f"{name}={format_value(value)}" for name, value in setting.items()) or "default"
 
 
 def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    value = f"{shown(entry['value'])}{' (default)' if entry['is_centre'] else ''}"
+    value = f"{format_value(entry['value'])}{' (default)' if entry['is_centre'] else ''}"
     return (value, *_figures(entry)) if "top1" in entry else (value, "diverged", "", "")
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
-from snow.hub.fingerprint import FILE, Probe, Verdict
+from snow.hub.task_record import RECORD_FILE, ReferencePictures, Verification
 from snow.methods import METHODS
 from snow.source import Source
 from snow.store import write_json
@@ -38,9 +38,9 @@ def task(source: Source, name: str, method: str = "snow") -> Artifact:
 
 def found(hub: Hub, name: str = "delta") -> tuple[bool, list[tuple[str | None, str | None]]]:
     """Whether the other task is as it was, and where this one differs."""
-    verdicts = Hub.open(hub.path).verify()
-    other = verdicts["linear"]
-    return not other.differences, [(one.file, one.tensor) for one in verdicts[name].differences]
+    verifications = Hub.open(hub.path).verify()
+    other = verifications["linear"]
+    return not other.differences, [(one.file, one.tensor) for one in verifications[name].differences]
 
 
 def change_tensor(folder: Path) -> str:
@@ -53,30 +53,30 @@ def change_tensor(folder: Path) -> str:
 
 
 def test_pictures_are_the_same_everywhere_and_of_all_kinds() -> None:
-    pictures = Probe.pictures(64)
+    pictures = ReferencePictures.draw(64)
     assert (pictures.shape, pictures.dtype) == ((4, 3, 64, 64), torch.uint8)
     assert pictures.long().sum((1, 2, 3)).tolist() == [1536129, 1474560, 1449984, 1474560]
     assert len({tuple(row) for row in pictures.flatten(2).flatten(0, 1).tolist()}) == 12
-    assert Probe.pictures(30).float().std((2, 3)).min() > 30
+    assert ReferencePictures.draw(30).float().std((2, 3)).min() > 30
 
 
 def test_nothing_differs_in_a_hub_that_was_left_alone(hub: Hub) -> None:
-    for verdicts in (hub.verify(), Hub.open(hub.path).verify()):
-        assert verdicts == {name: Verdict((), True, 0.0) for name in ("delta", "linear")}
+    for verifications in (hub.verify(), Hub.open(hub.path).verify()):
+        assert verifications == {name: Verification((), True, 0.0) for name in ("delta", "linear")}
 
 
 def test_the_logits_are_those_that_the_hub_gives(hub: Hub) -> None:
-    recorded = json.loads((hub.folder("delta") / FILE).read_text())["logits"]
-    assert torch.equal(torch.tensor(recorded), hub.logits(Probe.pictures(64), ["delta"])["delta"])
+    recorded = json.loads((hub.folder("delta") / RECORD_FILE).read_text())["logits"]
+    assert torch.equal(torch.tensor(recorded), hub.logits(ReferencePictures.draw(64), ["delta"])["delta"])
 
 
 def test_a_changed_number_is_found_with_its_tensor_and_what_it_does(hub: Hub) -> None:
     name = change_tensor(hub.folder("delta"))
     assert found(hub) == (True, [("model.safetensors", name), (None, None)])
-    verdict = Hub.open(hub.path).verify()["delta"]
-    assert verdict.logits is not None
-    assert verdict.logits > 0.01
-    assert f"differ by up to {verdict.logits:.3g}" in verdict.differences[1].why
+    verification = Hub.open(hub.path).verify()["delta"]
+    assert verification.logits is not None
+    assert verification.logits > 0.01
+    assert f"differ by up to {verification.logits:.3g}" in verification.differences[1].why
 
 
 def test_tensors_that_come_and_go_are_named(hub: Hub) -> None:
@@ -113,7 +113,7 @@ def test_files_that_an_artefact_may_have_later_are_recorded_too(hub: Hub, tmp_pa
 
 
 def test_other_arithmetic_is_allowed_as_far_as_the_tolerance(hub: Hub) -> None:
-    file = hub.folder("delta") / FILE
+    file = hub.folder("delta") / RECORD_FILE
     recorded = json.loads(file.read_text())
     largest = max(1.0, *(abs(value) for row in recorded["logits"] for value in row))
     for off, tolerance, differences in ((0.5, 1e-3, 0), (2.0, 1e-3, 1), (2.0, 3e-3, 0)):
@@ -124,18 +124,18 @@ def test_other_arithmetic_is_allowed_as_far_as_the_tolerance(hub: Hub) -> None:
 
 @pytest.mark.parametrize("key", ["files", "tensors", "logits"])
 def test_a_damaged_record_is_a_difference(hub: Hub, key: str) -> None:
-    file = hub.folder("delta") / FILE
+    file = hub.folder("delta") / RECORD_FILE
     recorded = json.loads(file.read_text())
     for junk in ([], {}, 3, "x", None, [[1.0]], [["x"]], [None], [[1.0], [1.0, 2.0]]):
         write_json(file, {**recorded, key: junk})
-        verdicts = hub.verify()
-        assert verdicts["delta"].differences or (key, junk) == ("tensors", {})  # looked at for a changed file only
-        assert not verdicts["linear"].differences
+        verifications = hub.verify()
+        assert verifications["delta"].differences or (key, junk) == ("tensors", {})  # looked at for a changed file only
+        assert not verifications["linear"].differences
 
 
 def test_a_task_without_a_record_is_asked_whether_it_can_answer(hub: Hub) -> None:
-    (hub.folder("delta") / FILE).unlink()
-    assert hub.verify()["delta"] == Verdict((), recorded=False)
+    (hub.folder("delta") / RECORD_FILE).unlink()
+    assert hub.verify()["delta"] == Verification((), recorded=False)
     (hub.folder("delta") / "model.safetensors").write_bytes(b"")
     [difference] = hub.verify()["delta"].differences
     assert "task delta is damaged" in difference.why
@@ -153,7 +153,7 @@ def test_a_copied_task_is_the_same_to_the_byte(hub: Hub, resnet: Source, tmp_pat
     for name in other.names():
         for path in other.folder(name).iterdir():
             assert path.read_bytes() == (hub.folder("delta") / path.name).read_bytes()
-    assert not any(verdict.differences for verdict in other.verify().values())
+    assert not any(verification.differences for verification in other.verify().values())
     with pytest.raises(SnowError, match="is there already"):
         other.copy(hub.folder("linear"), "delta")
     other.copy(hub.folder("linear"), "delta", replace=True)
@@ -165,10 +165,10 @@ def test_what_is_damaged_or_foreign_is_not_copied(
 ) -> None:
     other = Hub.create(tmp_path / "other", resnet)
     change_tensor(hub.folder("delta"))
-    with pytest.raises(SnowError, match="not what it was when it was added: tensor .* differs"):
+    with pytest.raises(SnowError, match="has changed since it was added: tensor .* differs"):
         other.copy(hub.folder("delta"))
     foreign = task(make_source(seed=1), "foreign").save(tmp_path / "foreign")
-    with pytest.raises(SnowError, match="foreign was learned on another source"):
+    with pytest.raises(SnowError, match="foreign was trained on another source"):
         other.copy(foreign)
     with pytest.raises(SnowError, match=r"nowhere.config.json cannot be read"):
         other.copy(tmp_path / "nowhere")
@@ -183,4 +183,4 @@ def test_nothing_but_a_tasks_files_is_copied(hub: Hub, resnet: Source, tmp_path:
         (folder / name).write_text("x")
     hub.copy(folder)
     files = sorted(path.name for path in hub.folder("a").iterdir())
-    assert files == ["config.json", FILE, "metrics.json", "model.safetensors"]
+    assert files == ["config.json", RECORD_FILE, "metrics.json", "model.safetensors"]

@@ -37,7 +37,7 @@ def test_the_choice_of_a_task(run: Run, learned: Path, tmp_path: Path) -> None:
 
 def test_the_table_of_a_choice_has_a_line_for_each_map(run: Run, learned: Path) -> None:
     lines = run("choice", learned, "colours").out.splitlines()
-    assert lines[0].split()[:3] == ["tap", "channels", "taken"]
+    assert lines[0].split()[:3] == ["tap", "channels", "selected"]
     assert {line.split()[0] for line in lines[1:]} == {*Hub.open(learned).task("colours").method.taps, "(final)"}
     assert len(run("choice", learned, "colours", "--taps", "(final)").out.splitlines()) == 2
 
@@ -65,7 +65,7 @@ def test_what_is_not_there_is_refused(refused: Callable[..., str], hub: Path, tm
     assert "it has colours" in refused("choice", hub, "shapes")
     assert "cannot name a task" in refused("choice", hub, "../x")
     assert "not a hub" in refused("choice", tmp_path, "colours")
-    assert "no choice was made at 'x*'" in refused("choice", hub, "colours", "--taps", "x*")
-    assert "no kind of picture" in refused("choice", hub, "colours", "--plot", tmp_path / "choice.txt")
+    assert "no selection at 'x*'" in refused("choice", hub, "colours", "--taps", "x*")
+    assert "no image format" in refused("choice", hub, "colours", "--plot", tmp_path / "choice.txt")
     assert "has colours" in refused("overlap", hub)
     assert "no task 'shapes'" in refused("overlap", hub, "colours", "shapes")
