@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import hypothesis
 import pytest
@@ -146,3 +147,17 @@ def write_tree() -> Callable[[str, Path], Path]:
         return root / folder
 
     return write
+
+
+@pytest.fixture
+def wait() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Runs a coroutine, within half a minute."""
+
+    def run(work: Coroutine[Any, Any, None]) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(30):
+                await work
+
+        asyncio.run(bounded())
+
+    return run

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import snow
 from snow.cli.app import main
 from snow.delta import FAMILIES
 from snow.experiments.step_cost import TrainingCost
@@ -24,8 +25,9 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 SETUP = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/snow quickstart"
 """Is run by nobody here: it installs."""
 
+SMALL_RECIPE = "snow.Recipe(epochs=1, batch_size=6)"
 LEARNING = ("train", "compare", "sweep", "lifelong", "reproduce")
-ELSEWHERE = ("snow serve", "curl", "left_out")
+ELSEWHERE = ("snow serve", "curl", "timing")
 """Blocks of the page on serving that have one of these are run by tests/serving/test_documented.py."""
 
 
@@ -101,7 +103,7 @@ def test_every_code_block_runs(
         assert language in ("bash", "python"), f"{page.name} has a block of {language or 'nothing'}"
         if language == "python":
             text = text.replace("Source.embedded()", "Source.embedded(64)")
-            text = text.replace("epochs=10", "epochs=1, workers=0, batch_size=6")
+            text = text.replace("snow.Recipe(epochs=10)", f"{SMALL_RECIPE}, runtime=snow.Runtime(workers=0)")
             exec(compile(text, page.name, "exec"), names)
             continue
         for line in text.strip().splitlines():
@@ -133,6 +135,10 @@ def named(page: str, pattern: str) -> list[str]:
 )
 def test_names_of_the_code_are_there(name: str) -> None:
     assert pkgutil.resolve_name(name) is not None
+
+
+def test_the_api_page_lists_what_can_be_imported() -> None:
+    assert sorted(named("api.md", r"^::: (\S+)$")) == sorted(f"snow.{name}" for name in snow.__all__)
 
 
 def test_files_on_the_map_are_there() -> None:

@@ -26,12 +26,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_folder: Callable
 def test_the_python_example(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     quick = example.replace("Source.embedded()", "Source.embedded(64)")
-    quick = quick.replace("epochs=10", "epochs=1, workers=0, batch_size=6")
+    small = "recipe=snow.Recipe(epochs=1, batch_size=6), runtime=snow.Runtime(workers=0)"
+    quick = quick.replace("recipe=snow.Recipe(epochs=10)", small)
     assert quick.count("64") == quick.count("workers=0") == 1
     exec(compile(quick, "README.md", "exec"), {})
-    measured, answer = capsys.readouterr().out.splitlines()
+    measured, prediction = capsys.readouterr().out.splitlines()
     assert "'top1'" in measured
-    assert answer.startswith("insects ")
+    assert prediction.startswith("insects ")
 
 
 def test_the_commands(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from snow.data import Dataset, Pictures, Task, open_dataset
     from snow.hub import Hub
     from snow.hub.artifact import Artifact
-    from snow.inference.prediction import Answer
+    from snow.inference import ClassPrediction, Failure, Prediction
     from snow.methods import METHODS, Method, SnowConfig
+    from snow.process.startup import keep_freed_memory
     from snow.source import Features, Source
     from snow.source.preprocessing import Preprocessing
     from snow.source.taps import Tap
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "Answer": "inference.prediction",
     "Artifact": "hub",
+    "ClassPrediction": "inference",
     "Dataset": "data",
+    "Failure": "inference",
     "Features": "source",
     "Fitted": "training.fit",
     "Hub": "hub",
@@ -36,6 +38,7 @@ _ROOMS = {
     "Metrics": "training.evaluate",
     "Pictures": "data",
     "PoolingConfig": "subscribe",
+    "Prediction": "inference",
     "Preprocessing": "source",
     "Recipe": "training.recipe",
     "SUBSCRIPTIONS": "subscribe",
@@ -54,9 +57,10 @@ _ROOMS = {
 __all__ = [
     "METHODS",
     "SUBSCRIPTIONS",
-    "Answer",
     "Artifact",
+    "ClassPrediction",
     "Dataset",
+    "Failure",
     "Features",
     "Fitted",
     "Hub",
@@ -64,6 +68,7 @@ __all__ = [
     "Metrics",
     "Pictures",
     "PoolingConfig",
+    "Prediction",
     "Preprocessing",
     "Recipe",
     "SnowConfig",

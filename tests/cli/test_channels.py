@@ -65,7 +65,7 @@ def test_what_is_not_there_is_refused(refused: Callable[..., str], hub: Path, tm
     assert "it has colours" in refused("choice", hub, "shapes")
     assert "cannot name a task" in refused("choice", hub, "../x")
     assert "not a hub" in refused("choice", tmp_path, "colours")
-    assert "no choice was made at 'x*'" in refused("choice", hub, "colours", "--taps", "x*")
+    assert "no selection at 'x*'" in refused("choice", hub, "colours", "--taps", "x*")
     assert "no image format" in refused("choice", hub, "colours", "--plot", tmp_path / "choice.txt")
     assert "has colours" in refused("overlap", hub)
     assert "no task 'shapes'" in refused("overlap", hub, "colours", "shapes")

@@ -89,7 +89,7 @@ def test_list_and_predict_go_on_without_tasks_that_cannot_answer(run: Run, hub: 
     assert [entry["task"] for entry in run("hub", "list", hub, "--json").json] == ["colours"]
     [entry] = run("predict", hub, picture, "--json").json
     assert list(entry["tasks"]) == ["colours"]
-    assert entry["tasks"]["colours"][0]["class"] == "red"
+    assert entry["tasks"]["colours"]["classes"][0]["class"] == "red"
 
 
 def test_show_says_what_is_known(run: Run, refused: Refused, hub: Path) -> None:

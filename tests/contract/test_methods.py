@@ -1,4 +1,4 @@
-"""What every method owes, on a source of each kind; SNOW with every subscription."""
+"""The contract of every method, on a source of each kind; SNOW with every subscription."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Draw = Callable[..., tuple[Tensor, Tensor]]
 STEPS = 8
 POOLING = "channel_pooling"
 EXTRAS = {"lora": "peft"}
-WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in METHODS},
     **{f"snow-{name}": ("snow", {"subscription": name}) for name in SUBSCRIPTIONS if name != POOLING},
     "snow-literal": (
@@ -42,9 +42,9 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Learned:
-    """A method after some steps, and what was seen on the way."""
+    """A method after some steps of training, and what was recorded on the way."""
 
-    way: str
+    variant: str
     source: Source
     source_before: dict[str, Tensor]
     source_after: dict[str, Tensor]
@@ -62,15 +62,15 @@ def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def build(way: str, source: Source) -> Method:
-    name, config = WAYS[way]
+def build(variant: str, source: Source) -> Method:
+    name, config = VARIANTS[variant]
     if name in EXTRAS:
         pytest.importorskip(EXTRAS[name])
     return METHODS[name].build(source, len(CLASSES), config)
 
 
 def learn(method: Method, source: Source, images: Tensor, labels: Tensor, steps: int) -> list[float]:
-    """The loop of `snow.training` in a few lines. Returns the loss before each step."""
+    """Train in a few lines, as `snow.training` does. Return the loss before each step."""
     method.eval()
     method.calibrate([(source(images, method.taps), labels)])
     method.train()
@@ -91,31 +91,31 @@ def learn(method: Method, source: Source, images: Tensor, labels: Tensor, steps:
 
 @pytest.fixture(scope="module")
 def learned_by(draw: Callable[..., tuple[Tensor, Tensor]]) -> Callable[[str, Source], Learned]:
-    """Each way on each source learns once for all tests."""
+    """Train each variant on each source once for all tests."""
     images, labels = draw(6)
 
     @cache
-    def learned(way: str, source: Source) -> Learned:
+    def learned(variant: str, source: Source) -> Learned:
         torch.manual_seed(0)
         source_before = snapshot(source)
-        method = build(way, source)
+        method = build(variant, source)
         before = snapshot(method)
         grouped = {id(value) for group in method.parameter_groups(0.1) for value in group["params"]}
         expected = {name for name, value in method.named_parameters() if id(value) in grouped}
         losses = learn(method, source, images, labels, STEPS)
-        return Learned(way, source, source_before, snapshot(source), method, before, expected, losses)
+        return Learned(variant, source, source_before, snapshot(source), method, before, expected, losses)
 
     return learned
 
 
-@pytest.fixture(scope="module", params=WAYS)
+@pytest.fixture(scope="module", params=VARIANTS)
 def learned(request: pytest.FixtureRequest, source: Source, learned_by: Callable[[str, Source], Learned]) -> Learned:
     return learned_by(request.param, source)
 
 
 @pytest.fixture(scope="module")
 def features(learned: Learned, draw: Callable[..., tuple[Tensor, Tensor]]) -> Features:
-    """Pictures that were not learned from."""
+    """Features of pictures that were not used in training."""
     return learned.source(draw(6, seed=9)[0], learned.method.taps)
 
 
@@ -130,7 +130,7 @@ def test_a_separable_task_is_learned(learned: Learned) -> None:
 
 
 def test_exactly_the_grouped_parameters_learn(learned: Learned) -> None:
-    """Every one that the optimizer is given moves, and no other."""
+    """Every parameter in the groups changes, and no other."""
     after = learned.method.state_dict()
     moved = {
         name for name, _ in learned.method.named_parameters() if not torch.equal(after[name], learned.before[name])
@@ -141,9 +141,9 @@ def test_exactly_the_grouped_parameters_learn(learned: Learned) -> None:
 
 def test_groups_hold_each_parameter_once(learned: Learned) -> None:
     groups = learned.method.parameter_groups(0.125)
-    held = [id(value) for group in groups for value in group["params"]]
-    assert len(held) == len(set(held))
-    assert set(held) == {id(value) for value in learned.method.parameters() if value.requires_grad}
+    grouped = [id(value) for group in groups for value in group["params"]]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(value) for value in learned.method.parameters() if value.requires_grad}
     for group in groups:
         assert group["weight_decay"] in (0.0, 0.125)
         assert group["lr_scale"] > 0
@@ -164,41 +164,41 @@ def test_eval_is_deterministic(learned: Learned, features: Features) -> None:
     assert torch.equal(learned.method(features), first)
 
 
-def test_it_asks_for_maps_that_the_source_has(learned: Learned, features: Features) -> None:
+def test_its_taps_are_maps_of_the_source(learned: Learned, features: Features) -> None:
     assert set(features.maps) == learned.method.taps
     if not learned.method.uses_source:
         bare = Features(features.images, {}, torch.empty(0), torch.empty(0))
         assert torch.equal(learned.method.eval()(bare), learned.method(features))
 
 
-def test_it_says_whether_it_looks_at_the_final_features(learned: Learned, draw: Draw) -> None:
+def test_uses_final_is_true_if_it_reads_the_final_features(learned: Learned, draw: Draw) -> None:
     """Where it does not, a pass that stops behind the last tap is enough, and gives the same answer."""
     method, images = learned.method.export_form(), draw(6, seed=9)[0].contiguous(memory_format=torch.channels_last)
-    seen = observe(learned.source, [method], images)
-    assert torch.equal(method(seen), method(learned.source(images, method.taps)))
-    assert (seen.final.numel() > 0) == method.uses_final
+    features_seen = observe(learned.source, [method], images)
+    assert torch.equal(method(features_seen), method(learned.source(images, method.taps)))
+    assert (features_seen.final.numel() > 0) == method.uses_final
 
 
-def test_what_it_takes_is_all_that_it_looks_at(learned: Learned, features: Features) -> None:
-    """Channels that a method says it leaves out can hold anything; asking draws no random numbers."""
+def test_it_reads_the_selected_channels_only(learned: Learned, features: Features) -> None:
+    """Channels outside `selected_mask` can hold anything; the call draws no random numbers."""
     method = learned.method.eval()
     expected, state = method(features), torch.get_rng_state()
-    taken = method.selected_mask()
+    selected = method.selected_mask()
     assert torch.equal(torch.get_rng_state(), state)
-    assert set(taken) <= {*method.taps, FINAL}
-    if WAYS[learned.way][0] != "snow":
-        assert taken == {}
+    assert set(selected) <= {*method.taps, FINAL}
+    if VARIANTS[learned.variant][0] != "snow":
+        assert selected == {}
     elif method.config["options"]["subscription"] == POOLING:
-        assert set(taken) == {*method.taps, FINAL}
-    other = {tap: _without(value, taken.get(tap)) for tap, value in features.maps.items()}
-    final = _without(features.final, taken.get(FINAL))
+        assert set(selected) == {*method.taps, FINAL}
+    other = {tap: _without(value, selected.get(tap)) for tap, value in features.maps.items()}
+    final = _without(features.final, selected.get(FINAL))
     assert torch.equal(method(replace(features, maps=other, final=final)), expected)
-    if FINAL in taken:
-        final = _without(features.final, ~taken[FINAL])
+    if FINAL in selected:
+        final = _without(features.final, ~selected[FINAL])
         assert not torch.equal(method(replace(features, final=final)), expected)
-    served = method.export_form().selected_mask()
-    assert served.keys() == taken.keys()
-    assert all(torch.equal(served[tap], mask) for tap, mask in taken.items())
+    exported = method.export_form().selected_mask()
+    assert exported.keys() == selected.keys()
+    assert all(torch.equal(exported[tap], mask) for tap, mask in selected.items())
 
 
 def _without(value: Tensor, mask: Tensor | None) -> Tensor:
@@ -209,12 +209,12 @@ def _without(value: Tensor, mask: Tensor | None) -> Tensor:
     return changed
 
 
-def test_served_answers_alike_and_leaves_learning_alone(learned: Learned, features: Features) -> None:
+def test_exported_answers_alike_and_leaves_learning_alone(learned: Learned, features: Features) -> None:
     before = snapshot(learned.method)
-    served = learned.method.export_form()
-    assert not served.training
+    exported = learned.method.export_form()
+    assert not exported.training
     assert equal(snapshot(learned.method), before)
-    assert torch.equal(served(features), learned.method.eval()(features))
+    assert torch.equal(exported(features), learned.method.eval()(features))
 
 
 def test_counting_does_not_end_training(learned: Learned) -> None:
@@ -224,34 +224,34 @@ def test_counting_does_not_end_training(learned: Learned) -> None:
 
 
 def test_state_round_trip(learned: Learned, features: Features) -> None:
-    """What a checkpoint does."""
+    """A state dict restores a method, as a checkpoint does."""
     torch.manual_seed(5)
-    other = build(learned.way, learned.source)
+    other = build(learned.variant, learned.source)
     other.load_state_dict(learned.method.state_dict())
     other.set_progress(1.0)
     assert torch.equal(other.eval()(features), learned.method.eval()(features))
 
 
-def test_config_is_json_and_rebuilds_the_served_form(learned: Learned, features: Features) -> None:
-    served = learned.method.export_form()
-    config = json.loads(json.dumps(served.config, allow_nan=False))
-    assert config == served.config
+def test_config_is_json_and_rebuilds_the_exported_form(learned: Learned, features: Features) -> None:
+    exported = learned.method.export_form()
+    config = json.loads(json.dumps(exported.config, allow_nan=False))
+    assert config == exported.config
     torch.manual_seed(77)
-    rebuilt = METHODS[served.name].rebuild(learned.source, 3, config)
+    rebuilt = METHODS[exported.name].rebuild(learned.source, 3, config)
     assert not rebuilt.training
-    rebuilt.load_state_dict(served.state_dict())
-    assert torch.equal(rebuilt(features), served(features))
+    rebuilt.load_state_dict(exported.state_dict())
+    assert torch.equal(rebuilt(features), exported(features))
     assert rebuilt.config == config
 
 
 def test_saved_and_loaded_it_answers_alike(learned: Learned, features: Features, tmp_path: Path) -> None:
-    served = learned.method.export_form()
-    Artifact("task", CLASSES, served, learned.source.description()).save(tmp_path / "task")
+    exported = learned.method.export_form()
+    Artifact("task", CLASSES, exported, learned.source.description()).save(tmp_path / "task")
     torch.manual_seed(77)
     loaded = Artifact.load(tmp_path / "task", learned.source)
     assert loaded.classes == CLASSES
-    assert equal(dict(loaded.method.state_dict()), dict(served.state_dict()))
-    assert torch.equal(loaded.method(features), served(features))
+    assert equal(dict(loaded.method.state_dict()), dict(exported.state_dict()))
+    assert torch.equal(loaded.method(features), exported(features))
     assert loaded.method.learned_parameters == learned.method.learned_parameters
 
 
@@ -263,40 +263,40 @@ def test_the_hub_answers_as_each_task_alone(
 ) -> None:
     """However many tasks of whatever kind come beside it, a task's answer and files stay the same to the bit."""
     images = draw(3, seed=8)[0]
-    served = {way: learned_by(way, source).method.export_form() for way in WAYS}
-    alone = {way: method(observe(source, [method], images)) for way, method in served.items()}
+    exported = {variant: learned_by(variant, source).method.export_form() for variant in VARIANTS}
+    expected = {variant: method(observe(source, [method], images)) for variant, method in exported.items()}
     hub = Hub.create(tmp_path / "hub", source)
-    for way, method in served.items():
-        hub.add(Artifact(way, CLASSES, method, source.description()))
+    for variant, method in exported.items():
+        hub.add(Artifact(variant, CLASSES, method, source.description()))
     files = {path: path.read_bytes() for path in (tmp_path / "hub/tasks").rglob("*.*")}
-    assert len(files) == 4 * len(WAYS)
-    for way in WAYS:
-        assert torch.equal(hub.logits(images, [way])[way], alone[way])
-    together = Hub.create(tmp_path / "hub", source).logits(images)
-    assert together.keys() == WAYS.keys()
-    assert all(torch.equal(together[way], alone[way]) for way in WAYS)
+    assert len(files) == 4 * len(VARIANTS)
+    for variant in VARIANTS:
+        assert torch.equal(hub.logits(images, [variant])[variant], expected[variant])
+    logits = Hub.create(tmp_path / "hub", source).logits(images)
+    assert logits.keys() == VARIANTS.keys()
+    assert all(torch.equal(logits[variant], expected[variant]) for variant in VARIANTS)
     hub.remove("snow")
     hub.add(Artifact("another", ("a", "b"), METHODS["snow"].build(source, 2).export_form(), source.description()))
     hub.add(
         Artifact("fo", ("a", "b"), METHODS["fo"].build(source, 2).export_form(), source.description()), replace=True
     )
     others = hub.logits(images)
-    stayed = WAYS.keys() - {"snow", "fo"}
+    stayed = VARIANTS.keys() - {"snow", "fo"}
     assert others.keys() == stayed | {"another", "fo"}
-    assert all(torch.equal(others[way], alone[way]) for way in stayed)
+    assert all(torch.equal(others[variant], expected[variant]) for variant in stayed)
     assert all(path.read_bytes() == content for path, content in files.items() if path.parent.name in stayed)
     verdicts = hub.verify()
     assert verdicts.keys() == others.keys()
     assert {(verdict.differences, verdict.logits) for verdict in verdicts.values()} == {((), 0.0)}
 
 
-@pytest.mark.parametrize("way", ["snow", "snow-literal", "fo"])
-def test_the_seed_decides(way: str, resnet: Source, draw: Callable[..., tuple[Tensor, Tensor]]) -> None:
+@pytest.mark.parametrize("variant", ["snow", "snow-literal", "fo"])
+def test_the_seed_decides(variant: str, resnet: Source, draw: Callable[..., tuple[Tensor, Tensor]]) -> None:
     images, labels = draw(6)
     states = []
     for _ in range(2):
         torch.manual_seed(3)
-        method = build(way, resnet)
+        method = build(variant, resnet)
         learn(method, resnet, images, labels, 2)
         states.append(snapshot(method))
     assert equal(*states)

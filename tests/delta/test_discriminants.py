@@ -1,4 +1,4 @@
-"""The directions along which classes differ most for their spread."""
+"""Linear discriminants against their definition."""
 
 from __future__ import annotations
 
@@ -23,39 +23,41 @@ def pictures(count: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def within(inputs: Tensor, label: Tensor) -> Tensor:
-    means = torch.stack([inputs[label == one].mean(0) for one in label.unique()])
-    rest = inputs - means[label]
-    return rest.T @ rest / len(rest)
+    means = torch.stack([inputs[label == index].mean(0) for index in label.unique()])
+    residuals = inputs - means[label]
+    return residuals.T @ residuals / len(residuals)
 
 
 @pytest.mark.parametrize("size", [6, 300])
 def test_they_are_those_of_shrunken_discriminant_analysis(size: int) -> None:
     """Fewer inputs than pictures and more: both come to the generalised eigenvectors of the two scatters."""
     inputs, label = pictures(120, size)
-    found = discriminants(inputs.double(), label, CLASSES)
+    directions = discriminants(inputs.double(), label, CLASSES)
     scatter = within(inputs.double(), label)
-    shrunken = 0.7 * scatter + 0.3 * scatter.diagonal().diag()
-    means = torch.stack([inputs.double()[label == one].mean(0) for one in range(CLASSES)])
-    apart = means - means.mean(0)
-    assert found.shape == (CLASSES - 1, size)
-    torch.testing.assert_close(found @ shrunken @ found.T, torch.eye(CLASSES - 1).double(), rtol=1e-6, atol=1e-6)
-    between = found @ apart.T @ apart @ found.T
+    shrunk = 0.7 * scatter + 0.3 * scatter.diagonal().diag()
+    means = torch.stack([inputs.double()[label == index].mean(0) for index in range(CLASSES)])
+    centred = means - means.mean(0)
+    assert directions.shape == (CLASSES - 1, size)
+    torch.testing.assert_close(
+        directions @ shrunk @ directions.T, torch.eye(CLASSES - 1).double(), rtol=1e-6, atol=1e-6
+    )
+    between = directions @ centred.T @ centred @ directions.T
     strengths = between.diagonal()
     torch.testing.assert_close(between, strengths.diag(), rtol=1e-6, atol=1e-6 * float(strengths[0]))
     assert strengths.tolist() == sorted(strengths.tolist(), reverse=True)
-    best = torch.linalg.eigvalsh(apart @ torch.linalg.solve(shrunken, apart.T)).flip(0)[: CLASSES - 1]
+    best = torch.linalg.eigvalsh(centred @ torch.linalg.solve(shrunk, centred.T)).flip(0)[: CLASSES - 1]
     torch.testing.assert_close(strengths, best)
 
 
-def test_a_nuisance_is_looked_past() -> None:
+def test_a_nuisance_input_is_ignored() -> None:
     inputs, label = pictures(2000, 3)
     first = discriminants(inputs, label, 1)[0]
     assert first[0] * first[1] < 0
     fresh, answers = pictures(2000, 3, seed=1)
-    told, alone = (
-        torch.corrcoef(torch.stack([seen, answers.float()]))[0, 1].abs() for seen in (fresh @ first, fresh[:, 0])
+    along_direction, along_input = (
+        torch.corrcoef(torch.stack([value, answers.float()]))[0, 1].abs() for value in (fresh @ first, fresh[:, 0])
     )
-    assert told > 1.5 * alone
+    assert along_direction > 1.5 * along_input
 
 
 def test_pictures_without_a_label_and_their_classes_do_not_count() -> None:
@@ -67,13 +69,13 @@ def test_pictures_without_a_label_and_their_classes_do_not_count() -> None:
 
 @pytest.mark.parametrize("labels", [[], [0], [-1, -1], [2, 2, 2], [0, 1], [0, 1, 2, 3]])
 def test_no_more_are_found_than_the_sample_shows(labels: list[int]) -> None:
-    found = discriminants(torch.randn(len(labels), 7), torch.tensor(labels, dtype=torch.int64), 5)
-    assert found.shape == (0, 7)
+    directions = discriminants(torch.randn(len(labels), 7), torch.tensor(labels, dtype=torch.int64), 5)
+    assert directions.shape == (0, 7)
 
 
 def test_inputs_that_never_change_are_no_directions() -> None:
     inputs, label = pictures(80, 6)
     inputs[:, 4] = 3.7
-    found = discriminants(inputs, label, 3)
-    assert found.isfinite().all()
-    assert found[:, 4].abs().max() < 1e-3
+    directions = discriminants(inputs, label, 3)
+    assert directions.isfinite().all()
+    assert directions[:, 4].abs().max() < 1e-3

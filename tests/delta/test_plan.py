@@ -1,4 +1,4 @@
-"""Plans: the paper's shapes out of taps and ratios, and what a damaged one says."""
+"""Plans: the paper's shapes from taps and ratios, and the errors of a damaged one."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_inverted_bottlenecks_keep_their_shape(weightless: Weightless) -> None:
 
 
 def tap_stride(plan: DeltaPlan) -> list[int]:
-    """The stride of each level's map, from the plan alone."""
+    """Compute the stride of each level's map from the plan."""
     strides = [plan.stem_stride]
     for level in plan.levels[:-1]:
         strides.append(strides[-1] * level.stride)

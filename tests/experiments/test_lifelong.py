@@ -106,7 +106,7 @@ def test_both_orders_are_measured_and_kept(
     def untrained(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("snow.training.train.train", untrained)
+    monkeypatch.setattr("snow.experiments.lifelong.train", untrained)
     assert run()["orders"] == results["orders"]
     with pytest.raises(SnowError, match="from another run"):
         run(replace(RECIPE, epochs=1))
@@ -192,7 +192,7 @@ def test_a_stopped_command_says_how_to_go_on(
     def stopped(*_: object) -> None:
         raise Interrupted("stopped; a file in a folder that is gone is saved", 15)
 
-    monkeypatch.setattr("snow.experiments.lifelong.lifelong", stopped)
+    monkeypatch.setattr("snow.cli.lifelong.lifelong", stopped)
     hubs = ["--hubs", str(tmp_path / "hubs")] if kept else []
     assert main(["lifelong", *folders, *hubs, *OPTIONS]) == 128 + 15
     line = capsys.readouterr().err.splitlines()[-1]

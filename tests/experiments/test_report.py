@@ -12,7 +12,7 @@ import pytest
 
 from snow.experiments.reproduce import EXPERIMENTS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_a_changed_source_is_refused_with_both_fingerprints(hub: Hub, make_sourc
     other = make_source(seed=3)
     Hub.create(hub.path.parent / "other", other)
     shutil.copy(hub.path.parent / "other/source.safetensors", hub.path / "source.safetensors")
-    with pytest.raises(SnowError, match="is not what it was") as caught:
+    with pytest.raises(SnowError, match="has changed: fingerprint") as caught:
         Hub.open(hub.path)
     assert other.fingerprint in str(caught.value)
     assert hub.source.fingerprint in str(caught.value)

@@ -13,7 +13,7 @@ from snow.errors import SnowError
 from snow.inference import onnx_backend as runtime
 from snow.inference.onnx_backend import onnx_source, photographs
 from snow.source import Source
-from snow.source.network import Hooked
+from snow.source.network import HookedNetwork
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_the_source_itself_stays_as_it_is(resnet: Source, bytewise: Source, pict
     before = resnet(pictures)
     onnx_source(resnet)
     after = resnet(pictures)
-    assert isinstance(resnet.network, Hooked)
+    assert isinstance(resnet.network, HookedNetwork)
     assert torch.equal(before.logits, after.logits)
     assert all(torch.equal(before.maps[name], after.maps[name]) for name in before.maps)
     assert copy.deepcopy(bytewise).network is bytewise.network

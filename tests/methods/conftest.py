@@ -1,4 +1,4 @@
-"""What the tests of single methods share."""
+"""Fixtures that the tests of single methods share."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from snow.source import Features, Source
 
 @pytest.fixture(scope="session")
 def observe(draw: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Features]:
-    """`observe(source, method)`: what the method sees of six pictures in three classes, and no more than that."""
+    """`observe(source, method)`: the features of six pictures in three classes that the method uses, and no others."""
 
-    def seen(source: Source, method: Method, count: int = 6, seed: int = 0) -> Features:
+    def features_for(source: Source, method: Method, count: int = 6, seed: int = 0) -> Features:
         images, _ = draw(count, 3, seed=seed)
         features = source(images, method.taps)
-        nothing = features.final[:, :0]
-        return features if method.uses_source else Features(features.images, {}, nothing, nothing)
+        empty = features.final[:, :0]
+        return features if method.uses_source else Features(features.images, {}, empty, empty)
 
-    return seen
+    return features_for
 
 
 @pytest.fixture(scope="session")
 def learn() -> Callable[..., None]:
-    """`learn(method, features)`: some steps of plain SGD towards classes 0, 1, 2, 0, … with the method's penalty."""
+    """`learn(method, features)`: some steps of plain SGD to classes 0, 1, 2, 0, … with the method's penalty."""
 
-    def taught(method: Method, features: Features, steps: int = 3, progress: float = 0.0) -> None:
+    def train(method: Method, features: Features, steps: int = 3, progress: float = 0.0) -> None:
         labels = torch.arange(len(features.images)) % method.num_classes
         optimizer = torch.optim.SGD([value for value in method.parameters() if value.requires_grad], lr=0.05)
         method.train()
@@ -43,25 +43,25 @@ def learn() -> Callable[..., None]:
             optimizer.step()
         method.eval()
 
-    return taught
+    return train
 
 
 @pytest.fixture(scope="session")
 def rebuilt() -> Callable[..., Method]:
-    """`rebuilt(source, method)`: what comes back from the configuration and tensors that are saved."""
+    """`rebuilt(source, method)`: the method rebuilt from its saved configuration and tensors."""
 
-    def again(source: Source, method: Method) -> Method:
-        served = method.export_form()
-        config = json.loads(json.dumps(served.config))
+    def save_and_rebuild(source: Source, method: Method) -> Method:
+        exported = method.export_form()
+        config = json.loads(json.dumps(exported.config))
         other = METHODS[method.name].rebuild(source, method.num_classes, config)
-        other.load_state_dict({name: value.clone() for name, value in served.state_dict().items()})
+        other.load_state_dict({name: value.clone() for name, value in exported.state_dict().items()})
         return other
 
-    return again
+    return save_and_rebuild
 
 
 @pytest.fixture(scope="session")
-def pulled() -> Callable[..., set[str]]:
+def reached_parameters() -> Callable[..., set[str]]:
     """`pulled(method, features)`: the parameters that a loss reaches once none of them is zero, by name."""
 
     def names(method: Method, features: Features) -> set[str]:

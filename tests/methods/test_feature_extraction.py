@@ -45,12 +45,12 @@ def test_it_sees_the_whole_of_one_map_and_nothing_else(source: Source, observe: 
     method.eval()
     features = observe(source, method)
     (x,) = features.maps.values()
-    alone = Features(torch.zeros(6, 3, 64, 64), dict(features.maps), torch.zeros(6, 1), torch.zeros(6, 1))
-    torch.testing.assert_close(method(alone), method(features), rtol=0, atol=0)
+    map_only = Features(torch.zeros(6, 3, 64, 64), dict(features.maps), torch.zeros(6, 1), torch.zeros(6, 1))
+    torch.testing.assert_close(method(map_only), method(features), rtol=0, atol=0)
     for channel in range(x.shape[1]):
         other = x.clone()
         other[:, channel] += 10
-        assert not torch.equal(method(_with(alone, other)), method(features))
+        assert not torch.equal(method(_with(map_only, other)), method(features))
 
 
 def _with(features: Features, x: torch.Tensor) -> Features:
@@ -58,14 +58,17 @@ def _with(features: Features, x: torch.Tensor) -> Features:
 
 
 def test_the_stage_and_the_classifier_learn_and_the_source_stays(
-    source: Source, observe: Callable[..., Features], learn: Callable[..., None], pulled: Callable[..., set[str]]
+    source: Source,
+    observe: Callable[..., Features],
+    learn: Callable[..., None],
+    reached_parameters: Callable[..., set[str]],
 ) -> None:
     method = FeatureExtraction.build(source, 3)
     features = observe(source, method)
-    theirs = {name: value.clone() for name, value in source.state_dict().items()}
+    source_state = {name: value.clone() for name, value in source.state_dict().items()}
     learn(method, features)
-    assert all(torch.equal(value, theirs[name]) for name, value in source.state_dict().items())
-    assert pulled(method, features) == set(dict(method.named_parameters()))
+    assert all(torch.equal(value, source_state[name]) for name, value in source.state_dict().items())
+    assert reached_parameters(method, features) == set(dict(method.named_parameters()))
 
 
 def test_only_shortcuts_that_change_the_shape_are_projections(make_source: Callable[..., Source]) -> None:

@@ -1,4 +1,4 @@
-"""A whole tuned copy."""
+"""Fine-tuning: a copy of the source, all of which is trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from snow.errors import SnowError
 from snow.methods import Method
 from snow.methods.fine_tuning import FineTuning
 from snow.methods.model_patch import ModelPatch
-from snow.methods.own_copy import OwnCopy
+from snow.methods.source_copy import SourceCopy
 from snow.source import Features, Preprocessing, Source
 
 CLASSES = (101, 47, 40, 196, 200)
@@ -29,21 +29,24 @@ def test_five_tasks_on_a_resnet50_have_the_size_of_table_5(make_source: Callable
 def test_it_starts_as_the_source_under_an_empty_head(
     source: Source, draw: Callable[..., tuple[Tensor, Tensor]]
 ) -> None:
-    seen = source(draw(4)[0])
+    features = source(draw(4)[0])
     method = FineTuning.build(source, 5).eval()
-    torch.testing.assert_close(method.cnn(seen.images), seen.final)
-    assert method(seen).tolist() == [[0.0] * 5] * 4
+    torch.testing.assert_close(method.cnn(features.images), features.final)
+    assert method(features).tolist() == [[0.0] * 5] * 4
 
 
 def test_everything_learns_and_is_saved_and_the_source_stays(
-    source: Source, observe: Callable[..., Features], learn: Callable[..., None], pulled: Callable[..., set[str]]
+    source: Source,
+    observe: Callable[..., Features],
+    learn: Callable[..., None],
+    reached_parameters: Callable[..., set[str]],
 ) -> None:
     method = FineTuning.build(source, 3)
     features = observe(source, method)
-    theirs = {name: value.clone() for name, value in source.state_dict().items()}
+    source_state = {name: value.clone() for name, value in source.state_dict().items()}
     learn(method, features)
-    assert all(torch.equal(value, theirs[name]) for name, value in source.state_dict().items())
-    assert pulled(method, features) == set(dict(method.named_parameters()))
+    assert all(torch.equal(value, source_state[name]) for name, value in source.state_dict().items())
+    assert reached_parameters(method, features) == set(dict(method.named_parameters()))
     body = {name for name in source.cnn.state_dict() if not name.startswith(f"{source.classifier}.")}
     assert set(method.export_form().state_dict()) == {f"cnn.{name}" for name in body} | {
         "classifier.weight",
@@ -62,21 +65,21 @@ def test_batchnorm_follows_the_pictures_of_its_task(resnet: Source, observe: Cal
 
 @pytest.mark.parametrize("build", [FineTuning.build, ModelPatch.build])
 def test_batchnorm_can_keep_the_statistics_of_the_source(
-    build: Callable[..., OwnCopy],
+    build: Callable[..., SourceCopy],
     resnet: Source,
     draw: Callable[..., tuple[Tensor, Tensor]],
     observe: Callable[..., Features],
     learn: Callable[..., None],
 ) -> None:
     method = build(resnet, 3, {"statistics": "source"})
-    seen = resnet(draw(6)[0])
-    torch.testing.assert_close(method.train().cnn(seen.images), seen.final)
+    features = resnet(draw(6)[0])
+    torch.testing.assert_close(method.train().cnn(features.images), features.final)
     learn(method, observe(resnet, method))
-    theirs = dict(resnet.cnn.named_buffers())
+    source_state = dict(resnet.cnn.named_buffers())
     norms = [(name, norm) for name, norm in method.cnn.named_modules() if isinstance(norm, nn.BatchNorm2d)]
     assert norms
     for name, norm in norms:
-        assert torch.equal(norm.running_mean, theirs[f"{name}.running_mean"])
+        assert torch.equal(norm.running_mean, source_state[f"{name}.running_mean"])
     with pytest.raises(SnowError, match="no statistics 'none' for BatchNorm: there are task, source"):
         build(resnet, 3, {"statistics": "none"})
 

@@ -22,7 +22,7 @@ def small(kept: int = 2, **options: float) -> Head2Toe:
     return Head2Toe(maps, 4, kept, Head2ToeConfig(**options))
 
 
-def given(count: int = 5) -> Features:
+def make_features(count: int = 5) -> Features:
     return Features(
         torch.zeros(count, 0), {"map": torch.randn(count, 2, 6, 6)}, torch.randn(count, 3), torch.randn(count, 2)
     )
@@ -38,14 +38,14 @@ def test_it_is_linear_in_pooled_maps_of_unit_length() -> None:
     method = small()
     torch.nn.init.normal_(method.weight)
     torch.nn.init.normal_(method.bias)
-    features = given()
+    features = make_features()
     expected = vector(features) @ method.weight.T + method.bias
     torch.testing.assert_close(method.train()(features), expected)
 
 
 def test_grids_are_the_finest_within_the_budget(resnet: Source) -> None:
     method = Head2Toe.build(resnet, 3, {"features": 200})
-    grids = {each.name: each.grid for each in method.maps}
+    grids = {pooled.name: pooled.grid for pooled in method.maps}
     # 64 pixels; 32 channels at stride 4: 2² · 32 <= 200 < 3² · 32
     assert grids == {"layer1.0": 2, "layer2.0": 2, "layer3.0": 1, "layer4.0": 1, FINAL: 1, LOGITS: 1}
     assert Head2Toe.build(resnet, 3, {"features": 10**6}).maps[-3].grid == 2  # no finer than the map
@@ -54,7 +54,7 @@ def test_grids_are_the_finest_within_the_budget(resnet: Source) -> None:
 
 def test_it_costs_a_weight_for_each_kept_feature_and_class(source: Source) -> None:
     method = Head2Toe.build(source, 7, CONFIG)
-    size = sum(each.size for each in method.maps)
+    size = sum(pooled.size for pooled in method.maps)
     assert method.weight.shape == (7, size)
     assert method.kept == round(0.1 * size)
     assert method.learned_parameters == 7 * round(0.1 * size) + 7
@@ -89,11 +89,11 @@ def test_the_longest_weights_are_chosen_once() -> None:
 def test_after_the_choice_nothing_else_learns() -> None:
     method = small(kept=3, search=0.5).train()
     torch.nn.init.normal_(method.weight)
-    method(given()).sum().backward()
+    method(make_features()).sum().backward()
     assert method.weight.grad.abs().amin() > 0
     method.zero_grad()
     method.set_progress(0.5)
-    method(given()).sum().backward()
+    method(make_features()).sum().backward()
     assert method.weight.grad.abs().amax(0).nonzero().flatten().tolist() == method.topk_indices().tolist()
 
 
@@ -108,20 +108,20 @@ def test_a_run_that_is_resumed_keeps_the_choice() -> None:
     assert torch.equal(other.topk_indices(), method.topk_indices())
 
 
-def test_what_is_served_holds_the_chosen_features_alone() -> None:
+def test_what_is_exported_holds_the_chosen_features_alone() -> None:
     method = small(kept=3).eval()
     with torch.no_grad():
         method.weight[:, [8, 11, 12]] = torch.randn(4, 3)
-    served = method.export_form()
-    assert [each.name for each in served.maps] == [FINAL, LOGITS]
-    assert served.index.tolist() == [0, 3, 4]
-    assert served.taps == frozenset()
-    assert served.weight.shape == (4, 3)
-    features = given()
-    torch.testing.assert_close(served(features), method(features))
-    torch.testing.assert_close(served(features), vector(features) @ method.weight.T)
-    assert served.export_form() is served
-    assert served.penalty() is None
+    exported = method.export_form()
+    assert [pooled.name for pooled in exported.maps] == [FINAL, LOGITS]
+    assert exported.index.tolist() == [0, 3, 4]
+    assert exported.taps == frozenset()
+    assert exported.weight.shape == (4, 3)
+    features = make_features()
+    torch.testing.assert_close(exported(features), method(features))
+    torch.testing.assert_close(exported(features), vector(features) @ method.weight.T)
+    assert exported.export_form() is exported
+    assert exported.penalty() is None
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.7])
@@ -137,22 +137,22 @@ def test_what_is_saved_answers_alike(
     learn(method, features, progress=progress)
     other = rebuilt(source, method)
     assert other.taps <= method.taps
-    asked = Features(
+    subset = Features(
         features.images, {name: features.maps[name] for name in other.taps}, features.final, features.logits
     )
-    assert torch.equal(other(asked), method(features))
+    assert torch.equal(other(subset), method(features))
 
 
 def test_it_learns_and_the_source_stays(
     source: Source, observe: Callable[..., Features], learn: Callable[..., None]
 ) -> None:
     method = Head2Toe.build(source, 3, CONFIG)
-    theirs = {name: value.clone() for name, value in source.state_dict().items()}
+    source_state = {name: value.clone() for name, value in source.state_dict().items()}
     features = observe(source, method)
     learn(method, features, steps=200)
     learn(method, features, steps=200, progress=0.6)
     assert method(features).argmax(1).tolist() == [0, 1, 2] * 2
-    assert all(torch.equal(value, theirs[name]) for name, value in source.state_dict().items())
+    assert all(torch.equal(value, source_state[name]) for name, value in source.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from snow.training.learner import Learner
 Draw = Callable[..., tuple[Tensor, Tensor]]
 
 
-def two(source: Source, **options: Any) -> tuple[LearningWithoutForgetting, LearningWithoutForgetting]:
-    """The networks of two tasks; the first one's head has random weights, as if it had learned."""
+def make_two(source: Source, **options: Any) -> tuple[LearningWithoutForgetting, LearningWithoutForgetting]:
+    """Make the methods of two tasks; the first head has random weights, as if it were trained."""
     first = LearningWithoutForgetting.build(source, 3)
     torch.nn.init.normal_(first.network.heads[0].weight)
     return first.export_form(), LearningWithoutForgetting.build(source, 4, {"earlier": {"a": first}, **options})
@@ -38,22 +38,22 @@ def train(source: Source, learner: Learner, images: Tensor, labels: Tensor, prog
     learner.method.eval()
 
 
-def learning(method: LearningWithoutForgetting) -> Learner:
+def make_learner(method: LearningWithoutForgetting) -> Learner:
     return Learner("x", method, 0, Recipe(lr=1e-2, label_smoothing=0), torch.device("cpu"))
 
 
 def test_it_starts_as_the_network_before(source: Source, draw: Draw) -> None:
     images, _ = draw(6)
-    first, second = two(source)
+    first, second = make_two(source)
     features = source(images, ())
     assert torch.allclose(first.network(features.images)[0], features.logits, atol=1e-5)
-    assert torch.equal(second.recalled()["a"](features), first(features))
+    assert torch.equal(second.updated_tasks()["a"](features), first(features))
     assert torch.equal(second.eval()(features), torch.zeros(6, 4))
 
 
 def test_the_penalty_is_equation_2_with_old_answers_as_targets(resnet: Source, draw: Draw) -> None:
     images, _ = draw(6)
-    _, method = two(resnet, old_weight=3.0)
+    _, method = make_two(resnet, old_weight=3.0)
     with torch.no_grad():
         for parameter in method.network.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
@@ -64,8 +64,8 @@ def test_the_penalty_is_equation_2_with_old_answers_as_targets(resnet: Source, d
     assert method.teacher is not None
     expected = torch.zeros(())
     for before, now in zip(
-        method.teacher.answers(*method.teacher(features.images)),
-        method.network.answers(*method.network(features.images))[:2],
+        method.teacher.all_logits(*method.teacher(features.images)),
+        method.network.all_logits(*method.network(features.images))[:2],
         strict=True,
     ):
         a, b = before.softmax(1).sqrt(), now.softmax(1).sqrt()
@@ -78,7 +78,7 @@ def test_the_penalty_is_equation_2_with_old_answers_as_targets(resnet: Source, d
 
 
 def test_unchanged_answers_pull_nowhere(resnet: Source, draw: Draw) -> None:
-    _, method = two(resnet)
+    _, method = make_two(resnet)
     method.train().set_progress(0.5)
     method.network.eval()
     method(resnet(draw(6)[0], ()))
@@ -93,7 +93,7 @@ def test_unchanged_answers_pull_nowhere(resnet: Source, draw: Draw) -> None:
 def test_the_loss_has_the_penalty_once_for_each_labelled_picture(resnet: Source, draw: Draw) -> None:
     images, labels = draw(6)
     labels[0] = -1
-    _, method = two(resnet)
+    _, method = make_two(resnet)
     learner = Learner("x", method.train(), 0, Recipe(), torch.device("cpu"))
     learner.prepare(1.0, 0.5)
     method.network.eval()
@@ -107,13 +107,13 @@ def test_the_loss_has_the_penalty_once_for_each_labelled_picture(resnet: Source,
 
 def test_only_the_new_head_learns_in_the_warmup(source: Source, draw: Draw) -> None:
     images, labels = draw(8, 4)
-    _, method = two(source, warmup=0.5)
+    _, method = make_two(source, warmup=0.5)
     before = {name: value.clone() for name, value in method.state_dict().items()}
 
     def changed() -> set[str]:
         return {name for name, value in method.state_dict().items() if not torch.equal(value, before[name])}
 
-    learner = learning(method)
+    learner = make_learner(method)
     train(source, learner, images, labels, [0.0, 0.2, 0.49])
     assert changed() == {"network.heads.1.weight", "network.heads.1.bias"}
     train(source, learner, images, labels, [0.5, 0.6, 0.7])
@@ -130,16 +130,16 @@ def test_the_old_weight_holds_the_old_answers(tiny_sources: dict[str, Source], d
     drift = {}
     for weight in (0.0, 10.0):
         torch.manual_seed(1)
-        first, method = two(source, old_weight=weight, warmup=0.0)
+        first, method = make_two(source, old_weight=weight, warmup=0.0)
         expected = first(features).softmax(1)
-        train(source, learning(method), images, labels, [0.5] * 8)
+        train(source, make_learner(method), images, labels, [0.5] * 8)
         assert (method(features).argmax(1) == labels).all()
-        drift[weight] = (method.recalled()["a"](features).softmax(1) - expected).abs().mean().item()
+        drift[weight] = (method.updated_tasks()["a"](features).softmax(1) - expected).abs().mean().item()
     assert 0 < drift[10.0] < 0.7 * drift[0.0]
 
 
 def test_what_was_learned_before_moves_more_slowly(resnet: Source) -> None:
-    _, method = two(resnet)
+    _, method = make_two(resnet)
     method.lr_scale = 0.5
     rates = {id(value): group["lr_scale"] for group in method.parameter_groups(0.1) for value in group["params"]}
     new = [id(value) for value in method.network.heads[1].parameters()]
@@ -150,27 +150,27 @@ def test_what_was_learned_before_moves_more_slowly(resnet: Source) -> None:
 
 def test_what_is_saved_answers_all_tasks(source: Source, draw: Draw, tmp_path: Path) -> None:
     images, labels = draw(8, 4)
-    first, method = two(source)
-    train(source, learning(method), images, labels, [0.5, 0.6])
-    served = method.export_form()
-    assert not any(name.startswith("teacher") for name in served.state_dict())
+    first, method = make_two(source)
+    train(source, make_learner(method), images, labels, [0.5, 0.6])
+    exported = method.export_form()
+    assert not any(name.startswith("teacher") for name in exported.state_dict())
     own = source.learned_parameters
-    assert served.learned_parameters == own + (3 + 4) * (source.num_features + 1)
-    Artifact("b", tuple("wxyz"), served, source.description()).save(tmp_path / "b")
+    assert exported.learned_parameters == own + (3 + 4) * (source.num_features + 1)
+    Artifact("b", tuple("wxyz"), exported, source.description()).save(tmp_path / "b")
     loaded = Artifact.load(tmp_path / "b", source).method
     assert isinstance(loaded, LearningWithoutForgetting)
     features = source(images, ())
     assert torch.equal(loaded(features), method(features))
-    assert list(loaded.recalled()) == ["a"]
-    recalled = loaded.recalled()["a"]
-    assert recalled.num_classes == 3
-    assert torch.equal(recalled(features), method.recalled()["a"](features))
-    assert not torch.equal(recalled(features), first(features))
-    rebuilt = LearningWithoutForgetting.rebuild(source, 3, json.loads(json.dumps(recalled.config)))
-    rebuilt.load_state_dict(recalled.state_dict())
-    assert torch.equal(rebuilt(features), recalled(features))
+    assert list(loaded.updated_tasks()) == ["a"]
+    updated = loaded.updated_tasks()["a"]
+    assert updated.num_classes == 3
+    assert torch.equal(updated(features), method.updated_tasks()["a"](features))
+    assert not torch.equal(updated(features), first(features))
+    rebuilt = LearningWithoutForgetting.rebuild(source, 3, json.loads(json.dumps(updated.config)))
+    rebuilt.load_state_dict(updated.state_dict())
+    assert torch.equal(rebuilt(features), updated(features))
     third = LearningWithoutForgetting.build(source, 2, {"earlier": {"a": first, "b": loaded}})
-    assert torch.equal(third.recalled()["b"](features), loaded(features))
+    assert torch.equal(third.updated_tasks()["b"](features), loaded(features))
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_impossible_options_are_refused(resnet: Source, options: dict[str, Any],
         LearningWithoutForgetting.build(resnet, 3, options)
 
 
-def test_a_recalled_task_is_not_what_was_learned(resnet: Source) -> None:
-    first, second = two(resnet)
+def test_an_updated_task_cannot_be_built_upon(resnet: Source) -> None:
+    first, second = make_two(resnet)
     third = LearningWithoutForgetting.build(resnet, 2, {"earlier": {"a": first, "b": second}})
     with pytest.raises(SnowError, match="in their order: a was learned after a, b"):
-        LearningWithoutForgetting.build(resnet, 2, {"earlier": third.recalled()})
+        LearningWithoutForgetting.build(resnet, 2, {"earlier": third.updated_tasks()})

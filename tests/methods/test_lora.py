@@ -16,7 +16,7 @@ from snow.source import Features, Source
 
 
 def test_an_adapter_costs_its_rank_in_rows_and_columns(resnet: Source) -> None:
-    convolutions = [part for part in resnet.cnn.modules() if isinstance(part, nn.Conv2d)]
+    convolutions = [module for module in resnet.cnn.modules() if isinstance(module, nn.Conv2d)]
     rows = sum(
         conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1] + conv.out_channels for conv in convolutions
     )
@@ -26,8 +26,8 @@ def test_an_adapter_costs_its_rank_in_rows_and_columns(resnet: Source) -> None:
 
 
 def test_it_starts_as_the_source(source: Source, draw: Callable[..., tuple[Tensor, Tensor]]) -> None:
-    seen = source(draw(4)[0])
-    torch.testing.assert_close(Lora.build(source, 3).cnn(seen.images), seen.final)
+    features = source(draw(4)[0])
+    torch.testing.assert_close(Lora.build(source, 3).cnn(features.images), features.final)
 
 
 def test_an_adapter_adds_a_low_rank_convolution(resnet: Source) -> None:
@@ -45,14 +45,14 @@ def test_an_adapter_adds_a_low_rank_convolution(resnet: Source) -> None:
 def test_depthwise_convolutions_have_no_adapter(tiny_sources: dict[str, Source]) -> None:
     source = tiny_sources["test_efficientnet"]
     names = {name.split(".lora_")[0] for name, _ in Lora.build(source, 3).cnn.named_parameters()}
-    convolutions = [(name, part) for name, part in source.cnn.named_modules() if isinstance(part, nn.Conv2d)]
+    convolutions = [(name, module) for name, module in source.cnn.named_modules() if isinstance(module, nn.Conv2d)]
     assert names == {name for name, conv in convolutions if conv.groups == 1}
 
 
 def test_linear_layers_inside_the_cnn_have_one(tiny_sources: dict[str, Source]) -> None:
     source = tiny_sources["test_convnext"]
     names = {name.split(".lora_")[0] for name, _ in Lora.build(source, 3).cnn.named_parameters()}
-    linear = {name for name, part in source.cnn.named_modules() if isinstance(part, nn.Linear)}
+    linear = {name for name, module in source.cnn.named_modules() if isinstance(module, nn.Linear)}
     assert linear - {source.classifier} <= names
     assert source.classifier not in names
 
@@ -65,25 +65,28 @@ def test_convolutions_that_pad_like_tensorflow_fit(make_source: Callable[..., So
 
 
 def test_nothing_but_adapters_and_head_learns_and_is_saved(
-    source: Source, observe: Callable[..., Features], learn: Callable[..., None], pulled: Callable[..., set[str]]
+    source: Source,
+    observe: Callable[..., Features],
+    learn: Callable[..., None],
+    reached_parameters: Callable[..., set[str]],
 ) -> None:
     method = Lora.build(source, 3)
     features = observe(source, method)
-    theirs = {name: value.clone() for name, value in source.state_dict().items()}
+    source_state = {name: value.clone() for name, value in source.state_dict().items()}
     learn(method, features)
-    assert all(torch.equal(value, theirs[name]) for name, value in source.state_dict().items())
+    assert all(torch.equal(value, source_state[name]) for name, value in source.state_dict().items())
     frozen = [getattr(module, name) for module, name in method._frozen]
-    assert all(any(torch.equal(value, other) for other in theirs.values()) for value in frozen)
+    assert all(any(torch.equal(value, other) for other in source_state.values()) for value in frozen)
     saved = set(method.export_form().state_dict())
     assert all(".lora_" in name or name.startswith("classifier.") for name in saved)
-    assert pulled(method, features) == saved
+    assert reached_parameters(method, features) == saved
 
 
 def test_batchnorm_is_that_of_the_source_even_while_training(
     resnet: Source, draw: Callable[..., tuple[Tensor, Tensor]]
 ) -> None:
-    seen = resnet(draw(4)[0])
-    torch.testing.assert_close(Lora.build(resnet, 3).train().cnn(seen.images), seen.final)
+    features = resnet(draw(4)[0])
+    torch.testing.assert_close(Lora.build(resnet, 3).train().cnn(features.images), features.final)
 
 
 def test_what_is_saved_answers_alike(

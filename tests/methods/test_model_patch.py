@@ -38,9 +38,9 @@ def test_five_tasks_on_a_resnet50_have_the_size_of_table_5(make_source: Callable
 
 
 def test_it_starts_as_the_source(source: Source, patch: str, draw: Callable[..., tuple[Tensor, Tensor]]) -> None:
-    seen = source(draw(4)[0])
+    features = source(draw(4)[0])
     method = ModelPatch.build(source, 3, {"patch": patch}).eval()
-    torch.testing.assert_close(method.cnn(seen.images), seen.final)
+    torch.testing.assert_close(method.cnn(features.images), features.final)
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.LayerNorm])
@@ -58,16 +58,18 @@ def test_a_cnn_without_normalisation_gets_a_scale_and_a_bias_behind_each_convolu
 ) -> None:
     source = Source.from_torchvision("squeezenet1_1", image_size=64)
     method = ModelPatch.build(source, 3, {"patch": "scale_bias"}).eval()
-    convolutions = [part for part in source.cnn.modules() if isinstance(part, nn.Conv2d)][:-1]  # the last classifies
+    convolutions = [module for module in source.cnn.modules() if isinstance(module, nn.Conv2d)][
+        :-1
+    ]  # the last classifies
     assert method.learned_parameters == sum(2 * conv.out_channels for conv in convolutions) + 513 * 3
-    seen = source(draw(2)[0])
-    torch.testing.assert_close(method.cnn(seen.images), seen.final)
+    features = source(draw(2)[0])
+    torch.testing.assert_close(method.cnn(features.images), features.final)
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_convnext"])
 def test_depthwise_filters_that_are_there_learn_in_place(tiny_sources: dict[str, Source], name: str) -> None:
     source = tiny_sources[name]
-    convolutions = [(path, part) for path, part in source.cnn.named_modules() if isinstance(part, nn.Conv2d)]
+    convolutions = [(path, module) for path, module in source.cnn.named_modules() if isinstance(module, nn.Conv2d)]
     depthwise = {f"{path}.weight" for path, conv in convolutions if conv.groups == conv.in_channels > 1}
     assert depthwise
     assert set(learned(ModelPatch.build(source, 3))) == depthwise
@@ -75,7 +77,9 @@ def test_depthwise_filters_that_are_there_learn_in_place(tiny_sources: dict[str,
 
 def test_other_spatial_convolutions_get_depthwise_filters_behind_them(resnet: Source) -> None:
     method = ModelPatch.build(resnet, 3)
-    spatial = [part for part in resnet.cnn.modules() if isinstance(part, nn.Conv2d) and part.kernel_size != (1, 1)]
+    spatial = [
+        module for module in resnet.cnn.modules() if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
+    ]
     assert sorted(value.shape for value in learned(method).values()) == sorted(
         torch.Size([conv.out_channels, 1, 3, 3]) for conv in spatial
     )
@@ -86,32 +90,32 @@ def test_patches_learn_and_all_else_stays(
     patch: str,
     observe: Callable[..., Features],
     learn: Callable[..., None],
-    pulled: Callable[..., set[str]],
+    reached_parameters: Callable[..., set[str]],
 ) -> None:
     method = ModelPatch.build(source, 3, {"patch": patch})
     features = observe(source, method)
-    theirs = {name: value.clone() for name, value in source.state_dict().items()}
+    source_state = {name: value.clone() for name, value in source.state_dict().items()}
     learn(method, features)
-    assert all(torch.equal(value, theirs[name]) for name, value in source.state_dict().items())
+    assert all(torch.equal(value, source_state[name]) for name, value in source.state_dict().items())
     frozen = [getattr(module, name) for module, name in method._frozen]
-    assert all(any(torch.equal(value, other) for other in theirs.values()) for value in frozen)
-    assert pulled(method, features) == set(dict(method.named_parameters()))
+    assert all(any(torch.equal(value, other) for other in source_state.values()) for value in frozen)
+    assert reached_parameters(method, features) == set(dict(method.named_parameters()))
 
 
 def test_each_task_has_its_own_statistics_and_saves_them(
     resnet: Source, patch: str, observe: Callable[..., Features], learn: Callable[..., None]
 ) -> None:
-    theirs = dict(resnet.cnn.named_buffers())
+    source_state = dict(resnet.cnn.named_buffers())
     statistics = []
     for seed in (1, 2):
         method = ModelPatch.build(resnet, 3, {"patch": patch})
         learn(method, observe(resnet, method, seed=seed), steps=1)
         saved = method.export_form().state_dict()
         statistics.append({name: value for name, value in saved.items() if name.endswith("running_mean")})
-    assert len(statistics[0]) == sum(name.endswith("running_mean") for name in theirs)
+    assert len(statistics[0]) == sum(name.endswith("running_mean") for name in source_state)
     for name, value in statistics[0].items():
         assert not torch.equal(value, statistics[1][name])
-        assert not torch.equal(value, theirs[name.removeprefix("cnn.")])
+        assert not torch.equal(value, source_state[name.removeprefix("cnn.")])
 
 
 def test_nothing_draws_a_patch_to_zero(source: Source, patch: str) -> None:

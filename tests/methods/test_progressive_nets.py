@@ -16,14 +16,14 @@ from snow.methods.progressive_nets import Adapter, ProgressiveNets
 from snow.source import Features, Source
 
 
-def observed(source: Source, count: int = 6, seed: int = 1) -> Features:
+def make_features(source: Source, count: int = 6, seed: int = 1) -> Features:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (count, 3, 64, 64), generator=generator, dtype=torch.uint8)
     return source(images)
 
 
-def three(source: Source) -> list[ProgressiveNets]:
-    """The columns of three tasks, in order."""
+def make_three(source: Source) -> list[ProgressiveNets]:
+    """Make the methods of three tasks, in order."""
     columns: dict[str, ProgressiveNets] = {}
     for name in ("a", "b", "c"):
         columns[name] = ProgressiveNets.build(source, 3, {"earlier": columns})
@@ -50,19 +50,19 @@ def test_five_tasks_on_a_resnet50_have_the_size_of_table_5(make_source: Callable
 
 def test_it_is_a_network_of_the_sources_shape_with_other_weights(source: Source) -> None:
     method = ProgressiveNets.build(source, 3)
-    theirs = dict(source.cnn.named_buffers())
+    source_state = dict(source.cnn.named_buffers())
     own = {name: value for name, value in method.column.cnn.named_parameters() if value.ndim == 4}
     assert own
     for name, value in own.items():
-        assert value.shape == theirs[name].shape
-        assert not torch.equal(value, theirs[name])
+        assert value.shape == source_state[name].shape
+        assert not torch.equal(value, source_state[name])
 
 
 def test_it_can_start_from_the_sources_weights(source: Source) -> None:
     method = ProgressiveNets.build(source, 3, {"start": "source"}).eval()
     for adapter in method.column.adapters:
         adapter.scales.data.zero_()
-    features = observed(source)
+    features = make_features(source)
     torch.testing.assert_close(method.column(features.images, [features.maps])[0], features.final)
     with pytest.raises(SnowError, match="no start 'somewhere' of a column: there are random, source"):
         ProgressiveNets.build(source, 3, {"start": "somewhere"})
@@ -86,7 +86,7 @@ def test_an_adapter_is_equation_2() -> None:
 def test_without_adapters_it_is_the_plain_network(source: Source) -> None:
     method = ProgressiveNets.build(source, 3).eval()
     torch.nn.init.normal_(method.classifier.weight)
-    features = observed(source)
+    features = make_features(source)
     joined = method(features)
     for adapter in method.column.adapters:
         torch.nn.init.zeros_(adapter.projection.weight)
@@ -100,10 +100,10 @@ def test_without_adapters_it_is_the_plain_network(source: Source) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_column_hears_each_column_before_it(resnet: Source, index: int) -> None:
+def test_a_column_reads_each_column_before_it(resnet: Source, index: int) -> None:
     """The source, then the columns of two tasks."""
-    method = three(resnet)[2].eval()
-    features = observed(resnet)
+    method = make_three(resnet)[2].eval()
+    features = make_features(resnet)
     with torch.no_grad():
         before = method(features)
         for adapter in method.column.adapters:
@@ -112,13 +112,13 @@ def test_a_column_hears_each_column_before_it(resnet: Source, index: int) -> Non
 
 
 def test_only_its_own_column_learns(source: Source) -> None:
-    first, second, third = three(source)
+    first, second, third = make_three(source)
     fingerprint, sources = source.fingerprint, snapshot(source)
     before = [snapshot(first), snapshot(second), snapshot(third.earlier)]
     third.train()
     optimizer = torch.optim.AdamW(third.parameter_groups(0.1), lr=0.1)
     for _ in range(2):
-        third(observed(source)).square().sum().backward()
+        third(make_features(source)).square().sum().backward()
         assert all(value.grad is not None for value in third.column.parameters())
         assert all(value.grad is None for value in third.earlier.parameters())
         optimizer.step()
@@ -144,8 +144,8 @@ def test_it_learns(resnet: Source, draw: Callable[..., tuple[Tensor, Tensor]]) -
 
 
 def test_what_is_saved_needs_no_earlier_task(source: Source, tmp_path: Path) -> None:
-    first, _, third = three(source)
-    features = observed(source)
+    first, _, third = make_three(source)
+    features = make_features(source)
     expected = third.eval()(features)
     Artifact("third", ("x", "y", "z"), third.export_form(), source.description()).save(tmp_path / "third")
     with torch.no_grad():
@@ -158,9 +158,9 @@ def test_what_is_saved_needs_no_earlier_task(source: Source, tmp_path: Path) -> 
 
 
 def test_a_copy_answers_for_itself(resnet: Source) -> None:
-    method = three(resnet)[1].eval()
+    method = make_three(resnet)[1].eval()
     twin = copy.deepcopy(method)
-    features = observed(resnet)
+    features = make_features(resnet)
     expected = method(features)
     assert torch.equal(twin(features), expected)
     for adapter in method.column.adapters:
@@ -170,7 +170,7 @@ def test_a_copy_answers_for_itself(resnet: Source) -> None:
 
 
 def test_impossible_earlier_tasks_are_refused(resnet: Source) -> None:
-    first, second, _ = three(resnet)
+    first, second, _ = make_three(resnet)
     with pytest.raises(SnowError, match="in their order: b was learned after a"):
         ProgressiveNets.build(resnet, 3, {"earlier": {"b": second, "a": first}})
     with pytest.raises(SnowError, match="a is not one"):

@@ -14,9 +14,9 @@ from snow.delta import DeltaPlan, make_plan
 from snow.delta.plan import Level
 from snow.errors import SnowError
 from snow.methods import METHODS, Snow, SnowConfig
-from snow.methods.snow import EXPAND_RATE, READOUT_RATE
+from snow.methods.snow import EXPAND_LR_SCALE, READOUT_LR_SCALE
 from snow.source import Features, Source
-from snow.subscribe import ChannelPooling, PoolingConfig
+from snow.subscribe import ChannelPooling, FusionConv, PoolingConfig
 
 N, K, FINAL = 12, 3, 10
 
@@ -27,8 +27,8 @@ def snow() -> Snow:
     return Snow(DeltaPlan("general", 8, 4, (level,), 16, FINAL, 2), 3, SnowConfig())
 
 
-def made(labels: Tensor, seed: int = 0) -> Features:
-    """Features of which channels 2, 5 and 7 of the map and 1 and 8 of the final ones tell the classes apart."""
+def make_features(labels: Tensor, seed: int = 0) -> Features:
+    """Make features whose classes differ in channels 2, 5 and 7 of the map, and 1 and 8 of the final features."""
     generator = torch.Generator().manual_seed(seed)
     count = len(labels)
     x = torch.randn(count, N, 8, 8, generator=generator)
@@ -42,37 +42,34 @@ def made(labels: Tensor, seed: int = 0) -> Features:
 
 
 def poolings(snow: Snow) -> list[ChannelPooling]:
-    found = snow.delta.all_subscriptions()
-    assert all(isinstance(one, ChannelPooling) for one in found)
-    return found
+    subscriptions = snow.delta.all_subscriptions()
+    assert all(isinstance(subscription, ChannelPooling) for subscription in subscriptions)
+    return subscriptions
 
 
-def test_calibration_chooses_the_channels_that_tell_classes_apart(snow: Snow) -> None:
+def test_calibration_selects_the_channels_that_separate_the_classes(snow: Snow) -> None:
     labels = torch.arange(30) % 3
-    snow.calibrate([(made(labels), labels)])
+    snow.calibrate([(make_features(labels), labels)])
     level, final = poolings(snow)
     assert level.eval().topk_indices().tolist() == [2, 5, 7]
     assert final.eval().topk_indices().tolist() == [1, 8]
 
 
-def test_calibration_in_batches_is_that_of_the_whole(snow: Snow) -> None:
+def test_calibration_does_not_depend_on_the_batches(snow: Snow) -> None:
     labels = torch.arange(30) % 3
-    whole = made(labels)
-    snow.calibrate([(whole, labels)])
-    expected = [(one.weight.clone(), one.gain.clone()) for one in poolings(snow)]
-    parts = [slice(0, 7), slice(7, 8), slice(8, 30)]
-    snow.calibrate(
-        (Features(whole.images[at], {"map": whole.maps["map"][at]}, whole.final[at], whole.logits[at]), labels[at])
-        for at in parts
-    )
-    for one, (weight, gain) in zip(poolings(snow), expected, strict=True):
-        assert torch.equal(one.weight.argsort(), weight.argsort())
-        torch.testing.assert_close(one.gain, gain)
+    features = make_features(labels)
+    snow.calibrate([(features, labels)])
+    expected = [(pooling.weight.clone(), pooling.gain.clone()) for pooling in poolings(snow)]
+    batches = [(0, 7), (7, 8), (8, 30)]
+    snow.calibrate((features.rows(start, stop), labels[start:stop]) for start, stop in batches)
+    for pooling, (weight, gain) in zip(poolings(snow), expected, strict=True):
+        assert torch.equal(pooling.weight.argsort(), weight.argsort())
+        torch.testing.assert_close(pooling.gain, gain)
 
 
 def test_gain_is_the_spread_over_pictures_and_places(snow: Snow) -> None:
     labels = torch.arange(30) % 3
-    features = made(labels)
+    features = make_features(labels)
     features.maps["map"] *= torch.linspace(1, 3, N).view(-1, 1, 1)
     snow.calibrate([(features, labels)])
     level, final = poolings(snow)
@@ -82,9 +79,9 @@ def test_gain_is_the_spread_over_pictures_and_places(snow: Snow) -> None:
 
 @pytest.mark.parametrize("value", [0.0, 3.7, -1e4])
 def test_a_channel_that_never_changes_is_not_chosen_before_one_that_does(snow: Snow, value: float) -> None:
-    """Rounding makes it look as if it told classes apart perfectly."""
+    """Its rounding errors can separate the classes perfectly."""
     labels = torch.arange(30) % 3
-    features = made(labels)
+    features = make_features(labels)
     silent = [0, 1, 3, 4, 6, 8, 9, 10]
     features.maps["map"][:, silent] = value
     snow.calibrate([(features, labels)])
@@ -96,7 +93,7 @@ def test_a_channel_that_never_changes_is_not_chosen_before_one_that_does(snow: S
 
 def test_pictures_without_a_label_do_not_count_for_the_score(snow: Snow) -> None:
     labels = torch.arange(30) % 3
-    features, noise = made(labels), made(torch.full((60,), -1), seed=1)
+    features, noise = make_features(labels), make_features(torch.full((60,), -1), seed=1)
     noise.maps["map"][:, 0] += 100
     snow.calibrate([(features, labels), (noise, torch.full((60,), -1))])
     assert poolings(snow)[0].eval().topk_indices().tolist() == [2, 5, 7]
@@ -105,26 +102,26 @@ def test_pictures_without_a_label_do_not_count_for_the_score(snow: Snow) -> None
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("labels", [[1], [-1, -1], [0, 0, 0], [0, 1]])
 def test_a_poor_sample_still_gives_numbers(snow: Snow, labels: list[int], rank: int) -> None:
-    snow = Snow(snow.experiments.plan, 3, SnowConfig(rank=rank))
-    features = made(torch.tensor(labels))
+    snow = Snow(snow.plan, 3, SnowConfig(rank=rank))
+    features = make_features(torch.tensor(labels))
     snow.calibrate([(features, torch.tensor(labels))])
-    for one in poolings(snow):
-        assert one.weight.isfinite().all()
-        assert one.gain.isfinite().all()
-        assert one.gain.max() < 1e4
+    for pooling in poolings(snow):
+        assert pooling.weight.isfinite().all()
+        assert pooling.gain.isfinite().all()
+        assert pooling.gain.max() < 1e4
     assert all(value.isfinite().all() for value in snow.state_dict().values())
     assert snow.eval()(features).isfinite().all()
 
 
-def test_directions_and_what_they_say_learn_at_rates_of_their_own(snow: Snow) -> None:
-    directed = Snow(snow.experiments.plan, 3, SnowConfig(rank=1))
-    rates = {name: directed.rate(name) for name, _ in directed.named_parameters()}
-    assert {name for name in rates if rates[name] == READOUT_RATE} == {
+def test_both_matrices_of_the_low_rank_head_have_learning_rates_of_their_own(snow: Snow) -> None:
+    low_rank = Snow(snow.plan, 3, SnowConfig(rank=1))
+    rates = {name: low_rank.parameter_lr_scale(name) for name, _ in low_rank.named_parameters()}
+    assert {name for name in rates if rates[name] == READOUT_LR_SCALE} == {
         "delta.directions.readouts.0.weight",
         "delta.directions.readouts.1.weight",
     }
-    assert [name for name in rates if rates[name] == EXPAND_RATE] == ["delta.directions.expand.weight"]
-    assert all(snow.rate(name) == 1 for name, _ in snow.named_parameters())
+    assert [name for name in rates if rates[name] == EXPAND_LR_SCALE] == ["delta.directions.expand.weight"]
+    assert all(snow.parameter_lr_scale(name) == 1 for name, _ in snow.named_parameters())
 
 
 def test_a_task_that_was_saved_before_there_were_readouts_or_directions_is_as_it_was(source: Source) -> None:
@@ -138,12 +135,12 @@ def test_a_task_that_was_saved_before_there_were_readouts_or_directions_is_as_it
 
 def test_calibration_draws_no_gradient(snow: Snow) -> None:
     labels = torch.arange(6) % 3
-    snow.calibrate([(made(labels), labels)])
+    snow.calibrate([(make_features(labels), labels)])
     assert all(value.requires_grad and value.grad is None and value.is_leaf for value in snow.parameters())
 
 
 def test_dropout_ends_with_training(snow: Snow) -> None:
-    features = made(torch.arange(6) % 3)
+    features = make_features(torch.arange(6) % 3)
     torch.nn.init.normal_(snow.delta.classifier.weight)
     snow.set_progress(1.0)
     assert not torch.equal(snow.train()(features), snow(features))
@@ -151,20 +148,21 @@ def test_dropout_ends_with_training(snow: Snow) -> None:
 
 
 def test_what_a_task_costs(source: Source) -> None:
-    """Everything of the delta, and of each pooling K scales: nothing of size N."""
+    """All of the delta, and K scales per pooling: nothing of size N."""
     snow = Snow.build(source, 7)
-    poolings_served = sum(level.keep for level in snow.experiments.plan.levels) + snow.experiments.plan.final_keep
+    exported_scales = sum(level.keep for level in snow.plan.levels) + snow.plan.final_keep
+    consumers = [*((pooling, block) for _, pooling, block in snow.delta.levels())]
     columns = sum(
-        part.weight[:, part.own : part.own + pooling.weight_columns - pooling.width].numel()
-        for pooling, block in [*((p, b) for _, p, b in snow.delta.levels()), (snow.delta.final, snow.delta.classifier)]
-        for part in block.modules()
-        if type(part).__name__ == "Mix"
+        layer.weight[:, layer.own : layer.own + pooling.weight_columns - pooling.width].numel()
+        for pooling, block in [*consumers, (snow.delta.final, snow.delta.classifier)]
+        for layer in block.modules()
+        if isinstance(layer, FusionConv)
     )
-    columns += sum(2 * 7 * (level.channels - level.keep) for level in snow.experiments.plan.levels)
-    scalars = sum(level.channels for level in snow.experiments.plan.levels) + snow.experiments.plan.final
-    learning = sum(value.numel() for value in snow.parameters())
-    assert snow.learned_parameters == learning - scalars - columns + poolings_served
-    assert snow.learned_parameters < learning
+    columns += sum(2 * 7 * (level.channels - level.keep) for level in snow.plan.levels)
+    scalars = sum(level.channels for level in snow.plan.levels) + snow.plan.final
+    trained = sum(value.numel() for value in snow.parameters())
+    assert snow.learned_parameters == trained - scalars - columns + exported_scales
+    assert snow.learned_parameters < trained
 
 
 def test_more_is_kept_when_asked_for(source: Source) -> None:
@@ -177,11 +175,11 @@ def test_many_classes_want_more_channels(source: Source) -> None:
     few, many = (Snow.build(source, classes, {"rank": 9}) for classes in (9, 10))
     for snow, ratio, final in ((few, 1 / 8, 1 / 2), (many, 1 / 4, 1 / 8)):
         assert (snow.options.keep, snow.options.final_keep) == (ratio, final)
-        assert snow.experiments.plan == make_plan(
+        assert snow.plan == make_plan(
             source, snow.options.width, ratio, final, snow.options.finest, snow.options.patchify
         )
-    asked = Snow.build(source, 10, {"rank": 9, "keep": 1 / 16})
-    assert (asked.options.keep, asked.options.final_keep) == (1 / 16, 1 / 8)
+    explicit = Snow.build(source, 10, {"rank": 9, "keep": 1 / 16})
+    assert (explicit.options.keep, explicit.options.final_keep) == (1 / 16, 1 / 8)
     assert SnowConfig.paper().resolved(1000) == SnowConfig.paper()
 
 
@@ -189,7 +187,7 @@ def test_maps_finer_than_asked_for_are_left_out(source: Source) -> None:
     strides = {tap.name: tap.stride for tap in source.taps}
     for finest in (1, 4, 8):
         snow = Snow.build(source, 3, {"finest": finest})
-        assert all(strides[tap] >= finest for tap in snow.source.taps) or not any(s >= finest for s in strides.values())
+        assert all(strides[tap] >= finest for tap in snow.taps) or not any(s >= finest for s in strides.values())
 
 
 def test_a_task_that_does_not_say_has_a_stem_like_the_source_s(source: Source) -> None:
@@ -242,10 +240,8 @@ def test_impossible_options_are_one_line(resnet: Source, options: dict[str, Any]
         Snow.build(resnet, 3, options)
 
 
-def test_the_source_is_asked_for_the_taps_of_the_plan(
-    source: Source, draw: Callable[..., tuple[Tensor, Tensor]]
-) -> None:
+def test_taps_are_those_of_the_plan(source: Source, draw: Callable[..., tuple[Tensor, Tensor]]) -> None:
     snow = Snow.build(source, 3)
-    assert snow.source.taps == {level.tap for level in snow.experiments.plan.levels}
-    assert source.taps[-1].name not in snow.source.taps
-    assert snow(source(draw(2)[0], snow.source.taps)).shape == (2, 3)
+    assert snow.taps == {level.tap for level in snow.plan.levels}
+    assert source.taps[-1].name not in snow.taps
+    assert snow(source(draw(2)[0], snow.taps)).shape == (2, 3)

@@ -1,4 +1,4 @@
-"""What tests let processes of their own do: a process can import this, but no test module."""
+"""Calls that tests make in subprocesses, which can import this file but no test module."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from snow.process.subprocesses import interleaved
 MEGABYTE = 2**20
 
 
-def held(size: int) -> tuple[int, int]:
-    """The process, and the peak that it saw while it held so many megabytes."""
+def measure_peak(size: int) -> tuple[int, int]:
+    """Return the id of the process, and the peak that it measured while it held `size` megabytes."""
     memory = PeakMemory(torch.device("cpu"))
     block = bytearray(b"x") * (size * MEGABYTE)
     del block
@@ -28,11 +28,11 @@ def refuse() -> None:
     raise SnowError("no such thing")
 
 
-def want(place: Path) -> None:
-    """Measures for ever, in a process that writes its number to a file."""
-    list(interleaved({"a": partial(linger, place)}, 1))
+def measure_for_ever(place: Path) -> None:
+    """Measure for ever, in a process that writes its id to a file."""
+    list(interleaved({"a": partial(sleep_for_ever, place)}, 1))
 
 
-def linger(place: Path) -> None:
+def sleep_for_ever(place: Path) -> None:
     place.write_text(str(os.getpid()), "utf-8")
     time.sleep(600)

@@ -19,12 +19,12 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 """
 PAGES = 10 * 40_000_000 // 4096
-"""What is paged in where each of them is cleared anew."""
+"""Page faults if every page is cleared again."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
 
 
-def said(program: str, **environment: str) -> list[str]:
+def output_lines(program: str, **environment: str) -> list[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     command = [sys.executable, "-c", FAULTS + program]
     return subprocess.run(
@@ -33,7 +33,7 @@ def said(program: str, **environment: str) -> list[str]:
 
 
 def test_what_is_freed_is_not_paged_in_again() -> None:
-    before, kept, after, child = said(
+    before, kept, after, child = output_lines(
         "import subprocess, sys\n"
         "from snow.process.startup import keep_freed_memory\n"
         "print(faults(), keep_freed_memory(), faults(), sep='\\n', flush=True)\n"
@@ -46,18 +46,18 @@ def test_what_is_freed_is_not_paged_in_again() -> None:
 
 
 def test_what_is_free_can_be_given_back() -> None:
-    held, left = said(
+    held, left = output_lines(
         "from snow.process.startup import keep_freed_memory, release_freed_memory\n"
-        "from snow.process.memory import _held\n"
-        "keep_freed_memory(); faults(); print(_held('VmRSS'))\n"
-        "release_freed_memory(); print(_held('VmRSS'))"
+        "from snow.process.memory import _process_memory\n"
+        "keep_freed_memory(); faults(); print(_process_memory('VmRSS'))\n"
+        "release_freed_memory(); print(_process_memory('VmRSS'))"
     )
     assert int(held) - int(left) > 30_000_000
 
 
 def test_the_environment_s_word_stands() -> None:
     program = "from snow.process.startup import keep_freed_memory\nprint(keep_freed_memory())"
-    assert said(program, MALLOC_ARENA_MAX="2") == ["False"]
+    assert output_lines(program, MALLOC_ARENA_MAX="2") == ["False"]
 
 
 def test_the_command_line_keeps_it() -> None:
@@ -65,4 +65,4 @@ def test_the_command_line_keeps_it() -> None:
         "import sys; sys.argv = ['snow', '--version']\n"
         "from snow.cli import main\nmain()\nimport os; print(os.environ['MALLOC_MMAP_MAX_'])"
     )
-    assert said(program)[-1] == "0"
+    assert output_lines(program)[-1] == "0"

@@ -10,21 +10,23 @@ import pytest
 
 from snow.process.startup import SPINS
 
-PROGRAM = "from snow.process.startup import wait_briefly; wait_briefly(); import torch"
+PROGRAM = "from snow.process.startup import limit_openmp_spinning; limit_openmp_spinning(); import torch"
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("variables", "expected"),
     [
         ({}, f"GOMP_SPINCOUNT = '{SPINS}'"),
         ({"GOMP_SPINCOUNT": "77"}, "GOMP_SPINCOUNT = '77'"),
         ({"OMP_WAIT_POLICY": "passive"}, "GOMP_SPINCOUNT = '0'"),
     ],
 )
-def test_openmp_is_told_before_it_starts(given: dict[str, str], told: str) -> None:
+def test_openmp_reads_the_setting_when_it_starts(variables: dict[str, str], expected: str) -> None:
     inherited = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    environment = {**inherited, **given, "OMP_DISPLAY_ENV": "verbose"}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
-    if "GOMP_SPINCOUNT" not in done.stderr:
+    environment = {**inherited, **variables, "OMP_DISPLAY_ENV": "verbose"}
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
+    if "GOMP_SPINCOUNT" not in result.stderr:
         pytest.skip("torch has another OpenMP")
-    assert told in done.stderr
+    assert expected in result.stderr

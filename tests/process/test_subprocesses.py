@@ -1,4 +1,4 @@
-"""Processes of their own, in turn, and what they hold."""
+"""Interleaved calls in fresh processes, and their peak memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from calls import MEGABYTE, held, refuse, want
+from calls import MEGABYTE, measure_for_ever, measure_peak, refuse
 
 from snow.errors import SnowError
 from snow.experiments.results.table import Spread
@@ -22,14 +22,16 @@ T = TypeVar("T")
 
 
 def test_calls_are_made_in_turn_in_processes_of_their_own() -> None:
-    told: list[str] = []
+    lines: list[str] = []
     kept = bytearray(b"x") * (300 * MEGABYTE)  # of which a child must know nothing
-    *_, found = interleaved({"small": partial(held, 20), "large": partial(held, 120)}, 2, told.append)
-    assert [line.split()[-2] for line in told] == ["small", "large", "small", "large"]
-    assert len({process for results in found.values() for process, _ in results} | {os.getpid()}) == 5
-    for _, peak in found["small"]:
+    *_, results = interleaved(
+        {"small": partial(measure_peak, 20), "large": partial(measure_peak, 120)}, 2, lines.append
+    )
+    assert [line.split()[-2] for line in lines] == ["small", "large", "small", "large"]
+    assert len({process for calls in results.values() for process, _ in calls} | {os.getpid()}) == 5
+    for _, peak in results["small"]:
         assert 18 * MEGABYTE <= peak < 60 * MEGABYTE
-    for _, peak in found["large"]:
+    for _, peak in results["large"]:
         assert 118 * MEGABYTE <= peak < 200 * MEGABYTE
     assert len(kept) == 300 * MEGABYTE
 
@@ -43,20 +45,20 @@ def test_a_refusal_comes_back_and_a_death_is_named() -> None:
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="asks Linux which processes live")
 def test_a_measurement_ends_with_the_process_that_wants_it(tmp_path: Path) -> None:
-    wanting = multiprocessing.get_context("spawn").Process(target=want, args=(tmp_path / "process",))
-    wanting.start()
-    measuring = int(eventually(lambda: (tmp_path / "process").read_text("utf-8") or None))
-    wanting.kill()
-    wanting.join()
-    eventually(lambda: True if not is_alive(measuring) else None)
+    parent = multiprocessing.get_context("spawn").Process(target=measure_for_ever, args=(tmp_path / "process",))
+    parent.start()
+    child = int(eventually(lambda: (tmp_path / "process").read_text("utf-8") or None))
+    parent.kill()
+    parent.join()
+    eventually(lambda: True if not is_alive(child) else None)
 
 
 def eventually(find: Callable[[], T | None]) -> T:
-    """What `find` gives once it gives something."""
+    """Wait until `find` returns something, and return it."""
     for _ in range(600):
         with suppress(OSError):
-            if (found := find()) is not None:
-                return found
+            if (value := find()) is not None:
+                return value
         time.sleep(0.1)
     raise AssertionError("waited in vain")
 

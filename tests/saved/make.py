@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from small import COMMANDS, HERE, HUBS, RECIPE, SIZE, STOPPED, answers, choices, colours, write_colours
+from snow.bench import apart as bench
+from snow.training.interrupt import Interrupted
 
 from snow import Hub, Recipe, Source, __version__, train
-from snow.bench import apart as bench
 from snow.cli import main
-from snow.training.interrupt import Interrupted
 from snow.training.listeners import Listener
 
 FINE = {"finest": 4, "keep": 0.5}

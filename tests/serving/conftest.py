@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,17 +117,3 @@ def serve(hub: Hub) -> Serve:
             yield Served(client, service, hub)
 
     return started
-
-
-@pytest.fixture
-def wait() -> Callable[[Coroutine[Any, Any, None]], None]:
-    """Runs a coroutine, within half a minute."""
-
-    def run(work: Coroutine[Any, Any, None]) -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(30):
-                await work
-
-        asyncio.run(bounded())
-
-    return run

@@ -1,4 +1,4 @@
-"""The source: nothing that a user does wakes it, and its fingerprint tells every difference."""
+"""The source: nothing that a user does changes its output, and its fingerprint shows every difference."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def images() -> Tensor:
     return torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
 
 
-def same(left: Features, right: Features) -> bool:
-    """To the bit, in everything."""
+def are_equal(left: Features, right: Features) -> bool:
+    """Whether all tensors are equal, to the bit."""
     return left.maps.keys() == right.maps.keys() and all(
         torch.equal(a, b)
         for a, b in [
@@ -72,16 +72,16 @@ def test_features_have_the_shapes_they_promise(source: Source, images: Tensor) -
 
 
 def test_whole_numbers_and_unit_scale_are_the_same_pictures(source: Source, images: Tensor) -> None:
-    assert same(source(images), source(images.float() / 255))
+    assert are_equal(source(images), source(images.float() / 255))
 
 
-def test_only_the_taps_asked_for_are_kept(source: Source, images: Tensor) -> None:
-    everything = source(images)
+def test_only_the_requested_taps_are_returned(source: Source, images: Tensor) -> None:
+    full = source(images)
     for names in ([], [source.taps[-1].name], {source.taps[0].name}):
-        some = source(images, names)
-        assert set(some.maps) == set(names)
-        assert all(torch.equal(some.maps[name], everything.maps[name]) for name in names)
-        assert torch.equal(some.logits, everything.logits)
+        partial = source(images, names)
+        assert set(partial.maps) == set(names)
+        assert all(torch.equal(partial.maps[name], full.maps[name]) for name in names)
+        assert torch.equal(partial.logits, full.logits)
 
 
 def test_a_pass_stops_behind_the_last_tap_where_nothing_more_is_wanted(source: Source, images: Tensor) -> None:
@@ -94,11 +94,11 @@ def test_a_pass_stops_behind_the_last_tap_where_nothing_more_is_wanted(source: S
     ]
     short = source(images, [first], final=False)
     assert ran == []
-    whole = source(images, [first])
+    full = source(images, [first])
     assert ran == watched
     for handle in handles:
         handle.remove()
-    assert torch.equal(short.maps[first], whole.maps[first])
+    assert torch.equal(short.maps[first], full.maps[first])
     assert (short.final.shape, short.logits.shape) == ((len(images), 0), (len(images), 0))
 
 
@@ -134,11 +134,11 @@ def test_learned_parameters_are_those_of_the_cnn(make_source: Callable[..., Sour
     assert make_source("test_resnet").learned_parameters == sum(value.numel() for value in cnn.parameters())
 
 
-def wake(source: Source) -> None:
+def set_train_mode(source: Source) -> None:
     source.train()
 
 
-def wake_inside(source: Source) -> None:
+def set_train_mode_of_each_module(source: Source) -> None:
     for module in source.modules():
         module.training = True
         nn.Module.train(module)
@@ -152,28 +152,28 @@ def ask_for_gradients(source: Source) -> None:
             buffer.requires_grad_(True)
 
 
-@pytest.mark.parametrize("tamper", [wake, wake_inside, ask_for_gradients])
+@pytest.mark.parametrize("change", [set_train_mode, set_train_mode_of_each_module, ask_for_gradients])
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "dropping"])
-def test_nothing_wakes_it(
-    name: str, tamper: Callable[[Source], None], make_source: Callable[..., Source], images: Tensor
+def test_nothing_changes_its_output(
+    name: str, change: Callable[[Source], None], make_source: Callable[..., Source], images: Tensor
 ) -> None:
     """Modes, gradients, then an optimizer over everything reachable: bit for bit the same answers and state."""
     source = Source(Dropping(), "x", "random", Preprocessing(64)) if name == "dropping" else make_source(name)
     before = source(images)
     state = {key: value.clone() for key, value in source.state_dict().items()}
-    tamper(source)
+    change(source)
     head = nn.Linear(source.num_features, 3)
     reachable = [value for value in source.state_dict(keep_vars=True).values() if value.is_floating_point()]
     optimizer = torch.optim.SGD([*source.parameters(), *reachable, *head.parameters()], lr=1.0, momentum=0.9)
     for _ in range(2):
-        tamper(source)
+        change(source)
         features = source(images)
-        assert same(features, before)
+        assert are_equal(features, before)
         loss = head(features.final).square().sum() + features.logits.sum()
         loss.backward()
         optimizer.step()
     assert all(value.grad is None for value in reachable)
-    assert same(source(images), before)
+    assert are_equal(source(images), before)
     assert all(torch.equal(value, state[key]) for key, value in source.state_dict().items())
 
 
@@ -191,21 +191,21 @@ def test_what_it_gave_belongs_to_the_caller(make_source: Callable[..., Source], 
     spoiled = source(images)
     for value in (spoiled.images, spoiled.final, spoiled.logits, *spoiled.maps.values()):
         value.fill_(float("nan"))
-    assert same(source(images), before)
+    assert are_equal(source(images), before)
 
 
 def test_a_batch_answers_as_its_parts(source: Source, images: Tensor) -> None:
-    whole, parts = source(images), [source(image[None]) for image in images]
-    torch.testing.assert_close(whole.logits, torch.cat([part.logits for part in parts]))
+    full, parts = source(images), [source(image[None]) for image in images]
+    torch.testing.assert_close(full.logits, torch.cat([part.logits for part in parts]))
 
 
 def test_two_threads_at_once(make_source: Callable[..., Source]) -> None:
-    """Passes that overlap, with different taps, each catch their own maps."""
+    """Passes that overlap, with different taps, each capture their own maps."""
     source = make_source("test_convnext")
     names = [tap.name for tap in source.taps]
     batches = [torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
-    wanted = [names, names[:2], names[5:], [names[-1]]]
-    alone = [source(batch, taps) for batch, taps in zip(batches, wanted, strict=True)]
+    requested = [names, names[:2], names[5:], [names[-1]]]
+    expected = [source(batch, taps) for batch, taps in zip(batches, requested, strict=True)]
     fresh = copy.deepcopy(source)
     start = threading.Barrier(len(batches))
     wrong: list[int] = []
@@ -213,7 +213,7 @@ def test_two_threads_at_once(make_source: Callable[..., Source]) -> None:
     def work(number: int) -> None:
         start.wait()
         for _ in range(8):
-            if not same(fresh(batches[number], wanted[number]), alone[number]):
+            if not are_equal(fresh(batches[number], requested[number]), expected[number]):
                 wrong.append(number)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(len(batches))]
@@ -233,22 +233,22 @@ def test_copies_answer_alike_and_share_nothing(
     other = again(source)
     assert other.fingerprint == source.fingerprint
     assert other.taps == source.taps
-    assert same(other(images), before)
+    assert are_equal(other(images), before)
     for value in other.cnn.state_dict().values():
         value.zero_()
-    assert same(source(images), before)
-    assert not same(other(images), before)
+    assert are_equal(source(images), before)
+    assert not are_equal(other(images), before)
 
 
 def test_fingerprint_changes_with_any_one_bit() -> None:
     cnn = Dropping()
-    seen = {Source(copy.deepcopy(cnn), "x", "random", Preprocessing(64)).fingerprint}
+    fingerprints = {Source(copy.deepcopy(cnn), "x", "random", Preprocessing(64)).fingerprint}
     for name in cnn.state_dict():
         other = copy.deepcopy(cnn)
         first_byte = other.state_dict()[name].view(-1).view(torch.uint8)[:1]
         first_byte ^= 1
-        seen.add(Source(other, "x", "random", Preprocessing(64)).fingerprint)
-    assert len(seen) == 1 + len(cnn.state_dict())
+        fingerprints.add(Source(other, "x", "random", Preprocessing(64)).fingerprint)
+    assert len(fingerprints) == 1 + len(cnn.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -311,24 +311,26 @@ def test_description_is_json_and_names_the_fingerprint(resnet: Source) -> None:
     assert resnet.name == "timm/test_resnet (random)"
 
 
-def test_thawed_answers_alike_then_learns_and_leaves_the_source_alone(source: Source, images: Tensor) -> None:
+def test_a_trainable_copy_answers_alike_then_trains_and_leaves_the_source_unchanged(
+    source: Source, images: Tensor
+) -> None:
     before = source(images)
     state = {key: value.clone() for key, value in source.state_dict().items()}
     cnn = source.trainable_copy().eval()
     assert torch.equal(cnn(before.images), before.logits)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in cnn.modules())
-    learned = dict(cnn.named_parameters())
-    assert sum(value.numel() for value in learned.values()) == source.learned_parameters
+    parameters = dict(cnn.named_parameters())
+    assert sum(value.numel() for value in parameters.values()) == source.learned_parameters
     optimizer = torch.optim.SGD(cnn.train().parameters(), lr=0.1)
     functional.cross_entropy(cnn(before.images), torch.arange(4)).backward()
-    assert all(value.grad is not None for value in learned.values())
+    assert all(value.grad is not None for value in parameters.values())
     optimizer.step()
     assert not torch.equal(cnn.eval()(before.images), before.logits)
-    assert same(source(images), before)
+    assert are_equal(source(images), before)
     assert all(torch.equal(value, state[key]) for key, value in source.state_dict().items())
 
 
-def test_thawed_has_the_parameters_of_the_original() -> None:
+def test_a_trainable_copy_has_the_parameters_of_the_original() -> None:
     cnn = timm.create_model("test_efficientnet")
     names = {name for name, _ in cnn.named_parameters()}
     state = {name: value.clone() for name, value in cnn.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Taps of CNNs of every kind: found by asking the model, in the order in which it computes them."""
+"""Taps of CNNs of every kind, in the order of execution."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.source import Source, Tap, discover
-from snow.source.taps import choose
+from snow.source.taps import select_taps
 
 # architecture, side of the picture, taps, their channels together (after the published tables of each network)
 CNNS = [
@@ -90,23 +90,23 @@ def test_a_real_pass_gives_what_was_announced(opened: tuple[str, Source]) -> Non
     """Channels, strides and order as independent hooks see them; nothing behind a tap works on its map in place."""
     source = opened[1]
     size = source.preprocessing.image_size
-    seen: dict[str, Tensor] = {}
+    captured: dict[str, Tensor] = {}
     hooks = [
         source.cnn.get_submodule(tap.name).register_forward_hook(
-            lambda _m, _i, output, name=tap.name: seen.setdefault(name, output.clone())
+            lambda _m, _i, output, name=tap.name: captured.setdefault(name, output.clone())
         )
         for tap in source.taps
     ]
     maps = source(torch.rand(2, 3, size, size)).maps
     for hook in hooks:
         hook.remove()
-    assert list(seen) == [tap.name for tap in source.taps] == list(maps)
+    assert list(captured) == [tap.name for tap in source.taps] == list(maps)
     for tap in source.taps:
         height, width = maps[tap.name].shape[2:]
         assert maps[tap.name].shape[:2] == (2, tap.channels)
         assert height == width > 1
         assert tap.stride == 2 ** round(math.log2(size / width))
-        assert torch.equal(maps[tap.name], seen[tap.name])
+        assert torch.equal(maps[tap.name], captured[tap.name])
 
 
 def test_inverted_bottlenecks_give_what_their_projection_sees(opened: tuple[str, Source]) -> None:
@@ -115,16 +115,16 @@ def test_inverted_bottlenecks_give_what_their_projection_sees(opened: tuple[str,
         assert all(tap.name == tap.block for tap in source.taps if spec in {"resnet18", "convnext_atto"})
         return
     size = source.preprocessing.image_size
-    entered: dict[str, Tensor] = {}
-    left: dict[str, int] = {}
+    inputs: dict[str, Tensor] = {}
+    out_channels: dict[str, int] = {}
     for tap in source.taps:
-        last = [part for part in source.cnn.get_submodule(tap.block).modules() if isinstance(part, nn.Conv2d)][-1]
-        last.register_forward_pre_hook(lambda _m, i, name=tap.name: entered.__setitem__(name, i[0].clone()))
-        left[tap.name] = last.out_channels
+        last = [module for module in source.cnn.get_submodule(tap.block).modules() if isinstance(module, nn.Conv2d)][-1]
+        last.register_forward_pre_hook(lambda _m, i, name=tap.name: inputs.__setitem__(name, i[0].clone()))
+        out_channels[tap.name] = last.out_channels
     maps = source(torch.rand(1, 3, size, size)).maps
     for tap in source.taps:
-        assert torch.equal(maps[tap.name], entered[tap.name])
-        assert tap.channels > left[tap.name]
+        assert torch.equal(maps[tap.name], inputs[tap.name])
+        assert tap.channels > out_channels[tap.name]
 
 
 class Unit(nn.Module):
@@ -254,15 +254,15 @@ def test_taps_by_hand(make_source: Callable[..., Source], options: dict[str, Any
         ({"taps": ["layer1.0"], "without_taps": ["layer2.0"]}, "to leave out: there are layer1.0"),
     ],
 )
-def test_impossible_choices_are_one_line(
+def test_impossible_selections_are_one_line(
     make_source: Callable[..., Source], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SnowError, match=message):
         make_source("test_resnet", **options)
 
 
-def test_choosing_nothing_keeps_all() -> None:
+def test_without_names_all_taps_are_selected() -> None:
     named = Named()
-    found = discover(named, 64)
-    assert choose(named, found, 64) == found
-    assert choose(named, found, 64, ["layer1.0"]) == (Tap("layer1.0", 16, 4, "layer1.0"),)
+    discovered = discover(named, 64)
+    assert select_taps(named, discovered, 64) == discovered
+    assert select_taps(named, discovered, 64, ["layer1.0"]) == (Tap("layer1.0", 16, 4, "layer1.0"),)

@@ -1,4 +1,4 @@
-"""A script: kills writers of a store in the middle, many times, and looks at what each has left.
+"""A script that kills writers of a store many times in the middle, and checks what each has left.
 
 `python killed.py FOLDER ROUNDS SEED [two-steps]`; it needs no torch, so that a writer starts in a millisecond.
 """
@@ -14,8 +14,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from snow.store import Store
-from snow.store import files as whole
+from snow.store import Store, files
 
 FILES = ("config.json", "metrics.json", "model.safetensors")
 
@@ -27,30 +26,30 @@ def write(store: Store, name: str, version: int, replace: bool) -> None:
 
 
 def version_of(folder: Path) -> int:
-    """Of all files alike, each of them whole."""
+    """Read the version that all files of a folder hold, and check that each is complete."""
     (text,) = {(folder / file).read_text() for file in FILES}
     assert text == f"{text.split()[0]} " * 100
     return int(text.split()[0])
 
 
-def replacing(store: Store, told: Callable[[int], None], start: int) -> None:
+def replacing(store: Store, report: Callable[[int], None], start: int) -> None:
     for version in count(start + 1):
         write(store, "replaced", version, replace=True)
-        told(version)
+        report(version)
 
 
-def coming_and_going(store: Store, told: Callable[[int], None], start: int) -> None:
+def coming_and_going(store: Store, report: Callable[[int], None], start: int) -> None:
     """Even: it is there; odd: it is not."""
     for version in count(start + 1):
         if version % 2:
             assert store.remove("coming")
         else:
             write(store, "coming", version, replace=False)
-        told(version)
+        report(version)
 
 
 def forked(work: Callable[[Store, Callable[[int], None], int], None], store: Store, start: int) -> tuple[int, int]:
-    """A process at work; its number, and a pipe on which it tells each version when that is written."""
+    """Start a process at work; return its id, and a pipe on which it reports each version that it has written."""
     readable, writable = os.pipe()
     parent, child = os.getpid(), os.fork()
     if not child:
@@ -69,7 +68,7 @@ def forked(work: Callable[[Store, Callable[[int], None], int], None], store: Sto
 
 
 def kill(child: int, readable: int, start: int) -> int:
-    """Ends it at once. Returns the last version that it told of."""
+    """Kill a process. Return the last version that it reported."""
     os.kill(child, signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it had ended by itself"
     with os.fdopen(readable) as pipe:
@@ -89,24 +88,24 @@ def main(folder: Path, rounds: int, seed: int) -> None:
             assert store.read("kept", version_of) == 0
             assert store.read("replaced", version_of) >= replaced
         first, second = chance.sample([0, 1], 2)
-        told = {first: kill(*children[first], (replaced, coming)[first])}
-        told[second] = kill(*children[second], (replaced, coming)[second])
+        reported = {first: kill(*children[first], (replaced, coming)[first])}
+        reported[second] = kill(*children[second], (replaced, coming)[second])
         mid += any(path.name.startswith(".") for path in store.root.iterdir())
-        found = store.read("replaced", version_of)
-        assert told[0] <= found <= told[0] + 1, f"told of {told[0]}, found {found}"
-        replaced = found
-        there = store.has("coming")
-        coming = told[1] + (there == bool(told[1] % 2))
-        assert not there or store.read("coming", version_of) == coming, "one that was gone is back"
+        version = store.read("replaced", version_of)
+        assert reported[0] <= version <= reported[0] + 1, f"reported {reported[0]}, found {version}"
+        replaced = version
+        exists = store.has("coming")
+        coming = reported[1] + (exists == bool(reported[1] % 2))
+        assert not exists or store.read("coming", version_of) == coming, "one that was gone is back"
         assert store.read("kept", version_of) == 0
-        assert set(store.names()) == {"kept", "replaced", *(["coming"] if there else [])}
+        assert set(store.names()) == {"kept", "replaced", *(["coming"] if exists else [])}
     with store.locked():
         assert {path.name for path in store.root.iterdir()} == set(store.names()), "something was left over"
     print(replaced, coming, mid)
 
 
 if __name__ == "__main__":
-    whole.os.fsync = lambda _: None  # what a process leaves does not hang on the disk, and it takes most of the time
+    files.os.fsync = lambda _: None  # what a killed process leaves does not depend on it, and it takes most of the time
     if "two-steps" in sys.argv:
-        whole.exchange = lambda one, other: False
+        files.exchange = lambda first, second: False
     main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,4 +1,4 @@
-"""Folders that change in one step: what readers see, what writers leave, and what is no plain file."""
+"""Folders that change in one step: what readers see, what killed writers leave, links and pipes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from snow.errors import SnowError
-from snow.store import Store, store, whole_file, whole_folder
-from snow.store import files as whole
+from snow.store import Store, atomic_file, atomic_folder, files, store
 from snow.store.files import exchange
 
 KILLS = 300
@@ -30,9 +29,9 @@ def tasks(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where two folders can change places in one step, and where they cannot."""
+    """Run with and without the system call that exchanges two folders."""
     if request.param == "two steps":
-        monkeypatch.setattr(whole, "exchange", lambda one, other: False)
+        monkeypatch.setattr(files, "exchange", lambda first, second: False)
     return request.param
 
 
@@ -80,7 +79,7 @@ def test_two_folders_change_places_in_one_step(tmp_path: Path) -> None:
 
 @both_ways
 def test_killed_writers_lose_nothing_and_leave_nothing_for_long(steps: str, tasks: Store, tmp_path: Path) -> None:
-    """Two writers at once and a reader; each writer is killed at some moment, and what it told of is there."""
+    """Two writers, one reader. Each writer is killed at some moment, and each version that it reported is there."""
     script = Path(__file__).parent / "killed.py"
     arguments = [tmp_path, KILLS // 2, 1, *(["two-steps"] if steps == "two steps" else [])]
     ended = subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
@@ -107,7 +106,7 @@ def test_a_reader_never_sees_half_of_each_version(steps: str, tasks: Store) -> N
 
 
 def test_a_folder_that_never_stays_the_same_is_one_line(tasks: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole, "ATTEMPTS", 3)
+    monkeypatch.setattr(files, "ATTEMPTS", 3)
     write(tasks, "a", "0")
     with pytest.raises(SnowError, match="changes all the time"):
         tasks.read("a", lambda folder: write(tasks, "a", "1", replace=True))
@@ -202,7 +201,7 @@ def test_writers_wait_for_one_another_but_not_for_ever(tasks: Store, monkeypatch
     for thread in threads:
         thread.join()
     assert len(tasks.names()) == 12
-    monkeypatch.setattr(store, "PATIENCE", 0.02)
+    monkeypatch.setattr(store, "LOCK_TIMEOUT", 0.02)
     with tasks.locked(), pytest.raises(SnowError, match="is being written by another process"):
         Store(tasks.root, tasks.lock).remove("task-1")
     assert tasks.has("task-1")
@@ -264,11 +263,11 @@ def test_unsafe_names_touch_nothing(tasks: Store, name: str) -> None:
 
 @pytest.mark.parametrize("error", [OSError("disk is full"), KeyboardInterrupt()])
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path, error: BaseException) -> None:
-    with whole_file(tmp_path / "file") as new:
+    with atomic_file(tmp_path / "file") as new:
         new.write_text("old")
 
     def fail() -> None:
-        with whole_file(tmp_path / "file") as new:
+        with atomic_file(tmp_path / "file") as new:
             new.write_text("half")
             raise error
 
@@ -279,8 +278,8 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, error: BaseException) -> N
 
 def test_a_file_in_the_place_of_a_folder_is_replaced_on_demand_only(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("file")
-    with pytest.raises(SnowError, match="is there already"), whole_folder(tmp_path / "a"):
+    with pytest.raises(SnowError, match="is there already"), atomic_folder(tmp_path / "a"):
         pass
-    with whole_folder(tmp_path / "a", replace=True):
+    with atomic_folder(tmp_path / "a", replace=True):
         pass
     assert [path.is_dir() for path in tmp_path.iterdir()] == [True]

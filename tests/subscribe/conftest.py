@@ -1,4 +1,4 @@
-"""What is known of channels, made up."""
+"""Statistics of channels, made up."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 from snow.subscribe import ChannelStatistics
 
-Known = Callable[[Tensor, Tensor], ChannelStatistics]
+MakeStatistics = Callable[[Tensor, Tensor], ChannelStatistics]
 
 
 @pytest.fixture(scope="session")
-def known() -> Known:
-    """From standard deviations and scores, (N,): statistics whose moments say nothing."""
+def make_statistics() -> MakeStatistics:
+    """Make statistics from standard deviations and scores, (N,); their moments have mean 0 and deviation 1."""
 
     def make(std: Tensor, score: Tensor) -> ChannelStatistics:
-        nothing = torch.zeros(2, len(std))
-        return ChannelStatistics(std, score, nothing, nothing + 1, 100)
+        zeros = torch.zeros(2, len(std))
+        return ChannelStatistics(std, score, zeros, zeros + 1, 100)
 
     return make

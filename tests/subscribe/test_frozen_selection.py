@@ -1,4 +1,4 @@
-"""Channel pooling after the choice: what is learned on is what the chosen channels would have learned."""
+"""Channel pooling after its selection is fixed: it trains as the selected channels would have."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import pytest
 import torch
 from torch import nn
 
-from snow.subscribe import ChannelPooling, FusionConv, PoolingConfig, Subscribed
+from snow.subscribe import ChannelPooling, FusionConv, PoolingConfig, SubscribedMap
 
 N, K = 32, 8
 
 
 def pooling(**options: object) -> ChannelPooling:
     torch.manual_seed(0)
-    made = ChannelPooling(N, K, PoolingConfig(sigma2=0.0, init="normal", **options))
-    made.gain.uniform_(0.5, 2.0)
-    return made
+    result = ChannelPooling(N, K, PoolingConfig(sigma2=0.0, init="normal", **options))
+    result.gain.uniform_(0.5, 2.0)
+    return result
 
 
 @pytest.mark.parametrize("slots", ["channel", "index"])
-def test_gradients_are_those_of_the_chosen_channels(slots: str) -> None:
+def test_gradients_are_those_of_the_selected_channels(slots: str) -> None:
     wide = pooling(slots=slots)
     narrow, columns = wide.freeze_selection()
-    mix = FusionConv(4, wide.weight_columns, K, 6)
+    fusion = FusionConv(4, wide.weight_columns, K, 6)
     kept = FusionConv(4, K, K, 6)
     index = wide.topk_indices()
     columns = torch.arange(K) if columns is None else columns
-    kept.weight = nn.Parameter(torch.cat([mix.weight[:, :4], mix.weight[:, 4:][:, columns]], 1).detach())
+    kept.weight = nn.Parameter(torch.cat([fusion.weight[:, :4], fusion.weight[:, 4:][:, columns]], 1).detach())
     x, own = torch.randn(3, N, 5, 5), torch.randn(3, 4, 5, 5)
-    results = [mix(own, wide(x)), kept(own, narrow(x)), kept(own, narrow(x[:, index]))]
+    results = [fusion(own, wide(x)), kept(own, narrow(x)), kept(own, narrow(x[:, index]))]
     for result in results:
         assert torch.equal(result, results[0])
     results[0].square().sum().backward()
@@ -37,21 +37,21 @@ def test_gradients_are_those_of_the_chosen_channels(slots: str) -> None:
         kept.zero_grad()
         result.square().sum().backward()
         assert torch.equal(narrow.weight.grad, wide.weight.grad[index])
-        assert torch.equal(kept.weight.grad[:, :4], mix.weight.grad[:, :4])
-        assert torch.equal(kept.weight.grad[:, 4:], mix.weight.grad[:, 4:][:, columns])
+        assert torch.equal(kept.weight.grad[:, :4], fusion.weight.grad[:, :4])
+        assert torch.equal(kept.weight.grad[:, 4:], fusion.weight.grad[:, 4:][:, columns])
 
 
-def test_the_choice_stays_when_the_weights_move() -> None:
+def test_the_selection_stays_when_the_weights_move() -> None:
     wide = pooling()
     narrow, _ = wide.freeze_selection()
     narrow.weight.data.neg_()
     assert torch.equal(narrow.selected_mask(), wide.selected_mask())
     assert torch.equal(narrow.sample_channels(), wide.topk_indices())
-    served, columns = narrow.export_form()
+    exported, columns = narrow.export_form()
     assert columns is None
-    assert torch.equal(served.selected_mask(), wide.selected_mask())
+    assert torch.equal(exported.selected_mask(), wide.selected_mask())
     x = torch.randn(2, N, 3, 3)
-    assert torch.equal(served(x).scaled, narrow(x).scaled)
+    assert torch.equal(exported(x).scaled, narrow(x).scaled)
     assert narrow.freeze_selection() == (narrow, None)
 
 
@@ -67,7 +67,7 @@ def test_norm_and_activation_go_with_it() -> None:
 
 
 def test_a_map_that_is_to_be_scaled_is_scaled_by_the_layer_behind() -> None:
-    mix = FusionConv(2, K, K, 5, kernel=3)
+    fusion = FusionConv(2, K, K, 5, kernel=3)
     own, x, scale = torch.randn(2, 2, 6, 6), torch.randn(2, K, 6, 6), torch.randn(K)
-    expected = mix(own, Subscribed(x * scale.view(-1, 1, 1), None))
-    torch.testing.assert_close(mix(own, Subscribed(x, None, scale)), expected, rtol=1e-4, atol=1e-5)
+    expected = fusion(own, SubscribedMap(x * scale.view(-1, 1, 1), None))
+    torch.testing.assert_close(fusion(own, SubscribedMap(x, None, scale)), expected, rtol=1e-4, atol=1e-5)

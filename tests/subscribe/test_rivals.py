@@ -1,4 +1,4 @@
-"""The rivals of channel pooling: what each passes, and what it costs (paper, Table 2)."""
+"""The rivals of channel pooling: their outputs and their parameter counts (paper, Table 2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEARNED = {
     "channel_attention": (N * 6 + 6) + (6 * N + N),
     "all": 0,
 }
-SERVED = LEARNED | {"channel_pooling": K}
+EXPORTED = LEARNED | {"channel_pooling": K}
 WIDTH = {"channel_pooling": K, "conv1x1": K, "channel_attention": N, "all": N}
 
 
@@ -48,7 +48,7 @@ def test_every_subscription_is_expected() -> None:
 
 def test_parameters_follow_their_formula(name: str, subscription: Subscription) -> None:
     assert count(subscription) == LEARNED[name]
-    assert count(subscription.export_form()[0]) == SERVED[name]
+    assert count(subscription.export_form()[0]) == EXPORTED[name]
 
 
 def test_shape(name: str, subscription: Subscription, x: Tensor) -> None:
@@ -62,18 +62,18 @@ def test_final_features_are_a_map_of_one_place(subscription: Subscription) -> No
     assert subscription.eval()(torch.randn(2, N, 1, 1)).features.shape[2:] == (1, 1)
 
 
-def test_served_and_rebuilt_answer_as_eval(
-    name: str, subscription: Subscription, x: Tensor, known: Callable[[Tensor, Tensor], ChannelStatistics]
+def test_exported_and_rebuilt_answer_as_eval(
+    name: str, subscription: Subscription, x: Tensor, make_statistics: Callable[[Tensor, Tensor], ChannelStatistics]
 ) -> None:
-    subscription.calibrate(known(torch.rand(N) + 0.5, torch.rand(N)))
+    subscription.calibrate(make_statistics(torch.rand(N) + 0.5, torch.rand(N)))
     for progress in (0.0, 0.5, 1.0):
         subscription.set_progress(progress)
         subscription.train()(x)
     expected = subscription.eval()(x).features
-    served, _ = subscription.export_form()
-    assert torch.equal(served.eval()(x).features, expected)
+    exported, _ = subscription.export_form()
+    assert torch.equal(exported.eval()(x).features, expected)
     rebuilt = SUBSCRIPTIONS[name].create_exported(N, K, PoolingConfig())
-    rebuilt.load_state_dict(served.state_dict())
+    rebuilt.load_state_dict(exported.state_dict())
     assert torch.equal(rebuilt.eval()(x).features, expected)
 
 
@@ -82,7 +82,7 @@ def test_all_learned_gets_a_gradient(subscription: Subscription, x: Tensor) -> N
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in subscription.parameters())
 
 
-def test_everything_is_the_map_itself(x: Tensor) -> None:
+def test_all_channels_is_the_identity(x: Tensor) -> None:
     assert torch.equal(SUBSCRIPTIONS["all"].create(N, K, PoolingConfig())(x).features, x)
 
 
@@ -94,7 +94,7 @@ def test_conv1x1_mixes_normalises_and_rectifies(x: Tensor) -> None:
     torch.testing.assert_close(subscription.train()(x).features, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_attention_weighs_each_channel_between_nothing_and_all(x: Tensor) -> None:
+def test_attention_scales_each_channel_by_a_factor_between_0_and_1(x: Tensor) -> None:
     subscription = SUBSCRIPTIONS["channel_attention"].create(N, K, PoolingConfig())
     ratio = subscription(x).scaled / x
     assert ((ratio > 0) & (ratio < 1)).all()

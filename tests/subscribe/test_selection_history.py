@@ -1,4 +1,4 @@
-"""What was taken over time: on disk and back, and in a few numbers."""
+"""The selection over time: on disk and back, and as a summary."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ COMPRESSED = torch.tensor(list(zlib.compress(bytes(3))), dtype=torch.uint8)
 
 
 def masks(*rows: str) -> Tensor:
-    """`x` is taken."""
+    """Make masks from rows of marks; `x` is selected."""
     return torch.tensor([[mark == "x" for mark in row] for row in rows])
 
 
 @pytest.fixture
-def choices() -> SelectionHistory:
-    taken = {"block1": masks("xx...", "xx...", "x.x..", "..xx."), FINAL: masks("xx.", "xx.", "xx.", "xx.")}
-    return SelectionHistory(torch.tensor([0, 5, 10, 20]), 10, taken)
+def history() -> SelectionHistory:
+    selected = {"block1": masks("xx...", "xx...", "x.x..", "..xx."), FINAL: masks("xx.", "xx.", "xx.", "xx.")}
+    return SelectionHistory(torch.tensor([0, 5, 10, 20]), 10, selected)
 
 
-def test_a_tap_in_a_few_numbers(choices: SelectionHistory) -> None:
-    assert choices.summary("block1") == {
+def test_the_summary_of_a_tap(history: SelectionHistory) -> None:
+    assert history.summary("block1") == {
         "channels": 5,
         "taken": 2,
         "ever": 4,
@@ -46,52 +46,57 @@ def test_a_tap_in_a_few_numbers(choices: SelectionHistory) -> None:
         "newcomers": [0, 1, 1],
         "chosen": [2, 3],
     }
-    still = choices.summary(FINAL)
-    assert (still["ever"], still["from_start"], still["settled"], still["newcomers"]) == (2, 2, 0, [0, 0, 0])
+    constant = history.summary(FINAL)
+    assert (constant["ever"], constant["from_start"], constant["settled"], constant["newcomers"]) == (
+        2,
+        2,
+        0,
+        [0, 0, 0],
+    )
 
 
 @given(moments=st.integers(1, 30), channels=st.integers(1, 20), seed=st.integers(0, 99))
 def test_on_disk_and_back(tmp_path_factory: pytest.TempPathFactory, moments: int, channels: int, seed: int) -> None:
     path = tmp_path_factory.mktemp("choices") / "choice.safetensors"
     generator = torch.Generator().manual_seed(seed)
-    taken = {tap: torch.rand(moments, channels, generator=generator) < 0.3 for tap in ("a.b", "file", FINAL)}
-    saved = SelectionHistory(torch.arange(moments) * 3, 7, taken)
+    selected = {tap: torch.rand(moments, channels, generator=generator) < 0.3 for tap in ("a.b", "file", FINAL)}
+    saved = SelectionHistory(torch.arange(moments) * 3, 7, selected)
     saved.save(path)
     loaded = SelectionHistory.load(path)
     assert torch.equal(loaded.steps, saved.steps)
-    assert (loaded.batches, list(loaded.masks)) == (7, list(taken))
-    assert all(torch.equal(loaded.masks[tap], mask) for tap, mask in taken.items())
+    assert (loaded.batches, list(loaded.masks)) == (7, list(selected))
+    assert all(torch.equal(loaded.masks[tap], mask) for tap, mask in selected.items())
 
 
-def test_a_choice_that_settles_is_small(tmp_path: Path) -> None:
+def test_a_stable_selection_is_small_on_disk(tmp_path: Path) -> None:
     row = torch.rand(10_000, generator=torch.Generator().manual_seed(0)) < 1 / 8
     SelectionHistory(torch.arange(200), 10, {"map": row.repeat(200, 1)}).save(tmp_path / "choice.safetensors")
     assert (tmp_path / "choice.safetensors").stat().st_size < 200 * 10_000 / 8 / 10
 
 
-def test_some_of_the_taps(choices: SelectionHistory) -> None:
-    assert list(choices.only(["block*"]).masks) == ["block1"]
-    assert list(choices.only([FINAL, "block1"]).masks) == ["block1", FINAL]
+def test_some_of_the_taps(history: SelectionHistory) -> None:
+    assert list(history.only(["block*"]).masks) == ["block1"]
+    assert list(history.only([FINAL, "block1"]).masks) == ["block1", FINAL]
     with pytest.raises(SnowError, match=r"at 'stage\*': there are block1, \(final\)"):
-        choices.only(["block1", "stage*"])
+        history.only(["block1", "stage*"])
 
 
 @pytest.mark.parametrize("kept", [0, 10, 100, -5])
-def test_a_damaged_file_is_named(choices: SelectionHistory, tmp_path: Path, kept: int) -> None:
+def test_a_damaged_file_is_named(history: SelectionHistory, tmp_path: Path, kept: int) -> None:
     path = tmp_path / "choice.safetensors"
-    choices.save(path)
+    history.save(path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(SnowError, match=r"choice.safetensors cannot be read") as caught:
         SelectionHistory.load(path)
     assert "\n" not in str(caught.value)
 
 
-def test_no_junk_in_the_file_is_a_traceback(choices: SelectionHistory, tmp_path: Path) -> None:
+def test_no_junk_in_the_file_is_a_traceback(history: SelectionHistory, tmp_path: Path) -> None:
     path = tmp_path / "choice.safetensors"
-    choices.save(path)
-    whole = path.read_bytes()
-    for place in range(0, len(whole), 3):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+    history.save(path)
+    content = path.read_bytes()
+    for place in range(0, len(content), 3):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
         with suppress(SnowError):
             SelectionHistory.load(path)
 
@@ -118,10 +123,10 @@ def test_another_file_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> 
 
 
 def test_it_is_kept_beside_the_task_which_answers_without_it(
-    choices: SelectionHistory, resnet: Source, tmp_path: Path
+    history: SelectionHistory, resnet: Source, tmp_path: Path
 ) -> None:
     method = METHODS["snow"].build(resnet, 2).export_form()
-    folder = Artifact("a", ("x", "y"), method, resnet.description(), selection_history=choices).save(tmp_path / "a")
+    folder = Artifact("a", ("x", "y"), method, resnet.description(), selection_history=history).save(tmp_path / "a")
     assert sorted(path.name for path in folder.iterdir()) == [
         "choice.safetensors",
         "config.json",
@@ -135,7 +140,7 @@ def test_it_is_kept_beside_the_task_which_answers_without_it(
 
 
 def test_a_full_disk_leaves_nothing(
-    choices: SelectionHistory, resnet: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    history: SelectionHistory, resnet: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -143,5 +148,5 @@ def test_a_full_disk_leaves_nothing(
     monkeypatch.setattr(Path, "write_bytes", fail)
     method = METHODS["snow"].build(resnet, 2).export_form()
     with pytest.raises(SnowError, match="cannot be written: .*No space left"):
-        Artifact("a", ("x", "y"), method, resnet.description(), selection_history=choices).save(tmp_path / "a")
+        Artifact("a", ("x", "y"), method, resnet.description(), selection_history=history).save(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []

@@ -69,7 +69,7 @@ def test_weights_are_bit_equal(
     tmp_path: Path, step: int, workers: int, late: bool, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if late:
-        monkeypatch.setattr("snow.training.process_group.Readback", lambda late: Readback(True))
+        monkeypatch.setattr("snow.training.trainer.Readback", lambda late: Readback(True))
     recipe = tiny_recipe(**changes)
     path = tmp_path / "checkpoint.pt"
     whole = {"colour": built(seed=1), "shade": built(seed=2)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter, Token
 
@@ -50,6 +50,8 @@ class SourceOptions:
         weights: file with the CNN's weights (.safetensors, .pth), in place of its pretrained ones.
         pretrained: with the weights that its library offers; otherwise random ones.
         image_size: side of the pictures in pixels; by default what the hub has, else the CNN's own.
+        resize: how a picture becomes a square. crop cuts its centre out, so that the ends of a long one are lost; pad
+            fits all of it in and fills the rest; squash changes its shape. By default what the hub has, else crop.
         taps: feature maps to offer, names or patterns as `snow taps` shows them, with commas between.
         without_taps: feature maps to leave out.
     """
@@ -58,6 +60,7 @@ class SourceOptions:
     weights: Path | None = None
     pretrained: bool = True
     image_size: int | None = None
+    resize: Literal["crop", "pad", "squash"] | None = None
     taps: Names = ()
     without_taps: Names = ()
 

@@ -45,6 +45,7 @@ def train_command(
     hub: Path,
     task: str | None = None,
     labels: Columns = (),
+    root: Path | None = None,
     test_fraction: float = 0.2,
     method: Method = "snow",
     replace: Flag = False,
@@ -69,6 +70,8 @@ def train_command(
         task: what to call it.
         labels: label columns of a table, with commas between; each trains a task of its name, all in one pass of the
             source. A picture may lack the label of a task: its cell is empty.
+        root: folder in which the relative paths of a table start and all its pictures lie; by default they start in the
+            table's own folder.
         test_fraction: part of each class to test on where the data has no test part.
         replace: put the task in the place of the one with its name.
         resume: go on with the same run where it was stopped.
@@ -89,7 +92,7 @@ def train_command(
         kept = Hub.create(hub.resolve(), open_source(hub, source, recipe.seed))
         place = str(Path(data).resolve()) if Path(data).exists() else data
         cache = cache_dir and cache_dir.resolve()
-        fixed = (test_fraction, recipe, variant.method, config, tuple(log), replace, cache)
+        fixed = (test_fraction, recipe, variant.method, config, tuple(log), replace, cache, root and root.resolve())
         columns = labels or (None,)
         given = {
             name: TrainJob(kept.path, place, name, column, *fixed) for name, column in zip(names, columns, strict=True)
@@ -108,6 +111,7 @@ def train_command(
             test_fraction=test_fraction,
             seed=recipe.seed,
             progress=progress,
+            root=root,
         )
     first = not is_launched() or os.environ["RANK"] == "0"
     if first:

@@ -1,7 +1,21 @@
-"""Deltas: the small networks of the tasks."""
+"""Deltas: the small trainable network of each task, fed by channels of the frozen source (paper, sections 2.1 and 2.2).
 
+Shape letters in this room:
+    B     pictures in a batch
+    S     side of the square picture
+    N     channels of the source's map at a tap
+    K     channels of that map that a delta subscribes to
+    D     width of the source's final features, or of the inputs of the low-rank head
+    C     classes
+    R     directions of the low-rank head
+    M     moments read per channel: 2 of a map (mean, standard deviation), 1 of the final features (mean)
+    H, W  height and width of a map
+    n     labelled pictures that calibrate a delta before training
+"""
+
+from snow.delta.config import SnowConfig
 from snow.delta.delta import Delta
 from snow.delta.families import FAMILIES, make_plan
 from snow.delta.plan import DeltaPlan
 
-__all__ = ["FAMILIES", "Delta", "DeltaPlan", "make_plan"]
+__all__ = ["FAMILIES", "Delta", "DeltaPlan", "SnowConfig", "make_plan"]

@@ -1,4 +1,4 @@
-"""The families of deltas, most particular first, and the plan of a delta for a source."""
+"""The registry of delta families, and the plan of a delta for a source."""
 
 from __future__ import annotations
 
@@ -17,41 +17,48 @@ FAMILIES: dict[str, type[Family]] = {
     "mbconv": MBConv,
     "general": General,
 }
+"""By name, the most specific first: the first family that fits most blocks of a source is used."""
 
 
 def make_plan(
     source: Source, width: float, keep: float, final_keep: float, finest: int = 4, patchify: bool = False
 ) -> DeltaPlan:
-    """The delta of the paper for `source`: its likeness at `width`, subscribing to `keep` of each map.
+    """Plan the delta of a source: the same architecture with fewer channels (paper, section 2.1).
 
-    Level i takes the source's i-th map and does what the source's next block does, so that its own map and the
-    source's next one meet at one resolution. The classifier takes `final_keep` of the source's final features, so
-    the last map needs no level of its own, unless it is the only one. Maps finer than a stride of `finest` pixels are
-    left out where there are coarser ones: a delta would spend most of its time on them. With `patchify` it sees the
-    picture through one convolution of patches as large as the stride of the first map (Liu et al., 2022).
+    Level i subscribes to the source's i-th map and does what the source's next block does. Its output and the source's
+    next map then have the same resolution. The last map needs no level unless it is the only one, because the
+    classifier reads the source's final features.
+
+    Args:
+        width: channels of the delta per channel of the source.
+        keep: K / N at each tap.
+        final_keep: K / N of the final features.
+        finest: stride in pixels of the finest maps to subscribe to; finer ones are skipped where coarser ones exist.
+        patchify: use one convolution over patches, as large as the stride of the first map, as the stem (Liu et al.,
+            ConvNeXt, 2022).
     """
-    taps = sorted(_affordable(source.taps, finest), key=lambda tap: tap.stride)
+    taps = sorted(_coarse_enough(source.taps, finest), key=lambda tap: tap.stride)
     family = _family_of(source, taps)
     shapes = [_shape(source, tap, FAMILIES[family]) for tap in taps]
     levels: list[Level] = []
     own = stem = scaled(convolutions(source.cnn)[0].out_channels, width)
-    for tap, following, shape in zip(taps, taps[1:] or taps, shapes[1:] or shapes, strict=False):
-        out, hidden = scaled(shape.out, width), scaled(shape.hidden, width)
-        stride = following.stride // tap.stride
-        keeps = kept(tap.channels, keep)
-        levels.append(Level(tap.name, tap.channels, keeps, own, out, hidden, shape.kernel, stride))
+    for tap, next_tap, next_shape in zip(taps, taps[1:] or taps, shapes[1:] or shapes, strict=False):
+        out, hidden = scaled(next_shape.out, width), scaled(next_shape.hidden, width)
+        stride = next_tap.stride // tap.stride
+        level_keep = kept(tap.channels, keep)
+        levels.append(Level(tap.name, tap.channels, level_keep, own, out, hidden, next_shape.kernel, stride))
         own = out
     features, final = scaled(source.num_features, width), kept(source.num_features, final_keep)
     return DeltaPlan(family, stem, taps[0].stride, tuple(levels), features, source.num_features, final, patchify)
 
 
-def _affordable(taps: Sequence[Tap], finest: int) -> Sequence[Tap]:
+def _coarse_enough(taps: Sequence[Tap], finest: int) -> Sequence[Tap]:
     coarsest = max(tap.stride for tap in taps)
     return [tap for tap in taps if tap.stride >= min(finest, coarsest)]
 
 
 def _family_of(source: Source, taps: Sequence[Tap]) -> str:
-    """The first family that most of the blocks belong to."""
+    """Find the first family that more than half of the tapped blocks belong to."""
     for name, family in FAMILIES.items():
         fitting = sum(family.shape(source.cnn.get_submodule(tap.block), tap.channels) is not None for tap in taps)
         if fitting > len(taps) / 2:

@@ -1,31 +1,42 @@
-"""What a delta of many classes reads of all that it subscribes to: a few directions."""
+"""The part of a classifier that reads all subscribed channels through a few directions, for tasks with many classes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from snow.delta.discriminants import MOST, Whitening, discriminants
+from snow.delta.discriminants import MAX_WHITENED_INPUTS, Whitening, discriminants
 from snow.delta.moments_head import MomentsHead
-from snow.subscribe import Subscribed, Subscription
+from snow.subscribe import SubscribedMap, Subscription
+
+T = TypeVar("T")
+
+HeadInput = tuple[Subscription, int]
+"""A subscription that a head reads, and the number of moments per channel: 2 of a map, 1 of the final features."""
 
 
 class LowRankHead(nn.Module):
-    """A product of two matrices in place of one with a weight for each class and each moment: `rank` directions, which
-    start as linear discriminants, then a linear function of them, which starts at zero.
+    """Compute logits from the moments x of all subscribed channels: L maps (B, K, H, W) -> (B, C).
+
+        logits = expand(sum over maps of readout(x))        rank R instead of a weight per class and moment
+
+    The R directions in the readouts start as linear discriminants, see `init_directions`; `expand` starts at zero.
+    Inputs whose source channel is known are whitened while training, see `Whitening`.
 
     Args:
-        read: subscriptions, with the kinds of moments that there are of each.
-        scale, dropout: of a `MomentsHead`.
-        served: build the form that answers and is saved, whose directions are of the moments themselves.
+        head_inputs: the subscriptions to read.
+        rank: R.
+        num_classes: C.
+        scale, dropout: of each `MomentsHead`.
+        exported: build the form that is saved and answers, which has no whitening.
     """
 
     def __init__(
         self,
-        read: Sequence[tuple[Subscription, int]],
+        head_inputs: Sequence[HeadInput],
         rank: int,
         num_classes: int,
         scale: float,
@@ -34,85 +45,101 @@ class LowRankHead(nn.Module):
     ) -> None:
         super().__init__()
         self.readouts = nn.ModuleList(
-            MomentsHead(one.weight_columns, rank, scale, dropout, kinds) for one, kinds in read
+            MomentsHead(subscription.weight_columns, rank, scale, dropout, kinds) for subscription, kinds in head_inputs
         )
         self.expand = nn.Linear(rank, num_classes, bias=False)
         nn.init.zeros_(self.expand.weight)
-        for one in self.all_readouts():
-            nn.init.normal_(one.weight, std=width(read) ** -0.5)
-        self._known = [one.channel_scale() is not None for one, _ in read]
-        known = width([each for each, known in zip(read, self._known, strict=True) if known])
-        self.whitening = Whitening(known) if 0 < known <= MOST and not exported else None
+        for readout in self.all_readouts():
+            nn.init.normal_(readout.weight, std=count_inputs(head_inputs) ** -0.5)
+        self._has_scale = [subscription.channel_scale() is not None for subscription, _ in head_inputs]
+        """Per readout: whether its weight columns belong to source channels, whose statistics are known."""
+        whitened = count_inputs(self._with_scale(head_inputs))
+        self.whitening = Whitening(whitened) if 0 < whitened <= MAX_WHITENED_INPUTS and not exported else None
 
-    def forward(self, subscribed: Sequence[Subscribed]) -> Tensor:
-        """Returns (B, num_classes)."""
+    def forward(self, subscribed: Sequence[SubscribedMap]) -> Tensor:
+        """Compute logits: (B, C)."""
         return self.expand(self.project(subscribed))
 
-    def project(self, subscribed: Sequence[Subscribed]) -> Tensor:
-        """(B, rank): each picture's place along the directions."""
-        readouts = self.all_readouts()
+    def project(self, subscribed: Sequence[SubscribedMap]) -> Tensor:
+        """Project the pictures onto the directions: (B, R)."""
+        pairs = list(zip(self.all_readouts(), subscribed, strict=True))
         if self.whitening is None:
-            return torch.stack([readout(one) for readout, one in zip(readouts, subscribed, strict=True)]).sum(0)
-        standardised = [readout.scatter_columns(one) for readout, one in zip(readouts, subscribed, strict=True)]
-        white = self.whitening(torch.cat(standardised, 1)).split([one.shape[1] for one in standardised], 1)
-        told = [nn.functional.linear(x, one.weight.flatten(1)) for one, x in zip(readouts, white, strict=True)]
-        return torch.stack(told).sum(0)
+            return torch.stack([readout(x) for readout, x in pairs]).sum(0)
+        inputs = [readout.scatter_columns(x) for readout, x in pairs]
+        whitened = self.whitening(torch.cat(inputs, 1)).split([x.shape[1] for x in inputs], 1)
+        projections = [
+            nn.functional.linear(x, readout.weight.flatten(1))
+            for readout, x in zip(self.all_readouts(), whitened, strict=True)
+        ]
+        return torch.stack(projections).sum(0)
 
     def all_readouts(self) -> list[MomentsHead]:
         return list(cast(Iterable[MomentsHead], self.readouts))
 
     @torch.no_grad()
-    def start(self, found: Sequence[Tensor], taken: Sequence[Tensor | None], label: Tensor) -> None:
-        """After calibration: the directions become the discriminants of what would be taken now.
+    def init_directions(self, moments: Sequence[Tensor], selected: Sequence[Tensor | None], label: Tensor) -> None:
+        """Start the directions as the linear discriminants of the selected channels. Call it after calibration.
+
+        Both sequences have an entry for each subscription with a channel scale.
 
         Args:
-            found: of each subscription whose channels are known as they are, `moments` (n, 2, N), scaled as it scales.
-            taken: of each such subscription the channels (K,); None: all.
+            moments: (n, 2, N) each, scaled as the subscription scales its channels.
+            selected: channels (K,) each; None: all.
             label: (n,), -1 where there is none.
         """
-        known = [one for one, known in zip(self.all_readouts(), self._known, strict=True) if known]
-        columns = [one.column_indices(some) for one, some in zip(known, taken, strict=True)]
-        inputs = [
-            one.standard(moments[..., some], some).flatten(1)
-            for one, moments, some in zip(known, found, columns, strict=True)
+        readouts = self._with_scale(self.all_readouts())
+        columns = [readout.column_indices(index) for readout, index in zip(readouts, selected, strict=True)]
+        parts = [
+            readout.standardise(values[..., index], index).flatten(1)
+            for readout, values, index in zip(readouts, moments, columns, strict=True)
         ]
-        seen = torch.cat(inputs, 1)
-        directions = discriminants(seen, label, self.expand.in_features)
+        inputs = torch.cat(parts, 1)
+        directions = discriminants(inputs, label, self.expand.in_features)
         if self.whitening is not None:
-            directions = self.whitening.start(seen, label, self._places(columns), directions)
-        for one, some, part in zip(known, columns, directions.split([x.shape[1] for x in inputs], 1), strict=True):
-            one.start(part, some)
+            directions = self.whitening.fit(inputs, label, self._input_columns(columns), directions)
+        split = directions.split([part.shape[1] for part in parts], 1)
+        for readout, index, weights in zip(readouts, columns, split, strict=True):
+            readout.set_directions(weights, index)
 
     def keep(self, columns: Sequence[Tensor | None], learning: bool) -> None:
-        """Keeps these slots of each readout for good; None: all. `learning`: in coordinates that are of just these."""
-        places = self._places([some for some, known in zip(columns, self._known, strict=True) if known])
-        if self.whitening is not None and not (learning and torch.equal(places, self.whitening.columns)):
-            self._fold(self.whitening)
-        for one, some in zip(self.all_readouts(), columns, strict=True):
-            if some is not None:
-                one.keep(some)
-        if self.whitening is not None:
-            self.whitening.columns = self._places([None] * sum(self._known))
+        """Drop all weight columns of the readouts but these; None keeps all of a readout.
 
-    def _places(self, columns: Sequence[Tensor | None]) -> Tensor:
-        """Where the inputs of known channels are among those of all slots: (D,)."""
-        first, found, left = 0, [], iter(columns)
-        for one, known in zip(self.all_readouts(), self._known, strict=True):
-            if known:
-                found.append(first + one.places(next(left)))
-            first += one.weight[0].numel()
-        return torch.cat(found)
+        Args:
+            learning: the head trains on. It keeps its whitening if that covers exactly the columns that stay.
+        """
+        kept = self._input_columns(self._with_scale(columns))
+        if self.whitening is not None and not (learning and torch.equal(kept, self.whitening.columns)):
+            self._fold(self.whitening)
+        for readout, index in zip(self.all_readouts(), columns, strict=True):
+            if index is not None:
+                readout.keep(index)
+        if self.whitening is not None:
+            self.whitening.columns = self._input_columns([None] * sum(self._has_scale))
+
+    def _with_scale(self, values: Sequence[T]) -> list[T]:
+        """Keep the entries of the readouts whose subscription has a channel scale."""
+        return [value for value, has_scale in zip(values, self._has_scale, strict=True) if has_scale]
+
+    def _input_columns(self, columns: Sequence[Tensor | None]) -> Tensor:
+        """Find columns of the readouts with a channel scale among the inputs of all readouts: (D,)."""
+        offset, index, remaining = 0, [], iter(columns)
+        for readout, has_scale in zip(self.all_readouts(), self._has_scale, strict=True):
+            if has_scale:
+                index.append(offset + readout.input_columns(next(remaining)))
+            offset += readout.weight[0].numel()
+        return torch.cat(index)
 
     @torch.no_grad()
     def _fold(self, whitening: Whitening) -> None:
-        """Directions of the moments themselves in place of those in coordinates, which are given up."""
+        """Fold the whitening into the weights of the readouts, and remove it."""
         readouts = self.all_readouts()
-        weights = whitening.folded(torch.cat([one.weight.flatten(1) for one in readouts], 1))
-        for one, part in zip(readouts, weights.split([one.weight[0].numel() for one in readouts], 1), strict=True):
-            one.weight.copy_(part.unflatten(1, one.weight.shape[1:]))
+        weights = whitening.fold(torch.cat([readout.weight.flatten(1) for readout in readouts], 1))
+        split = weights.split([readout.weight[0].numel() for readout in readouts], 1)
+        for readout, part in zip(readouts, split, strict=True):
+            readout.weight.copy_(part.unflatten(1, readout.weight.shape[1:]))
         self.whitening = None
 
 
-def width(read: Sequence[tuple[Subscription, int]]) -> int:
-    """How many moments are read at a time."""
-    return sum(kinds * one.width for one, kinds in read)
+def count_inputs(head_inputs: Sequence[HeadInput]) -> int:
+    """Count the moments that a head reads at a time."""
+    return sum(kinds * subscription.width for subscription, kinds in head_inputs)

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from snow.delta.family import Block, BlockShape, Family, convolutions, downsampling_stem
 from snow.delta.plan import Level
-from snow.subscribe import FusionConv, Subscribed
+from snow.subscribe import FusionConv, SubscribedMap
 
 
 class MBConv(Family):
-    """1×1 to a wide map, depthwise, 1×1 to a narrow one without activation; the own map is added where it fits."""
+    """1×1 to a wide map, depthwise, 1×1 to a narrow map without activation; identity shortcut where shapes allow."""
 
     @staticmethod
     def shape(block: nn.Module, channels: int) -> BlockShape | None:
@@ -32,13 +32,15 @@ class MBConv(Family):
 
     @staticmethod
     def head(own: int, features: int) -> tuple[nn.Module, int]:
-        """The 1×1 convolution with which these networks widen their narrow last map."""
+        """Widen the narrow last map by a 1×1 convolution, as these networks do."""
         return nn.Sequential(
             nn.Conv2d(own, features, 1, bias=False), nn.BatchNorm2d(features), nn.ReLU6(inplace=True)
         ), features
 
 
 class _MBConvBlock(Block):
+    """`bn(project(relu6(bn(depthwise(relu6(bn(expand(h, x))))))))`, with own map h and subscribed map x."""
+
     def __init__(self, level: Level, weight_columns: int, width: int) -> None:
         super().__init__()
         hidden, out, kernel = level.hidden, level.out, level.kernel
@@ -50,7 +52,7 @@ class _MBConvBlock(Block):
         self.norm3 = nn.BatchNorm2d(out)
         self.residual = level.own == out and level.stride == 1
 
-    def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:
+    def forward(self, own: Tensor, subscribed: SubscribedMap) -> Tensor:
         y = nn.functional.relu6(self.norm1(self.expand(own, subscribed)), inplace=True)
         y = nn.functional.relu6(self.norm2(self.depthwise(y)), inplace=True)
         y = self.norm3(self.project(y))

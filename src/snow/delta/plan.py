@@ -1,4 +1,4 @@
-"""The shapes of a delta: taps and ratios in, numbers out. Plain data, so that an artefact can hold it."""
+"""The shapes of a delta as plain data, so that an artefact can hold them as JSON."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from snow.errors import SnowError
 
 @dataclass(frozen=True)
 class Level:
-    """One step of a delta: `block(concat(own, subscribed))` at one tap, on the way to the next.
+    """One level of a delta: `block(concat(own, subscribed))`, (B, own + keep, H, W) -> (B, out, H/stride, W/stride).
 
     Attributes:
-        tap: the source's map it subscribes to, of `channels` channels, of which `keep` are taken.
-        own: channels of the delta that come in.
-        out: channels of the delta that go out, at 1/`stride` of the resolution.
+        tap: the source's map it subscribes to.
+        channels: N, channels of that map.
+        keep: K, channels that pass.
+        own: channels of the delta's input.
+        out: channels of the delta's output.
         hidden: channels inside the block.
         kernel: side of its spatial convolution.
+        stride: by which the block reduces the resolution.
     """
 
     tap: str
@@ -33,15 +36,17 @@ class Level:
 
 @dataclass(frozen=True)
 class DeltaPlan:
-    """A whole delta.
+    """All levels of a delta, and the shapes before and after them.
 
     Attributes:
-        family: what its blocks are, see `snow.delta.families`.
-        stem: channels before the first level, at `stem_stride` to the picture.
-        levels: in order, from fine maps to coarse ones.
-        features: channels of the delta that its classifier sees, where the family has a head that widens them.
-        final: width of the source's final features, of which the classifier takes `final_keep`.
-        patchify: the stem is one convolution, whose kernel and stride are both `stem_stride`, whatever the family.
+        family: kind of its blocks, a name in `snow.delta.families.FAMILIES`.
+        stem: channels in front of the first level.
+        stem_stride: stride of the stem in pixels.
+        levels: in order, from fine to coarse maps.
+        features: channels in front of the classifier, for families whose head widens them.
+        final: D, width of the source's final features.
+        final_keep: K of the final features, which the classifier reads.
+        patchify: the stem is one convolution with kernel and stride `stem_stride`, whatever the family.
     """
 
     family: str
@@ -54,24 +59,24 @@ class DeltaPlan:
     patchify: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Convert to JSON values."""
         return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DeltaPlan:
-        """Raises SnowError: a key is missing or unknown."""
+        """Read the result of `to_dict`. Raises SnowError if a key is missing or unknown."""
         try:
             levels = tuple(Level(**level) for level in values["levels"])
             return cls(levels=levels, **{key: value for key, value in values.items() if key != "levels"})
         except (TypeError, KeyError) as error:
-            raise SnowError(f"this delta's plan cannot be read: {error}") from error
+            raise SnowError(f"the delta's plan cannot be read: {error}") from error
 
 
 def scaled(channels: int, ratio: float) -> int:
-    """`channels · ratio`, rounded to a multiple of 8 and at least 8: narrower gains no speed anywhere."""
+    """Compute `channels * ratio`, rounded to a multiple of 8 and at least 8: narrower layers are no faster."""
     return max(8, 8 * round(channels * ratio / 8))
 
 
 def kept(channels: int, ratio: float) -> int:
-    """K of N: `channels · ratio`, at least one and at most all."""
+    """Compute K = `channels * ratio`, rounded, between 1 and N."""
     return min(channels, max(1, round(channels * ratio)))

@@ -1,6 +1,7 @@
-"""Deltas for ResNets, after He et al. (2016): bottleneck and basic blocks.
+"""Deltas for ResNets: bottleneck and basic blocks (He et al., 2016).
 
-Because each block takes `concat(own, subscribed)`, each has a projection shortcut.
+Every block has a projection shortcut, because its input `concat(own, subscribed)` has more channels than its output.
+The parameter counts of the paper's Tables 5 and 6 imply it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from snow.delta.family import Block, BlockShape, Family, convolutions
 from snow.delta.plan import Level
-from snow.subscribe import FusionConv, Subscribed
+from snow.subscribe import FusionConv, SubscribedMap
 
 
 class Bottleneck(Family):
@@ -51,7 +52,7 @@ class Basic(Family):
 
 
 def _stem(out: int, stride: int) -> nn.Module:
-    """The 7×7 convolution and max-pooling of He et al., to a stride of 2 or 4 and on by strided 3×3 ones."""
+    """7×7 convolution and max-pooling (He et al., 2016) to stride 4, then strided 3×3 convolutions to coarser ones."""
     layers: list[nn.Module] = [
         nn.Conv2d(3, out, 7, min(stride, 2), 3, bias=False),
         nn.BatchNorm2d(out),
@@ -59,14 +60,16 @@ def _stem(out: int, stride: int) -> nn.Module:
     ]
     if stride >= 4:
         layers.append(nn.MaxPool2d(3, 2, 1))
-    left = stride // 4
-    while left > 1:
+    remaining = stride // 4
+    while remaining > 1:
         layers += [nn.Conv2d(out, out, 3, 2, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
-        left //= 2
+        remaining //= 2
     return nn.Sequential(*layers)
 
 
 class _BottleneckBlock(Block):
+    """`relu(conv3(relu(conv2(relu(conv1(h, x))))) + shortcut(h, x))`, BatchNorm behind each; h own, x subscribed."""
+
     def __init__(self, level: Level, weight_columns: int, width: int) -> None:
         super().__init__()
         hidden, out = level.hidden, level.out
@@ -79,7 +82,7 @@ class _BottleneckBlock(Block):
         self.shortcut = FusionConv(level.own, weight_columns, width, out, stride=level.stride)
         self.shortcut_norm = nn.BatchNorm2d(out)
 
-    def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:
+    def forward(self, own: Tensor, subscribed: SubscribedMap) -> Tensor:
         y = self.norm1(self.conv1(own, subscribed)).relu_()
         y = self.norm2(self.conv2(y)).relu_()
         y = self.norm3(self.conv3(y))
@@ -87,6 +90,8 @@ class _BottleneckBlock(Block):
 
 
 class _BasicBlock(Block):
+    """`relu(conv2(relu(conv1(h, x))) + shortcut(h, x))`, BatchNorm behind each; h own map, x subscribed map."""
+
     def __init__(self, level: Level, weight_columns: int, width: int) -> None:
         super().__init__()
         out = level.out
@@ -97,7 +102,7 @@ class _BasicBlock(Block):
         self.shortcut = FusionConv(level.own, weight_columns, width, out, stride=level.stride)
         self.shortcut_norm = nn.BatchNorm2d(out)
 
-    def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:
+    def forward(self, own: Tensor, subscribed: SubscribedMap) -> Tensor:
         y = self.norm1(self.conv1(own, subscribed)).relu_()
         y = self.norm2(self.conv2(y))
         return (y + self.shortcut_norm(self.shortcut(own, subscribed))).relu_()

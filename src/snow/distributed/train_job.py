@@ -25,6 +25,7 @@ class TrainJob:
         task: its name.
         label: the column of a table that it learns; None where the data has one label.
         logs: names in `LOGS`.
+        root: as for `open_dataset`.
     """
 
     hub: Path
@@ -38,6 +39,7 @@ class TrainJob:
     logs: tuple[str, ...]
     replace: bool
     cache: Path | None
+    root: Path | None = None
 
 
 def train_job(given: TrainJob) -> tuple[str, ...]:
@@ -48,7 +50,12 @@ def train_job(given: TrainJob) -> tuple[str, ...]:
     """
     labels = None if given.label is None else [given.label]
     dataset = open_dataset(
-        given.data, task=given.task, labels=labels, test_fraction=given.test_fraction, seed=given.recipe.seed
+        given.data,
+        task=given.task,
+        labels=labels,
+        test_fraction=given.test_fraction,
+        seed=given.recipe.seed,
+        root=given.root,
     )
     folder, hub = run_folder(given.hub, [given.task]), Hub.open(given.hub)
     if _is_learned(hub, given, dataset):

@@ -14,7 +14,7 @@ from snow.experiments.results.table import markdown_table, origin
 from snow.hub import Hub
 from snow.inference.onnx_backend import source_for_precision
 from snow.methods import METHODS, Method
-from snow.methods.successive import Successive
+from snow.methods.sequential_method import SequentialMethod
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.store import check_name
@@ -108,7 +108,7 @@ def learn_in_turn(
             _require_same(hub, dataset, recipe)
         else:
             kind, config = METHODS[variant.method], dict(variant.config)
-            if issubclass(kind, Successive):
+            if issubclass(kind, SequentialMethod):
                 config["earlier"] = {name: hub.task(name).method for name in learned}
             run_listeners = listeners(f"{variant.label}: {' → '.join([*learned, task])}")
             train(hub, dataset, recipe, method=variant.method, config=config, listeners=run_listeners, resume=True)
@@ -144,7 +144,7 @@ def _saved_methods(hub: Hub, learned: Sequence[str]) -> dict[str, Method]:
     reopened = Hub(hub.path, hub.source)
     methods = {name: reopened.task(name).method for name in learned}
     last = methods[learned[-1]]
-    return {**methods, **last.recalled()} if isinstance(last, Successive) else methods
+    return {**methods, **last.updated_tasks()} if isinstance(last, SequentialMethod) else methods
 
 
 def _require_same(hub: Hub, dataset: Dataset, recipe: Recipe) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from snow.errors import SnowError
 from snow.methods import METHODS, Method, Snow, installed_methods
-from snow.methods.successive import Successive
+from snow.methods.sequential_method import SequentialMethod
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.subscribe import SUBSCRIPTIONS
@@ -74,13 +74,13 @@ def _counts(source: Source, method: str, classes: Sequence[int], config: Mapping
 
 def _added(source: Source, kind: type[Method], classes: Sequence[int], config: Mapping[str, Any]) -> list[int]:
     counts = [method.learned_parameters for method in _built(source, kind, classes, config)]
-    if not (issubclass(kind, Successive) and kind.is_shared):
+    if not (issubclass(kind, SequentialMethod) and kind.is_shared):
         return counts
     return [count - before for before, count in zip([source.learned_parameters, *counts], counts, strict=False)]
 
 
 def _built(source: Source, kind: type[Method], classes: Sequence[int], config: Mapping[str, Any]) -> list[Method]:
-    if not issubclass(kind, Successive):
+    if not issubclass(kind, SequentialMethod):
         return [kind.build(source, n, config) for n in classes]
     earlier: dict[str, Method] = {}
     for index, n in enumerate(classes):

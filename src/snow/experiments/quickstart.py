@@ -10,9 +10,9 @@ from pathlib import Path
 from snow.data import open_dataset
 from snow.data.samples import write_samples
 from snow.hub import Artifact, Hub
-from snow.inference.prediction import Answer
+from snow.inference import Failure, Prediction
 from snow.methods import METHODS
-from snow.process.randomness import own_randomness, seed_all
+from snow.process.randomness import fork_rng, seed_all
 from snow.source import Source
 from snow.training import Recipe
 from snow.training.fit import fit
@@ -41,7 +41,7 @@ class Quickstart:
     hub: Hub
     trained: tuple[str, ...]
     picture: Path
-    answers: dict[str, Answer]
+    answers: dict[str, Prediction | Failure]
     seconds: float
 
 
@@ -89,7 +89,7 @@ def _train(
         f"{name}: {len(task.classes)} classes, {len(dataset.train)} training and {len(dataset.test)} test images, "
         f"{recipe.epochs} epochs"
     )
-    with own_randomness():
+    with fork_rng():
         seed_all(recipe.seed)
         learners = {
             name: METHODS["snow"].build(hub.source, len(task.classes)),

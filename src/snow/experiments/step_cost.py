@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.experiments.results.table import Spread
-from snow.inference.features import observe_each
+from snow.inference.features import observe_channels
 from snow.inference.onnx_backend import source_for_precision
 from snow.methods import Method
 from snow.methods.variant import Variant
@@ -165,7 +165,7 @@ class BenchSetup:
     def observe(self, learner: Learner, images: Tensor) -> Features:
         """Run the source for one learner: (B, 3, S, S) uint8 -> its features."""
         with self.fabric.autocast():
-            [features] = observe_each(self.source, [learner.method], images)
+            [features] = observe_channels(self.source, [learner.method], images)
         return features
 
     def learn(self, learner: Learner, features: Features, labels: Tensor, timer: Timer = untimed) -> None:

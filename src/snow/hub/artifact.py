@@ -21,7 +21,7 @@ from snow.hub.card import task_card
 from snow.hub.sharing import Shared, located
 from snow.methods import METHODS, Method
 from snow.source import Source
-from snow.store import check_name, whole_folder
+from snow.store import atomic_folder, check_name
 from snow.store.files import read_json, write_json
 from snow.subscribe import SelectionHistory
 
@@ -74,7 +74,7 @@ class Artifact(Shared):
             SnowError: the folder exists, or cannot be written.
         """
         folder = Path(folder)
-        with whole_folder(folder) as new:
+        with atomic_folder(folder) as new:
             self.write(new)
         return folder
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub.artifact import files_of
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.hub.task_record import RECORD_FILE
 from snow.source.source_file import read_source
-from snow.store import consistent, read_json
+from snow.store import read_consistently, read_json
 
 Content = Mapping[str, Mapping[str, Any]]
 """File -> key -> value. Keys are JSON paths or names of tensors; "" holds the reason if a file is unreadable."""
@@ -78,7 +78,7 @@ def diff_hubs(here: Path, there: Path) -> HubDiff:
 
 def diff_tasks(here: Path, there: Path) -> tuple[Change, ...]:
     """Compare two folders that hold one task each."""
-    return _changes(consistent(lambda: here, _content), consistent(lambda: there, _content))
+    return _changes(read_consistently(lambda: here, _content), read_consistently(lambda: there, _content))
 
 
 def _of_hub(hub: Path, name: str) -> Content:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from snow.errors import SnowError
-from snow.store import whole_folder
+from snow.store import atomic_folder
 
 FILES = ["*.json", "*.safetensors", "README.md"]
 """Files that are uploaded and downloaded, in any folder of a repository. None can execute code when loaded."""
@@ -39,7 +39,7 @@ class Shared(ABC):
         """
         folder = Path(folder)
         is_empty = folder.is_dir() and not any(folder.iterdir())
-        with whole_folder(folder, replace=is_empty) as new:
+        with atomic_folder(folder, replace=is_empty) as new:
             (new / "README.md").write_text(self.export(new, repository or str(folder)), "utf-8")
         return folder
 
@@ -114,7 +114,7 @@ def kept(name: str | Path, snapshot: Path, folder: str | Path | None = None) -> 
         folder = Path(constants.HF_HOME) / "snow" / str(name).replace("/", "--") / snapshot.name
         if (folder / "source.json").exists():
             return folder
-    with whole_folder(Path(folder)) as new:
+    with atomic_folder(Path(folder)) as new:
         shutil.copytree(snapshot, new, dirs_exist_ok=True)
     return Path(folder)
 

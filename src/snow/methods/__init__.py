@@ -1,7 +1,18 @@
-"""Methods: the ways to learn a task. A new one is one file and one line here."""
+"""Methods: the ways to learn a task from a source. A new one is one file and one line in `METHODS`.
+
+Shape letters in this room:
+    B     pictures in a batch
+    S     side of the square picture
+    N     channels of a source map
+    K     channels, or features, that are selected
+    D     width of the source's final features
+    C     classes of the task
+    H, W  height and width of a map
+"""
 
 from importlib.util import find_spec
 
+from snow.delta import SnowConfig
 from snow.methods.feature_extraction import FeatureExtraction
 from snow.methods.final_output import FinalOutput
 from snow.methods.fine_tuning import FineTuning
@@ -11,7 +22,7 @@ from snow.methods.lora import Lora
 from snow.methods.method import Method
 from snow.methods.model_patch import ModelPatch
 from snow.methods.progressive_nets import ProgressiveNets
-from snow.methods.snow import Snow, SnowConfig
+from snow.methods.snow import Snow
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
@@ -30,7 +41,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def installed_methods() -> list[str]:
-    """Names of the methods whose extra packages, if they need any, are there."""
+    """List the methods whose extra packages are installed."""
     return [name for name, method in METHODS.items() if method.extra is None or find_spec(method.extra)]
 
 

@@ -1,8 +1,8 @@
-"""FE, feature extraction: a frozen trunk and a narrow last stage that learns (FixyNN, Whatmough et al., 2019).
+"""FE, feature extraction: a frozen trunk and a narrow last stage that is trained (FixyNN, Whatmough et al., 2019).
 
-The shape is the one that Table 5 implies. Of a ResNet-50 it keeps three stages and learns the fourth at 1/8 width, with
-the source's own shortcuts: 382,208 + 2 · 70,400 parameters, and 257 for each class. With five tasks of 584 classes in
-all, beside the source: 25.56 + 5 · 0.523 + 0.150 = 28.3 M, as in the table.
+Table 5 implies the shape. Three stages of a ResNet-50 stay frozen; the fourth is trained at 1/8 width, with shortcuts
+like the source's: 382,208 + 2 * 70,400 parameters, and 257 per class. With the source, five tasks and 584 classes in
+all: 25.56 + 5 * 0.523 + 0.150 = 28.3 M, as in the table.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from snow.delta.plan import Level, scaled
 from snow.errors import SnowError
 from snow.methods.method import Method, read_options
 from snow.source import Features, Source, Tap
-from snow.subscribe import Subscribed
+from snow.subscribe import SubscribedMap
 
 
 @dataclass(frozen=True)
 class FeatureExtractionConfig:
-    """`width`: channels of the learned stage for each channel of the source's.
+    """The size of the trained stage.
+
+    Attributes:
+        width: channels of the trained stage per channel of the source's.
 
     Raises:
         SnowError: a ratio outside (0, 1].
@@ -39,14 +42,14 @@ class FeatureExtractionConfig:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """The learned stage as plain data.
+class StagePlan:
+    """The trained stage as plain data.
 
     Attributes:
-        map: the source's module whose output goes in, whole.
-        family: what the blocks are, see `snow.delta.families`.
+        map: the source's module whose output is the stage's input.
+        family: kind of its blocks, a name in `snow.delta.families.FAMILIES`.
         levels: its blocks in order; none of them subscribes to anything.
-        features: channels that the family's head gives the classifier, if it has one that widens them.
+        features: channels in front of the classifier, for families whose head widens them.
     """
 
     map: str
@@ -56,20 +59,20 @@ class Stage:
 
 
 class FeatureExtraction(Method):
-    """`logits = classifier(mean(head(blocks(map))))`, where `map` is the last one before the source's coarsest stride.
+    """Classify from one map of the source: (B, N, H, W) -> (B, C), `classifier(mean(head(blocks(map))))`.
 
-    The blocks are those of the source's family at `width`, one for each of the source's blocks at that stride.
-    DenseNet's blocks give few channels each, which makes its learned stage very narrow.
+    `map` is the last one before the source's coarsest stride. The blocks are of the source's family at `width`, one per
+    block of the source at that stride. DenseNet's blocks give few channels each, so its trained stage is very narrow.
     """
 
     name: ClassVar[str] = "fe"
     uses_pictures: ClassVar[bool] = False
     uses_final: ClassVar[bool] = False
 
-    def __init__(self, stage: Stage, num_classes: int) -> None:
+    def __init__(self, stage: StagePlan, num_classes: int) -> None:
         super().__init__()
         self.stage, self.num_classes = stage, num_classes
-        self.blocks = nn.Sequential(*(_Alone(stage.family, level) for level in stage.levels))
+        self.blocks = nn.Sequential(*(_PlainBlock(stage.family, level) for level in stage.levels))
         self.head, features = FAMILIES[stage.family].head(stage.levels[-1].out, stage.features)
         self.classifier = nn.Linear(features, num_classes)
         nn.init.zeros_(self.classifier.weight)
@@ -78,12 +81,12 @@ class FeatureExtraction(Method):
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
         """Raises SnowError: an impossible option, or a source whose taps all have one stride."""
-        return cls(_plan(source, read_options(FeatureExtractionConfig, config, cls.name).width), num_classes)
+        return cls(_plan_stage(source, read_options(FeatureExtractionConfig, config, cls.name).width), num_classes)
 
     @classmethod
     def rebuild(cls, source: Source, num_classes: int, config: Mapping[str, Any]) -> Self:
         levels = tuple(Level(**level) for level in config["levels"])
-        return cls(Stage(config["map"], config["family"], levels, config["features"]), num_classes).eval()
+        return cls(StagePlan(config["map"], config["family"], levels, config["features"]), num_classes).eval()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -97,28 +100,31 @@ class FeatureExtraction(Method):
         return self.classifier(self.head(self.blocks(features.maps[self.stage.map])).mean((2, 3)))
 
 
-class _Alone(nn.Module):
-    """A block of a delta that subscribes to nothing, and so needs no projection where the source has none."""
+class _PlainBlock(nn.Module):
+    """A delta's block without a subscription: (B, own, H, W) -> (B, out, H/stride, W/stride).
+
+    It has an identity shortcut where the source's block has one.
+    """
 
     def __init__(self, family: str, level: Level) -> None:
         super().__init__()
         self.block = FAMILIES[family].block(level, weight_columns=0, width=0)
         if level.own == level.out and level.stride == 1 and hasattr(self.block, "shortcut"):
-            self.block.shortcut, self.block.shortcut_norm = _Unprojected(), nn.Identity()
+            self.block.shortcut, self.block.shortcut_norm = _IdentityShortcut(), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, own, H, W) -> (B, out, H/stride, W/stride)."""
-        return self.block(x, Subscribed(x[:, :0], None))
+        return self.block(x, SubscribedMap(x[:, :0], None))
 
 
-class _Unprojected(nn.Module):
-    """Stands where a block of a delta has its projection shortcut."""
+class _IdentityShortcut(nn.Module):
+    """Replaces the projection shortcut of a delta's block: returns the own map."""
 
-    def forward(self, own: Tensor, subscribed: Subscribed) -> Tensor:
+    def forward(self, own: Tensor, subscribed: SubscribedMap) -> Tensor:
         return own
 
 
-def _plan(source: Source, width: float) -> Stage:
+def _plan_stage(source: Source, width: float) -> StagePlan:
+    """Plan the stage at the source's coarsest stride. Raises SnowError if there is no finer map in front of it."""
     coarsest = max(tap.stride for tap in source.taps)
     blocks = [tap for tap in source.taps if tap.stride == coarsest]
     before = list(source.taps[: source.taps.index(blocks[0])])
@@ -134,39 +140,39 @@ def _plan(source: Source, width: float) -> Stage:
         out, hidden = scaled(shape.out, width), scaled(shape.hidden, width)
         levels.append(Level("", 0, 0, own, out, hidden, shape.kernel, stride))
         own, stride = out, 1
-    return Stage(name, plan.family, tuple(levels), plan.features)
+    return StagePlan(name, plan.family, tuple(levels), plan.features)
 
 
 def _last_map(source: Source, last: Tap, blocks: Sequence[Tap]) -> tuple[str, int, int]:
-    """Name and channels of the map before the stage, and the stride from there to the stage.
+    """Find the map in front of the stage: its name, its channels, and the stride from it to the stage.
 
-    It is the output of the last block before the stage, even where the tap is a wide map inside that block. Where
-    several blocks make parts of one map (DenseNet), it is the whole.
+    It is the output of the last block before the stage, even if the tap is a wide map inside that block. If several
+    blocks make parts of one map (DenseNet), it is the output of the module that holds them.
     """
     name = last.block if last.name.startswith(f"{last.block}.") else last.name
     parts = name.split(".")
-    holders = [".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1)]
-    holders = [holder for holder in holders if not any(tap.block.startswith(f"{holder}.") for tap in blocks)]
-    shapes = _shapes(source, [name, *holders, blocks[0].name])
+    parents = [".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1)]
+    parents = [parent for parent in parents if not any(tap.block.startswith(f"{parent}.") for tap in blocks)]
+    shapes = _shapes(source, [name, *parents, blocks[0].name])
     _, own, side = shapes[name][:3]
-    for holder in holders:
-        if shapes.get(holder, (0, 0, 0))[2] == side and shapes[holder][1] > own:
-            name, own = holder, shapes[holder][1]
+    for parent in parents:
+        if shapes.get(parent, (0, 0, 0))[2] == side and shapes[parent][1] > own:
+            name, own = parent, shapes[parent][1]
     return name, own, max(1, round(side / shapes[blocks[0].name][2]))
 
 
 def _shapes(source: Source, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """The shapes of the (B, C, H, W) maps among the outputs of these modules of the source."""
+    """Find the output shapes (B, N, H, W) of modules of the source; those without a map are left out."""
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def listen(name: str) -> torch.utils.hooks.RemovableHandle:
+    def add_hook(name: str) -> torch.utils.hooks.RemovableHandle:
         def record(_module: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and output.ndim == 4:
                 shapes[name] = tuple(output.shape)
 
         return source.cnn.get_submodule(name).register_forward_hook(record)
 
-    handles = [listen(name) for name in names]
+    handles = [add_hook(name) for name in names]
     size = source.preprocessing.image_size
     try:
         source(torch.zeros(1, 3, size, size, device=next(source.buffers()).device), taps=())

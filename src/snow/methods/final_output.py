@@ -1,4 +1,4 @@
-"""FO, final output only: a linear classifier on the frozen source's final features (Yosinski et al., 2014)."""
+"""FO, final output only: a linear probe on the source's final features (Yosinski et al., 2014)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from snow.subscribe import inverse_std
 
 
 class FinalOutput(Method):
-    """The linear probe. Each feature is divided by its standard deviation over some training pictures."""
+    """Classify final features linearly: (B, D) -> (B, C), `linear(x * gain)`.
+
+    `gain` is 1 / standard deviation of each feature over some training pictures, see `inverse_std`.
+    """
 
     name: ClassVar[str] = "fo"
     uses_pictures: ClassVar[bool] = False
@@ -31,6 +34,7 @@ class FinalOutput(Method):
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
+        """Raises SnowError for any option."""
         if config:
             raise SnowError(f"method fo has no options, got {', '.join(config)}")
         return cls(source.num_features, num_classes)

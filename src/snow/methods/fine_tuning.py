@@ -1,4 +1,4 @@
-"""FT, fine-tuning: a whole copy of the source, tuned for one task (Dauphin et al., 2012)."""
+"""FT, fine-tuning: a copy of the source, all of which is trained for one task (Dauphin et al., 2012)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, ClassVar, Self
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.own_copy import OwnCopy, require_statistics
+from snow.methods.source_copy import SourceCopy, require_statistics
 from snow.source import Source
 
 
 @dataclass(frozen=True)
 class FineTuningConfig:
-    """How the copy learns.
+    """How the copy is trained.
 
     Attributes:
-        copy_rate: its learning rate beside that of its head, which starts from nothing.
-        statistics: of BatchNorm, see `OwnCopy`.
+        copy_rate: learning rate of the copy relative to that of the new head.
+        statistics: which statistics BatchNorm uses, "task" or "source"; see `SourceCopy`.
 
     Raises:
         SnowError: a ratio outside (0, 1], unknown statistics.
@@ -33,11 +33,11 @@ class FineTuningConfig:
         require_statistics(self.statistics)
 
 
-class FineTuning(OwnCopy):
-    """Every layer of the copy learns under a fresh head; BatchNorm follows the pictures of the task by default.
+class FineTuning(SourceCopy):
+    """Train every layer of the copy and a new head: images (B, 3, S, S) -> (B, C).
 
-    What is saved is the whole copy: 23.5 M parameters and the head for a ResNet-50. With five tasks of 584 classes in
-    all, beside the source: 25.56 + 5 · 23.51 + 1.20 = 144.3 M, as in Table 5.
+    The whole copy is saved: 23.51 M parameters and the head for a ResNet-50. With the source, five tasks and 584
+    classes in all: 25.56 + 5 * 23.51 + 1.20 = 144.3 M, as in Table 5.
     """
 
     name: ClassVar[str] = "ft"
@@ -58,5 +58,5 @@ class FineTuning(OwnCopy):
     def config(self) -> dict[str, Any]:
         return asdict(self.options)
 
-    def rate(self, name: str) -> float:
+    def parameter_lr_scale(self, name: str) -> float:
         return self.options.copy_rate if name.startswith("cnn.") else 1.0

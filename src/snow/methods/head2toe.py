@@ -1,4 +1,4 @@
-"""Head2Toe: a linear head over features chosen from all layers of the source (Evci et al., ICML 2022)."""
+"""Head2Toe: a linear head over features selected from all layers of the source (Evci et al., ICML 2022)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from snow.source import FINAL, LOGITS, Features, Source
 
 @dataclass(frozen=True)
 class Head2ToeConfig:
-    """What is scored and what is kept.
+    """How features are pooled, scored and selected.
 
     Attributes:
-        features: of one map at most, unless it has more channels: it is averaged over the finest square grid that
-            gives no more (paper: target size, 512 to 40,000).
-        keep: fraction of all features that the head keeps (paper: 0.0005 to 0.2).
-        penalty: factor of the group lasso while features are scored (paper: 1e-4 and 1e-5).
-        search: fraction of training after which the choice is made.
+        features: upper bound of the features of one map, which is averaged over the finest square grid within it; a
+            map gives at least its channels (Evci et al.: target size, 512 to 40,000).
+        keep: fraction of all features that the head keeps (Evci et al.: 0.0005 to 0.2).
+        penalty: factor of the group lasso while features are scored (Evci et al.: 1e-4 and 1e-5).
+        search: fraction of training after which the features are selected.
 
     Raises:
         SnowError: a value outside its range.
@@ -47,7 +47,7 @@ class Head2ToeConfig:
 
 
 class PooledMap(NamedTuple):
-    """A map of the source averaged over a grid of `grid` × `grid` cells: `channels * grid**2` features."""
+    """A map averaged over a grid of cells: (B, channels, H, W) -> (B, channels * grid * grid)."""
 
     name: str
     channels: int
@@ -59,19 +59,22 @@ class PooledMap(NamedTuple):
 
 
 class Head2Toe(Method):
-    """Scores all features by a linear head under group lasso, keeps the best, and goes on with a head over those.
+    """Select K features of all maps, and classify them linearly: features (B, F) -> (B, K) -> (B, C).
 
-    The features are the pooled maps of all taps, the final features and the source's logits, each of these scaled to
-    unit length. The score of a feature is the length of its weights; in eval mode only the best take part from the
-    start. Two things are not as in the paper: lengths stay those of whole maps after the choice, so that a map of which
-    one feature is left still tells more than its sign, and the head over the chosen features starts with the weights
-    that they have by then. Features of unit length want large weights: the rate is ten times the recipe's, which is
-    the 0.01 of the paper by default.
+    The F features are the pooled maps of all taps, the final features and the source's logits, each group scaled to
+    unit length per picture. First a linear head over all features is trained under group lasso:
+
+        loss + penalty * sum over features of ||weights of the feature||_2
+
+    The K features with the longest weights are selected, and the head trains on over these. In eval mode the current
+    best K are used from the start. Two things differ from Evci et al.: a group keeps its scale after the selection, so
+    that a map with one feature left says more than its sign, and the head over the selected features starts with their
+    current weights. Features of unit length need large weights, so the learning rate is ten times the recipe's.
 
     Args:
         maps: in the order of the features.
-        kept: K, how many features are chosen.
-        served: the form that answers and is saved: weights of the K chosen features alone.
+        kept: K.
+        exported: build the form that is saved and answers, with weights of the K selected features only.
     """
 
     name: ClassVar[str] = "head2toe"
@@ -85,7 +88,7 @@ class Head2Toe(Method):
         self.maps, self.num_classes, self.kept, self.options = tuple(maps), num_classes, kept, options
         self.is_exported = exported
         self.progress = 0.0
-        self.weight = nn.Parameter(torch.zeros(num_classes, kept if exported else sum(each.size for each in maps)))
+        self.weight = nn.Parameter(torch.zeros(num_classes, kept if exported else sum(pooled.size for pooled in maps)))
         self.bias = nn.Parameter(torch.zeros(num_classes))
         self.index: Tensor
         self.register_buffer("index", torch.arange(kept, dtype=torch.int32))
@@ -101,25 +104,25 @@ class Head2Toe(Method):
             side = max(1, source.preprocessing.image_size // tap.stride)
             maps.append(PooledMap(tap.name, tap.channels, max(1, min(grid, side))))
         maps += [PooledMap(FINAL, source.num_features, 1), PooledMap(LOGITS, source.num_classes, 1)]
-        kept = max(1, round(options.keep * sum(each.size for each in maps)))
+        kept = max(1, round(options.keep * sum(pooled.size for pooled in maps)))
         return cls(maps, num_classes, kept, options)
 
     @classmethod
     def rebuild(cls, source: Source, num_classes: int, config: Mapping[str, Any]) -> Self:
-        maps = [PooledMap(*each) for each in config["maps"]]
+        maps = [PooledMap(*values) for values in config["maps"]]
         options = Head2ToeConfig(**config["options"])
         return cls(maps, num_classes, config["kept"], options, exported=True).eval()
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"maps": [list(each) for each in self.maps], "kept": self.kept, "options": asdict(self.options)}
+        return {"maps": [list(pooled) for pooled in self.maps], "kept": self.kept, "options": asdict(self.options)}
 
     @property
     def taps(self) -> frozenset[str]:
-        return frozenset(each.name for each in self.maps) - {FINAL, LOGITS}
+        return frozenset(pooled.name for pooled in self.maps) - {FINAL, LOGITS}
 
     def forward(self, features: Features) -> Tensor:
-        x = torch.cat([_pool(each, features) for each in self.maps], 1)
+        x = torch.cat([_pool(pooled, features) for pooled in self.maps], 1)
         if self.training and self._is_searching:
             return nn.functional.linear(x, self.weight, self.bias)
         index = self.index if self.is_exported or self.training else self.topk_indices()
@@ -127,7 +130,7 @@ class Head2Toe(Method):
         return nn.functional.linear(x.index_select(1, index), weight, self.bias)
 
     def penalty(self) -> Tensor | None:
-        """The group lasso, while features are scored: the length of each feature's weights, summed."""
+        """Compute the group lasso while features are scored: the sum of the lengths of the features' weights."""
         return self.options.penalty * torch.linalg.vector_norm(self.weight, dim=0).sum() if self._is_searching else None
 
     def set_progress(self, fraction: float) -> None:
@@ -138,7 +141,7 @@ class Head2Toe(Method):
 
     @torch.no_grad()
     def topk_indices(self) -> Tensor:
-        """(K,) ascending: the features that are chosen, or would be if the choice were made now."""
+        """Return the selected features, or the current best before the selection: (K,) ascending."""
         best = torch.linalg.vector_norm(self.weight, dim=0).topk(self.kept).indices.sort().values
         return torch.where(self.is_chosen, self.index, best.to(self.index.dtype))
 
@@ -146,18 +149,18 @@ class Head2Toe(Method):
     def export_form(self) -> Self:
         if self.is_exported:
             return self.eval()
-        chosen = self.topk_indices()
-        used, index, first, shift = [], [], 0, 0
-        for each in self.maps:
-            inside = chosen[(chosen >= first) & (chosen < first + each.size)]
+        selected = self.topk_indices()
+        used, index, first, dropped = [], [], 0, 0
+        for pooled in self.maps:
+            inside = selected[(selected >= first) & (selected < first + pooled.size)]
             if len(inside):
-                used.append(each)
-                index.append(inside - shift)
+                used.append(pooled)
+                index.append(inside - dropped)
             else:
-                shift += each.size
-            first += each.size
+                dropped += pooled.size
+            first += pooled.size
         exported = type(self)(used, self.num_classes, self.kept, self.options, exported=True).to(self.weight.device)
-        exported.weight.copy_(self.weight.index_select(1, chosen))
+        exported.weight.copy_(self.weight.index_select(1, selected))
         exported.bias.copy_(self.bias)
         exported.index.copy_(torch.cat(index))
         return exported.eval()
@@ -168,7 +171,7 @@ class Head2Toe(Method):
 
 
 def _pool(pooled: PooledMap, features: Features) -> Tensor:
-    """(B, size), the features that one map gives, of unit length for each picture."""
+    """Pool one map to features of unit length: (B, size)."""
     if pooled.name in (FINAL, LOGITS):
         x = features.final if pooled.name == FINAL else features.logits
     else:

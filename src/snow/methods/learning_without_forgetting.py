@@ -1,4 +1,4 @@
-"""LF, learning without forgetting: one network for all tasks, held to its old answers (Li & Hoiem, 2018)."""
+"""LF, learning without forgetting: one network for all tasks, distilled on its old answers (Li & Hoiem, 2018)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.successive import Successive, frozen_copy
-from snow.source import Features, Source
+from snow.methods.sequential_method import SequentialMethod, frozen_copy
+from snow.source import Features, Source, global_average
 
 
 @dataclass(frozen=True)
 class ForgettingConfig:
-    """How an old network is held while it learns something new.
+    """How the old answers are kept.
 
     Attributes:
-        old_weight: of the loss on old answers beside that on new labels (λ_o).
-        temperature: by which old and new logits are divided there (T).
-        warmup: part of training in which the new head learns alone.
-        old_rate: learning rate of network and old heads beside that of the new head.
+        old_weight: weight of the distillation loss on old answers relative to the loss on new labels (λ_o).
+        temperature: divisor of old and new logits in the distillation loss (T).
+        warmup: fraction of training in which only the new head is trained.
+        old_rate: learning rate of the network and the old heads relative to that of the new head.
 
     Raises:
         SnowError: a value outside its range.
@@ -46,22 +46,23 @@ class ForgettingConfig:
             raise SnowError(f"old_rate is a ratio in (0, 1], not {self.old_rate}")
 
 
-class LearningWithoutForgetting(Successive):
-    """Tunes a copy of the network before it under a new head, while its old heads keep their answers.
+class LearningWithoutForgetting(SequentialMethod):
+    """Fine-tune a copy of the previous network with a new head, and distil its old heads: images -> (B, C).
 
-    The loss is the cross-entropy of the new head and, for each old head, `old_weight` times the cross-entropy between
-    what it answers to the new pictures and what it answered before (section 3 of Li & Hoiem, equations 1 to 4, without
-    the factor T² of later work). The old answers come from the network as it was, for the very crop that is learned
-    from. The first old head is the source's own. In the warm-up everything but the new head stands still.
+        loss = CE(new head, labels) + old_weight * sum over old heads of CE(softmax(old / T), softmax(new / T))
 
-    A task that was learned before is answered by the newest network with that task's head: `recalled`. With N tasks
-    there is one network and its heads, for a ResNet-50 and 584 classes in five tasks 25.56 + 1.20 = 26.8 M in all.
+    This is section 3 of Li & Hoiem, equations 1 to 4, without the factor T² of later work. The old logits come from the
+    network before this task, for the same crop. The first old head is the source's own. During the warm-up only the new
+    head is trained.
+
+    Earlier tasks are answered by the newest network with their own head, see `updated_tasks`. All tasks together are
+    one network and its heads: 25.56 + 1.20 = 26.8 M for a ResNet-50 and 584 classes in five tasks.
 
     Args:
-        network: with the new head as its last.
-        names: of the tasks before, in order.
-        head: which one answers, from 0.
-        teacher: the network before this task; None where nothing is to be learned.
+        network: has the new head as its last.
+        names: names of the earlier tasks, in order.
+        head: index of the head that answers.
+        teacher: the network before this task; None if this one is not trained.
     """
 
     name: ClassVar[str] = "lf"
@@ -86,10 +87,10 @@ class LearningWithoutForgetting(Successive):
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
-        earlier, values = cls._earlier(config)
+        earlier, values = cls._split_config(config)
         options = read_options(ForgettingConfig, values, cls.name)
-        last = earlier[next(reversed(earlier))].network if earlier else SharedNetwork(source, ())
-        network, teacher = copy.deepcopy(last), copy.deepcopy(last)
+        previous = earlier[next(reversed(earlier))].network if earlier else SharedNetwork(source, ())
+        network, teacher = copy.deepcopy(previous), copy.deepcopy(previous)
         network.add_head(num_classes)
         return cls(network, tuple(earlier), len(earlier), options, teacher)
 
@@ -108,9 +109,11 @@ class LearningWithoutForgetting(Successive):
         }
 
     def forward(self, features: Features) -> Tensor:
-        own, final = self.network(features.images)
-        learning = self.training and not self._warming and self.teacher is not None
-        self._penalty = self.options.old_weight * self._old_loss(features.images, own, final) if learning else None
+        source_logits, final = self.network(features.images)
+        distils = self.training and not self._warming and self.teacher is not None
+        self._penalty = None
+        if distils:
+            self._penalty = self.options.old_weight * self._distillation(features.images, source_logits, final)
         return self.network.heads[self.head](final)
 
     def penalty(self) -> Tensor | None:
@@ -130,38 +133,39 @@ class LearningWithoutForgetting(Successive):
             self.teacher.eval()
         return self
 
-    def rate(self, name: str) -> float:
+    def parameter_lr_scale(self, name: str) -> float:
         return 1.0 if name.startswith(f"network.heads.{len(self.network.heads) - 1}.") else self.options.old_rate
 
     def export_form(self) -> Self:
-        """The network and its heads without the one before it."""
+        """Return the network and its heads, without the teacher."""
         return type(self)(self.network, self.names, self.head, self.options).eval()
 
-    def recalled(self) -> Mapping[str, Self]:
-        """All tasks before, each answered by its head of this network, which they share."""
+    def updated_tasks(self) -> Mapping[str, Self]:
+        """Return all earlier tasks, each with its head on this network, which they share."""
         return {
             name: type(self)(self.network, self.names, head, self.options).eval()
             for head, name in enumerate(self.names)
         }
 
-    def _old_loss(self, images: Tensor, own: Tensor, final: Tensor) -> Tensor:
-        """Cross-entropy between old and new answers at the temperature, summed over old heads; mean over pictures."""
+    def _distillation(self, images: Tensor, source_logits: Tensor, final: Tensor) -> Tensor:
+        """Compute the cross-entropy between old and new logits at temperature T: sum over old heads, mean over B."""
         assert self.teacher is not None
         with torch.no_grad():
-            before = self.teacher.answers(*self.teacher(images))
-        now = self.network.answers(own, final)[: len(before)]
-        return sum((self._distance(a, b) for a, b in zip(before, now, strict=True)), torch.zeros((), device=own.device))
+            old = self.teacher.all_logits(*self.teacher(images))
+        new = self.network.all_logits(source_logits, final)[: len(old)]
+        losses = (self._cross_entropy(target, logits) for target, logits in zip(old, new, strict=True))
+        return sum(losses, torch.zeros((), device=images.device))
 
-    def _distance(self, before: Tensor, now: Tensor) -> Tensor:
-        targets = (before.float() / self.options.temperature).softmax(1)
-        return -(targets * (now.float() / self.options.temperature).log_softmax(1)).sum(1).mean()
+    def _cross_entropy(self, old: Tensor, new: Tensor) -> Tensor:
+        targets = (old.float() / self.options.temperature).softmax(1)
+        return -(targets * (new.float() / self.options.temperature).log_softmax(1)).sum(1).mean()
 
 
 class SharedNetwork(nn.Module):
-    """The source's CNN with its own head, and a linear head for each task learned since.
+    """A copy of the source's CNN with its own head, and a linear head per task: images -> (B, C) per head.
 
     Args:
-        widths: classes of each of these heads.
+        widths: number of classes of each task.
     """
 
     def __init__(self, source: Source, widths: Sequence[int]) -> None:
@@ -171,12 +175,12 @@ class SharedNetwork(nn.Module):
         self.heads = nn.ModuleList()
         self.widths: list[int] = []
         self._final = torch.empty(0)
-        self.cnn.get_submodule(source.classifier).register_forward_pre_hook(self._keep)
+        self.cnn.get_submodule(source.classifier).register_forward_pre_hook(self._capture_final)
         for width in widths:
             self.add_head(width)
 
     def add_head(self, width: int) -> None:
-        """Puts a fresh one behind the others."""
+        """Append a head that starts at zero."""
         head = nn.Linear(self.num_features, width)
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
@@ -184,16 +188,16 @@ class SharedNetwork(nn.Module):
         self.widths.append(width)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the source's own head, and the features (B, D) that all heads see."""
-        own = self.cnn(images)
-        if isinstance(own, tuple):  # Inception adds the answers of auxiliary heads while it trains
-            own = own[0]
+        """Compute the logits of the source's own head, and the input (B, D) of all heads."""
+        source_logits = self.cnn(images)
+        if isinstance(source_logits, tuple):  # Inception adds the logits of auxiliary heads while it trains
+            source_logits = source_logits[0]
         final, self._final = self._final, torch.empty(0)
-        return own, final.flatten(2).mean(2) if final.ndim > 2 else final
+        return source_logits, global_average(final)
 
-    def answers(self, own: Tensor, final: Tensor) -> list[Tensor]:
-        """The logits of all heads, those of the source's own first."""
-        return [own, *(head(final) for head in self.heads)]
+    def all_logits(self, source_logits: Tensor, final: Tensor) -> list[Tensor]:
+        """Compute the logits of all heads, the source's own first."""
+        return [source_logits, *(head(final) for head in self.heads)]
 
-    def _keep(self, _classifier: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _capture_final(self, _classifier: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._final = inputs[0]

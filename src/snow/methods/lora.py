@@ -1,4 +1,4 @@
-"""LoRA: low-rank adapters beside the frozen layers of a copy (Hu et al., 2022), on convolutions through `peft`."""
+"""LoRA: low-rank adapters beside the frozen layers of a copy of the source (Hu et al., 2022), through `peft`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from torch import nn
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.own_copy import OwnCopy
+from snow.methods.source_copy import SourceCopy
 from snow.source import Source
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Rank of the adapters; what they add is scaled by alpha / rank.
+    """The size of the adapters.
+
+    Attributes:
+        rank: channels between the two convolutions of an adapter.
+        alpha: the output of an adapter is scaled by alpha / rank.
 
     Raises:
         SnowError: a rank that is not a whole number above zero, an alpha that is not above zero.
@@ -33,12 +37,14 @@ class LoraConfig:
             raise SnowError(f"alpha must be more than zero, not {self.alpha}")
 
 
-class Lora(OwnCopy):
-    """Beside each convolution a k×k one to `rank` channels and a 1×1 one back, which starts at zero.
+class Lora(SourceCopy):
+    """Train adapters and a new head: images (B, 3, S, S) -> (B, C).
 
-    A linear layer inside the CNN, a 1×1 convolution by another name, has an adapter too. Grouped and depthwise
-    convolutions have none: they are low in rank already. All else is the source's, BatchNorm with its statistics
-    included, which is why the copy stays in eval mode and nothing but adapters and head is saved.
+        y = conv(x) + alpha / rank * up(down(x))        down: k×k to `rank` channels, up: 1×1 back, starts at zero
+
+    Linear layers inside the CNN get adapters too. Grouped and depthwise convolutions get none, because their rank is
+    low already. Everything else stays the source's, BatchNorm statistics included: the copy stays in eval mode, and
+    only adapters and head are saved.
 
     Raises:
         SnowError: `peft` is not installed, or no layer can have an adapter.
@@ -73,14 +79,14 @@ class Lora(OwnCopy):
 
 
 def _adapt(cnn: nn.Module, options: LoraConfig) -> None:
-    """Puts adapters into `cnn`; nothing else in it wants a gradient afterwards."""
+    """Insert adapters into `cnn` and freeze everything else in it."""
     try:
         import peft
     except ImportError:
         raise SnowError("method lora needs peft: pip install 'snow-cnn[peft]'") from None
     names = [name for name, module in cnn.named_modules() if _is_adaptable(module)]
     if not names:
-        raise SnowError(f"{type(cnn).__name__} has no convolution that an adapter of method lora fits beside")
+        raise SnowError(f"{type(cnn).__name__} has no convolution that method lora can adapt")
     config = peft.LoraConfig(
         r=options.rank, lora_alpha=options.alpha, target_modules="|".join(map(re.escape, names)), lora_dropout=0.0
     )
@@ -89,7 +95,7 @@ def _adapt(cnn: nn.Module, options: LoraConfig) -> None:
 
 
 def _is_adaptable(module: nn.Module) -> bool:
-    """`peft` builds an adapter of the layer's own class: those that change their weights on the way are left out."""
+    """Whether `peft` can adapt a layer. It builds the adapter from the layer's class, so exact classes are required."""
     from timm.layers import Conv2dSame
 
     if isinstance(module, nn.Conv2d):

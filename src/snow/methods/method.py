@@ -1,4 +1,4 @@
-"""The options of a method: a frozen dataclass that checks itself, filled by name."""
+"""The base class of methods, and the reading of their options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Options = TypeVar("Options")
 
 
 def read_options(kind: type[Options], values: Mapping[str, Any] | None, method: str) -> Options:
-    """An instance of the dataclass `kind` with its defaults overridden by `values`.
+    """Make an instance of the dataclass `kind`, with `values` over its defaults.
 
     Raises:
         SnowError: an unknown name, or a value that `kind` refuses.
@@ -29,18 +29,18 @@ def read_options(kind: type[Options], values: Mapping[str, Any] | None, method: 
 
 
 class Method(nn.Module, ABC):
-    """Learns from the features of a frozen source; answers with logits (B, num_classes).
+    """Classify pictures from the features of a frozen source: `Features` of B pictures -> logits (B, C).
 
     A new method is one file and one line in `METHODS`.
 
     Attributes:
         name: its key in `METHODS`.
-        uses_source: False if it looks at nothing but `features.images`, as fine-tuning does.
-        uses_pictures: False if it looks at nothing but what the source makes of them.
-        uses_final: False if it does not look at `features.final` or `features.logits`.
-        extra: the package that it needs beyond a plain installation, which is also the name of the extra.
-        lr_scale: its learning rate beside that of the recipe.
-        num_classes: width of its answer.
+        uses_source: False if it reads `features.images` only, as fine-tuning does.
+        uses_pictures: False if it does not read `features.images`.
+        uses_final: False if it reads neither `features.final` nor `features.logits`.
+        extra: package that it needs beyond the plain installation, which is also the name of the extra.
+        lr_scale: its learning rate relative to the recipe's.
+        num_classes: C.
     """
 
     name: ClassVar[str]
@@ -54,7 +54,7 @@ class Method(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
-        """A fresh one, ready to learn; `config` overrides its defaults by name.
+        """Make a method that is ready to train; `config` overrides its defaults by name.
 
         Raises:
             SnowError: unknown or impossible options.
@@ -63,7 +63,7 @@ class Method(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def rebuild(cls, source: Source, num_classes: int, config: Mapping[str, Any]) -> Self:
-        """The served form that `config` (as `served().config` gives it) describes, to load saved tensors into."""
+        """Make the empty export form that `export_form().config` describes, to load saved tensors into."""
 
     @property
     @abstractmethod
@@ -72,66 +72,67 @@ class Method(nn.Module, ABC):
 
     @property
     def taps(self) -> frozenset[str]:
-        """The source's maps that `forward` reads."""
+        """Names of the source's maps that `forward` reads."""
         return frozenset()
 
     @abstractmethod
     def forward(self, features: Features) -> Tensor:
-        """Returns logits (B, num_classes)."""
+        """Compute logits: (B, C)."""
 
     def calibrate(self, batches: Iterable[tuple[Features, Tensor]]) -> None:
-        """Sees some of the training pictures, with labels (B,), once before the first step."""
+        """Adapt to batches of training pictures and their labels (B,), once before the first step."""
 
     def set_progress(self, fraction: float) -> None:
-        """Told before each step how much of training is over, 0..1."""
+        """Follow the schedule of training, with 0..1 of it done; called before each step."""
 
     def penalty(self) -> Tensor | None:
-        """What the last `forward` adds to the mean loss of its pictures: a scalar, or None for nothing."""
+        """Return what the last `forward` adds to the mean loss of its batch: a scalar, or None."""
 
     def selected_mask(self) -> dict[str, Tensor]:
-        """By tap where it makes a choice: (N,) of bool, the channels that it would take if it answered now.
+        """Return the channels that would be used in eval mode: tap -> (N,) of bool, where channels are selected.
 
-        Draws no random numbers and changes nothing: it is asked while training.
+        Draws no random numbers and changes nothing, so that it can be called while training.
         """
         return {}
 
     def freeze_selection(self) -> None:
-        """Makes its choice of channels for good, as it would answer now; what is learned after is other parameters."""
+        """Fix the current selection of channels, in place; the other parameters train on."""
 
     def sample_channels(self) -> dict[str, Tensor | None]:
-        """By tap, and `FINAL`: (K,), ascending, the channels that its next `forward` looks at; None: all of them.
+        """Draw the channels that the next `forward` reads: tap, or `FINAL` -> (K,) ascending; None: all.
 
-        Maps and final features of these channels alone, in this order, may then stand in the place of whole ones. Once
-        it is settled it looks at the same ones each time.
+        Maps and final features of these channels only, in this order, may then be passed to `forward` instead of whole
+        ones. After `freeze_selection` the result is constant.
         """
         return dict.fromkeys((*sorted(self.taps), *([FINAL] if self.uses_final else [])))
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Optimizer groups with `params`, `weight_decay` and `lr_scale`: one for each kind of parameter that learns."""
+        """Group the trainable parameters for an optimizer, with the keys `params`, `weight_decay` and `lr_scale`."""
         groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault((self.decays(name, parameter), self.rate(name)), []).append(parameter)
+                key = self.decays(name, parameter), self.parameter_lr_scale(name)
+                groups.setdefault(key, []).append(parameter)
         return [
-            {"params": params, "weight_decay": weight_decay if decays else 0.0, "lr_scale": self.lr_scale * rate}
-            for (decays, rate), params in groups.items()
+            {"params": params, "weight_decay": weight_decay if decays else 0.0, "lr_scale": self.lr_scale * lr_scale}
+            for (decays, lr_scale), params in groups.items()
         ]
 
-    def rate(self, name: str) -> float:
-        """The learning rate of the parameter of this name, beside the method's."""
+    def parameter_lr_scale(self, name: str) -> float:
+        """Return the learning rate of a parameter relative to the method's."""
         return 1.0
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Whether weight decay draws this parameter to zero: not what is one-dimensional."""
+        """Whether weight decay applies to a parameter: by default not to one-dimensional ones."""
         return parameter.ndim > 1
 
     def export_form(self) -> Self:
-        """What is saved and answers, in eval mode; itself, unless training needs more than answering."""
+        """Return what is saved and answers, in eval mode; by default the method itself."""
         return self.eval()
 
     @property
     def learned_parameters(self) -> int:
-        """How many numbers the served form has learned."""
+        """Number of parameters of the export form."""
         training = self.training
         count = sum(parameter.numel() for parameter in self.export_form().parameters())
         self.train(training)

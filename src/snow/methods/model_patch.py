@@ -1,18 +1,18 @@
-"""MP, model patch: a few layers learn inside a frozen copy of the source (Mudrakarta et al., ICLR 2019).
+"""MP, model patch: a few layers train inside a frozen copy of the source (Mudrakarta et al., ICLR 2019).
 
-Two patches are known. *Scale and bias*: the affine parameters of every normalisation layer. *Depthwise*: the filters of
-every depthwise convolution; a network without them gets a 3×3 one behind each spatial convolution, which starts as the
-identity. In both, BatchNorm has the statistics of the task.
+The authors describe two patches. *Scale and bias*: the affine parameters of every normalisation layer. *Depthwise*: the
+filters of every depthwise convolution; a network without them gets a 3×3 one behind each spatial convolution, which
+starts as the identity. In both, BatchNorm uses the statistics of the task.
 
-Which one does SNOW's Table 5 count? A ResNet-50 with its head has 25,557,032 parameters, and five heads over 2,048
-features for 584 classes in all have 1,196,616: 26.75 M, the row of FO. The table has 26.9 M for MP, so the patches of a
-task have 19 to 39 thousand parameters:
+Table 5 of the SNOW paper fits one of them. A ResNet-50 with its head has 25,557,032 parameters, and five heads over
+2,048 features for 584 classes in all have 1,196,616: 26.75 M, the row of FO. The table has 26.9 M for MP, so the patch
+of a task has 19 to 39 thousand parameters:
 
-    scale and bias    2 · 26,560 channels behind its 53 convolutions   53,120 a task    27.02 M
-    depthwise         9 · 3,840 channels of its 17 spatial ones        34,560 a task    26.93 M
+    scale and bias    2 * 26,560 channels behind 53 convolutions       53,120 a task    27.02 M
+    depthwise         9 * 3,840 channels of 17 spatial convolutions    34,560 a task    26.93 M
     both                                                               87,680 a task    27.19 M
 
-Only the depthwise patch fits, and only it makes "more layers to deal with" (section 3.1): it is the default.
+Only the depthwise patch fits, and only it adds "more layers to deal with" (section 3.1). It is the default.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.own_copy import OwnCopy, require_statistics
+from snow.methods.source_copy import SourceCopy, require_statistics
 from snow.source import Source
 
 PATCHES = ("scale_bias", "depthwise", "both")
@@ -36,11 +36,11 @@ NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 
 @dataclass(frozen=True)
 class ModelPatchConfig:
-    """What learns.
+    """What is trained.
 
     Attributes:
         patch: one of `PATCHES`.
-        statistics: of BatchNorm, see `OwnCopy`: the task's in Mudrakarta et al.
+        statistics: which statistics BatchNorm uses, "task" (Mudrakarta et al.) or "source"; see `SourceCopy`.
 
     Raises:
         SnowError: an unknown patch or unknown statistics.
@@ -55,10 +55,11 @@ class ModelPatchConfig:
         require_statistics(self.statistics)
 
 
-class ModelPatch(OwnCopy):
-    """What is learned and saved: the patches, the statistics of BatchNorm if they are the task's, and the head.
+class ModelPatch(SourceCopy):
+    """Train patches and a new head: images (B, 3, S, S) -> (B, C).
 
-    A CNN without normalisation layers (VGG) gets a scale and a bias behind each convolution.
+    Saved are the patches, the head, and the statistics of BatchNorm unless they are the source's. A CNN without
+    normalisation layers (VGG) gets a scale and a bias behind each convolution.
     """
 
     name: ClassVar[str] = "mp"
@@ -86,12 +87,12 @@ class ModelPatch(OwnCopy):
         return asdict(self.options)
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """The head alone: a patch says nothing when it is as it started, not when it is zero."""
+        """Apply weight decay to the head only: a patch is neutral at its initial value, not at zero."""
         return name == "classifier.weight"
 
 
 class ScaleBias(nn.Module):
-    """`x * scale + bias` for each of the channels of x, (B, channels, H, W); starts as the identity."""
+    """Scale and shift channels: (B, channels, H, W) -> the same, `x * scale + bias`; starts as the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -103,6 +104,7 @@ class ScaleBias(nn.Module):
 
 
 def _patch_scales(cnn: nn.Module) -> None:
+    """Train the affine parameters of all normalisation layers; without any, insert a `ScaleBias` per convolution."""
     norms = [module for module in cnn.modules() if isinstance(module, NORMALISATIONS)]
     for norm in norms:
         norm.requires_grad_(True)
@@ -112,6 +114,7 @@ def _patch_scales(cnn: nn.Module) -> None:
 
 
 def _patch_filters(cnn: nn.Module) -> None:
+    """Train all depthwise filters; without any, insert a 3×3 depthwise convolution behind each spatial one."""
     spatial = [(name, conv) for name, conv in _convolutions(cnn) if max(conv.kernel_size) > 1]
     depthwise = [conv for _, conv in spatial if conv.groups == conv.in_channels > 1]
     for conv in depthwise:

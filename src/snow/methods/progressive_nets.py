@@ -1,4 +1,4 @@
-"""PN, progressive nets: a column for each task beside the frozen ones before it (Rusu et al., 2016)."""
+"""PN, progressive nets: one column per task, fed by the frozen columns before it (Rusu et al., 2016)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.successive import Successive, frozen_copy
-from snow.source import Features, Source, Tap
+from snow.methods.sequential_method import SequentialMethod, frozen_copy
+from snow.source import Features, Source, Tap, global_average
 
 STARTS = ("random", "source")
 
 
 @dataclass(frozen=True)
 class ProgressiveConfig:
-    """`start`: what a column's own weights are at first, one of `STARTS`: random in Rusu et al.
+    """How a column starts.
+
+    Attributes:
+        start: initial weights of a column, "random" (Rusu et al.) or those of the "source".
 
     Raises:
         SnowError: an unknown start.
@@ -34,22 +37,23 @@ class ProgressiveConfig:
             raise SnowError(f"no start {self.start!r} of a column: there are {', '.join(STARTS)}")
 
 
-class ProgressiveNets(Successive):
-    """A full-width network of the source's architecture, fed by every column before it.
+class ProgressiveNets(SequentialMethod):
+    """Train a full-width column of the source's architecture: images and source maps -> (B, C).
 
-    The columns before that of task k are the source and those of tasks 1 to k - 1. At each tap the next block takes
-    `h + relu(V [a_j h_j]_j)`, where `h` is the column's own map, `h_j` those of the columns before, `a_j` a learned
-    scalar and `V` a 1×1 convolution: equation 2 of Rusu et al., with the block's own weights in the place of the matrix
-    U behind the adapter.
+    The columns before that of task k are the source and those of tasks 1 to k - 1. At each tap the next block gets
 
-    At which taps is read off Table 5 of the SNOW paper: 257.4 M for a ResNet-50 and five tasks. Source, heads and five
-    plain columns are 25.56 + 1.20 + 5 · 23.51 = 144.29 M, which leaves 113.1 M. Adapters at every block of the first
-    three stages have 3 · 256² + 4 · 512² + 6 · 1024² = 7.54 M weights for each column that they see; five tasks see
-    1 + 2 + 3 + 4 + 5 = 15, which makes 257.3 M. With the last stage's blocks as well it would be 446 M, or 245 M if
-    every task saw the source alone. So there are adapters at all taps ahead of the last resolution.
+        h + relu(V concat_j(a_j h_j))               (equation 2 of Rusu et al.; the block's weights replace U)
 
-    What is saved includes the columns of earlier tasks, so that replacing or removing one of those changes nothing
-    here; `learned_parameters` counts this task's own.
+    with the column's own map h, the map h_j of each column before, a learned scalar a_j and a 1×1 convolution V.
+
+    Table 5 of the SNOW paper implies at which taps: it has 257.4 M for a ResNet-50 and five tasks. Source, heads and
+    five plain columns are 25.56 + 1.20 + 5 * 23.51 = 144.29 M, which leaves 113.1 M. Adapters at every block of the
+    first three stages have 3 * 256² + 4 * 512² + 6 * 1024² = 7.54 M weights per column that they read; five tasks read
+    1 + 2 + 3 + 4 + 5 = 15 columns, which gives 257.3 M. With the last stage's blocks it would be 446 M, or 245 M if
+    every task read the source only. So there are adapters at all taps before the last resolution.
+
+    The columns of earlier tasks are saved too, so that replacing or removing one of these tasks changes nothing here;
+    `learned_parameters` counts this task's own column.
     """
 
     name: ClassVar[str] = "pn"
@@ -67,12 +71,12 @@ class ProgressiveNets(Successive):
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
-        earlier, values = cls._earlier(config)
+        earlier, values = cls._split_config(config)
         options = read_options(ProgressiveConfig, values, cls.name)
         columns = {name: copy.deepcopy(method.column) for name, method in earlier.items()}
         method = cls(source, num_classes, columns)
         if options.start == "random":
-            method.column.cnn.apply(_forget)
+            method.column.cnn.apply(_reset_weights)
         return method
 
     @classmethod
@@ -89,11 +93,11 @@ class ProgressiveNets(Successive):
         return frozenset(self.column.taps)
 
     def forward(self, features: Features) -> Tensor:
-        seen = [features.maps]
+        maps = [features.maps]
         with torch.no_grad():
             for column in self.earlier:
-                seen.append(column(features.images, seen)[1])
-        return self.classifier(self.column(features.images, seen)[0])
+                maps.append(column(features.images, maps)[1])
+        return self.classifier(self.column(features.images, maps)[0])
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -102,15 +106,15 @@ class ProgressiveNets(Successive):
 
     @property
     def learned_parameters(self) -> int:
-        learned = [*self.column.parameters(), *self.classifier.parameters()]
-        return sum(parameter.numel() for parameter in learned)
+        parameters = [*self.column.parameters(), *self.classifier.parameters()]
+        return sum(parameter.numel() for parameter in parameters)
 
 
 class Column(nn.Module):
-    """A copy of the source's CNN, without classifier, joined by the columns before it.
+    """A copy of the source's CNN without classifier, with an `Adapter` per lateral tap: images -> (B, D).
 
     Args:
-        before: how many there are.
+        before: number of columns before it.
     """
 
     def __init__(self, source: Source, before: int) -> None:
@@ -120,35 +124,38 @@ class Column(nn.Module):
         taps = _lateral_taps(source.taps)
         self.taps = [tap.name for tap in taps]
         self.adapters = nn.ModuleList(Adapter(tap.channels, before) for tap in taps)
-        self._seen: Sequence[Mapping[str, Tensor]] = ()
+        self._earlier_maps: Sequence[Mapping[str, Tensor]] = ()
         self._maps: dict[str, Tensor] = {}
         for index, name in enumerate(self.taps):
-            self.cnn.get_submodule(name).register_forward_hook(partial(self._join, index))
+            self.cnn.get_submodule(name).register_forward_hook(partial(self._add_lateral, index))
 
-    def forward(self, images: Tensor, seen: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features (B, D), and the column's own map at each tap for the columns behind it.
+    def forward(self, images: Tensor, earlier: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute final features (B, D), and the column's own map at each tap for the columns behind it.
 
         Args:
             images: (B, 3, S, S), normalised.
-            seen: tap -> (B, C, H, W), of each column before.
+            earlier: tap -> (B, N, H, W), for each column before.
         """
-        self._seen, self._maps = seen, {}
+        self._earlier_maps, self._maps = earlier, {}
         try:
             final, maps = self.cnn(images), self._maps
         finally:
-            self._seen, self._maps = (), {}
-        if isinstance(final, tuple):  # Inception adds the answers of auxiliary heads while it trains
+            self._earlier_maps, self._maps = (), {}
+        if isinstance(final, tuple):  # Inception adds the logits of auxiliary heads while it trains
             final = final[0]
-        return final.flatten(2).mean(2) if final.ndim > 2 else final, maps
+        return global_average(final), maps
 
-    def _join(self, index: int, _module: nn.Module, _inputs: object, own: Tensor) -> Tensor:
+    def _add_lateral(self, index: int, _module: nn.Module, _inputs: object, own: Tensor) -> Tensor:
         tap = self.taps[index]
         self._maps[tap] = own
-        return own + self.adapters[index]([maps[tap] for maps in self._seen])
+        return own + self.adapters[index]([maps[tap] for maps in self._earlier_maps])
 
 
 class Adapter(nn.Module):
-    """`relu(V [a_j h_j]_j)`: what the columns before have to say at one tap. The scalars start small and random."""
+    """Merge the maps of earlier columns: j maps (B, N, H, W) -> (B, N, H, W), `relu(V concat_j(a_j h_j))`.
+
+    The scalars a_j start small and random.
+    """
 
     def __init__(self, channels: int, before: int) -> None:
         super().__init__()
@@ -157,19 +164,18 @@ class Adapter(nn.Module):
         nn.init.kaiming_normal_(self.projection.weight)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """`maps`: (B, channels, H, W) of each column before. Returns (B, channels, H, W)."""
         scaled = [scale.to(x.dtype) * x for scale, x in zip(self.scales, maps, strict=True)]
         return self.projection(torch.cat(scaled, 1)).relu()
 
 
 def _lateral_taps(taps: Sequence[Tap]) -> list[Tap]:
-    """Those ahead of the last resolution; all where there is but one."""
+    """Select the taps before the coarsest resolution; all if there is only one."""
     last = max(tap.stride for tap in taps)
     return [tap for tap in taps if tap.stride < last] or list(taps)
 
 
-def _forget(layer: nn.Module) -> None:
-    """Random weights: by the rule of He et al. (2015) for convolutions, by its own for any other layer."""
+def _reset_weights(layer: nn.Module) -> None:
+    """Reset a layer to random weights: convolutions as He et al. (2015), other layers by their own rule."""
     if isinstance(layer, nn.Conv2d):
         nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         if layer.bias is not None:

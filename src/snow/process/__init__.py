@@ -1,1 +1,1 @@
-"""The process that everything runs in: memory, threads, random numbers, signals, processes of its own."""
+"""The process itself: memory, threads, random numbers, signals and subprocesses."""

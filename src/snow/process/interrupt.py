@@ -1,4 +1,4 @@
-"""Stopping a run from outside without losing a step."""
+"""Signals that stop a run after a whole step."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any, Self
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped the run after a whole step; `signal` is its number.
+    """Raised when a signal stopped the run after a whole step.
 
-    If the run keeps a checkpoint, it was saved before this was raised, and `resume=True` goes on from there.
+    If the run writes checkpoints, one was saved before this was raised, and `resume=True` continues from it.
+
+    Attributes:
+        signal: number of the signal.
     """
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
@@ -25,25 +28,26 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupt:
-    """While it is entered, the first SIGINT or SIGTERM only sets `signal`; so does the death of the parent process.
+    """Catch SIGINT and SIGTERM during a block: the first one only sets `signal`.
 
-    A second SIGINT, at least a second later, raises KeyboardInterrupt at once. Outside the main thread of a process
-    no signal can be caught, and the signals keep their meaning.
+    A second SIGINT, at least a second later, raises KeyboardInterrupt at once. Signals can be caught in the main thread
+    only; in other threads they keep their usual effect.
 
     Args:
-        child: this process was started by another of ours, which passes signals on: no SIGINT raises here, and the
-            run ends when the parent is gone.
+        child: this process was started by another one of the run, which forwards signals. No SIGINT raises here, and
+            the death of the parent counts as SIGTERM.
     """
 
     def __init__(self, child: bool = False) -> None:
         self.signal: int | None = None
-        self._since = 0.0
+        self._signalled_at = 0.0
         self._child = child
         self._parent = os.getppid()
-        self._before: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
 
     @property
     def requested(self) -> bool:
+        """Whether the run should stop."""
         if self._child and self.signal is None and os.getppid() != self._parent:
             self.signal = signal.SIGTERM
         return self.signal is not None
@@ -54,18 +58,18 @@ class Interrupt:
             self.signal = outer.signal
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.signal is None:
-            self.signal, self._since = number, now
-        elif number == signal.SIGINT and not self._child and now - self._since > 1:
+            self.signal, self._signalled_at = number, now
+        elif number == signal.SIGINT and not self._child and now - self._signalled_at > 1:
             raise KeyboardInterrupt

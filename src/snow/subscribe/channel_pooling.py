@@ -1,4 +1,7 @@
-"""Channel pooling: one learnable scalar per source channel, the top K pass (paper, section 2.2, Algorithm 1)."""
+"""Channel pooling: one learnable scalar per source channel; the top K channels pass (paper, section 2.2, Algorithm 1).
+
+The noisy top K is drawn in `ChannelPooling.topk_indices`.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.subscribe.frozen_selection import ExportedPooling, FrozenSelection, _finished, _mask, gather_channels
+from snow.subscribe.frozen_selection import ExportedPooling, FrozenSelection, gather_channels, index_mask, norm_relu
 from snow.subscribe.pooling_config import PoolingConfig
 from snow.subscribe.statistics import ChannelStatistics, inverse_std
-from snow.subscribe.subscription import Subscribed, Subscription
+from snow.subscribe.subscription import Replacement, SubscribedMap, Subscription
 
 
 class ChannelPooling(Subscription):
-    """Picks K of N channels.
+    """Select K of N channels and scale them: (B, N, H, W) -> (B, K, H, W).
 
-    While training, `v = w + Normal(0, sigma2)`, `idx = top-K(v)`, `y = x[idx] * w[idx]`; otherwise
-    `idx = top-K(w)` without noise. Only the K scalars that took part get a gradient. `idx` is in ascending order.
+    Algorithm 1, with indices in ascending order:
+
+        training:   v = w + Normal(0, sigma2),  idx = top-K(v),  y = x[idx] * w[idx]
+        inference:                              idx = top-K(w),  y = x[idx] * w[idx]
+
+    Only the K selected scalars get a gradient. With `rescale` the scale is `w * gain`, where `gain` is 1 over the
+    channel's calibrated standard deviation.
 
     Args:
         channels: N.
         keep: K.
+        config: how the selection is learned.
 
     Raises:
-        SnowError: K outside 1..N.
+        SnowError: K is outside 1..N.
     """
 
     def __init__(self, channels: int, keep: int, config: PoolingConfig | None = None) -> None:
@@ -41,8 +50,8 @@ class ChannelPooling(Subscription):
         self.register_buffer("gain", torch.ones(channels))
         self.norm = nn.BatchNorm2d(keep) if config.norm else None
         self.noise = config.sigma2**0.5
-        """Standard deviation of the noise now."""
-        self._drawn: Tensor | None = None
+        """Current standard deviation of the noise."""
+        self._sampled: Tensor | None = None
 
     @classmethod
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
@@ -52,68 +61,72 @@ class ChannelPooling(Subscription):
     def create_exported(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
         return ExportedPooling.create(channels, keep, pooling)
 
-    def forward(self, x: Tensor) -> Subscribed:
-        """`x`: the whole map, or the channels that `sample_channels` drew before, alone."""
-        index, self._drawn = self._drawn, None
+    def forward(self, x: Tensor) -> SubscribedMap:
+        """Select channels of the whole map (B, N, H, W), or use the (B, K, H, W) that `sample_channels` announced."""
+        index, self._sampled = self._sampled, None
         if x.shape[1] == self.channels:
             index = self.topk_indices()
             x = gather_channels(x, index)
-        assert index is not None, "channels that were taken for one step stand for a map in another"
-        taken = Subscribed(x, index if self.config.slots == "channel" else None, self._scaled()[index])
-        return _finished(taken, self.norm, self.config.relu)
+        assert index is not None, "a map of K channels needs a call of sample_channels before it"
+        columns = index if self.config.slots == "channel" else None
+        return norm_relu(SubscribedMap(x, columns, self._scales()[index]), self.norm, self.config.relu)
 
     @torch.no_grad()
     def topk_indices(self) -> Tensor:
-        """(K,) ascending: the channels that pass now; drawn anew at each call while training with noise."""
-        value = self.weight
+        """Draw the selection: (K,) ascending. In training mode with noise every call draws anew."""
+        scores = self.weight
         if self.training and self.noise:
-            value = value + self.noise * torch.randn_like(value)
-        return value.topk(self.width).indices.sort().values
+            scores = scores + self.noise * torch.randn_like(scores)
+        return scores.topk(self.width).indices.sort().values
 
     def sample_channels(self) -> Tensor:
-        self._drawn = self.topk_indices()
-        return self._drawn
+        """Draw the selection of the next `forward` ahead of it, so that only its K channels need to be passed in."""
+        self._sampled = self.topk_indices()
+        return self._sampled
 
     @torch.no_grad()
     def selected_mask(self) -> Tensor:
-        return _mask(self.weight.topk(self.width).indices, self.channels)
+        return index_mask(self.weight.topk(self.width).indices, self.channels)
 
     @torch.no_grad()
     def calibrate(self, statistics: ChannelStatistics) -> None:
         if self.config.init == "score":
-            # normal quantiles in the order of the scores: the shape of init="normal", the order of the data
-            order = statistics.score.argsort().argsort().to(self.weight)
-            quantile = torch.special.ndtri((order + 0.5) / self.channels)
+            # normal quantiles in the order of the scores: distributed as init="normal", ranked by the data
+            rank = statistics.score.argsort().argsort().to(self.weight)
+            quantile = torch.special.ndtri((rank + 0.5) / self.channels)
             self.weight.copy_(1 + self.config.spread * quantile)
         if self.config.rescale:
             self.gain.copy_(inverse_std(statistics.std))
 
     def set_progress(self, fraction: float) -> None:
         settle = self.config.settle
-        left = max(0.0, 1 - fraction / settle) if settle else 1.0
-        self.noise = left * self.config.sigma2**0.5
+        remaining = max(0.0, 1 - fraction / settle) if settle else 1.0
+        self.noise = remaining * self.config.sigma2**0.5
 
     def channel_scale(self) -> Tensor | None:
-        return self._scaled().detach() if self.config.slots == "channel" else None
+        return self._scales().detach() if self.config.slots == "channel" else None
 
-    def freeze_selection(self) -> tuple[Subscription, Tensor | None]:
-        index = self.weight.detach().topk(self.width).indices.sort().values
-        settled = FrozenSelection(self.channels, index, self.config.norm, self.config.relu)
-        settled.weight.data = self.weight.detach()[index]
-        settled.gain.copy_(self.gain[index])
-        if self.norm is not None and settled.norm is not None:
-            settled.norm.load_state_dict(self.norm.state_dict())
-        return settled, index if self.config.slots == "channel" else None
+    @torch.no_grad()
+    def freeze_selection(self) -> Replacement:
+        index = self.weight.topk(self.width).indices.sort().values
+        frozen = FrozenSelection(self.channels, index, self.config.norm, self.config.relu)
+        frozen.weight.data = self.weight.detach()[index]
+        frozen.gain.copy_(self.gain[index])
+        return self._replaced_by(frozen, index)
 
-    def export_form(self) -> tuple[Subscription, Tensor | None]:
+    @torch.no_grad()
+    def export_form(self) -> Replacement:
         index = self.eval().topk_indices()
-        chosen = ExportedPooling(self.channels, self.width, self.config.norm, self.config.relu)
-        chosen.index.copy_(index)
-        chosen.scale.data = self._scaled().detach()[index]
-        if self.norm is not None and chosen.norm is not None:
-            chosen.norm.load_state_dict(self.norm.state_dict())
-        return chosen, index if self.config.slots == "channel" else None
+        exported = ExportedPooling(self.channels, self.width, self.config.norm, self.config.relu)
+        exported.index.copy_(index)
+        exported.scale.data = self._scales().detach()[index]
+        return self._replaced_by(exported, index)
 
-    def _scaled(self) -> Tensor:
-        """(N,): the learned scalars, with the calibrated gain."""
+    def _replaced_by(self, form: FrozenSelection | ExportedPooling, index: Tensor) -> Replacement:
+        if self.norm is not None and form.norm is not None:
+            form.norm.load_state_dict(self.norm.state_dict())
+        return Replacement(form, index if self.config.slots == "channel" else None)
+
+    def _scales(self) -> Tensor:
+        """Scale of each channel: (N,)."""
         return self.weight * self.gain

@@ -1,4 +1,4 @@
-"""Channel pooling once the choice of channels is made, and gathering channels from a map."""
+"""Channel pooling after its selection is fixed: the form that trains on, and the form that is saved and answers."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import torch
 from torch import Tensor, nn
 
 from snow.subscribe.pooling_config import PoolingConfig
-from snow.subscribe.subscription import Subscribed, Subscription
+from snow.subscribe.subscription import Replacement, SubscribedMap, Subscription
 
 
 def gather_channels(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
-    """(B, N, H, W) and (K,) -> (B, K, H, W), the channels at `index`, laid out in memory as `x` is.
+    """Gather channels of a map: (B, N, H, W) and (K,) -> (B, K, H, W), in the memory format of `x`.
 
-    `index_select` copies the whole of a channels-last map before it takes a few of its channels, which costs a delta
-    more time than all else that it does.
+    `index_select` first copies a channels-last map to contiguous memory. That takes longer than the rest of a delta,
+    so such a map is gathered along its last axis in memory.
 
     Args:
-        x: or (B, N), of which (B, K) are taken.
-        out: where they are put, laid out as `x` is.
+        x: a map (B, N, H, W), or features (B, N), which give (B, K).
+        index: the K channels.
+        out: tensor to write the result to, in the memory format of `x`.
     """
     if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
         return torch.index_select(x, 1, index, out=out)
-    everywhere = index.long().expand(x.shape[0], x.shape[2], x.shape[3], -1)
-    place = None if out is None else out.permute(0, 2, 3, 1)
-    return torch.gather(x.permute(0, 2, 3, 1), 3, everywhere, out=place).permute(0, 3, 1, 2)
+    index_map = index.long().expand(x.shape[0], x.shape[2], x.shape[3], -1)
+    out_view = None if out is None else out.permute(0, 2, 3, 1)
+    return torch.gather(x.permute(0, 2, 3, 1), 3, index_map, out=out_view).permute(0, 3, 1, 2)
 
 
 class FrozenSelection(Subscription):
-    """Channel pooling that learns on after the choice: `y = x[index] * w`, as in Algorithm 1 with `index` a constant.
+    """Scale K fixed channels by learnable scalars: (B, N, H, W) -> (B, K, H, W), `y = x[index] * w * gain`.
+
+    This is Algorithm 1 with a constant `index`.
 
     Args:
         index: (K,), ascending.
@@ -48,28 +51,31 @@ class FrozenSelection(Subscription):
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> FrozenSelection:
         return cls(channels, torch.arange(keep), pooling.norm, pooling.relu)
 
-    def forward(self, x: Tensor) -> Subscribed:
-        """`x`: the whole map, or its chosen channels alone."""
-        y = x if x.shape[1] == self.width else gather_channels(x, self.index)
-        return _finished(Subscribed(y, None, self.weight * self.gain), self.norm, self.relu)
+    def forward(self, x: Tensor) -> SubscribedMap:
+        """Accept the whole map (B, N, H, W), or its K selected channels (B, K, H, W)."""
+        selected = x if x.shape[1] == self.width else gather_channels(x, self.index)
+        return norm_relu(SubscribedMap(selected, None, self.weight * self.gain), self.norm, self.relu)
 
     def selected_mask(self) -> Tensor:
-        return _mask(self.index, self.channels)
+        return index_mask(self.index, self.channels)
 
     def sample_channels(self) -> Tensor:
         return self.index
 
-    def export_form(self) -> tuple[Subscription, Tensor | None]:
-        chosen = ExportedPooling(self.channels, self.width, self.norm is not None, self.relu)
-        chosen.index.copy_(self.index)
-        chosen.scale.data = (self.weight * self.gain).detach()
-        if self.norm is not None and chosen.norm is not None:
-            chosen.norm.load_state_dict(self.norm.state_dict())
-        return chosen, None
+    def export_form(self) -> Replacement:
+        exported = ExportedPooling(self.channels, self.width, self.norm is not None, self.relu)
+        exported.index.copy_(self.index)
+        exported.scale.data = (self.weight * self.gain).detach()
+        if self.norm is not None and exported.norm is not None:
+            exported.norm.load_state_dict(self.norm.state_dict())
+        return Replacement(exported, None)
 
 
 class ExportedPooling(Subscription):
-    """Channel pooling once the choice is made: K indices and K scales, nothing of size N."""
+    """Scale K fixed channels: (B, N, H, W) -> (B, K, H, W), `y = x[index] * scale`.
+
+    It stores K indices and K scales, and nothing of size N.
+    """
 
     def __init__(self, channels: int, keep: int, norm: bool = False, relu: bool = False) -> None:
         super().__init__()
@@ -84,24 +90,26 @@ class ExportedPooling(Subscription):
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> ExportedPooling:
         return cls(channels, keep, pooling.norm, pooling.relu)
 
-    def forward(self, x: Tensor) -> Subscribed:
-        """`x`: the whole map, or its chosen channels alone."""
-        y = x if x.shape[1] == self.width else gather_channels(x, self.index)
-        return _finished(Subscribed(y, None, self.scale), self.norm, self.relu)
+    def forward(self, x: Tensor) -> SubscribedMap:
+        """Accept the whole map (B, N, H, W), or its K selected channels (B, K, H, W)."""
+        selected = x if x.shape[1] == self.width else gather_channels(x, self.index)
+        return norm_relu(SubscribedMap(selected, None, self.scale), self.norm, self.relu)
 
     def selected_mask(self) -> Tensor:
-        return _mask(self.index.long(), self.channels)
+        return index_mask(self.index.long(), self.channels)
 
     def sample_channels(self) -> Tensor:
         return self.index
 
 
-def _mask(index: Tensor, channels: int) -> Tensor:
+def index_mask(index: Tensor, channels: int) -> Tensor:
+    """Turn indices into a mask: (K,) -> (N,) of bool."""
     return torch.zeros(channels, dtype=torch.bool, device=index.device).index_fill_(0, index, True)
 
 
-def _finished(taken: Subscribed, norm: nn.Module | None, relu: bool) -> Subscribed:
+def norm_relu(subscribed: SubscribedMap, norm: nn.Module | None, relu: bool) -> SubscribedMap:
+    """Apply the optional BatchNorm and ReLU behind a pooling: (B, K, H, W) -> (B, K, H, W), with the scale applied."""
     if norm is None and not relu:
-        return taken
-    y = taken.scaled if norm is None else norm(taken.scaled)
-    return Subscribed(y.relu() if relu else y, taken.columns)
+        return subscribed
+    y = subscribed.scaled if norm is None else norm(subscribed.scaled)
+    return SubscribedMap(y.relu() if relu else y, subscribed.columns)

@@ -1,4 +1,4 @@
-"""The subscriptions that the paper compares channel pooling with (Table 6)."""
+"""The subscriptions that the paper compares with channel pooling (Table 6)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from snow.subscribe.pooling_config import PoolingConfig
-from snow.subscribe.subscription import Subscribed, Subscription
+from snow.subscribe.subscription import SubscribedMap, Subscription
 
 
 class ChannelAttention(Subscription):
-    """Every channel passes, weighted by a two-layer network that sees the mean and the maximum of each.
+    """Weight all channels by attention: (B, N, H, W) -> (B, N, H, W) (Woo et al., CBAM, 2018).
+
+        y = x * sigmoid(MLP(mean over space) + MLP(max over space))
 
     Args:
         channels: N.
-        reduction: the hidden layer has N / reduction units: 2·N² / reduction weights. 16 in Woo et al.; 8 fits Table 6
-            of the SNOW paper, and is the factor by which everything else there is narrowed.
+        reduction: the hidden layer of the MLP has N / reduction units, so it has 2 N² / reduction weights. Woo et al.
+            use 16; 8 fits Table 6, and is the factor by which everything else in the paper is narrowed.
     """
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
@@ -29,16 +31,16 @@ class ChannelAttention(Subscription):
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> ChannelAttention:
         return cls(channels)
 
-    def forward(self, x: Tensor) -> Subscribed:
-        weight = (self._weigh(x.mean((2, 3))) + self._weigh(x.amax((2, 3)))).sigmoid()
-        return Subscribed(x * weight[:, :, None, None], None)
+    def forward(self, x: Tensor) -> SubscribedMap:
+        attention = (self._mlp(x.mean((2, 3))) + self._mlp(x.amax((2, 3)))).sigmoid()
+        return SubscribedMap(x * attention[:, :, None, None], None)
 
-    def _weigh(self, pooled: Tensor) -> Tensor:
+    def _mlp(self, pooled: Tensor) -> Tensor:
         return self.excite(self.squeeze(pooled).relu())
 
 
 class Conv1x1(Subscription):
-    """Mixes N channels into K by a 1×1 convolution, with BatchNorm and ReLU behind it (Rusu et al., 2016)."""
+    """Mix channels by a 1×1 convolution, BatchNorm and ReLU: (B, N, H, W) -> (B, K, H, W) (Rusu et al., 2016)."""
 
     def __init__(self, channels: int, keep: int) -> None:
         super().__init__()
@@ -50,12 +52,12 @@ class Conv1x1(Subscription):
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Conv1x1:
         return cls(channels, keep)
 
-    def forward(self, x: Tensor) -> Subscribed:
-        return Subscribed(self.norm(self.conv(x)).relu(), None)
+    def forward(self, x: Tensor) -> SubscribedMap:
+        return SubscribedMap(self.norm(self.conv(x)).relu(), None)
 
 
 class AllChannels(Subscription):
-    """The whole map of N channels, without parameters; the layer behind it pays N weight columns."""
+    """Pass the whole map: (B, N, H, W) -> (B, N, H, W). No parameters here, N weight columns in the layer behind."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -65,8 +67,8 @@ class AllChannels(Subscription):
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> AllChannels:
         return cls(channels)
 
-    def forward(self, x: Tensor) -> Subscribed:
-        return Subscribed(x, None)
+    def forward(self, x: Tensor) -> SubscribedMap:
+        return SubscribedMap(x, None)
 
     def channel_scale(self) -> Tensor:
         return torch.ones(self.channels)

@@ -1,4 +1,4 @@
-"""Which channels a task took, over time (paper, Figure 5)."""
+"""Which channels a task selected in the course of training (paper, Figure 5)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from snow.errors import SnowError
 
 @dataclass(frozen=True)
 class SelectionHistory:
-    """What a task would have taken if it had answered at some moments of its training.
+    """The selection of a task at m moments of its training, as it would answer then.
 
     Attributes:
-        steps: (m,), how many training steps were done at each moment; ascending.
-        batches: steps in an epoch.
-        masks: tap, or `FINAL` -> (m, N) of bool.
+        steps: (m,), training steps done at each moment; ascending.
+        batches: steps per epoch.
+        masks: tap, or `FINAL` -> (m, N) of bool: the selected channels.
     """
 
     steps: Tensor
@@ -32,23 +32,28 @@ class SelectionHistory:
     masks: dict[str, Tensor]
 
     def only(self, patterns: Sequence[str]) -> Self:
-        """Those of the taps that a name or shell pattern matches.
+        """Keep the taps that a name or shell pattern matches.
 
         Raises:
-            SnowError: one matches nothing.
+            SnowError: a pattern matches nothing.
         """
         for pattern in patterns:
             if not any(fnmatchcase(tap, pattern) for tap in self.masks):
-                raise SnowError(f"no choice was made at {pattern!r}: there are {', '.join(self.masks)}")
-        masks = {tap: mask for tap, mask in self.masks.items() if any(fnmatchcase(tap, each) for each in patterns)}
+                raise SnowError(f"no selection at {pattern!r}: there are {', '.join(self.masks)}")
+        masks = {tap: mask for tap, mask in self.masks.items() if any(fnmatchcase(tap, name) for name in patterns)}
         return replace(self, masks=masks)
 
     def summary(self, tap: str) -> dict[str, Any]:
-        """How the choice at one tap went, as JSON values.
+        """Summarise the selection at one tap, as JSON values.
 
-        `selected_mask` counts the last moment's channels, `from_start` those of them that the first moment had too, and
-        `ever` all that some moment had; `newcomers` counts, for each moment after the first, the channels that the one
-        before had not, and `freeze_selection` is the step of the last moment that had any.
+        Returns:
+            channels: N.
+            taken: number of channels selected at the last moment.
+            ever: number of channels selected at any moment.
+            from_start: number of channels selected at the first and the last moment.
+            settled: training step of the last moment with a newcomer; 0 if there is none.
+            newcomers: for each moment after the first, the number of channels that the one before did not have.
+            chosen: the channels selected at the last moment.
         """
         masks = self.masks[tap]
         newcomers = (masks[1:] & ~masks[:-1]).sum(1)
@@ -64,19 +69,20 @@ class SelectionHistory:
         }
 
     def save(self, path: Path) -> None:
-        """Raises OSError: it cannot be written."""
+        """Write a file. Raises OSError if it cannot be written."""
         path.write_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """Of a safetensors file with `steps`, `batches`, and for each tap `NUMBER.NAME`: (m / 8, N) bytes, a bit a
-        moment, compressed by zlib.
+        """Serialise to safetensors: `steps`, `batches`, and a tensor `NUMBER.TAP` for each tap.
+
+        The tensor holds the masks as (m / 8, N) bytes, one bit per moment, compressed by zlib.
         """
-        taps = {f"{number:04}.{tap}": _packed(masks) for number, (tap, masks) in enumerate(self.masks.items())}
+        taps = {f"{number:04}.{tap}": _pack(masks) for number, (tap, masks) in enumerate(self.masks.items())}
         return save({"steps": self.steps, "batches": torch.tensor(self.batches), **taps})
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Raises SnowError: the file is missing or damaged."""
+        """Read a file. Raises SnowError if it is missing or damaged."""
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -85,28 +91,32 @@ class SelectionHistory:
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str) -> Self:
-        """What `to_bytes` made; `name` is what an error calls it.
+        """Deserialise the result of `to_bytes`.
+
+        Args:
+            name: what an error message calls the content.
 
         Raises:
-            SnowError: it is damaged.
+            SnowError: the content is damaged.
         """
         try:
             tensors = load(content)
             steps, batches = tensors.pop("steps"), int(tensors.pop("batches"))
             if steps.ndim != 1 or not len(steps) or batches < 1:
-                raise ValueError("its steps are missing")
-            masks = {key.split(".", 1)[1]: _unpacked(tensors[key], len(steps)) for key in sorted(tensors)}
+                raise ValueError("steps are missing")
+            masks = {key.split(".", 1)[1]: _unpack(tensors[key], len(steps)) for key in sorted(tensors)}
         except Exception as error:  # a damaged file can fail in any way
             raise SnowError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
         return cls(steps, batches, masks)
 
 
-def _packed(masks: Tensor) -> Tensor:
-    """A choice that has settled repeats itself: it takes a twentieth of what it would without compression."""
+def _pack(masks: Tensor) -> Tensor:
+    """Pack masks into compressed bits: (m, N) of bool -> (bytes,). A stable selection shrinks 20 times."""
     content = zlib.compress(np.packbits(masks.numpy(), axis=0).tobytes(), 9)
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
-def _unpacked(content: Tensor, moments: int) -> Tensor:
+def _unpack(content: Tensor, moments: int) -> Tensor:
+    """Restore masks: (bytes,) -> (m, N) of bool."""
     bits = np.frombuffer(zlib.decompress(content.numpy().tobytes()), dtype=np.uint8)
     return torch.from_numpy(np.unpackbits(bits.reshape(-(-moments // 8), -1), axis=0, count=moments)).bool()

@@ -1,4 +1,4 @@
-"""What is known of the channels of a map before training."""
+"""Statistics of the channels of a map over some training pictures, and the two moments they are made of."""
 
 from __future__ import annotations
 
@@ -10,62 +10,69 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-12
-"""Under the root of a deviation, which has no gradient at zero: so small that a deviation scales as its map does."""
+"""Added to a variance before the root, whose gradient at zero is infinite; small enough for the root to scale with the
+map."""
 
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """What some training pictures tell of each of N channels.
+    """What some training pictures say about each of N channels.
 
     Attributes:
-        std: (N,), standard deviation over pictures and places.
-        score: (N,), how well the channel tells the classes apart: larger is better, on any scale.
-        centre: (2, N), mean over pictures of the channel's `moments`.
-        spread: (2, N), their standard deviation over pictures.
-        pictures: how many of them have a label.
+        std: (N,), standard deviation over pictures and space.
+        score: (N,), F ratio of the spatial mean over the classes; larger separates better. Only its order is used.
+        moment_mean: (2, N), mean over pictures of the channel's `moments`.
+        moment_std: (2, N), their standard deviation over pictures.
+        labelled: number of pictures with a label.
     """
 
     std: Tensor
     score: Tensor
-    centre: Tensor
-    spread: Tensor
-    pictures: int
+    moment_mean: Tensor
+    moment_std: Tensor
+    labelled: int
 
     @classmethod
-    def of(cls, maps: Sequence[Tensor], label: Tensor) -> Self:
-        """From `moments` of n pictures in parts, each (b, 2, N), and labels (n,), -1 where there is none.
+    def from_moments(cls, parts: Sequence[Tensor], label: Tensor) -> Self:
+        """Compute the statistics of n pictures.
 
-        The score is the F ratio of the spatial means over classes, of the pictures that have a label.
+        Args:
+            parts: `moments` of the pictures in batches, each (b, 2, N).
+            label: (n,), -1 where there is none. Only labelled pictures count for the score.
         """
-        found = torch.cat(list(maps))
-        mean, deviation = found.unbind(1)
+        values = torch.cat(list(parts))
+        mean, deviation = values.unbind(1)
         std = (deviation.square().mean(0) - EPSILON + mean.var(0, correction=0)).clamp(min=0).sqrt()
         labelled = int((label >= 0).sum())
-        return cls(std, _f_ratio(mean, label), found.mean(0), found.std(0, correction=0), labelled)
+        return cls(std, _f_ratio(mean, label), values.mean(0), values.std(0, correction=0), labelled)
 
 
 def moments(x: Tensor) -> Tensor:
-    """(B, N, H, W) -> (B, 2, N): mean and standard deviation over space."""
+    """Compute mean and standard deviation over space: (B, N, H, W) -> (B, 2, N)."""
     mean = x.mean((2, 3))
-    distance = x - mean[:, :, None, None]
-    square = distance.square() if distance.requires_grad else distance.square_()  # a second map would take its time
+    centred = x - mean[:, :, None, None]
+    square = centred.square() if centred.requires_grad else centred.square_()  # in place saves a second map
     return torch.stack([mean, (square.mean((2, 3)) + EPSILON).sqrt()], 1)
 
 
 def scaled_moments(x: Tensor, scale: Tensor | None) -> Tensor:
-    """`moments` of a map that is to be multiplied by `scale` (N,): found without multiplying the map."""
-    found = moments(x)
-    return found if scale is None else found * torch.stack([scale, scale.abs()])
+    """Compute `moments(x * scale)` without scaling the map: (B, N, H, W), (N,) -> (B, 2, N)."""
+    unscaled = moments(x)
+    return unscaled if scale is None else unscaled * torch.stack([scale, scale.abs()])
 
 
 def inverse_std(std: Tensor) -> Tensor:
-    """(N,): 1 / std, bounded where a channel was nearly silent in the sample: neither is it blown up when it wakes, nor
-    the rounding of a pass in lower precision."""
+    """Invert standard deviations: (N,) -> (N,), `1 / max(std, 0.1 * mean(std))`.
+
+    The bound keeps a channel that was nearly silent in the sample from being blown up when it is active, and with it
+    the rounding errors of a pass in lower precision.
+    """
     floor = 0.1 * std.mean()
     return 1 / std.clamp(min=floor) if floor > 1e-12 else torch.ones_like(std)
 
 
 def _f_ratio(mean: Tensor, label: Tensor) -> Tensor:
+    """Compute the variance between over that within classes: (n, N), (n,) -> (N,) (Fisher's F, up to a factor)."""
     within, between = torch.zeros_like(mean[0]), torch.zeros_like(mean[0])
     mean, label = mean[label >= 0], label[label >= 0]
     for value in label.unique():

@@ -1,4 +1,4 @@
-"""What a delta takes from one feature map of the source."""
+"""The base class of subscriptions, and the map that one hands to the layer behind it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from snow.subscribe.pooling_config import PoolingConfig
 
 
-class Subscribed(NamedTuple):
-    """What a subscription hands to the layer behind it.
+class SubscribedMap(NamedTuple):
+    """The output of a subscription.
 
     Attributes:
-        features: (B, width, H, W), before they are scaled.
-        columns: (width,), which weight columns of the layer behind meet these channels; None: all, in order.
-        scale: (width,), by what each channel is to be multiplied; None: it is as it should be. The layer behind
-            multiplies its weights by it, which are few, and spares the map, which is large, one pass and two back.
+        features: (B, K, H, W), not yet scaled.
+        columns: (K,), which weight columns of the layer behind meet these channels; None: all, in order.
+        scale: (K,), factor of each channel; None: 1. The layer behind multiplies its few weights by it, which saves
+            one pass forward and two backward over the large map.
     """
 
     features: Tensor
@@ -29,15 +29,30 @@ class Subscribed(NamedTuple):
 
     @property
     def scaled(self) -> Tensor:
-        """(B, width, H, W)."""
+        """Apply the scale: (B, K, H, W)."""
         return self.features if self.scale is None else self.features * self.scale.to(self.features).view(-1, 1, 1)
 
 
-class Subscription(nn.Module, ABC):
-    """Takes `width` channels out of a map of `channels`; the layer behind it has `weight_columns`.
+class Replacement(NamedTuple):
+    """A subscription with a fixed selection, to put in place of the one that learned it.
 
-    `channels`, `width` and `weight_columns` are set by each subclass; `weight_columns` is `width` unless the choice of channels can
-    still change and every source channel has a weight column of its own.
+    Attributes:
+        subscription: the new module.
+        columns: (K,), the weight columns that the layer behind keeps; None: all.
+    """
+
+    subscription: Subscription
+    columns: Tensor | None
+
+
+class Subscription(nn.Module, ABC):
+    """Read channels of a source map: (B, N, H, W) -> (B, K, H, W). Each subclass sets the attributes.
+
+    Attributes:
+        channels: N.
+        width: K.
+        weight_columns: weight columns of the layer behind: N while the selection can change and each source channel
+            has a column of its own, otherwise K.
     """
 
     channels: int
@@ -47,43 +62,48 @@ class Subscription(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
-        """A fresh one for a map of `channels`, of which `keep` are wanted; `pooling` is channel pooling's alone."""
+        """Make a subscription that is ready to train.
+
+        Args:
+            channels: N.
+            keep: K.
+            pooling: options of channel pooling; other subscriptions ignore them.
+        """
 
     @classmethod
     def create_exported(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
-        """The form that `export_form` gives, to load what was saved into."""
+        """Make an empty `export_form`, to load saved tensors into."""
         return cls.create(channels, keep, pooling)
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Subscribed:
-        """`x`: (B, channels, H, W)."""
+    def forward(self, x: Tensor) -> SubscribedMap:
+        """Read channels of `x`: (B, N, H, W)."""
 
     def calibrate(self, statistics: ChannelStatistics) -> None:
-        """Told once, before training, what is known of each channel. Does nothing unless overridden."""
+        """Adapt to the statistics of the N channels, once before training. Does nothing by default."""
 
     def set_progress(self, fraction: float) -> None:
-        """Told how much of training is over, 0..1. Does nothing unless overridden."""
+        """Follow the schedule of training, with 0..1 of it done. Does nothing by default."""
 
     def channel_scale(self) -> Tensor | None:
-        """(N,), what each channel is multiplied with now; None, unless its slot is that of a channel as it is."""
+        """Return the current factor of each source channel: (N,); None if weight columns do not belong to channels."""
         return None
 
     def selected_mask(self) -> Tensor | None:
-        """(channels,) of bool: which channels it would take if it answered now; None if it makes no choice."""
+        """Return the channels that would pass in eval mode: (N,) of bool; None if there is no selection."""
         return None
 
-    def freeze_selection(self) -> tuple[Subscription, Tensor | None]:
-        """The form that learns on with the choice that it has now, and the columns that the layer behind it keeps."""
-        return self, None
+    def freeze_selection(self) -> Replacement:
+        """Fix the current selection; the replacement trains on."""
+        return Replacement(self, None)
 
     def sample_channels(self) -> Tensor | None:
-        """(width,), ascending: the channels of a map that its next `forward` looks at, drawn now if there is noise in
-        its choice; None: all.
+        """Return the channels that the next `forward` reads: (K,) ascending; None: all. Noise is drawn now.
 
-        A map of these channels alone, in this order, may then stand in the place of the whole one.
+        A map of these channels only, in this order, may then be passed to `forward` instead of the whole one.
         """
         return None
 
-    def export_form(self) -> tuple[Subscription, Tensor | None]:
-        """The form that is saved and answers, and the weight columns that the layer behind it keeps (None: all)."""
-        return self, None
+    def export_form(self) -> Replacement:
+        """Fix the current selection; the replacement is saved, and only answers."""
+        return Replacement(self, None)

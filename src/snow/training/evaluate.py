@@ -67,8 +67,10 @@ def evaluate(
     peers = ProcessGroup(fabric)
     columns = label_columns(learners, pictures.labels.shape[1], tasks)
     fabric.to_device(source)
-    if precision == "int8" and any(method.uses_source for method in learners.values()):
-        source = source_for_precision(source, precision)
+    if any(method.uses_source for method in learners.values()):
+        source = source_for_precision(
+            source, precision
+        )  # as in training: in bf16 another order of sums answers otherwise
     for method in learners.values():
         fabric.to_device(method)
     shares = in_turn(range(len(pictures)), max(1, batch_size // peers.count), peers.rank, peers.count)

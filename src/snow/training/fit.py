@@ -12,7 +12,7 @@ from torch import Tensor
 from snow.data import Dataset
 from snow.errors import SnowError
 from snow.methods import Method
-from snow.process.randomness import own_randomness
+from snow.process.randomness import fork_rng
 from snow.source import Source
 from snow.subscribe import SelectionHistory
 from snow.training.cache.cache import is_cached
@@ -100,7 +100,7 @@ def fit(
             method.eval()
         return Fitted(dict(learners), *left)
     fabric = fabric or open_fabric(recipe.precision, accelerator, devices)
-    with own_randomness():
+    with fork_rng():
         run = Run(fabric, source, learners, dataset, recipe, listeners, path, resume, kept)
         metrics = run.fit()
     return Fitted(dict(learners), tuple(run.history), metrics, run.selection_history(), run.peers.is_first)

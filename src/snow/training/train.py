@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from snow.data import Dataset, Task
+from snow.data import Dataset, SplitRecord, Task
+from snow.data.labels import require_text
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.methods import METHODS, Method
-from snow.process.randomness import own_randomness, seed_all
+from snow.process.randomness import fork_rng, seed_all
 from snow.source import Source
 from snow.store import check_name
 from snow.training.checkpoint import data_digest
@@ -73,7 +74,7 @@ def train(
     kind = method_named(method)
     if recipe.cache is not None and not kind.uses_source:
         raise SnowError(f"method {method} learns from the pictures themselves: leave the cache out")
-    with own_randomness():
+    with fork_rng():
         seed_all(recipe.seed)
         learners = {task.name: kind.build(hub.source, len(task.classes), config) for task in dataset.tasks}
     folder = run_folder(hub.path, names)
@@ -102,7 +103,8 @@ def run_folder(hub: Path, names: Sequence[str]) -> Path:
 
 
 def require_free(hub: Path, names: Collection[str], replace: bool) -> None:
-    """Raises SnowError: a name cannot be a task's, or is taken and may not be replaced."""
+    """Raises SnowError: a name cannot be a task's, or is taken and may not be replaced; no file can be read there."""
+    require_text(str(hub), "the path of hub")
     for name in names:
         check_name(name)
         if not replace and store_of(hub).has(name):
@@ -139,7 +141,7 @@ def artifact_of(
         task.classes,
         method,
         source.description(),
-        training={"recipe": recipe.to_dict(), "seed": recipe.seed, "data": data},
+        training={"recipe": recipe.to_dict(), "seed": recipe.seed, "data": data, **_split(dataset, column)},
         selection_history=fitted.selection_history.get(task.name),
     )
     measured = fitted.metrics.get(task.name)
@@ -153,6 +155,12 @@ def artifact_of(
         }
     )
     return artifact
+
+
+def _split(dataset: Dataset, column: int) -> dict[str, Any]:
+    """Which pictures were held out and learned, where their content is known."""
+    record = SplitRecord.of(dataset, column)
+    return {} if record is None else {"split": record.to_dict()}
 
 
 @contextmanager

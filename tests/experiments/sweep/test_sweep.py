@@ -101,7 +101,7 @@ def test_the_learning_rate_is_the_one_that_is_named(work: Sweep, monkeypatch: py
         rates.update({name: recipe.lr * method.lr_scale for name, method in learners.items()})
         return fit(source, learners, dataset, recipe, **rest)
 
-    monkeypatch.setattr("snow.training.fit.fit", watched)
+    monkeypatch.setattr("snow.experiments.sweep.trials.fit", watched)
     run_sweep(replace(work, options=options("lr=1e-3,1e-2", "keep=1/4")))
     assert rates == pytest.approx({"default": 0.01, "lr=0.001": 0.001, "keep=0.25": 0.01})
 

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from snow.cli.app import command
 from snow.errors import SnowError
 from snow.hub.artifact import read_config
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.source.source_file import read_source
-from snow.store import consistent, read_json
+from snow.store import read_consistently, read_json
 
 DIFFERENT = 1
 """Exit code of `snow hub verify` and `snow hub diff` if there is a difference."""
@@ -43,7 +43,7 @@ class HubPath:
         """Call `reader` on the folder of the task, on a consistent version of its files."""
         if self.hub and self.task:
             return store_of(self.hub).read(self.task, reader)
-        return consistent(lambda: self.path, reader)
+        return read_consistently(lambda: self.path, reader)
 
 
 def resolve(path: Path) -> HubPath:

@@ -14,7 +14,7 @@ from snow.experiments.reproduce.panel import Panel
 from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import save_results
 from snow.methods.variant import Variant
-from snow.store import whole_file
+from snow.store import atomic_file
 
 Results = Mapping[str, Any]
 
@@ -102,7 +102,7 @@ def reproduce(experiment: Experiment, settings: ReproductionSettings) -> dict[st
 
 def _write(path: Path, text: str) -> None:
     try:
-        with whole_file(path) as new:
+        with atomic_file(path) as new:
             new.write_text(text, "utf-8")
     except OSError as error:
         raise SnowError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -18,7 +18,7 @@ from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import open_results, save_results
 from snow.experiments.results.table import markdown_table, origin
 from snow.hub import Hub
-from snow.hub.hub import read_selection_history
+from snow.hub.folder import read_selection_history
 from snow.methods import SnowConfig
 from snow.subscribe import SelectionHistory
 from snow.training.checkpoint import data_digest

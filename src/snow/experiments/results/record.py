@@ -15,7 +15,7 @@ import torch
 
 from snow.errors import SnowError
 from snow.hub.artifact import versions
-from snow.store import read_json, whole_file, write_json
+from snow.store import atomic_file, read_json, write_json
 
 
 def provenance() -> dict[str, Any]:
@@ -90,7 +90,7 @@ def save_results(out: Path | None, results: Mapping[str, Any]) -> None:
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(out) as new:
+        with atomic_file(out) as new:
             write_json(new, results)
     except OSError as error:
         raise SnowError(f"{out} cannot be written: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""What fine-tuning, model patches and low-rank adapters have in common: a CNN of their own, copied from the source."""
+"""The base class of methods that tune a copy of the source: fine-tuning, model patch and low-rank adapters."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from snow.errors import SnowError
 from snow.methods.method import Method
-from snow.source import Features, Source
+from snow.source import Features, Source, global_average
 
 STATISTICS = ("task", "source")
 
 
 def require_statistics(name: str) -> None:
-    """Raises SnowError: no such statistics for BatchNorm."""
+    """Raise SnowError unless `name` is one of `STATISTICS`."""
     if name not in STATISTICS:
         raise SnowError(f"no statistics {name!r} for BatchNorm: there are {', '.join(STATISTICS)}")
 
 
-class OwnCopy(Method, ABC):
-    """Runs its copy of the source's CNN over the picture, and a linear head of its own over what the copy gives.
+class SourceCopy(Method, ABC):
+    """Run a copy of the source's CNN and a new linear head: images (B, 3, S, S) -> (B, C).
 
-    The copy can learn. What a subclass takes out of it with `freeze` is the source's for good: it gets no gradient,
-    is not in `state_dict()`, and is taken from the source again by `rebuild`.
+    A subclass decides what of the copy trains. Tensors that it takes out with `freeze` stay the source's: they get no
+    gradient, are not in `state_dict()`, and `rebuild` takes them from the source again.
 
     Attributes:
-        cnn: the copy, without the source's classifier: (B, 3, S, S) -> (B, num_features).
-        statistics: those that BatchNorm in the copy has. "task": of each batch while it learns, of the task's pictures
-            after; "source": the source's, always.
+        cnn: the copy without the source's classifier: (B, 3, S, S) -> (B, D).
+        statistics: which statistics BatchNorm in the copy uses. "task": those of the batch in training, and running
+            ones of the task's pictures in eval mode; "source": always the source's.
     """
 
     uses_source: ClassVar[bool] = False
@@ -50,9 +50,9 @@ class OwnCopy(Method, ABC):
 
     def forward(self, features: Features) -> Tensor:
         final = self.cnn(features.images)
-        if isinstance(final, tuple):  # Inception adds the answers of auxiliary heads while it trains
+        if isinstance(final, tuple):  # Inception adds the logits of auxiliary heads while it trains
             final = final[0]
-        return self.classifier(final.flatten(2).mean(2) if final.ndim > 2 else final)
+        return self.classifier(global_average(final))
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -62,10 +62,10 @@ class OwnCopy(Method, ABC):
         return self
 
     def freeze(self, buffers: bool) -> None:
-        """Takes every parameter of the copy that wants no gradient, and the buffers if so wished, out of what learns.
+        """Freeze the parameters of the copy that have `requires_grad=False`, and all its buffers if `buffers`.
 
-        They become plain attributes, so that whatever goes over parameters and buffers (optimizer, average, exchange
-        between processes, saving) passes them by.
+        They become plain attributes, so that everything that iterates over parameters and buffers (optimizer, weight
+        average, exchange between processes, saving) skips them.
         """
         for module in self.cnn.modules():
             parameters = [name for name, value in module.named_parameters(recurse=False) if not value.requires_grad]
@@ -75,10 +75,10 @@ class OwnCopy(Method, ABC):
                 setattr(module, name, value)
                 self._frozen.append((module, name))
             if buffers and isinstance(module, _NormBase):
-                module.track_running_stats = False  # else it would look for its counter in what is loaded
+                module.track_running_stats = False  # otherwise it looks for its batch counter when tensors are loaded
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What `to`, `cuda`, `half` and their like do to all tensors, done to the frozen ones as well."""
+        """Apply `to`, `cuda`, `half` and their like to the frozen tensors as well."""
         super()._apply(fn, recurse)
         for module, name in self._frozen:
             setattr(module, name, fn(getattr(module, name)))
