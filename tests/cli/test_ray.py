@@ -76,7 +76,7 @@ def test_a_worker_is_killed_and_each_task_is_what_it_would_have_been(
 
     def kill(root: int) -> bool:
         """A worker that has a checkpoint to go on from, and is not done."""
-        workers = titled(root, b"ray::learn")
+        workers = titled(root, b"ray::train_job")
         if not (apart / "runs" / "colour" / "checkpoint.pt").exists() or not workers:
             return False
         for one in workers:

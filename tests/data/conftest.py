@@ -34,5 +34,5 @@ def folder(tmp_path: Path, draw: Draw) -> Path:
     for split, count in (("train", 3), ("test", 2)):
         for name in ("dog", "cat"):
             for number in range(count):
-                draw(tmp_path / split / name / f"{number}.png", seed=number)
+                draw(tmp_path / split / name / f"{number}.png", seed=number + 10 * len(split) + 100 * (name == "dog"))
     return tmp_path

@@ -85,10 +85,83 @@ def test_transparent_palette_and_gray_are_blended_on_white(tmp_path, draw):
     assert decode(tmp_path / "key.png").min() == 255
 
 
-def test_16_bit_samples_keep_their_upper_bits(tmp_path):
-    samples = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
-    Image.fromarray(samples).save(tmp_path / "a.png")
-    assert same(tmp_path / "a.png", np.repeat((samples >> 8).astype(np.uint8)[:, :, None], 3, 2))
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of_16_bits(samples: np.ndarray, *chunks: bytes) -> bytes:
+    """A PNG with the samples (H, W, C), C from 1 to 4, which Pillow cannot write."""
+    height, width, channels = samples.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    body = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+@pytest.mark.parametrize(("bits", "shift"), [(16, 8), (13, 8), (12, 4), (9, 4), (8, 0)])
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_gray_of_16_bits_keeps_the_upper_8_of_the_bits_in_use(tmp_path, bits, shift, extension):
+    samples = np.linspace(0, 2**bits - 1, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(samples).save(tmp_path / f"a.{extension}")
+    assert same(tmp_path / f"a.{extension}", np.repeat((samples >> shift).astype(np.uint8)[:, :, None], 3, 2))
+
+
+@pytest.mark.parametrize("bits", [16, 12])
+def test_colour_of_16_bits_keeps_the_upper_8_of_the_bits_in_use(tmp_path, bits):
+    samples = np.random.default_rng(0).integers(0, 2**bits, (6, 5, 4)).astype(np.uint16)
+    samples.flat[0], expected = 2**bits - 1, (samples >> (bits - 8)).astype(np.uint8)
+    expected.flat[0] = 255
+    (tmp_path / "rgb.png").write_bytes(png_of_16_bits(samples[:, :, :3]))
+    assert same(tmp_path / "rgb.png", expected[:, :, :3])
+    opaque = samples.copy()
+    opaque[:, :, 3] = 2**bits - 1
+    (tmp_path / "rgba.png").write_bytes(png_of_16_bits(opaque))
+    assert same(tmp_path / "rgba.png", expected[:, :, :3])
+
+
+def test_colour_of_16_bits_is_read_by_pillow_where_torchvision_has_no_decoder(tmp_path, monkeypatch):
+    samples = np.random.default_rng(0).integers(0, 2**16, (6, 5, 3)).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(png_of_16_bits(samples))
+    monkeypatch.setattr(torch.ops, "image", object())
+    assert same(tmp_path / "a.png", (samples >> 8).astype(np.uint8))
+
+
+def test_colour_of_16_bits_is_upright(tmp_path):
+    samples = np.random.default_rng(0).integers(0, 2**16, (6, 5, 3)).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = png_of_16_bits(samples, chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
+    (tmp_path / "a.png").write_bytes(content)
+    assert same(tmp_path / "a.png", np.rot90(samples >> 8, -1).astype(np.uint8))
+
+
+LONG_TEXT = zlib.compress(bytes(3 * 2**20))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        (b"zTXt", b"parameters\0\0" + LONG_TEXT),
+        (b"iTXt", b"parameters\0\1\0\0\0" + LONG_TEXT),
+        (b"iCCP", b"profile\0\0" + LONG_TEXT),
+    ],
+)
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_png_with_much_text_or_a_large_profile_is_read(draw, tmp_path, beside, place):
+    path = draw(tmp_path / "a.png")
+    expected, content = decode(path), path.read_bytes()
+    position = 33 if place == "before" else len(content) - 12
+    path.write_bytes(content[:position] + chunk(*beside) + content[position:])
+    assert torch.equal(decode(path), expected)
+
+
+def test_a_png_that_is_broken_beside_its_text_is_still_broken(draw, tmp_path):
+    content = bytearray(draw(tmp_path / "a.png").read_bytes())
+    content[33:33] = chunk(b"tEXt", b"comment\0none")
+    content[-30] ^= 255
+    with pytest.raises(PictureError, match="x: the picture is"):
+        decode_file(io.BytesIO(bytes(content)), "x")
 
 
 def test_32_bit_samples_are_refused(tmp_path):
@@ -152,9 +225,6 @@ def test_an_unreadable_file_is_named(tmp_path, draw, monkeypatch):
 
 
 def test_too_many_pixels_are_refused_by_the_header_alone(tmp_path, monkeypatch):
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 10_000, 8, 2, 0, 0, 0))
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("it was decoded"))

@@ -71,6 +71,69 @@ def test_classes_may_be_called_test_and_train_like(tmp_path, draw):
     assert open_dataset(tmp_path).tasks[0].classes == ("control", "test")
 
 
+def test_a_class_may_be_called_train(tmp_path, draw):
+    for number, name in enumerate(("car", "plane", "train")):
+        for index in range(3):
+            draw(tmp_path / name / f"{index}.png", seed=10 * number + index)
+    draw(tmp_path / "train" / "old" / "9.png", seed=90)
+    dataset = open_dataset(tmp_path)
+    assert dataset.tasks[0].classes == ("car", "plane", "train")
+    assert len(dataset.train) + len(dataset.test) == 10
+    assert dataset.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("training_set", "test_set"), ("seg_train", "seg_test"), ("TrainSet", "valid"), ("train2", "val")],
+)
+def test_names_that_parts_have_elsewhere(folder, train, test):
+    (folder / "train").rename(folder / train)
+    (folder / "test").rename(folder / test)
+    dataset = open_dataset(folder)
+    assert dataset.tasks[0].classes == ("cat", "dog")
+    assert (len(dataset.train), len(dataset.test), dataset.warnings) == (6, 4, ())
+
+
+def test_a_test_folder_without_labels_is_named_and_a_part_is_held_out(folder, draw):
+    shutil.rmtree(folder / "test")
+    for number in range(3):
+        draw(folder / "test" / f"{number}.png", seed=70 + number)
+    dataset = open_dataset(folder)
+    assert dataset.warnings == (
+        f"ignored {folder / 'test'}: its 3 pictures are in no class folder, so they have no labels",
+        f"no test/ or val/ in {folder}: 20% of train/ is held out for testing (seed 0)",
+    )
+    assert (len(dataset.train), len(dataset.test)) == (4, 2)
+
+
+def test_a_labelled_val_folder_is_used_beside_a_test_folder_without_labels(folder, draw):
+    (folder / "test").rename(folder / "val")
+    draw(folder / "test" / "0.png", seed=70)
+    dataset = open_dataset(folder)
+    assert len(dataset.test) == 4
+    (line,) = dataset.warnings
+    assert line.startswith(f"ignored {folder / 'test'}: its 1 pictures are in no class folder")
+
+
+def test_training_pictures_in_no_class_folder_are_refused_with_their_number(tmp_path, draw):
+    for part in ("train", "test"):
+        for number in range(2):
+            draw(tmp_path / part / f"{number}.png", seed=number)
+    refused(tmp_path, "there is none; its 2 pictures are in no class folder and have no labels")
+
+
+def test_a_test_folder_beside_its_classes_is_the_test_part(folder):
+    for path in sorted((folder / "train").iterdir()):
+        path.rename(folder / path.name)
+    (folder / "train").rmdir()
+    dataset = open_dataset(folder)
+    assert dataset.tasks[0].classes == ("cat", "dog")
+    assert (len(dataset.train), len(dataset.test)) == (6, 4)
+    assert dataset.warnings == (
+        f"{folder / 'test'} is the test part, since its folders have the names of those beside it",
+    )
+
+
 def test_extensions_in_any_case_and_subfolders_of_a_class(folder, draw):
     for name in ("A.JPG", "b.Jpeg", "c.webp", "deep/er/d.PNG"):
         draw(folder / "train" / "cat" / name)
@@ -83,7 +146,7 @@ def test_a_link_back_is_not_followed_and_a_linked_class_is(folder, tmp_path_fact
     (folder / "train" / "dog").rename(elsewhere / "dog")
     (folder / "train" / "dog").symlink_to(elsewhere / "dog")
     (folder / "train" / "cat" / "loop").symlink_to(folder / "train")
-    assert len(open_dataset(folder).train) == 9
+    assert len(open_dataset(folder).train) == 6
 
 
 def test_bad_pictures_are_skipped_with_a_line_each(folder):
@@ -143,7 +206,7 @@ def test_a_class_without_a_readable_training_picture_is_refused(folder):
 def test_a_class_without_a_test_picture_is_allowed_and_named(folder, draw):
     draw(folder / "train" / "ant" / "0.png")
     (folder / "train" / "bee").mkdir()
-    draw(folder / "train" / "bee" / "0.png")
+    draw(folder / "train" / "bee" / "0.png", seed=7)
     (folder / "test" / "bee").mkdir()
     dataset = open_dataset(folder)
     assert dataset.warnings == ("task 'task': no test picture of 'ant', 'bee'",)

@@ -76,8 +76,7 @@ def test_several_label_columns_are_several_tasks(root):
     assert all("no test picture of" in line for line in dataset.warnings[1:])
 
 
-def test_rows_that_cannot_be_used_are_skipped_with_a_line_each(root, draw):
-    draw(root.parent / "outside.png")
+def test_rows_that_cannot_be_used_are_skipped_with_a_line_each(root):
     (root / "pictures" / "bad.png").touch()
     lines = ["../outside.png,cat,train", f"{root.parent}/outside.png,cat,train", "pictures/9.png,cat,train"]
     lines += [",cat,train", "pictures/0.png,cat,train", "pictures/0.png,cat", "pictures/0.png,cat,train,more"]
@@ -89,8 +88,8 @@ def test_rows_that_cannot_be_used_are_skipped_with_a_line_each(root, draw):
         f"skipped {name}, line 11: 2 cells under a header of 3",
         f"skipped {name}, line 12: 4 cells under a header of 3",
         f"skipped {name}, line 14: the split is empty",
-        f"skipped {name}, line 6: ../outside.png is outside {root}",
-        f"skipped {name}, line 7: {root.parent}/outside.png is outside {root}",
+        f"skipped {name}, line 6: {root.parent}/outside.png does not exist",
+        f"skipped {name}, line 7: {root.parent}/outside.png does not exist",
         f"skipped {name}, line 8: {root}/pictures/9.png does not exist",
         f"skipped {name}, line 9: the path is empty",
         f"skipped {name}, line 10: {root}/pictures/0.png is listed twice",
@@ -106,12 +105,52 @@ def test_a_path_inside_may_be_absolute_or_roundabout(root):
     assert labels(dataset) == {str(n): [n % 2] for n in range(4)}
 
 
+def test_a_table_may_lie_beside_its_pictures(root):
+    (root / "tables").mkdir()
+    for start in ("..", str(root)):
+        lines = [f"{start}/{line.rpartition(',')[0]}" for line in LINES]
+        dataset = open_dataset(write(root, "path,label", *lines, name="tables/labels.csv"))
+        assert labels(dataset) == {str(n): [n % 2] for n in range(6)}
+        assert len(dataset.warnings) == 0
+
+
+def test_a_root_is_where_paths_start_and_where_pictures_lie(root, draw):
+    outside = draw(root / "outside.png", seed=50)
+    (root / "tables").mkdir()
+    lines = [line.rpartition(",")[0].removeprefix("pictures/") for line in LINES]
+    lines += ["../outside.png,cat", f"{outside},cat"]
+    file = write(root, "path,label", *lines, name="tables/labels.csv")
+    dataset = open_dataset(file, root=root / "pictures")
+    assert labels(dataset) == {str(n): [n % 2] for n in range(6)}
+    assert dataset.warnings == (
+        f"skipped {file}, line 8: ../outside.png is outside {root}/pictures",
+        f"skipped {file}, line 9: {outside} is outside {root}/pictures",
+    )
+    write(root, "path,label", *lines[:6], name="tables/labels.csv")
+    refused(file, f"no picture is there, as {root}/tables/0.png: paths start in {root}/tables, or in root=FOLDER")
+    refused(file, "nowhere: there is no such folder", root=root / "nowhere")
+    refused(root / "pictures", "root is for a table or a named data set", root=root)
+
+
+def test_paths_of_windows_and_of_other_unicode_forms_are_found(root, draw):
+    draw(root / "pictures" / "caf\u00e9.png", seed=60)
+    draw(root / "pictures" / "the\u0301.png", seed=61)
+    lines = [rf"pictures\{n}.png,{('cat', 'dog')[n % 2]}" for n in range(4)]
+    lines += ["pictures/cafe\u0301.png,cat", "pictures/th\u00e9.png,dog"]
+    dataset = open_dataset(write(root, "path,label", *lines))
+    assert len(labels(dataset)) == 6
+    assert dataset.warnings == ()
+
+
 def test_a_path_with_two_labels_or_splits_is_refused(root):
     for second in ("pictures/0.png,dog,train", "pictures/../pictures/0.png,cat,test"):
         refused(write(root, "path,label,split", *LINES, second), "line 8: .* listed twice, with different")
 
 
 def test_splits(root):
+    for name in ("VAL", "Test_Set"):
+        spelled = [line.replace("test", name) for line in LINES]
+        assert len(open_dataset(write(root, "path,label,split", *spelled)).test) == 2
     val = [line.replace("test", "VAL") for line in LINES]
     assert len(open_dataset(write(root, "path,label,split", *val)).test) == 2
     both = open_dataset(write(root, "path,label,split", *LINES[:5], "pictures/5.png,dog,val"))

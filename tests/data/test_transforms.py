@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 from snow.data import AUGMENTS, eval_transform, to_rgb, train_transform
 from snow.errors import SnowError
 from snow.source import Preprocessing
+from snow.source.preprocessing import RESIZES
 
 SMALL = Preprocessing(image_size=32)
 
@@ -20,10 +21,11 @@ def picture(width: int, height: int) -> torch.Tensor:
     return to_rgb(Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC), "smooth")
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(["eval", *AUGMENTS]))
-def test_any_picture_becomes_a_square(width, height, name):
-    transform = eval_transform(SMALL) if name == "eval" else train_transform(SMALL, name)
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(["eval", *AUGMENTS]), st.sampled_from(RESIZES))
+def test_any_picture_becomes_a_square(width, height, name, resize):
+    preprocessing = Preprocessing(image_size=32, resize=resize)
+    transform = eval_transform(preprocessing) if name == "eval" else train_transform(preprocessing, name)
     square = transform(picture(width, height))
     assert square.dtype == torch.uint8
     assert square.shape == (3, 32, 32)
@@ -46,9 +48,53 @@ def test_a_long_strip_is_cut_to_its_middle_before_it_grows():
         assert eval_transform(SMALL)(shape).min() == 200
 
 
-def test_no_augmentation_is_evaluation():
-    pixels = picture(50, 40)
-    assert torch.equal(train_transform(SMALL, "none")(pixels), eval_transform(SMALL)(pixels))
+@pytest.mark.parametrize("resize", RESIZES)
+def test_no_augmentation_is_evaluation(resize):
+    pixels, preprocessing = picture(50, 40), Preprocessing(image_size=32, resize=resize)
+    assert torch.equal(train_transform(preprocessing, "none")(pixels), eval_transform(preprocessing)(pixels))
+
+
+def marked(width: int, height: int) -> torch.Tensor:
+    """Black, with a white square at the left or upper end."""
+    pixels = torch.zeros(3, height, width, dtype=torch.uint8)
+    side = min(width, height)
+    pixels[:, :side, :side] = 255
+    return pixels
+
+
+@pytest.mark.parametrize("size", [(160, 40), (40, 160)])
+def test_the_ends_of_a_long_picture_are_lost_to_a_crop_alone(size):
+    seen = {way: eval_transform(Preprocessing(image_size=32, resize=way))(marked(*size)) for way in RESIZES}
+    assert seen["crop"].max() == 0
+    assert seen["pad"].max() == seen["squash"].max() == 255
+
+
+def test_padding_is_the_mean_on_both_sides_and_keeps_the_shape():
+    preprocessing = Preprocessing(image_size=32, mean=(0.2, 0.4, 0.6), resize="pad")
+    square = eval_transform(preprocessing)(torch.full((3, 10, 40), 255, dtype=torch.uint8))
+    assert square[:, 12:20].min() == 255
+    for rows in (square[:, :12], square[:, 20:]):
+        assert [channel.unique().tolist() for channel in rows] == [[51], [102], [153]]
+
+
+def test_squashing_changes_the_shape_and_nothing_is_added():
+    squashed = eval_transform(Preprocessing(image_size=32, resize="squash"))(marked(128, 32))
+    assert (squashed[0] > 127).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("resize", ["pad", "squash"])
+def test_augmentation_sees_the_ends_too(resize):
+    transform = train_transform(Preprocessing(image_size=32, resize=resize), "mild")
+    torch.manual_seed(0)
+    assert sum(int(transform(marked(160, 40)).max() > 200) for _ in range(20)) >= 15
+
+
+@pytest.mark.parametrize("resize", ["pad", "squash"])
+def test_a_strip_needs_no_more_memory_than_its_square(resize):
+    strip = torch.full((3, 1, 60_000), 200, dtype=torch.uint8)
+    preprocessing = Preprocessing(image_size=32, resize=resize)
+    for transform in (eval_transform(preprocessing), train_transform(preprocessing, "crop")):
+        assert transform(strip).shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize(("name", "mirrors"), [("flip", True), ("shift", False), ("mild", True), ("crop", True)])

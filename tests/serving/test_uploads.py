@@ -26,6 +26,9 @@ from snow.source import Source
 
 Wait = Callable[[Any], None]
 
+FROM_A_MAC = {"__MACOSX/some/._config.json": b"\0\5\x16\7", "some/.DS_Store": b"", "some/._model.safetensors": b""}
+"""What its archives hold beside the files."""
+
 
 @pytest.mark.parametrize("way", ["zip", "nested zip", "tar", "tar.gz", "form"])
 def test_a_task_is_uploaded_replaced_and_removed(
@@ -35,7 +38,12 @@ def test_a_task_is_uploaded_replaced_and_removed(
         if way == "form":
             return {"files": [("files", (name, one)) for name, one in content.items()]}
         if way == "nested zip":
-            content = {"some/where/": b"", "README.md": b"", **{f"some/{name}": one for name, one in content.items()}}
+            content = {
+                "some/where/": b"",
+                "README.md": b"",
+                **FROM_A_MAC,
+                **{f"some/{name}": one for name, one in content.items()},
+            }
         packed = {"tar": tarred, "tar.gz": lambda one: tarred(one, "w:gz")}.get(way, zipped)(content)
         kind = {"tar": "application/x-tar", "tar.gz": "application/gzip"}.get(way, "application/zip")
         return {"content": packed, "headers": {"content-type": kind}}

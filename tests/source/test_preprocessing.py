@@ -59,8 +59,8 @@ def test_normalize_leaves_its_input_alone_and_keeps_a_floating_type() -> None:
 
 
 def test_resize_is_the_crop_s_inverse() -> None:
-    assert Preprocessing(224, crop_pct=0.875).resize == 256
-    assert Preprocessing(224, crop_pct=1.0).resize == 224
+    assert Preprocessing(224, crop_pct=0.875).short_side == 256
+    assert Preprocessing(224, crop_pct=1.0).short_side == 224
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -74,3 +74,12 @@ def test_round_trip_through_json(interpolation: str) -> None:
 def test_unknown_keys_name_themselves() -> None:
     with pytest.raises(SnowError, match="unknown preprocessing gamma"):
         Preprocessing.from_dict({"image_size": 64, "gamma": 2})
+
+
+def test_resizing_is_written_down_only_where_it_is_not_the_default() -> None:
+    assert "resize" not in Preprocessing().to_dict()
+    padded = Preprocessing(resize="pad")
+    assert padded.to_dict()["resize"] == "pad"
+    assert Preprocessing.from_dict(padded.to_dict()) == padded
+    with pytest.raises(SnowError, match="unknown way to resize 'stretch': use one of crop, pad, squash"):
+        Preprocessing(resize="stretch")

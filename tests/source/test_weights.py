@@ -58,6 +58,7 @@ def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
         (".pt", torch.save),
         (".bin", torch.save),
         (".tar", torch.save),
+        (".ckpt", torch.save),
         (".pth", lambda values, path: torch.save(values, path, _use_new_zipfile_serialization=False)),
     ],
 )
@@ -189,6 +190,69 @@ def test_a_file_with_a_layer_of_another_width_is_refused(make_source: Callable[.
         save_file(weights | {name: value}, tmp_path / "w.safetensors")
         with pytest.raises(SnowError, match=f"does not fit ResNet: {name} has shape"):
             make_source(weights=tmp_path / "w.safetensors")
+
+
+def of_other_tool(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "nested", "extra"),
+    [
+        ("module.", None, {}),
+        ("_orig_mod.", None, {}),
+        ("module._orig_mod.", "state_dict", {}),
+        ("model.", "state_dict", {"criterion.weight": torch.ones(3)}),
+        ("net.backbone.", "state_dict", {"net.projector.0.weight": torch.ones(3, 3)}),
+        ("", "teacher", {}),
+    ],
+)
+def test_weights_of_other_tools_answer_as_their_own(
+    prefix: str, nested: str | None, extra: dict[str, Tensor], make_source: Callable[..., Source], tmp_path: Path
+) -> None:
+    original = make_source(seed=1)
+    weights = of_other_tool(dict(original.cnn.state_dict()), prefix) | extra
+    torch.save({nested: weights, "epoch": 3} if nested else weights, tmp_path / "w.ckpt")
+    assert make_source(seed=2, weights=tmp_path / "w.ckpt").fingerprint == original.fingerprint
+
+
+@pytest.mark.parametrize("prefix", ["", "module.encoder_q."])
+def test_a_backbone_without_a_head_is_a_source(
+    prefix: str, make_source: Callable[..., Source], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = make_source(seed=1)
+    weights = {name: value for name, value in original.cnn.state_dict().items() if not name.startswith("fc.")}
+    projection = {"fc.0.weight": torch.ones(4, 4)} if prefix else {}
+    torch.save(of_other_tool({**weights, **projection}, prefix), tmp_path / "w.pth")
+    source = make_source(seed=2, weights=tmp_path / "w.pth")
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(source(images).final, original(images).final)
+    assert source(images).logits.unique().tolist() == [0]
+    assert "w.pth has no head: tasks can be trained" in caplog.text
+    hub = Hub.create(tmp_path / "hub", source)
+    caplog.clear()
+    assert Hub.open(hub.path).source.fingerprint == source.fingerprint
+    assert not caplog.records
+
+
+def test_a_backbone_that_lacks_more_than_its_head_is_refused(
+    make_source: Callable[..., Source], tmp_path: Path
+) -> None:
+    weights = dict(make_source().cnn.state_dict())
+    lacking = {name: value for name, value in weights.items() if not name.startswith(("fc.", "layer4."))}
+    save_file(lacking, tmp_path / "w.safetensors")
+    with pytest.raises(SnowError, match=r"w\.safetensors does not fit ResNet: \d+ tensors missing"):
+        make_source(weights=tmp_path / "w.safetensors")
+
+
+def test_a_pickled_model_is_one_line_that_says_what_to_save(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "w.pth")
+    with pytest.raises(
+        SnowError, match=r"a pickled object, such as a whole model: save model\.state_dict\(\)"
+    ) as caught:
+        read_weights(tmp_path / "w.pth")
+    assert "\x1b" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_embedded_weights_of_another_version_are_refused() -> None:

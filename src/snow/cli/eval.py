@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from snow.cli.app import command
 from snow.cli.options import Json
 from snow.cli.output import counting, note, percent, print_json, print_table
-from snow.data import Dataset, Pictures, open_dataset
+from snow.data import Dataset, Measured, SplitRecord, Task, open_measured
 from snow.data.cells import PARQUET, TEXT, read_columns
-from snow.data.pictures import Progress, faults
+from snow.data.pictures import Progress
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
+from snow.training import Runtime
+from snow.training.checkpoint import data_digest
 from snow.training.evaluate import evaluate
 from snow.training.recipe import Precision
 
@@ -30,6 +30,7 @@ def eval_command(
     task: str,
     split: Literal["test", "train", "all"] = "test",
     label: str | None = None,
+    root: Path | None = None,
     batch_size: int = 64,
     workers: int = 0,
     precision: Precision | None = None,
@@ -39,58 +40,71 @@ def eval_command(
 
     Args:
         hub: folder of the hub.
-        data: as for `snow train`. If it has no test split, the same images are held out as in training.
+        data: as for `snow train`. If it has no test split, the images are evaluated that training held out, identified
+            by their content; if it has none of these, all of them. A line on the standard error says which.
         task: name of the task.
         split: the split to evaluate.
         label: label column of a table; by default the one named after the task, if there is one.
+        root: folder in which the relative paths of a table start; by default its own.
         batch_size: images per batch.
         workers: processes that load images.
         precision: numerical precision; by default that of training.
-        json: print {"top1", "top5", "images"}; accuracies are fractions.
+        json: print {"top1", "top5", "images", "measured"}; accuracies are fractions, and "measured" is held-out, test,
+            train or all.
     """
     opened = Hub.open(hub)
     artifact = opened.task(task)
     if batch_size < 1 or workers < 0:
         raise SnowError("--batch-size is at least 1, and --workers at least 0")
     with counting("checking images") as progress:
-        pictures = _pictures(data, artifact, split, label, progress)
-    measured = evaluate(
+        measured = _measured(data, artifact, split, label, root, progress)
+    for warning in measured.warnings:
+        note(f"warning: {warning}")
+    note(f"measured: {measured.line}")
+    metrics = evaluate(
         opened.source,
         {task: artifact.method},
-        pictures,
+        measured.pictures,
         batch_size=batch_size,
-        workers=workers,
         precision=precision or artifact.training.get("recipe", {}).get("precision", "auto"),
+        runtime=Runtime(workers=workers),
     )[task]
     if json:
-        print_json(measured.to_dict())
+        print_json({**metrics.to_dict(), "measured": measured.basis})
     else:
-        row = (task, percent(measured.top1), percent(measured.top5), measured.images)
-        print_table(("task", "top-1", "top-5", "images"), [row])
+        row = (task, percent(metrics.top1), percent(metrics.top5), metrics.images, measured.basis)
+        print_table(("task", "top-1", "top-5", "images", "measured"), [row])
 
 
-def _pictures(data: str, artifact: Artifact, split: str, label: str | None, progress: Progress | None) -> Pictures:
+def _measured(
+    data: str,
+    artifact: Artifact,
+    split: Literal["test", "train", "all"],
+    label: str | None,
+    root: Path | None,
+    progress: Progress | None,
+) -> Measured:
     """Select the readable images of a split, with their labels in the class order of the task."""
-    training_data = artifact.training.get("data", {})
-    dataset = open_dataset(
+    recorded = artifact.training.get("split")
+    return open_measured(
         data,
-        task=artifact.name,
+        Task(artifact.name, artifact.classes),
+        None if recorded is None else SplitRecord.from_dict(recorded),
+        split,
         labels=_labels(data, artifact.name, label),
-        test_fraction=training_data.get("test_fraction", 0.2),
-        seed=artifact.training.get("seed", 0),
-        check=False,
+        root=root,
+        progress=progress,
+        held_out_before=lambda dataset: _held_out_by_0_1(dataset, artifact),
     )
-    class_numbers = _class_numbers(dataset, artifact, data)
-    parts = {"test": [dataset.test], "train": [dataset.train], "all": [dataset.train, dataset.test]}[split]
-    items = [item for part in parts for item in part.items]
-    labels = torch.cat([part.labels[:, 0] for part in parts])
-    reasons = faults(items, progress)
-    for reason in filter(None, reasons):
-        note(f"warning: skipped {reason}")
-    readable = [index for index, reason in enumerate(reasons) if not reason]
-    if not readable:
-        raise SnowError(f"{data} has no readable image in split {split!r}")
-    return Pictures(items, torch.where(labels < 0, labels, class_numbers[labels])).subset(readable)
+
+
+def _held_out_by_0_1(dataset: Dataset, artifact: Artifact) -> Dataset | None:
+    """What version 0.1 held out, which recorded no split but a digest of the data and of both parts."""
+    learned = artifact.training.get("data", {})
+    if "fingerprint" not in learned or not len(dataset.train):
+        return None
+    again = dataset.held_out(learned.get("test_fraction", 0.2), artifact.training.get("seed", 0))
+    return again if data_digest(again) == learned["fingerprint"] else None
 
 
 def _labels(data: str, task: str, label: str | None) -> list[str] | None:
@@ -99,17 +113,3 @@ def _labels(data: str, task: str, label: str | None) -> list[str] | None:
         return [label]
     is_table = path.is_file() and path.suffix.lower() in TEXT | PARQUET
     return [task] if is_table and task in read_columns(path) else None
-
-
-def _class_numbers(dataset: Dataset, artifact: Artifact, data: str) -> torch.Tensor:
-    """Map class numbers of the data to those of the task: (classes,) int64."""
-    in_data, in_task = dataset.tasks[0].classes, artifact.classes
-    if set(in_data) != set(in_task):
-        missing, unknown = sorted(set(in_task) - set(in_data)), sorted(set(in_data) - set(in_task))
-        differences = [
-            f"{verb} {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
-            for verb, names in (("it lacks", missing), ("it has", unknown))
-            if names
-        ]
-        raise SnowError(f"the classes of {data} are not those of task {artifact.name}: {' and '.join(differences)}")
-    return torch.tensor([in_task.index(name) for name in in_data])

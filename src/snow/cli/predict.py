@@ -11,7 +11,7 @@ from torch import Tensor
 from snow.cli.app import BAD_INPUT, command
 from snow.cli.options import Flag, Json, Names
 from snow.cli.output import note, print_json, print_table
-from snow.data import EXTENSIONS, decode, eval_transform
+from snow.data import decode, eval_transform, picture_files
 from snow.data.decode import shown
 from snow.errors import SnowError
 from snow.hub import Hub
@@ -115,9 +115,7 @@ def _batches(images: Sequence[Path], hub: Hub) -> Iterator[tuple[list[tuple[Path
 def _files(images: Sequence[Path]) -> Iterator[Path]:
     """Yield picture files; for a folder those in it and below, or the folder itself if it holds none."""
     for path in images:
-        files = sorted(path.rglob("*")) if path.is_dir() else []
-        pictures = [file for file in files if file.suffix.lower() in EXTENSIONS and file.is_file()]
-        yield from pictures or [path]
+        yield from (picture_files(path) if path.is_dir() else []) or [path]
 
 
 def _rows(answered: Sequence[tuple[Path, Predictions]], top_k: int) -> Iterator[tuple[object, ...]]:

@@ -52,6 +52,7 @@ def new_source(options: SourceOptions, seed: int) -> Source:
             options.image_size,
             taps=options.taps or None,
             without_taps=options.without_taps,
+            resize=options.resize,
         )
 
 
@@ -62,6 +63,11 @@ def _refuse_contradiction(hub: Path, options: SourceOptions) -> None:
         raise SnowError(
             f"hub {hub} has images of {size} px, not {options.image_size}: omit --image-size, or use another hub"
         )
+    resize = saved["preprocessing"].get("resize", "crop")
+    if options.resize not in (None, resize):
+        raise SnowError(
+            f"hub {hub} has images resized by {resize}, not {options.resize}: omit --resize, or use another hub"
+        )
     if options.source is None and options.weights is None and options.pretrained:
         return
     architecture, weights = _identity(options, saved["architecture"])
@@ -71,7 +77,7 @@ def _refuse_contradiction(hub: Path, options: SourceOptions) -> None:
             "omit --source, --weights and --no-pretrained, or use another hub"
         )
     if options.weights is not None:
-        from_file = Source.open(architecture, False, options.weights, size)
+        from_file = Source.open(architecture, False, options.weights, size, resize=resize)
         if from_file.fingerprint != saved["fingerprint"]:
             raise SnowError(
                 f"hub {hub} has other weights than {options.weights}: its fingerprint is {saved['fingerprint']}, not "

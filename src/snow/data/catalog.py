@@ -14,8 +14,7 @@ from typing import Any
 from PIL import Image
 
 from snow.data.decode import shown
-from snow.data.rows import Opening, Row, Split, assemble
-from snow.data.task import Dataset, Task
+from snow.data.rows import Listing, Opening, Row, Split
 from snow.errors import SnowError
 
 CATALOGS = ("torch", "hfds")
@@ -46,7 +45,7 @@ def is_catalog_name(spec: str) -> bool:
     return bool(slash) and prefix.lower() in CATALOGS + STREAMS
 
 
-def open_catalog(spec: str, task: str, root: Path | None, opening: Opening) -> Dataset:
+def read_catalog(spec: str, task: str, root: Path | None, opening: Opening) -> Listing:
     """One task with the data set's own classes in its own order. Needs a network unless the files are there.
 
     Raises:
@@ -67,10 +66,10 @@ def open_catalog(spec: str, task: str, root: Path | None, opening: Opening) -> D
     rows = _rows(train, names, "train" if test else None, warnings)
     if test is not None:
         rows += _rows(test, names, "test", warnings)
-    else:
+    elif opening.for_training:
         share = f"{opening.test_fraction:.0%} of 'train' is held out for testing (seed {opening.seed})"
         warnings.append(f"no split 'test' or 'validation' in {spec}: {share}")
-    return assemble([Task(task, names)], rows, warnings, opening, spec)
+    return Listing((task,), (names,), rows, warnings, spec)
 
 
 @dataclass(frozen=True)

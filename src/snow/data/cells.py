@@ -63,16 +63,19 @@ def read_lines(file: Path, columns: Sequence[str]) -> tuple[list[TableRow], list
 
 def _records(file: Path) -> list[tuple[int, list[str]]]:
     """Line number and cells of the header and of every row that is not blank."""
+    reader = None
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             header = text.readline()
             text.seek(0)
-            reader = csv.reader(text, delimiter=max(DELIMITERS, key=header.count), strict=True)
+            delimiter = max(DELIMITERS, key=header.count)
+            reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=True)
             records = [(reader.line_num, record) for record in reader if any(cell.strip() for cell in record)]
     except UnicodeDecodeError as error:
         raise SnowError(f"{shown(file)}: not UTF-8 at byte {error.start}: save it as UTF-8") from None
     except csv.Error as error:
-        raise SnowError(f"{shown(file)}: not a CSV file ({error})") from None
+        where = "" if reader is None else f" in line {reader.line_num}"
+        raise SnowError(f"{shown(file)}: not a CSV file ({error}{where})") from None
     except OSError as error:
         raise SnowError(f"{shown(file)}: cannot be read ({error.strerror or error})") from None
     if not records:

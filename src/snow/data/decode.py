@@ -7,6 +7,7 @@ import struct
 import threading
 import warnings
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,20 +17,17 @@ import torchvision  # noqa: F401  registers its JPEG decoder in torch.ops.image
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from snow.data.formats import HEADER, readable_formats, refusal
+from snow.data.png import without_text
 from snow.errors import SnowError
 
 MAX_PIXELS = 178_956_970
 """More than this is taken for a decompression bomb, as in Pillow, and never decoded."""
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""File names that count as pictures, in any mixture of upper and lower case."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-
 REASONS = ("absent", "empty", "not_a_picture", "truncated", "too_many_pixels", "broken")
 """Why a picture cannot be had, for programs."""
 
-_RGB = 3
+_RGB, _UNCHANGED = 3, 0
 _ORIENTATION = 0x0112
 
 
@@ -73,9 +71,10 @@ _quiet = _Quiet()
 def decode(path: str | os.PathLike[str]) -> Tensor:
     """Reads one picture as uint8 RGB of shape (3, H, W), upright.
 
-    The content decides, not the extension: JPEG, PNG, WebP, BMP, GIF and TIFF, the first frame of an
-    animation. EXIF orientation is applied, transparency is blended on white; grayscale, palette and CMYK
-    become RGB as Pillow converts them, without colour profiles; of 16-bit samples the upper 8 bits are kept.
+    The content decides, not the extension: JPEG, PNG, WebP, BMP, GIF and TIFF, AVIF and HEIC where Pillow or a
+    plugin reads them, the first frame of an animation. EXIF orientation is applied, transparency is blended on
+    white; grayscale, palette and CMYK become RGB as Pillow converts them, without colour profiles; 16-bit
+    samples become 8 bits by `to_8_bits`.
 
     Raises:
         PictureError: `path: reason` for a file that is missing, unreadable, empty, not a picture, truncated or
@@ -94,15 +93,61 @@ def decode(path: str | os.PathLike[str]) -> Tensor:
 
 def decode_file(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     """As `decode`, from an open file; `name` stands for it in errors."""
+    try:
+        return _decode_once(file, name, max_pixels)
+    except PictureError as error:
+        if error.reason != "broken":
+            raise
+        file.seek(0)
+        smaller = without_text(file.read())
+        if smaller is None:
+            raise
+        return _decode_once(BytesIO(smaller), name, max_pixels)
+
+
+def _decode_once(file: BinaryIO, name: str, max_pixels: int) -> Tensor:
     image = _open(file, name, max_pixels)
-    decoder = getattr(torch.ops.image, "decode_jpeg", None)
-    if decoder is not None and _is_plain_jpeg(image):
+    decoders = torch.ops.image
+    if hasattr(decoders, "decode_jpeg") and _is_plain_jpeg(image):
         file.seek(0)
         with suppress(RuntimeError):
-            return decoder(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8), _RGB)
+            return decoders.decode_jpeg(_bytes(file), _RGB)
+        file.seek(0)
+        image = _open(file, name, max_pixels)
+    if hasattr(decoders, "decode_png") and _is_16_bit_colour_png(image):
+        file.seek(0)
+        with suppress(RuntimeError):  # Pillow keeps the upper 8 bits only
+            samples = decoders.decode_png(_bytes(file), _UNCHANGED).permute(1, 2, 0).numpy()
+            return to_rgb(_upright(_colour(to_8_bits(samples)), image), name, max_pixels)
         file.seek(0)
         image = _open(file, name, max_pixels)
     return to_rgb(image, name, max_pixels)
+
+
+def to_8_bits(samples: np.ndarray) -> np.ndarray:
+    """Map 16-bit samples to 8 bits: uint16 (...) -> uint8 (...).
+
+    The upper 8 of the bits that are in use. Cameras, microscopes and X-ray detectors store 12-bit samples in 16 bits,
+    so a picture whose samples are all below 2^12 has 12 bits, and one whose samples are all below 2^8 has 8.
+    """
+    largest = int(samples.max(initial=0))
+    bits = next(bits for bits in (8, 12, 16) if largest < 1 << bits)
+    return (samples >> (bits - 8)).astype(np.uint8)
+
+
+def _bytes(file: BinaryIO) -> Tensor:
+    return torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
+
+
+def _colour(samples: np.ndarray) -> Image.Image:
+    """A Pillow image of (H, W, 2 to 4) samples: with 2 of gray and alpha."""
+    return Image.fromarray(samples, {2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2]])
+
+
+def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """`pixels` with the EXIF of `image`, which `to_rgb` applies."""
+    pixels.info["exif"] = image.info.get("exif", b"")
+    return pixels
 
 
 def to_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -115,7 +160,7 @@ def to_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Tenso
             if image.mode in ("I", "F"):
                 raise PictureError(f"{name}: samples of 32 bits have no agreed range: save it with 8 or 16", "broken")
             if image.mode.startswith("I;16"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                image = Image.fromarray(to_8_bits(np.asarray(image)))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 white = Image.new("RGB", image.size, "white")
@@ -138,7 +183,7 @@ def _open(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     """Reads the header only, and refuses what should not be decoded."""
     try:
         with _quiet:
-            image = Image.open(file, formats=FORMATS)
+            image = Image.open(file, formats=readable_formats())
     except Image.DecompressionBombError:
         raise PictureError(f"{name}: more than {max_pixels:,} pixels", "too_many_pixels") from None
     except Exception as error:
@@ -149,6 +194,9 @@ def _open(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         kind, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
         if kind == b"RIFF" and length < 8 + size:  # of a WebP that was cut, Pillow says no more than that it is broken
             raise PictureError(f"{name}: the picture is truncated", "truncated") from None
+        if isinstance(error, Image.UnidentifiedImageError):
+            file.seek(0)
+            raise PictureError(f"{name}: {refusal(file.read(HEADER))}", "not_a_picture") from None
         raise _refused(error, name) from None
     _check_size(image, name, max_pixels)
     return image
@@ -177,6 +225,12 @@ def _is_plain_jpeg(image: Image.Image) -> bool:
         return False
 
 
+def _is_16_bit_colour_png(image: Image.Image) -> bool:
+    """Whether Pillow would drop the lower bits of an RGB, RGBA or gray and alpha PNG when it is loaded."""
+    tiles = getattr(image, "tile", [])
+    return image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and "16" in str(tiles[0][3] if tiles else "")
+
+
 def _absence(path: Path) -> str:
     if path.is_dir():
         return "is a folder, not a picture"
@@ -187,8 +241,6 @@ def _absence(path: Path) -> str:
 
 def _refused(error: Exception, name: str) -> PictureError:
     text = str(error)
-    if isinstance(error, Image.UnidentifiedImageError):
-        return PictureError(f"{name}: not a JPEG, PNG, WebP, BMP, GIF or TIFF picture", "not_a_picture")
     if isinstance(error, MemoryError):
         return PictureError(f"{name}: too large for this machine's memory", "too_many_pixels")
     if "truncated" in text.lower():

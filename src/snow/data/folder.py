@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from snow.data.decode import EXTENSIONS, shown
-from snow.data.rows import SPLITS, Opening, Row, Split, assemble
-from snow.data.task import Dataset, Task
+from snow.data.decode import shown
+from snow.data.labels import clean_name, require_text
+from snow.data.listing import is_picture, list_folder, walk
+from snow.data.rows import SPLITS, Listing, Opening, Row, Split, part_name
 from snow.errors import SnowError
 
-JUNK = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "@eadir"})
-"""Left beside pictures by operating systems (in lower case): passed over in silence, as hidden files are."""
+
+@dataclass(frozen=True)
+class Part:
+    """A folder that holds class folders."""
+
+    folder: Path
+    classes: Sequence[Path]
+    split: Split | None
 
 
-def open_folder(root: Path, task: str, opening: Opening) -> Dataset:
+def read_folder(root: Path, task: str, opening: Opening) -> Listing:
     """One task whose classes are the sorted names of the class folders; what lies deeper in these counts too.
 
     Raises:
@@ -24,71 +31,113 @@ def open_folder(root: Path, task: str, opening: Opening) -> Dataset:
     parts, warnings = _parts(root, opening)
     classes: list[str] = []
     rows: list[Row] = []
-    for folder, split in parts:
-        folders, files = _listing(folder)
-        loose = sum(_is_picture(path) for path in files)
+    for part in parts:
+        loose = _count_loose(part.folder)
         if loose:
-            warnings.append(f"ignored in {shown(folder)}: {loose} pictures that are in no class folder")
-        if split != "test":
-            classes = [path.name for path in folders]
-            _require_two(folder, classes)
-        for path in folders:
-            rows += [Row(picture, (path.name,), split) for picture in _pictures(path, warnings, frozenset())]
-    return assemble([Task(task, tuple(classes))], rows, warnings, opening, shown(root))
+            warnings.append(f"ignored in {shown(part.folder)}: {loose} pictures that are in no class folder")
+        named = _class_names(part, warnings)
+        if part.split != "test":
+            classes = sorted(set(named.values()))
+            if opening.for_training:
+                _require_two(part.folder, classes, loose)
+        for path, name in named.items():
+            rows += [Row(picture, (name,), part.split) for picture in _pictures(path, warnings)]
+    return Listing((task,), (tuple(classes),), rows, warnings, shown(root))
 
 
-def _parts(root: Path, opening: Opening) -> tuple[list[tuple[Path, Split | None]], list[str]]:
-    """The folders that hold class folders, with their part, and a line for each folder that is not used."""
-    folders = _listing(root)[0]
-    named = {path.name.lower(): path for path in folders if path.name.lower() in SPLITS}
-    chosen: dict[Split, Path] = {}
-    for name, split in SPLITS.items():
-        if name in named:
-            chosen.setdefault(split, named[name])
-    if "train" not in chosen:
-        if folders and len(named) == len(folders):
-            raise SnowError(f"{shown(root)}: there is {folders[0].name}/ but no train/")
-        return [(root, None)], []
-    used = " and ".join(f"{path.name}/" for path in chosen.values())
-    warnings = [f"ignored {shown(path)}: used are {used}" for path in folders if path not in chosen.values()]
-    if "test" in chosen:
-        return [(chosen["train"], "train"), (chosen["test"], "test")], warnings
-    held_out = f"{opening.test_fraction:.0%} of {used} is held out for testing (seed {opening.seed})"
-    return [(chosen["train"], None)], [*warnings, f"no test/ or val/ in {shown(root)}: {held_out}"]
+def _parts(root: Path, opening: Opening) -> tuple[list[Part], list[str]]:
+    """The folders that hold class folders, and a line for each folder that is not used.
+
+    A folder with the name of a part (`part_name`) is one if it holds class folders: `car/`, `plane/` and `train/` with
+    pictures in each are three classes.
+    """
+    folders = list_folder(root)[0]
+    inside = {path: list_folder(path)[0] for path in folders if part_name(path.name)}
+    order = list(SPLITS)
+    ranked = sorted(inside, key=lambda path: order.index(part_name(path.name) or ""))
+    plain = [path for path in folders if path not in inside]
+    train = next((path for path in ranked if _split(path) == "train" and _holds_classes(inside[path], plain)), None)
+    test = next((path for path in ranked if _split(path) == "test" and inside[path]), None)
+    if train is None and plain:
+        return _without_train(root, folders, plain, test, inside)
+    if train is None:
+        train = next((path for path in ranked if _split(path) == "train"), None)
+    if train is None:
+        if test is not None and not opening.for_training:
+            return [Part(test, inside[test], "test")], []
+        if folders:
+            raise SnowError(f"{shown(root)}: there is {shown(folders[0].name)}/ but no train/")
+        return [Part(root, [], None)], []
+    used = [path for path in (train, test) if path is not None]
+    names = " and ".join(f"{shown(path.name)}/" for path in used)
+    warnings = [_ignored(path, names) for path in folders if path not in used]
+    if test is not None:
+        return [Part(train, inside[train], "train"), Part(test, inside[test], "test")], warnings
+    if opening.for_training:
+        held_out = f"{opening.test_fraction:.0%} of {names} is held out for testing (seed {opening.seed})"
+        warnings.append(f"no test/ or val/ in {shown(root)}: {held_out}")
+    return [Part(train, inside[train], None)], warnings
 
 
-def _require_two(folder: Path, classes: list[str]) -> None:
+def _split(path: Path) -> Split:
+    return SPLITS[part_name(path.name) or ""]
+
+
+def _holds_classes(inside: Sequence[Path], plain: Sequence[Path]) -> bool:
+    """Whether these folders are class folders of a part; one beside other folders is rather a class's own."""
+    return len(inside) > 1 or (len(inside) == 1 and not plain)
+
+
+def _without_train(
+    root: Path, folders: list[Path], plain: list[Path], test: Path | None, inside: dict[Path, list[Path]]
+) -> tuple[list[Part], list[str]]:
+    """All folders are classes, but for a `test/` whose folders have the names of those beside it."""
+    names = {clean_name(path.name) for path in plain}
+    if test is None or not {clean_name(path.name) for path in inside[test]} <= names:
+        return [Part(root, folders, None)], []
+    line = f"{shown(test)} is the test part, since its folders have the names of those beside it"
+    rest = [path for path in folders if path != test and not (path in inside and inside[path])]
+    others = [f"ignored {shown(path)}: used is {shown(test.name)}/" for path in folders if path not in (test, *rest)]
+    return [Part(root, rest, "train"), Part(test, inside[test], "test")], [line, *others]
+
+
+def _ignored(path: Path, used: str) -> str:
+    folders, files = list_folder(path)
+    pictures = sum(map(is_picture, files))
+    if part_name(path.name) and not folders and pictures:
+        return f"ignored {shown(path)}: its {pictures} pictures are in no class folder, so they have no labels"
+    return f"ignored {shown(path)}: used are {used}"
+
+
+def _count_loose(folder: Path) -> int:
+    return sum(map(is_picture, list_folder(folder)[1]))
+
+
+def _class_names(part: Part, warnings: list[str]) -> dict[Path, str]:
+    """The class of each class folder; folders whose names look alike in another encoding or spacing are one class."""
+    named = {path: clean_name(require_text(path.name, f"{shown(part.folder)}: class folder")) for path in part.classes}
+    first: dict[str, Path] = {}
+    for path, name in named.items():
+        other = first.setdefault(name, path)
+        if other != path:
+            warnings.append(f"{shown(path)} and {shown(other)} have the same name but for spaces or Unicode: one class")
+    return named
+
+
+def _require_two(folder: Path, classes: Sequence[str], loose: int) -> None:
     if len(classes) < 2:
         found = f"there is only {classes[0]!r}" if classes else "there is none"
-        raise SnowError(f"{shown(folder)}: at least two class folders are needed, and {found}")
+        pictures = f"; its {loose} pictures are in no class folder and have no labels" if loose else ""
+        raise SnowError(f"{shown(folder)}: at least two class folders are needed, and {found}{pictures}")
 
 
-def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Folders and other entries, each in order of name, without hidden ones and junk."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_dir()) for entry in entries)
-    except OSError as error:
-        raise SnowError(f"{shown(folder)}: cannot be read ({error.strerror or error})") from None
-    visible = [(folder / name, is_dir) for name, is_dir in found if name[0] != "." and name.lower() not in JUNK]
-    return [path for path, is_dir in visible if is_dir], [path for path, is_dir in visible if not is_dir]
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS
-
-
-def _pictures(folder: Path, warnings: list[str], above: frozenset[str]) -> Iterator[Path]:
-    """Pictures in `folder` and below, and a line for every folder with files that are none.
-
-    `above` holds the real paths of the folders that led here: a link back to one of them is not followed.
-    """
-    above |= {os.path.realpath(folder)}
-    folders, files = _listing(folder)
-    others = [path.name for path in files if not _is_picture(path)]
-    if others:
-        warnings.append(f"ignored in {shown(folder)}: {len(others)} files that are no pictures, as {shown(others[0])}")
-    yield from (path for path in files if _is_picture(path))
-    for path in folders:
-        if os.path.realpath(path) not in above:
-            yield from _pictures(path, warnings, above)
+def _pictures(folder: Path, warnings: list[str]) -> list[Path]:
+    """Pictures in `folder` and below, and a line for every folder with files that are none."""
+    pictures: list[Path] = []
+    for place, files in walk(folder):
+        others = [path.name for path in files if not is_picture(path)]
+        if others:
+            line = f"{len(others)} files that are no pictures, as {shown(others[0])}"
+            warnings.append(f"ignored in {shown(place)}: {line}")
+        pictures += [path for path in files if is_picture(path)]
+    return pictures

@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from snow.data.catalog import CATALOGS, is_catalog_name, open_catalog
+from snow.data.catalog import CATALOGS, is_catalog_name, read_catalog
 from snow.data.cells import PARQUET, TEXT
 from snow.data.decode import shown
-from snow.data.folder import open_folder
+from snow.data.folder import read_folder
 from snow.data.pictures import Progress
-from snow.data.published import PUBLISHED, open_published, published_name
-from snow.data.rows import Opening
-from snow.data.table import open_table
+from snow.data.published import PUBLISHED, published_name, read_published
+from snow.data.rows import Listing, Opening, assemble
+from snow.data.table import read_table
 from snow.data.task import Dataset
 from snow.errors import SnowError
 
@@ -40,7 +40,8 @@ def open_dataset(
         seed: draws that part.
         check: decode every picture once now. Without it a bad picture is an error when its turn comes.
         progress: called with (pictures checked, pictures there are) during the check.
-        root: where the files of a named data set are kept; `dtd` with it is `dtd:FOLDER`.
+        root: where the relative paths of a table start and all its pictures lie; or where the files of a named data
+            set are kept; `dtd` with it is `dtd:FOLDER`.
 
     Raises:
         SnowError: there is nothing at `spec`, or it is refused by the rules.
@@ -48,23 +49,34 @@ def open_dataset(
     if not 0 < test_fraction < 1:
         raise SnowError(f"a test fraction of {test_fraction} leaves no training or no test pictures: use 0.2, say")
     opening = Opening(test_fraction, seed, check, progress)
+    return assemble(read_listing(spec, task, labels, None if root is None else Path(root), opening), opening)
+
+
+def read_listing(
+    spec: str | os.PathLike[str], task: str, labels: Sequence[str] | None, root: Path | None, opening: Opening
+) -> Listing:
+    """The pictures of any kind of data with their class names, none of them read; arguments as for `open_dataset`."""
     path = Path(spec)
     suffix = path.suffix.lower()
     if labels is not None and suffix not in TEXT | PARQUET:
         raise SnowError(f"{shown(path)}: label columns are for a table (.csv, .tsv, .parquet)")
     if path.is_dir():
+        if root is not None:
+            raise SnowError(f"{shown(path)}: root is for a table or a named data set, not for a folder")
         known = next((one for one in PUBLISHED.values() if one.is_at(path)), None)
-        return open_folder(path, task, opening) if known is None else open_published(known, path, task, opening)
+        return read_folder(path, task, opening) if known is None else read_published(known, path, task)
     if path.is_file() and suffix in TEXT | PARQUET:
-        return open_table(path, task, labels, opening)
+        if root is not None and not root.is_dir():
+            raise SnowError(f"{shown(root)}: there is no such folder")
+        return read_table(path, task, labels, root, opening)
     if path.exists():
         raise SnowError(f"{shown(path)}: neither a folder nor a .csv, .tsv or .parquet file")
     if isinstance(spec, str) and is_catalog_name(spec):
-        return open_catalog(spec, task, None if root is None else Path(root), opening)
+        return read_catalog(spec, task, root, opening)
     if isinstance(spec, str) and (named := published_name(spec)) is not None:
         known, folder = named
         if not folder and root is None:
             raise SnowError(f"{known.name} needs the folder that it is in: {known.name}:FOLDER; {known.where_to_get}")
-        return open_published(known, Path(folder or root or ""), task, opening)
+        return read_published(known, Path(folder or root or ""), task)
     names = " or ".join([*(f"{name}/" for name in CATALOGS), *(f"{name}:" for name in PUBLISHED)])
     raise SnowError(f"{shown(path)}: there is no such folder or file, and it is no name that starts with {names}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.utils.data
@@ -121,23 +123,46 @@ Progress = Callable[[int, int], None]
 _BLOCK = 256
 
 
-def faults(items: Sequence[Item], progress: Progress | None = None) -> list[str | None]:
-    """For every picture None, or the line that says why it cannot be read."""
-    found: list[str | None] = []
+class Inspection(NamedTuple):
+    """One picture that was looked at: why it cannot be read (None: it can), and the SHA-256 of its content."""
+
+    fault: str | None
+    digest: bytes
+
+
+def inspect(items: Sequence[Item], progress: Progress | None = None, decoded: bool = True) -> list[Inspection]:
+    """Look at every picture.
+
+    Args:
+        decoded: decode each. Without it no picture has a fault.
+    """
+    look = _inspect if decoded else _digest_only
+    found: list[Inspection] = []
     with ThreadPoolExecutor(_threads()) as pool:
         for start in range(0, len(items), _BLOCK):
-            found += pool.map(_fault, items[start : start + _BLOCK])
+            found += pool.map(look, items[start : start + _BLOCK])
             if progress is not None:
                 progress(len(found), len(items))
     return found
 
 
-def _fault(item: Item) -> str | None:
+def _inspect(item: Item) -> Inspection:
     try:
         load(item)
     except SnowError as error:
-        return str(error)
-    return None
+        return Inspection(str(error), b"")
+    return _digest_only(item)
+
+
+def _digest_only(item: Item) -> Inspection:
+    """The digest of a file is that of its bytes; of a callable, or a file that cannot be read, that of its name."""
+    if isinstance(item, Path):
+        try:
+            with item.open("rb") as file:
+                return Inspection(None, hashlib.file_digest(file, "sha256").digest())
+        except OSError:
+            pass
+    return Inspection(None, hashlib.sha256(os.fsencode(str(item))).digest())
 
 
 def _threads() -> int:

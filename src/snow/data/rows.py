@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
-from snow.data.pictures import Item, Pictures, Progress, faults
-from snow.data.task import Dataset, Task
+from snow.data.labels import lookalikes
+from snow.data.pictures import Item, Pictures, Progress, inspect
+from snow.data.split import copies_in_test, hold_out, in_several_classes
+from snow.data.task import ContentDigests, Dataset, Task
 from snow.errors import SnowError
 
 Split = Literal["train", "test"]
@@ -25,6 +28,15 @@ SPLITS: dict[str, Split] = {
 }
 """Names of the two parts, in lower case; of several for one part, the first in this order is used."""
 
+_FILLERS = frozenset({"", "set", "data", "dataset", "split", "seg", "img", "imgs", "images", "pictures", "photos"})
+
+
+def part_name(name: str) -> str | None:
+    """The key of `SPLITS` that a folder or cell names: "training_set", "seg_train", "Train2017" -> "training", …"""
+    words = [word.removesuffix("set") for word in re.split(r"[\W_\d]+", name.lower())]
+    words = [word for word in words if word not in _FILLERS]
+    return words[0] if len(words) == 1 and words[0] in SPLITS else None
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -37,53 +49,81 @@ class Row:
 
 @dataclass(frozen=True)
 class Opening:
-    """How a data set is opened; the fields are the arguments of `open_dataset`."""
+    """How a data set is opened; the fields are the arguments of `open_dataset`.
+
+    Attributes:
+        for_training: whether there must be something to learn. Without it a test part alone will do.
+    """
 
     test_fraction: float = 0.2
     seed: int = 0
     check: bool = True
     progress: Progress | None = None
+    for_training: bool = True
 
 
-def assemble(
-    tasks: Sequence[Task], rows: Sequence[Row], warnings: Sequence[str], opening: Opening, source: str
-) -> Dataset:
-    """Leaves out what cannot be read, draws the parts if rows have none, refuses what cannot be learned.
+@dataclass(frozen=True)
+class Listing:
+    """What a reader finds.
 
-    Args:
-        tasks: the tasks, with the classes that training should have.
+    Attributes:
+        tasks: name of each.
+        classes: of each task those that training should have.
         rows: pictures, all with a part or all without.
-        warnings: lines about what was left out before.
+        warnings: lines about what was left out.
         source: what the data set is called in errors.
+    """
+
+    tasks: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+    rows: Sequence[Row]
+    warnings: Sequence[str]
+    source: str
+
+
+def assemble(listing: Listing, opening: Opening) -> Dataset:
+    """Leaves out what cannot be read, draws the parts if rows have none, refuses what cannot be learned.
 
     Raises:
         SnowError: a class without a training picture, a test picture of an unknown class, no test picture.
     """
+    rows, source = listing.rows, listing.source
+    tasks = [Task(name, classes) for name, classes in zip(listing.tasks, listing.classes, strict=True)]
     _refuse_strangers(tasks, rows, source)
-    skipped = [line for line in warnings if line.startswith("skipped")]
-    _refuse_untaught(tasks, rows, skipped, source)
+    reasons = [line for line in listing.warnings if line.startswith(("skipped", "ignored in"))]
+    _refuse_untaught(tasks, rows, reasons, source)
     broken: list[str] = []
-    if opening.check:
-        found = faults([row.item for row in rows], opening.progress)
-        broken = [f"skipped {fault}" for fault in found if fault]
-        rows = [row for row, fault in zip(rows, found, strict=True) if not fault]
-        _refuse_untaught(tasks, rows, skipped + broken, source)
-    numbers = [{name: number for number, name in enumerate(task.classes)} for task in tasks]
-    labels = torch.tensor(
-        [[numbers[t].get(name or "", -1) for t, name in enumerate(row.classes)] for row in rows],
-        dtype=torch.int64,
-    )
-    pictures = Pictures([row.item for row in rows], labels)
-    if rows[0].split is None:
-        train, test = pictures.split(opening.test_fraction, opening.seed)
+    digests: list[bytes] | None = None
+    if opening.check or rows[0].split is None:
+        found = inspect([row.item for row in rows], opening.progress, decoded=opening.check)
+        broken = [f"skipped {look.fault}" for look in found if look.fault]
+        digests = [look.digest for look in found if not look.fault]
+        rows = [row for row, look in zip(rows, found, strict=True) if not look.fault]
+        _refuse_untaught(tasks, rows, reasons + broken, source)
+    pictures = Pictures([row.item for row in rows], _labels(tasks, rows))
+    if rows[0].split is None and digests is not None:
+        is_test = hold_out(pictures.labels, digests, opening.test_fraction, opening.seed)
     else:
-        train, test = (
-            pictures.subset([index for index, row in enumerate(rows) if row.split == split])
-            for split in ("train", "test")
-        )
-    if not len(test):
-        raise SnowError(f"{source}: there is no readable test picture{_first(skipped + broken)}")
-    return Dataset(tuple(tasks), train, test, (*warnings, *broken, *_untested(tasks, test)))
+        is_test = torch.tensor([row.split == "test" for row in rows])
+    train, test = ((is_test == part).nonzero().flatten().tolist() for part in (False, True))
+    if not test:
+        raise SnowError(f"{source}: there is no readable test picture{_first(reasons + broken)}")
+    dataset = Dataset(tuple(tasks), pictures.subset(train), pictures.subset(test))
+    lines = [f"task {task.name!r}: {line}" for task in tasks for line in lookalikes(task.classes)]
+    lines += _untested(tasks, dataset.test)
+    if digests is not None:
+        held_out = rows[0].split is None
+        parts = ContentDigests(*(tuple(digests[index] for index in part) for part in (train, test)), held_out)
+        dataset = replace(dataset, digests=parts)
+        lines += _copies(rows, digests, dataset)
+    return replace(dataset, warnings=(*listing.warnings, *broken, *lines))
+
+
+def _labels(tasks: Sequence[Task], rows: Sequence[Row]) -> torch.Tensor:
+    """Class numbers (n, T), -1 for none."""
+    numbers = [{name: number for number, name in enumerate(task.classes)} for task in tasks]
+    table = [[numbers[t].get(name or "", -1) for t, name in enumerate(row.classes)] for row in rows]
+    return torch.tensor(table, dtype=torch.int64)
 
 
 def _refuse_strangers(tasks: Sequence[Task], rows: Sequence[Row], source: str) -> None:
@@ -94,19 +134,23 @@ def _refuse_strangers(tasks: Sequence[Task], rows: Sequence[Row], source: str) -
             raise SnowError(f"{source}: the test split of task {task.name!r} has {names}, which training has not")
 
 
-def _refuse_untaught(tasks: Sequence[Task], rows: Sequence[Row], skipped: Sequence[str], source: str) -> None:
+def _refuse_untaught(tasks: Sequence[Task], rows: Sequence[Row], reasons: Sequence[str], source: str) -> None:
     for t, task in enumerate(tasks):
         taught = {row.classes[t] for row in rows if row.split != "test"}
         for name in task.classes:
             if name not in taught:
                 raise SnowError(
                     f"{source}: class {name!r} of task {task.name!r} has no readable training picture: "
-                    f"add some or remove the class{_first(skipped)}"
+                    f"add some or remove the class{_first(reasons)}"
                 )
 
 
-def _first(skipped: Sequence[str]) -> str:
-    return f" ({len(skipped)} skipped in all, first {skipped[0].removeprefix('skipped ')})" if skipped else ""
+def _first(reasons: Sequence[str]) -> str:
+    """The first reason why pictures are missing; skipped ones say more than ignored ones."""
+    skipped = [line for line in reasons if line.startswith("skipped")]
+    if skipped:
+        return f" ({len(skipped)} skipped in all, first {skipped[0].removeprefix('skipped ')})"
+    return f" ({reasons[0]})" if reasons else ""
 
 
 def _untested(tasks: Sequence[Task], test: Pictures) -> list[str]:
@@ -117,3 +161,26 @@ def _untested(tasks: Sequence[Task], test: Pictures) -> list[str]:
         if names:
             lines.append(f"task {task.name!r}: no test picture of {', '.join(repr(name) for name in names)}")
     return lines
+
+
+def _copies(rows: Sequence[Row], digests: Sequence[bytes], dataset: Dataset) -> list[str]:
+    """A line for test pictures that are training pictures, and one for pictures with several classes."""
+    if dataset.digests is None:
+        return []
+    train, test = (
+        _first_items(hashes, pictures.items)
+        for hashes, pictures in ((dataset.digests.train, dataset.train), (dataset.digests.test, dataset.test))
+    )
+    lines = copies_in_test(train, test, sum(digest in train for digest in dataset.digests.test))
+    items = [row.item for row in rows]
+    for t in range(len(dataset.tasks)):
+        lines += in_several_classes(items, [row.classes[t] for row in rows], digests)
+    return lines
+
+
+def _first_items(digests: Sequence[bytes], items: Sequence[Item]) -> dict[bytes, Item]:
+    """The first picture of each content."""
+    found: dict[bytes, Item] = {}
+    for digest, item in zip(digests, items, strict=True):
+        found.setdefault(digest, item)
+    return found

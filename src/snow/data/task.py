@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from snow.data.labels import require_text
 from snow.data.pictures import Pictures
 from snow.errors import SnowError
 
@@ -14,7 +16,8 @@ class Task:
     """One image-classification task. Class k of the labels is `classes[k]`.
 
     Raises:
-        SnowError: a name that cannot be a folder's, fewer than two classes, a class named twice or "".
+        SnowError: a name that cannot be a folder's, fewer than two classes, a class named twice or "", a name that is
+            not text in UTF-8.
     """
 
     name: str
@@ -29,16 +32,31 @@ class Task:
             raise SnowError(f"task {self.name!r} needs at least two classes, and there is {found}")
         if not all(self.classes):
             raise SnowError(f"task {self.name!r} has a class without a name")
+        for name in (self.name, *self.classes):
+            require_text(name, "task" if name is self.name else f"task {self.name!r} has a class whose name")
         name, count = Counter(self.classes).most_common(1)[0]
         if count > 1:
             raise SnowError(f"task {self.name!r} has {count} classes named {name!r}")
+
+
+class ContentDigests(NamedTuple):
+    """SHA-256 of every picture's content, in the order of the pictures.
+
+    Attributes:
+        held_out: whether the test pictures were drawn from data that has no test part.
+    """
+
+    train: tuple[bytes, ...]
+    test: tuple[bytes, ...]
+    held_out: bool
 
 
 @dataclass(frozen=True)
 class Dataset:
     """The pictures of one or several tasks: each has one label per task, -1 where a task has none for it.
 
-    `warnings` holds one line for each picture, row or folder that was left out, and why.
+    `warnings` holds one line for each picture, row or folder that was left out, and why. `digests` is None where the
+    pictures were not looked at.
 
     Raises:
         SnowError: labels that do not fit the tasks.
@@ -48,6 +66,7 @@ class Dataset:
     train: Pictures
     test: Pictures
     warnings: tuple[str, ...] = ()
+    digests: ContentDigests | None = None
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -70,4 +89,4 @@ class Dataset:
             SnowError: as `Pictures.split`.
         """
         rest, part = self.train.split(fraction, seed)
-        return replace(self, train=rest, test=part)
+        return replace(self, train=rest, test=part, digests=None)

@@ -29,18 +29,48 @@ class Middle(torch.nn.Module):
         return pixels[..., top : top + longest, left : left + longest]
 
 
+class Square(torch.nn.Module):
+    """Fits all of a picture into a square: (3, H, W) -> (3, side, side).
+
+    Args:
+        preprocessing: pad resizes the long side and fills the rest with the mean, squash resizes both sides.
+        largest: of `side`, which is the picture's long side where that is smaller, but at least `image_size`.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, largest: int) -> None:
+        super().__init__()
+        self._mode, self._pads = _interpolation(preprocessing), preprocessing.resize == "pad"
+        self._smallest, self._largest = preprocessing.image_size, largest
+        self._fill = [float(round(255 * mean)) for mean in preprocessing.mean]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        height, width = pixels.shape[-2:]
+        side = min(max(height, width, self._smallest), self._largest)
+        if not self._pads:
+            return v2.functional.resize(pixels, [side, side], self._mode, antialias=True)
+        scale = side / max(height, width)
+        size = [max(round(height * scale), 1), max(round(width * scale), 1)]
+        fitted = v2.functional.resize(pixels, size, self._mode, antialias=True)
+        top, left = (side - size[0]) // 2, (side - size[1]) // 2
+        edges = [left, top, side - size[1] - left, side - size[0] - top]
+        return v2.functional.pad(fitted, edges, fill=self._fill)
+
+
 def _interpolation(preprocessing: Preprocessing) -> v2.InterpolationMode:
     return v2.InterpolationMode(preprocessing.interpolation)
 
 
 def _central(preprocessing: Preprocessing) -> list[torch.nn.Module]:
-    resize = v2.Resize(preprocessing.resize, _interpolation(preprocessing), antialias=True)
+    if preprocessing.resize != "crop":
+        return [Square(preprocessing, preprocessing.image_size)]
+    resize = v2.Resize(preprocessing.short_side, _interpolation(preprocessing), antialias=True)
     return [Middle(), resize, v2.CenterCrop(preprocessing.image_size)]
 
 
 def _crop(preprocessing: Preprocessing, smallest: float) -> list[torch.nn.Module]:
     mode = _interpolation(preprocessing)
-    return [v2.RandomResizedCrop(preprocessing.image_size, (smallest, 1.0), interpolation=mode, antialias=True)]
+    crop = v2.RandomResizedCrop(preprocessing.image_size, (smallest, 1.0), interpolation=mode, antialias=True)
+    return [crop] if preprocessing.resize == "crop" else [Square(preprocessing, 2 * preprocessing.image_size), crop]
 
 
 def _trivial(preprocessing: Preprocessing) -> list[torch.nn.Module]:
@@ -67,7 +97,7 @@ AUGMENTS: dict[str, Callable[[Preprocessing], list[torch.nn.Module]]] = {
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """Resizes the short side and cuts the centre, as timm does for evaluation."""
+    """Resizes the short side and cuts the centre, as timm does for evaluation; or as `Preprocessing.resize` says."""
     return v2.Compose(_central(preprocessing))
 
 

@@ -137,10 +137,12 @@ def _source_call(source: Mapping[str, Any]) -> str:
     """Write the call that opens a source of this description."""
     library, _, name = str(source.get("architecture", "")).rpartition("/")
     size = source.get("preprocessing", {}).get("image_size")
+    resize = source.get("preprocessing", {}).get("resize")
+    more = f', resize="{resize}"' if resize else ""
     if source.get("weights") == "embedded":
-        return f"snow.Source.embedded({size})"
+        return f"snow.Source.embedded({size}{more})"
     weights = "pretrained=True" if source.get("weights") == "pretrained" else 'weights="source.safetensors"'
-    return f'snow.Source.from_{library or "timm"}("{name}", {weights}, image_size={size})'
+    return f'snow.Source.from_{library or "timm"}("{name}", {weights}, image_size={size}{more})'
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -17,6 +17,7 @@ from typing import IO
 
 from starlette.datastructures import UploadFile
 
+from snow.data import is_junk_path
 from snow.hub.artifact import SELECTION_FILE
 from snow.hub.task_record import RECORD_FILE
 from snow.serving.errors import CODES, RefusedError
@@ -25,7 +26,7 @@ REQUIRED = ("config.json", "model.safetensors", "metrics.json")
 FILES = {name: name for name in (*REQUIRED, SELECTION_FILE, RECORD_FILE)}
 """The files that a task may have."""
 
-IGNORED = (".md", ".gitattributes", ".DS_Store")
+IGNORED = (".md", ".gitattributes")
 """Suffixes of files that lie beside a task where tasks are shared; they are skipped."""
 
 ARCHIVES = ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream")
@@ -69,7 +70,7 @@ def write_files(members: Iterator[Member], folder: Path, limit: int) -> None:
     for member, file in members:
         name = FILES.get(PurePosixPath(member).name)
         if name is None:
-            if member.endswith(IGNORED):
+            if member.endswith(IGNORED) or is_junk_path(member):
                 continue
             raise RefusedError("bad_task", f"{_shorten(member)} is not a file of a task: these are {', '.join(FILES)}")
         path = folder / name

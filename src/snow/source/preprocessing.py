@@ -14,20 +14,26 @@ from snow.errors import SnowError
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
+RESIZES = ("crop", "pad", "squash")
+"""Ways from a picture of any shape to a square."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Prepares pictures as for the training of a source: resize, centre crop, normalise.
+    """Prepares pictures as for the training of a source: resize to a square, normalise.
 
     Attributes:
         image_size: S, side of the square picture in pixels.
         mean: per RGB channel, on a 0..1 scale.
         std: per RGB channel, on a 0..1 scale.
         interpolation: of the resizing, one of `INTERPOLATIONS`.
-        crop_pct: S divided by the short side before the centre crop.
+        crop_pct: with crop, S divided by the short side before the centre crop.
+        resize: crop resizes the short side and crops the centre, pad fits all of the picture into the square and fills
+            the rest with the mean, squash resizes both sides to S.
 
     Raises:
-        SnowError: a size below 16 pixels, a crop outside (0, 1], an unknown interpolation, a std of zero.
+        SnowError: a size below 16 pixels, a crop outside (0, 1], an unknown interpolation or way to resize, a std of
+            zero.
     """
 
     image_size: int = 224
@@ -35,6 +41,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     interpolation: str = "bicubic"
     crop_pct: float = 0.875
+    resize: str = "crop"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
@@ -45,11 +52,13 @@ class Preprocessing:
             raise SnowError(f"crop_pct {self.crop_pct} is outside (0, 1]")
         if self.interpolation not in INTERPOLATIONS:
             raise SnowError(f"unknown interpolation {self.interpolation!r}: use one of {', '.join(INTERPOLATIONS)}")
+        if self.resize not in RESIZES:
+            raise SnowError(f"unknown way to resize {self.resize!r}: use one of {', '.join(RESIZES)}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise SnowError("mean and std need three values each, and std must be positive")
 
     @property
-    def resize(self) -> int:
+    def short_side(self) -> int:
         """Short side in pixels before the centre crop."""
         return math.floor(self.image_size / self.crop_pct)
 
@@ -65,8 +74,11 @@ class Preprocessing:
         return x.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to JSON values."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        """Convert to JSON values. `resize` is left out at its default, so that fingerprints of version 0.1 hold."""
+        values = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        if self.resize == "crop":
+            del values["resize"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:

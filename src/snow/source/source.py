@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -62,6 +62,7 @@ class Source(nn.Module):
         preprocessing: how pictures are prepared for it.
         taps: names or shell patterns of the feature maps to offer; None: all that `discover` finds.
         without_taps: names or patterns of maps to leave out.
+        resize: replaces that of `preprocessing`: "crop", "pad" or "squash".
 
     Raises:
         SnowError: the CNN has no feature maps or no classifier, or a named tap does not exist.
@@ -75,11 +76,12 @@ class Source(nn.Module):
         preprocessing: Preprocessing,
         taps: Sequence[str] | None = None,
         without_taps: Sequence[str] = (),
+        resize: str | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
         self.weights = weights
-        self.preprocessing = preprocessing
+        self.preprocessing = preprocessing if resize is None else replace(preprocessing, resize=resize)
         size = preprocessing.image_size
         self.taps: tuple[Tap, ...] = select_taps(cnn, discover(cnn, size), size, taps, without_taps)
         self._parameter_names = frozenset(name for name, _ in cnn.named_parameters())
@@ -99,34 +101,35 @@ class Source(nn.Module):
     def from_timm(
         cls,
         name: str,
-        pretrained: bool = False,
+        pretrained: bool = True,
         weights: str | Path | None = None,
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
-        """Build a CNN of timm.
+        """Build a CNN of timm, with its pretrained weights unless others are given or `pretrained` is False.
 
         Args:
             weights: a local weight file.
             image_size: side of the picture in pixels; None: the model's own.
-            options: `taps` and `without_taps` of `Source`.
+            options: `taps`, `without_taps` and `resize` of `Source`.
 
         Raises:
             SnowError: an unknown name, weights that cannot be reached or do not fit, or no feature maps.
         """
-        return cls(*architectures.from_timm(name, pretrained, weights, image_size), **options)
+        return cls(*architectures.from_timm(name, pretrained and weights is None, weights, image_size), **options)
 
     @classmethod
     def from_torchvision(
         cls,
         name: str,
-        pretrained: bool = False,
+        pretrained: bool = True,
         weights: str | Path | None = None,
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
         """Build a CNN of torchvision, as `from_timm`."""
-        return cls(*architectures.from_torchvision(name, pretrained, weights, image_size), **options)
+        built = architectures.from_torchvision(name, pretrained and weights is None, weights, image_size)
+        return cls(*built, **options)
 
     @classmethod
     def open(
@@ -146,7 +149,7 @@ class Source(nn.Module):
         create = {"": cls.from_timm, "timm": cls.from_timm, "torchvision": cls.from_torchvision}.get(library)
         if create is None:
             raise SnowError(f"unknown source {spec!r}: use embedded, a timm name, or torchvision/NAME")
-        return create(name, pretrained and weights is None, weights, image_size, **options)
+        return create(name, pretrained, weights, image_size, **options)
 
     @property
     def name(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,9 +14,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, MismatchError, NotFoundError, SnowError
 
-NESTED = ("state_dict", "model", "state_dict_ema", "model_state_dict")
+NESTED = ("state_dict", "model", "state_dict_ema", "model_state_dict", "model_ema", "ema", "teacher", "student")
+"""Where checkpoints keep the tensors of the network; the first that is there is used, then likewise in it."""
+
+SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
+"""Of files that torch has written."""
+
+log = logging.getLogger("snow")
 
 
 def embedded_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -32,37 +40,84 @@ def embedded_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a `.safetensors` file, or of a `.pth`, `.pt` or `.bin` file with `weights_only=True`.
+    """Read the tensors of a `.safetensors` file, or of a file of torch (`SUFFIXES`) with `weights_only=True`.
 
     Raises:
         SnowError: the file is missing, damaged, of another kind, or holds more than tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise SnowError(f"no weight file {path}")
+        raise NotFoundError(f"no weight file {path}")
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise SnowError(f"{path} is not a readable safetensors file: {error}") from error
-    if path.suffix in {".pth", ".pt", ".bin", ".tar"}:
+            raise DamagedError(f"{path} is not a readable safetensors file: {error}") from error
+    if path.suffix in SUFFIXES:
         return _unpickle_tensors(path)
-    raise SnowError(f"{path}: weights are read from .safetensors, .pth, .pt, .bin or .tar")
+    raise SnowError(f"{path}: weights are read from .safetensors, {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 
 
 def _unpickle_tensors(path: Path) -> dict[str, Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged or forbidden pickles
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SnowError(f"{path} does not hold plain tensors: {reason}") from error
+        raise DamagedError(f"{path} does not hold plain tensors: {_reason(error)}") from error
     for key in NESTED:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise SnowError(f"{path} is not a state dict: it should map names to tensors")
     return {name.removeprefix("module."): value for name, value in loaded.items()}
+
+
+def _reason(error: Exception) -> str:
+    """One line of what torch says, which is a page with advice that must not be followed."""
+    text = " ".join(str(error).split())
+    if "weights_only" in text or "Unsupported global" in text:
+        return "it is a pickled object, such as a whole model: save model.state_dict() in its place"
+    return text.partition(". ")[0][:200] or type(error).__name__
+
+
+def fitted_names(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Rename the tensors of another tool's checkpoint to those of a model.
+
+    `module.` of data parallel, `_orig_mod.` of `torch.compile`, `model.` or `backbone.` of a Lightning module: the
+    prefix is that under which most of the model's names are found. Tensors outside of it (a loss, a projection head)
+    are left out; without a prefix all stay.
+    """
+    expected = model.state_dict()
+    last_parts = {name.rpartition(".")[2] for name in expected}
+    prefixes = Counter[str]()
+    for key in weights:
+        if key.rpartition(".")[2] in last_parts:
+            parts = key.split(".")
+            prefixes.update(
+                prefix
+                for count in range(len(parts))
+                if key.removeprefix(prefix := "".join(f"{part}." for part in parts[:count])) in expected
+            )
+    prefix, matches = max(prefixes.items(), key=lambda item: (item[1], -len(item[0])), default=("", 0))
+    if not prefix or matches <= prefixes[""]:
+        return dict(weights)
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def with_head(weights: Mapping[str, Tensor], model: nn.Module, origin: str) -> dict[str, Tensor]:
+    """Complete a backbone without a head (DINO, SimCLR, timm with `num_classes=0`): the model's own head gets zeros.
+
+    Tasks do not look at the head of their source. Where anything else is missing the weights stay as they are.
+    """
+    expected = model.state_dict()
+    head = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1:]
+    mine = {name for name in expected if head and name.startswith(f"{head[0]}.")}
+    missing = {name for name in expected if name not in weights and not name.endswith("num_batches_tracked")}
+    if not missing or missing != mine:
+        return dict(weights)
+    log.warning("%s has no head: tasks can be trained, and the source's own answers are all alike", origin)
+    others = {name: value for name, value in weights.items() if name in expected or not name.startswith(f"{head[0]}.")}
+    return others | {name: torch.zeros_like(expected[name]) for name in missing}
 
 
 def classes_of(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> int | None:
@@ -91,13 +146,13 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
     unknown = [name for name in weights if name not in expected]
     if missing or unknown:
         first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
-        raise SnowError(
+        raise MismatchError(
             f"{origin} does not fit {type(model).__name__}: {len(missing)} tensors missing, {len(unknown)} unknown "
             f"({first})"
         )
     for name, value in weights.items():
         if value.shape != expected[name].shape:
-            raise SnowError(
+            raise MismatchError(
                 f"{origin} does not fit {type(model).__name__}: {name} has shape {tuple(value.shape)}, "
                 f"not {tuple(expected[name].shape)}"
             )

@@ -7,7 +7,7 @@ The tests hold that the readers here find the same pictures and labels. timm has
 
 from __future__ import annotations
 
-from snow.data.published.published import Published, found_in, open_published
+from snow.data.published.published import Published, found_in, read_published
 from snow.data.published.sets import CARS, CUB200, DTD, FOOD101, STANFORD40
 
 PUBLISHED: dict[str, Published] = {one.name: one for one in (FOOD101, DTD, STANFORD40, CARS, CUB200)}
@@ -20,4 +20,4 @@ def published_name(spec: str) -> tuple[Published, str] | None:
     return (PUBLISHED[name], folder) if name in PUBLISHED else None
 
 
-__all__ = ["PUBLISHED", "Published", "found_in", "open_published", "published_name"]
+__all__ = ["PUBLISHED", "Published", "found_in", "read_published", "published_name"]

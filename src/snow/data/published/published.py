@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snow.data.decode import shown
-from snow.data.rows import Opening, Row, assemble
-from snow.data.task import Dataset, Task
+from snow.data.rows import Listing, Row
 from snow.errors import SnowError
 
 
@@ -120,7 +119,7 @@ def found_in(known: Published, folder: Path) -> Path | None:
     return min(places, key=lambda place: len(known.missing(place)), default=None)
 
 
-def open_published(known: Published, folder: Path, task: str, opening: Opening) -> Dataset:
+def read_published(known: Published, folder: Path, task: str) -> Listing:
     """One task with the set's own classes and official parts.
 
     Raises:
@@ -149,7 +148,7 @@ def open_published(known: Published, folder: Path, task: str, opening: Opening) 
     if not known.is_whole(*sizes):
         has, wanted = _sizes(*sizes), _sizes(known.classes, known.train, known.test)
         warnings.append(f"{source} has {has}; the paper's Table 3 has {wanted}")
-    return assemble([Task(task, classes)], rows, warnings, opening, source)
+    return Listing((task,), (classes,), rows, warnings, source)
 
 
 def _sizes(classes: int, train: int, test: int) -> str:
