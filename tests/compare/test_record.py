@@ -35,9 +35,10 @@ def test_it_is_free_again_after_an_error(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
-def test_without_a_file_there_is_nothing_to_share() -> None:
-    with alone(None), alone(None):
-        pass
+def test_without_a_file_there_is_nothing_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with alone(None), alone(None, folder=True):
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

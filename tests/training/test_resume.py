@@ -194,8 +194,16 @@ def test_a_checkpoint_of_another_run_is_refused(
 
 def test_loading_and_saving_more_often_is_the_same_run(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    run({"colour": built()}, tiny_recipe(), checkpoint=path)
-    run({"colour": built()}, tiny_recipe(workers=1, checkpoint_seconds=9), checkpoint=path, resume=True)
+    whole, resumed = {"colour": built()}, {"colour": built(seed=5)}
+    run(whole, tiny_recipe())
+    with pytest.raises(Interrupted):
+        run({"colour": built()}, tiny_recipe(), checkpoint=path, listeners=[Stop(4)])
+    often = Stop(step=-1)
+    recipe = tiny_recipe(workers=1, checkpoint_seconds=0)
+    run(resumed, recipe, checkpoint=path, resume=True, listeners=[often])
+    assert same_tensors(resumed["colour"], whole["colour"])
+    assert often.plan is not None
+    assert often.plan.first_step > 0
 
 
 def test_a_full_disk_ends_the_run_with_one_line(tmp_path: Path) -> None:
