@@ -202,9 +202,22 @@ def test_a_checkpoint_of_another_run_is_refused(
 
 def test_loading_and_saving_more_often_is_the_same_run(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    run({"colour": built()}, tiny_recipe(), checkpoint=path)
-    other = {"workers": 1, "checkpoint_seconds": 9}
-    run({"colour": built()}, tiny_recipe(), runtime=other, checkpoint=path, resume=True)
+    whole, resumed = {"colour": built()}, {"colour": built(seed=5)}
+    run(whole, tiny_recipe())
+    with pytest.raises(Interrupted):
+        run({"colour": built()}, tiny_recipe(), checkpoint=path, listeners=[Stop(4)])
+    often = Stop(step=-1)
+    run(
+        resumed,
+        tiny_recipe(),
+        runtime={"workers": 1, "checkpoint_seconds": 0},
+        checkpoint=path,
+        resume=True,
+        listeners=[often],
+    )
+    assert same_tensors(resumed["colour"], whole["colour"])
+    assert often.info is not None
+    assert often.info.first_step > 0
 
 
 def test_a_full_disk_ends_the_run_with_one_line(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class LoadedTasks:
 
     def require(self, name: str) -> None:
         """Raises SnowError: there is no task of this name, broken or not."""
-        if name not in self._artifacts and name not in self._broken and not self.store.has(name):
+        if name not in self._artifacts and name not in self._broken and name not in self.store.names():
             raise NotFoundError(unknown_task(self.path, name))
 
     def get(self, name: str) -> Artifact:
