@@ -43,7 +43,7 @@ def measure(
     for column in range(tasks):
         built = METHODS[method].build(source, classes).train()
         fabric.to_device(built)
-        learners.append(Learner(f"task-{column}", built, column, recipe, fabric.device))
+        learners.append(Learner(f"task-{column}", built, column, recipe, fabric))
     fabric.to_device(source)
     source = fuse_for_inference(source)
 

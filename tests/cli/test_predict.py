@@ -105,7 +105,7 @@ def test_a_task_that_fails_has_its_error_in_place_of_a_prediction(
     assert tasks["colours"]["classes"][0]["class"] == "red"
     assert tasks["bad"].keys() == {"error"}
     assert "config.json cannot be read" in tasks["bad"]["error"]
-    assert result.err.splitlines() == [f"{level}: no prediction of task bad: {tasks['bad']['error']}"]
+    assert result.err.splitlines() == [f"{level}: task bad has no prediction: {tasks['bad']['error']}"]
     assert "error: " in run("predict", damaged, picture, *options).out
 
 

@@ -63,7 +63,7 @@ def predict(
             answered += zip((path for path, _ in batch), predictions, strict=True)
     failures = _failures(predictions for _, predictions in answered)
     for name, error in failures.items():
-        note(f"{'error' if name in tasks else 'warning'}: no prediction of task {name}: {error}")
+        note(f"{'error' if name in tasks else 'warning'}: task {name} has no prediction: {error}")
     if json:
         print_json([encode(str(path), predictions, top_k) for path, predictions in answered])
     elif answered:

@@ -14,7 +14,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 
-from snow.distributed.ray_map import joined
+from snow.distributed.ray_map import ray_cluster
 from snow.distributed.replicas import Replicas, ServiceConfig
 from snow.distributed.retry import environment
 from snow.errors import SnowError
@@ -99,7 +99,7 @@ def serve_on_ray(
         Interrupted: a signal came during the start or the stop.
     """
     _require_free(host, port)
-    with joined() as ray:
+    with ray_cluster() as ray:
         signals = _Signals()
         _require_none(ray)
         _warn_of_cores(ray, replicas, log)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from snow.errors import SnowError
+from snow.errors import NotFoundError, SnowError, file_error
 from snow.hub.hub import Hub
 from snow.hub.task_record import TOLERANCE
 from snow.inference import SOURCE_HEAD
@@ -37,7 +37,7 @@ class ExportedHub(nn.Module):
         broken = hub.broken() if tasks is None else {}
         self.names = tuple(tasks if tasks is not None else (name for name in hub.names() if name not in broken))
         if not self.names:
-            raise SnowError(f"hub {hub.path} has no task to export")
+            raise NotFoundError(f"hub {hub.path} has no task to export")
         self.classes = {name: hub.classes(name) for name in self.names}
         methods = [None if name == SOURCE_HEAD else hub.task(name).method for name in self.names]
         self.source: Source = fuse_for_inference(hub.source).to(memory_format=torch.contiguous_format)
@@ -93,7 +93,7 @@ def export(hub: Hub, path: str | Path, tasks: Collection[str] | None = None) -> 
         with atomic_file(path) as new:
             new.write_bytes(content)
     except OSError as error:
-        raise SnowError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise file_error(f"{path} cannot be written: {error.strerror or error}", error) from error
 
 
 Run = Callable[[Tensor], dict[str, Tensor]]

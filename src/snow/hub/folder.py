@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from snow.errors import SnowError
+from snow.errors import MismatchError, NotFoundError, file_error
 from snow.hub.artifact import SELECTION_FILE
 from snow.source import Source
 from snow.source.source_file import read_source, write_source
@@ -31,10 +31,11 @@ def prepare_folder(path: Path, source: Source) -> None:
         except (OSError, SafetensorError) as error:
             if is_new and not (path / "source.json").exists():
                 shutil.rmtree(path, ignore_errors=True)
-            raise SnowError(f"hub {path} cannot be made: {getattr(error, 'strerror', None) or error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise file_error(f"hub {path} cannot be made: {reason}", error) from error
     described = read_source(path)
     if described["fingerprint"] != source.fingerprint:
-        raise SnowError(
+        raise MismatchError(
             f"hub {path} has another source: {described['architecture']} at "
             f"{described['preprocessing']['image_size']} px, fingerprint {described['fingerprint']}; this one "
             f"is {source.name} at {source.preprocessing.image_size} px, fingerprint {source.fingerprint}"
@@ -54,11 +55,11 @@ def read_selection_history(path: Path, name: str) -> SelectionHistory:
     """
     read_source(path)
     if not store_of(path).has(name):
-        raise SnowError(unknown_task(path, name))
+        raise NotFoundError(unknown_task(path, name))
 
     def read(folder: Path) -> SelectionHistory:
         if not (folder / SELECTION_FILE).exists():
-            raise SnowError(
+            raise NotFoundError(
                 f"task {name} has no {SELECTION_FILE}: its method selects no channels, or it was not trained here"
             )
         return SelectionHistory.load(folder / SELECTION_FILE)

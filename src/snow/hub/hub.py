@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snow.data import decode, eval_transform
-from snow.errors import SnowError
+from snow.errors import MismatchError, SnowError
 from snow.hub.artifact import Artifact, copy_files, read_config
 from snow.hub.card import hub_card
 from snow.hub.folder import prepare_folder
@@ -119,7 +119,7 @@ class Hub(Shared):
                 written.
         """
         if artifact.source["fingerprint"] != self.source.fingerprint:
-            raise SnowError(f"task {artifact.name} was learned on another source than that of hub {self.path}")
+            raise MismatchError(f"task {artifact.name} was learned on another source than that of hub {self.path}")
         return self._keep(artifact.name, artifact.write, replace)
 
     def copy(self, folder: str | Path, name: str | None = None, replace: bool = False) -> Path:

@@ -7,7 +7,7 @@ import logging
 from functools import cached_property
 from pathlib import Path
 
-from snow.errors import SnowError
+from snow.errors import NotFoundError, SnowError
 from snow.hub.artifact import Artifact
 from snow.hub.folder import store_of, unknown_task
 from snow.inference import SOURCE_HEAD, Failure, Request
@@ -32,8 +32,8 @@ class LoadedTasks:
 
     def require(self, name: str) -> None:
         """Raises SnowError: there is no task of this name, broken or not."""
-        if name not in self._artifacts and name not in self._broken and not self.store.has(name):
-            raise SnowError(unknown_task(self.path, name))
+        if name not in self._artifacts and name not in self._broken and name not in self.store.names():
+            raise NotFoundError(unknown_task(self.path, name))
 
     def get(self, name: str) -> Artifact:
         """Return a task, from memory if it was read before.
@@ -43,7 +43,7 @@ class LoadedTasks:
         """
         if name not in self._artifacts:
             if not self.store.has(name):
-                raise SnowError(unknown_task(self.path, name))
+                raise NotFoundError(unknown_task(self.path, name))
             self._stamps[name] = self.store.stamp(name)
             artifact = self.store.read(name, lambda folder: Artifact.load(folder, self.source))
             self.forget(name)
@@ -105,5 +105,5 @@ class LoadedTasks:
     def remove(self, name: str) -> None:
         """Raises SnowError: there is no such task."""
         if not self.store.remove(name):
-            raise SnowError(unknown_task(self.path, name))
+            raise NotFoundError(unknown_task(self.path, name))
         self.forget(name)

@@ -66,7 +66,15 @@ class Figure5(Experiment):
         if opened.location.key not in hub.names():
             listeners = settings.listeners(f"{opened.location.key}: {variants[0].label}")
             config = variants[0].config
-            train(hub, opened.dataset, settings.recipe, config=config, listeners=listeners, resume=True)
+            train(
+                hub,
+                opened.dataset,
+                settings.recipe,
+                config=config,
+                runtime=settings.runtime,
+                listeners=listeners,
+                resume=True,
+            )
         history = read_selection_history(hub.path, opened.location.key)
         results["taps"] = {tap: _summary(history, tap) for tap in history.masks}
         save_results(out, results)
