@@ -99,7 +99,7 @@ def test_a_worker_is_killed_and_the_trials_of_a_sweep_are_what_they_would_have_b
     apart, exclusive = tmp_path / "apart.json", tmp_path / "alone.json"
 
     def kill(root: int) -> bool:
-        workers = titled(root, b"ray::measured")
+        workers = titled(root, b"ray::group_results")
         if len(list(tmp_path.glob(".apart.*.checkpoint.pt"))) < 1 or not workers:
             return False
         os.kill(workers[0], signal.SIGKILL)
