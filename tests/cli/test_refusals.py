@@ -88,7 +88,7 @@ def test_a_file_is_no_hub(refused: Refused, colours: Path, tmp_path: Path, comma
 def test_a_source_other_than_the_hubs_is_refused(
     refused: Refused, hub: Path, colours: Path, options: tuple[str, ...]
 ) -> None:
-    assert "leave" in refused("train", colours, "--task", "new", "--hub", hub, *options)
+    assert "omit" in refused("train", colours, "--task", "new", "--hub", hub, *options)
 
 
 def test_weights_other_than_the_hubs_are_refused(refused: Refused, hub: Path, colours: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_hub_keeps_its_way(run: Callable[..., Any], refused: Callable[..., str
     hub = tmp_path / "hub"
     assert run("hub", "init", hub, "--resize", "pad", *TINY).code == 0
     options = ("train", wide, "--task", "edge", "--hub", hub)
-    assert "resized by pad, not crop: leave --resize out" in refused(*options, "--resize", "crop")
+    assert "resized by pad, not crop: omit --resize" in refused(*options, "--resize", "crop")
     assert run(*options, *QUICK[:1], "1", *QUICK[2:]).code == 0
     assert run("hub", "verify", hub).code == 0
     plain, padded = tmp_path / "plain", json.loads((hub / "source.json").read_text())
