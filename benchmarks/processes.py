@@ -18,7 +18,7 @@ from snow.experiments.results.table import Spread
 from snow.methods.variant import Variant
 from snow.process.startup import keep_freed_memory
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.fit import fit
 
 
@@ -30,7 +30,7 @@ def measure(
     for _ in range(rounds):
         for count in processes:
             method = variant.start(source, len(dataset.tasks[0].classes), recipe.seed, 1.0)
-            fitted = fit(source, {"task": method}, dataset, recipe, devices=count)
+            fitted = fit(source, {"task": method}, dataset, recipe, runtime=Runtime(workers=0, devices=count))
             speeds[count] += [record.images_per_second for record in fitted.history if record.epoch > 1]
             metrics[count] = fitted.metrics["task"].top1
     first = Spread.of(speeds[processes[0]]).median
@@ -65,7 +65,7 @@ def main() -> None:
         Source.open(options.source, image_size=options.image_size),
         open_dataset(options.data),
         Variant(options.method),
-        Recipe(epochs=options.epochs, batch_size=options.batch_size, workers=0),
+        Recipe(epochs=options.epochs, batch_size=options.batch_size),
         options.processes,
         options.rounds,
     )

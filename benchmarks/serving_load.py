@@ -37,7 +37,7 @@ from snow.data import eval_transform
 from snow.experiments.results.record import provenance
 from snow.hub import Hub
 from snow.process.startup import keep_freed_memory
-from snow.serving.requests import Picture, prepare
+from snow.serving.requests import Picture, decode_picture
 from snow.serving.worker import Worker
 
 PICTURES = 64
@@ -61,13 +61,13 @@ def engine_alone(hub: Path, contents: Sequence[bytes], batch: int, seconds: floa
     """Measure pictures/s of the engine for all tasks, on decoded pictures."""
     opened = Hub.open(hub)
     worker = Worker(opened)
-    names = list(worker.refresh().tasks)
+    names = list(worker.refresh().sound)
     transform = eval_transform(opened.source.preprocessing)
-    images = [prepare(Picture(content), 0, transform, 10**9) for content in (list(contents) * batch)[:batch]]
-    worker.answer(images, [names] * batch)
+    images = [decode_picture(Picture(content), 0, transform, 10**9) for content in (list(contents) * batch)[:batch]]
+    worker.predict(images, [names] * batch)
     count, begun = 0, time.perf_counter()
     while (took := time.perf_counter() - begun) < seconds:
-        worker.answer(images, [names] * batch)
+        worker.predict(images, [names] * batch)
         count += batch
     return count / took
 

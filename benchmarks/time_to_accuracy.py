@@ -22,10 +22,10 @@ from snow.experiments.results.record import open_results, save_results
 from snow.methods.variant import Variant
 from snow.process.startup import keep_freed_memory
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.fit import fit
-from snow.training.history import Plan
+from snow.training.history import RunInfo
 from snow.training.listeners import Listener, ProgressBar
 
 MARGIN, HELD_OUT = 0.02, 0.2
@@ -38,9 +38,10 @@ class Way:
     label: str
     variant: Variant
     recipe: Recipe
+    runtime: Runtime
 
     @classmethod
-    def parse(cls, label: str, common: Recipe) -> Way:
+    def parse(cls, label: str, common: Recipe, runtime: Runtime) -> Way:
         """Parse a method and its changes to the common recipe.
 
         Raises:
@@ -48,13 +49,16 @@ class Way:
         """
         method, *changes = label.split()
         changed: dict[str, Any] = {}
-        kinds = {field.name: type(getattr(common, field.name)) for field in fields(Recipe)} | {"cache": str}
+        kinds = {field.name: type(getattr(common, field.name)) for field in fields(Recipe)}
+        kinds |= {"cache": str, "cache_views": int, "cache_dtype": str}
         for change in changes:
             name, _, value = change.partition("=")
             if name not in kinds:
                 raise SnowError(f"{label!r}: a recipe has no {name}")
             changed[name] = kinds[name](value)
-        return cls(label, Variant(method), replace(common, **changed))
+        runtime = replace(runtime, cache=changed.pop("cache", None))
+        recipe = replace(common, **changed).resolved(runtime.cache is not None)
+        return cls(label, Variant(method), recipe, runtime)
 
 
 class CalibrationTimer(Listener):
@@ -63,7 +67,7 @@ class CalibrationTimer(Listener):
     def __init__(self) -> None:
         self.seconds = -time.monotonic()
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, run: RunInfo) -> None:
         self.seconds += time.monotonic()
 
 
@@ -85,9 +89,9 @@ def measure(source: Source, dataset: Dataset, ways: list[Way], out: Path | None)
 def trained(source: Source, dataset: Dataset, way: Way) -> dict[str, Any]:
     method = way.variant.start(source, len(dataset.tasks[0].classes), way.recipe.seed, 1.0)
     with tempfile.TemporaryDirectory(prefix="snow-") as folder:
-        timer, cache = CalibrationTimer(), Path(folder) / "cache"
+        timer, runtime = CalibrationTimer(), replace(way.runtime, cache_dir=Path(folder) / "cache")
         listeners = (timer, ProgressBar())
-        fitted = fit(source, {"task": method}, dataset, way.recipe, listeners=listeners, cache=cache)
+        fitted = fit(source, {"task": method}, dataset, way.recipe, runtime=runtime, listeners=listeners)
     elapsed, curve = timer.seconds, []
     for record in fitted.history:
         elapsed += record.seconds
@@ -120,11 +124,10 @@ def main() -> None:
     common = Recipe(
         epochs=options.epochs,
         batch_size=options.batch_size,
-        workers=options.workers,
         validation=HELD_OUT,
         seed=options.seed,
     )
-    ways = [Way.parse(label, common) for label in options.way]
+    ways = [Way.parse(label, common, Runtime(workers=options.workers)) for label in options.way]
     source = Source.open(options.source, image_size=options.image_size)
     print_json(measure(source, open_dataset(options.data), ways, options.out))
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from snow.experiments.results.record import provenance
-from snow.inference.features import observe_each
+from snow.inference.features import observe_channels
 from snow.inference.fused import fuse_for_inference
 from snow.methods import METHODS
 from snow.process.startup import keep_freed_memory
@@ -43,7 +43,7 @@ def measure(
     for column in range(tasks):
         built = METHODS[method].build(source, classes).train()
         fabric.to_device(built)
-        learners.append(Learner(f"task-{column}", built, column, recipe, fabric.device))
+        learners.append(Learner(f"task-{column}", built, column, recipe, fabric))
     fabric.to_device(source)
     source = fuse_for_inference(source)
 
@@ -51,7 +51,7 @@ def measure(
         for learner in learning:
             learner.prepare(1.0, 0.5)
         with fabric.autocast():
-            feature_sets = observe_each(source, [learner.method for learner in learning], images)
+            feature_sets = observe_channels(source, [learner.method for learner in learning], images)
             losses = [
                 learner.loss(features, labels[:, learner.column], batch_size)[0]
                 for learner, features in zip(learning, feature_sets, strict=True)

@@ -49,7 +49,7 @@ def make_source() -> Callable[..., Source]:
     def make(name: str = TINY[0], seed: int = 0, image_size: int = SIZE, **options: object) -> Source:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            source = Source.from_timm(name, image_size=image_size, **options)
+            source = Source.from_timm(name, **{"pretrained": False, "image_size": image_size, **options})
         for module in source.cnn.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
                 module.weight.fill_(0.5)  # timm starts residual branches at zero: they would be dead for good

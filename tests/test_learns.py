@@ -10,7 +10,7 @@ from snow.data import open_dataset
 from snow.data.samples import write_samples
 from snow.methods import METHODS
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.fit import fit
 
 
@@ -20,7 +20,7 @@ def test_the_default_recipe_beats_chance_and_the_linear_probe_on_real_digits(tmp
     source = Source.embedded(48)
     dataset = open_dataset(write_samples("digits", tmp_path), task="digits")
     learners = {name: METHODS[name].build(source, len(dataset.tasks[0].classes)) for name in ("snow", "fo")}
-    recipe = Recipe(epochs=3, augment="none", workers=0, seed=seed)
-    metrics = fit(source, learners, dataset, recipe).metrics
+    recipe = Recipe(epochs=3, augment="none", seed=seed)
+    metrics = fit(source, learners, dataset, recipe, runtime=Runtime(workers=0)).metrics
     assert metrics["snow"].top1 > 0.7
     assert metrics["snow"].top1 > metrics["fo"].top1 + 0.02

@@ -134,7 +134,7 @@ def test_choices_over_time_are_read_as_they_were_kept(place: Path) -> None:
 def test_a_new_task_builds_on_a_saved_one(method: str, opened: Opened, tmp_path: Path) -> None:
     hub = Hub(Path(shutil.copytree(opened["plain"].path, tmp_path / "hub")), opened["plain"].source)
     earlier = {name: hub.task(name).method for name in (method, f"{method}-second")}
-    train(hub, colours("third"), Recipe(**{**RECIPE, "epochs": 1}), method=method, config={"earlier": earlier})
+    train(hub, colours("third"), Recipe.from_dict({**RECIPE, "epochs": 1}), method=method, config={"earlier": earlier})
     assert "third" in hub.names()
 
 
@@ -157,7 +157,7 @@ def test_a_stopped_run_goes_on_or_is_refused(opened: Opened, tmp_path: Path) -> 
 def gone_on(hub: Hub) -> str | None:
     """With the task that was stopped; why not, if not."""
     try:
-        train(hub, colours("stopped"), Recipe(**RECIPE), config=STOPPED, resume=True)
+        train(hub, colours("stopped"), Recipe.from_dict(RECIPE), config=STOPPED, resume=True)
     except SnowError as refused:
         return str(refused)
     return None

@@ -5,74 +5,111 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, DivergedError, MismatchError, NoSpaceError, NotFoundError, SnowError
 
 if TYPE_CHECKING:
     from snow.data import Dataset, Pictures, Task, open_dataset
+    from snow.delta import Delta
     from snow.hub import Hub
     from snow.hub.artifact import Artifact
-    from snow.inference.prediction import Answer
+    from snow.hub.export import export
+    from snow.inference import ClassPrediction, Failure, Prediction
     from snow.methods import METHODS, Method, SnowConfig
+    from snow.process.interrupt import Interrupted
     from snow.process.startup import keep_freed_memory
     from snow.source import Features, Source
     from snow.source.preprocessing import Preprocessing
     from snow.source.taps import Tap
-    from snow.subscribe import SUBSCRIPTIONS, PoolingConfig
+    from snow.subscribe import SUBSCRIPTIONS, PoolingConfig, Subscription
     from snow.training.evaluate import Metrics, evaluate
-    from snow.training.fit import Fitted, fit
+    from snow.training.fit import fit
+    from snow.training.history import EpochRecord, Fitted, RunInfo, StepReport
+    from snow.training.listeners import CsvLog, Listener, ProgressBar
     from snow.training.recipe import Recipe
+    from snow.training.runtime import Runtime
     from snow.training.train import train
 
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "Answer": "inference.prediction",
     "Artifact": "hub",
+    "ClassPrediction": "inference",
+    "CsvLog": "training.listeners",
     "Dataset": "data",
+    "Delta": "delta",
+    "EpochRecord": "training.history",
+    "Failure": "inference",
     "Features": "source",
-    "Fitted": "training.fit",
+    "Fitted": "training.history",
     "Hub": "hub",
+    "Interrupted": "process.interrupt",
+    "Listener": "training.listeners",
     "METHODS": "methods",
     "Method": "methods",
     "Metrics": "training.evaluate",
     "Pictures": "data",
     "PoolingConfig": "subscribe",
+    "Prediction": "inference",
     "Preprocessing": "source",
+    "ProgressBar": "training.listeners",
     "Recipe": "training.recipe",
+    "RunInfo": "training.history",
+    "Runtime": "training.runtime",
     "SUBSCRIPTIONS": "subscribe",
     "SnowConfig": "methods",
     "Source": "source",
+    "StepReport": "training.history",
+    "Subscription": "subscribe",
     "Tap": "source",
     "Task": "data",
     "evaluate": "training.evaluate",
+    "export": "hub.export",
     "fit": "training.fit",
     "keep_freed_memory": "process.startup",
     "open_dataset": "data",
     "train": "training.train",
 }
-"""Where each public noun lives. It is imported when it is first asked for: torch alone takes seconds."""
+"""Where each public name lives. It is imported on first use: torch alone takes seconds."""
 
 __all__ = [
     "METHODS",
     "SUBSCRIPTIONS",
-    "Answer",
     "Artifact",
+    "ClassPrediction",
+    "CsvLog",
+    "DamagedError",
     "Dataset",
+    "Delta",
+    "DivergedError",
+    "EpochRecord",
+    "Failure",
     "Features",
     "Fitted",
     "Hub",
+    "Interrupted",
+    "Listener",
     "Method",
     "Metrics",
+    "MismatchError",
+    "NoSpaceError",
+    "NotFoundError",
     "Pictures",
     "PoolingConfig",
+    "Prediction",
     "Preprocessing",
+    "ProgressBar",
     "Recipe",
+    "RunInfo",
+    "Runtime",
     "SnowConfig",
     "SnowError",
     "Source",
+    "StepReport",
+    "Subscription",
     "Tap",
     "Task",
     "evaluate",
+    "export",
     "fit",
     "keep_freed_memory",
     "open_dataset",

@@ -1,10 +1,53 @@
-"""What a user can mend: bad input, a missing file, a task that does not fit its source."""
+"""Errors that a user can fix: bad input, a missing file, a task that does not fit its source."""
 
 from __future__ import annotations
 
+import errno
+from typing import Any
+
 
 class SnowError(ValueError):
-    """One clear line: what is wrong, where, and what to do. The command line prints it and exits with 2."""
+    """One line: what is wrong, where, and what to do about it. The command line prints it and exits with 2."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class NotFoundError(SnowError):
+    """A hub, task, picture or file is missing."""
+
+
+class MismatchError(SnowError):
+    """Two things do not belong together: a task and its source, a checkpoint and a run, a name and its owner."""
+
+
+class DamagedError(SnowError):
+    """A file is not what it was when it was saved."""
+
+
+class NoSpaceError(SnowError):
+    """Memory or disk is too small."""
+
+
+def file_error(message: str, cause: Exception) -> SnowError:
+    """Make the error of the kind that an operation on a file failed with."""
+    if isinstance(cause, FileNotFoundError):
+        return NotFoundError(message)
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoSpaceError(message)
+    return SnowError(message)
+
+
+class DivergedError(SnowError):
+    """The loss or the weights of a learner are not finite.
+
+    Attributes:
+        learner: its name.
+    """
+
+    def __init__(self, message: str, learner: str) -> None:
+        super().__init__(message)
+        self.learner = learner
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.learner)

@@ -29,6 +29,11 @@ def test_every_command_has_help_with_an_example(run: Callable[..., Any], name: s
     assert f"Example: snow {name}" in result.out
 
 
+def test_help_of_a_command_has_its_whole_description(run: Callable[..., Any]) -> None:
+    shown = " ".join(run("compare", "--help").out.split())
+    assert "The rate is chosen on held-out training images." in shown
+
+
 def test_options_of_a_recipe_and_a_method_are_in_the_help_of_train(run: Callable[..., Any]) -> None:
     shown = run("train", "--help").out
     assert all(f"--{name} " in shown for name in ("epochs", "batch-size", "lr", "keep", "width", "sigma2", "taps"))

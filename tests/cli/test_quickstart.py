@@ -27,7 +27,7 @@ def test_its_recipe_and_tasks_are_for_a_few_minutes_on_two_cores() -> None:
 def _small(monkeypatch: pytest.MonkeyPatch, make_source: Callable[..., Source]) -> None:
     for name in TASKS:
         monkeypatch.setitem(SAMPLES, name, partial(_few, SAMPLES[name]))
-    recipe = Recipe(epochs=1, batch_size=16, workers=0, augment="none")
+    recipe = Recipe(epochs=1, batch_size=16, augment="none")
     small = partial(quickstart, source=make_source(image_size=32), recipe=recipe)
     monkeypatch.setattr(command, "quickstart", small)
 

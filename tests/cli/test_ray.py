@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -16,8 +15,6 @@ from typing import Any
 import pytest
 from on_ray import below, own_cluster, parents, titled
 
-if importlib.util.find_spec("ray") is None:  # its own modules warn while they are imported
-    pytest.skip("needs ray", allow_module_level=True)
 if not Path("/proc/self/stat").exists():
     pytest.skip("looks for processes in /proc", allow_module_level=True)
 
@@ -62,6 +59,7 @@ def finish(command: tuple[str, ...], during: Callable[[int], object]) -> None:
                 os.kill(one, signal.SIGKILL)
 
 
+@pytest.mark.ray
 def test_a_worker_is_killed_and_each_task_is_what_it_would_have_been(
     pictures: Path, tmp_path: Path, run: Callable[..., Any]
 ) -> None:
@@ -76,7 +74,7 @@ def test_a_worker_is_killed_and_each_task_is_what_it_would_have_been(
 
     def kill(root: int) -> bool:
         """A worker that has a checkpoint to go on from, and is not done."""
-        workers = titled(root, b"ray::learn")
+        workers = titled(root, b"ray::train_job")
         if not (apart / "runs" / "colour" / "checkpoint.pt").exists() or not workers:
             return False
         for one in workers:
@@ -92,6 +90,7 @@ def test_a_worker_is_killed_and_each_task_is_what_it_would_have_been(
     assert not list(apart.rglob("checkpoint.pt"))
 
 
+@pytest.mark.ray
 def test_a_worker_is_killed_and_the_trials_of_a_sweep_are_what_they_would_have_been(
     colours: Path, tmp_path: Path, run: Callable[..., Any]
 ) -> None:

@@ -39,8 +39,8 @@ Refused = Callable[..., str]
         (("--task", "one", "--patience", "3"), "validation"),
         (("--task", "one", "--test-fraction", "1"), "test fraction"),
         (("--task", "one", *TINY, "--augment", "magic", "--workers", "0"), "unknown augmentation 'magic'"),
-        (("--task", "one", *TINY, "--devices", "0", "--precision", "32"), "cannot use 0"),
-        (("--task", "one", *TINY, "--devices", "-1", "--precision", "32"), "cannot use -1"),
+        (("--task", "one", *TINY, "--devices", "0", "--precision", "32"), "devices must be at least 1, not 0"),
+        (("--task", "one", *TINY, "--devices", "-1", "--precision", "32"), "devices must be at least 1, not -1"),
         (("--task", "one", *TINY, "--batch-size", "1", "--workers", "0"), "larger batch size"),
     ],
 )

@@ -185,5 +185,5 @@ def test_a_source_in_8_bits_teaches_and_measures(run: Run, hub: Path, colours: P
 def test_a_cache_that_cannot_be_is_refused(refused: Callable[..., str], colours: Path, tmp_path: Path) -> None:
     here = ("train", colours, "--task", "one", "--hub", tmp_path / "hub", *TINY, *QUICK)
     assert "more than the 1 KB of the cache" in refused(*here, "--cache", "1KB")
-    assert "'lots' is no size: write 4GB or 500MB" in refused(*here, "--cache", "lots")
+    assert "'lots' is not a size: write 4GB or 500MB" in refused(*here, "--cache", "lots")
     assert "learns from the pictures themselves" in refused(*here, "--cache", "1GB", "--method", "ft")

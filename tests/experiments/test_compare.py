@@ -15,16 +15,26 @@ from snow.experiments.compare import COLUMNS, Comparison, markdown, rows, run_co
 from snow.experiments.plots.comparison import draw_comparison, spread_out, wrap_label
 from snow.methods.variant import Variant
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 
-RECIPE = Recipe(epochs=2, batch_size=6, augment="none", workers=0, precision="32")
+RECIPE = Recipe(epochs=2, batch_size=6, augment="none", precision="32")
 
 
 @pytest.fixture
 def work(resnet: Source, write_folder: Callable[..., Path], tmp_path: Path) -> Comparison:
     dataset = open_dataset(write_folder(tmp_path / "pictures"), seed=0)
     methods = Variant.parse("fo,snow:keep=0.5")
-    return Comparison(resnet, dataset, RECIPE, methods, rates=(1e-4, 1e-2), seeds=(0,), held_out=0.4, costs=False)
+    return Comparison(
+        resnet,
+        dataset,
+        RECIPE,
+        methods,
+        rates=(1e-4, 1e-2),
+        seeds=(0,),
+        held_out=0.4,
+        costs=False,
+        runtime=Runtime(workers=0),
+    )
 
 
 def test_each_method_takes_the_rate_that_is_best_on_held_out_pictures(work: Comparison) -> None:

@@ -18,9 +18,10 @@ from snow.hub import Hub
 from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 
-RECIPE = Recipe(epochs=2, batch_size=8, lr=3e-3, workers=0, precision="32")
+RECIPE = Recipe(epochs=2, batch_size=8, lr=3e-3, precision="32")
+RUNTIME = Runtime(workers=0)
 NAMES = ("first", "second", "third")
 
 WriteFolder = Callable[..., Path]
@@ -44,7 +45,7 @@ def datasets(tmp_path: Path, write_folder: WriteFolder) -> list[Dataset]:
 def answers(hub: Hub, datasets: Sequence[Dataset], label: str, images: Tensor) -> list[dict[str, Tensor]]:
     """The logits of all learned tasks after each one."""
     after = []
-    for methods in learn_in_turn(hub, datasets, Variant(label), RECIPE):
+    for methods in learn_in_turn(hub, datasets, Variant(label), RECIPE, RUNTIME):
         with torch.no_grad():
             after.append({name: method(hub.source(images)) for name, method in methods.items()})
     return after
@@ -84,7 +85,7 @@ def test_both_orders_are_measured_and_kept(
         return ()
 
     def run(recipe: Recipe = RECIPE) -> dict[str, Any]:
-        return run_lifelong(source, datasets[:2], methods, recipe, tmp_path / "hubs", told)
+        return run_lifelong(source, datasets[:2], methods, recipe, tmp_path / "hubs", told, runtime=RUNTIME)
 
     results = run()
     assert stages[:3] == ["lf: first", "lf: first → second", "snow: first"]
@@ -116,7 +117,7 @@ def test_what_is_in_the_file_is_not_done_again(source: Source, datasets: list[Da
     out = tmp_path / "results.json"
 
     def run(labels: str, folder: str, *tasks: Dataset, told: Any = lambda _: ()) -> dict[str, Any]:
-        return run_lifelong(source, tasks, Variant.parse(labels), RECIPE, tmp_path / folder, told, out)
+        return run_lifelong(source, tasks, Variant.parse(labels), RECIPE, tmp_path / folder, told, out, runtime=RUNTIME)
 
     first = run("fo", "one", *datasets[:2])
     assert json.loads(out.read_text())["orders"] == first["orders"]
@@ -189,7 +190,7 @@ def test_a_stopped_command_says_how_to_go_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise Interrupted("stopped; a file in a folder that is gone is saved", 15)
 
     monkeypatch.setattr("snow.cli.lifelong.lifelong", stopped)

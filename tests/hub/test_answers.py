@@ -14,7 +14,7 @@ from torch import Tensor
 from snow.data import decode, eval_transform
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.inference.prediction import SOURCE_HEAD
+from snow.inference import SOURCE_HEAD
 from snow.source import Source
 
 
@@ -58,6 +58,8 @@ def test_files_are_predicted_as_their_pixels(
     pixels = torch.stack([eval_transform(resnet.preprocessing)(decode(path)) for path in files])
     assert hub.predict(files) == hub.predict(pixels)
     assert [answer["a"].classes for answer in hub.predict([str(files[1])])] == [hub.predict(pixels)[1]["a"].classes]
+    with pytest.raises(SnowError, match="has no task 'never'"):
+        hub.predict(files, ["a", "never"])
     with pytest.raises(SnowError, match=r"nowhere.png"):
         hub.predict([files[0], tmp_path / "nowhere.png"])
 

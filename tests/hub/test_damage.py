@@ -13,6 +13,7 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub import Hub
+from snow.inference import ClassPrediction, Failure
 from snow.source import Source
 
 
@@ -65,7 +66,7 @@ def _nested(folder: Path) -> None:
         (_nested, "config.json cannot be read"),
     ],
 )
-def test_a_task_that_cannot_answer_is_named_once_and_left_out(
+def test_a_task_that_cannot_answer_is_named_and_the_others_answer(
     hub: Hub,
     resnet: Source,
     images: Tensor,
@@ -83,7 +84,12 @@ def test_a_task_that_cannot_answer_is_named_once_and_left_out(
     logits = again.logits(images)
     assert list(logits) == sorted(expected)
     assert all(torch.equal(logits[name], expected[name]) for name in expected)
-    assert [set(answers) for answers in again.predict(images)] == [{"a", "c"}] * 3
+    for answers in [*again.predict(images), *again.predict(images, ["a", *([broken] if broken == "b" else []), "c"])]:
+        assert [name for name, answer in answers.items() if isinstance(answer, ClassPrediction)] == ["a", "c"]
+        failures = [answer for answer in answers.values() if isinstance(answer, Failure)]
+        assert [failure.task for failure in failures] == [broken] * (broken in answers)
+        assert all(told in failure.error for failure in failures)
+    assert broken in again.predict(images)[0]
     [record] = caplog.records
     assert record.getMessage().startswith(f"task {broken} of hub {hub.path} is left out: ")
     assert told in record.getMessage()

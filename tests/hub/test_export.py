@@ -13,7 +13,7 @@ from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.hub import export as module
 from snow.hub.export import export
-from snow.inference.prediction import SOURCE_HEAD
+from snow.inference import SOURCE_HEAD
 from snow.methods import METHODS
 from snow.source import Source
 
@@ -71,8 +71,8 @@ def test_a_file_that_would_answer_otherwise_is_not_kept(
 ) -> None:
     hub, path = hub_of(resnet, tmp_path / "hub"), tmp_path / "hub.pt2"
     path.write_text("what was there before")
-    monkeypatch.setattr(module, "_write_program", lambda *_: (b"", lambda images: hub.logits(images + 1)))
-    with pytest.raises(SnowError, match="not kept: logits of task colour.1 would be off by"):
+    monkeypatch.setattr(module, "_export_program", lambda *_: (b"", lambda images: hub.logits(images + 1)))
+    with pytest.raises(SnowError, match="not written: logits of task colour.1 differ by"):
         export(hub, path)
     assert path.read_text() == "what was there before"
     assert [one.name for one in tmp_path.glob(".*")] == []

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
-from snow.inference import ENGINES, Engine, Request, group_by_task, open_engine
-from snow.inference.prediction import SOURCE_HEAD
+from snow.inference import ENGINES, SOURCE_HEAD, Predictor, open_engine
 from snow.methods import METHODS, Method, installed_methods
 from snow.source import Source
 from snow.subscribe import SUBSCRIPTIONS
@@ -48,9 +45,9 @@ def scattered(source: Source, name: str = "snow", config: dict | None = None, se
 
 
 @cache
-def opened(engine: str, source: Source) -> Engine:
+def opened(engine: str, source: Source) -> Predictor:
     """One for all tests: some take seconds to get ready."""
-    return open_engine(engine, source)
+    return Predictor(open_engine(engine, source))
 
 
 def close(one: Tensor, other: Tensor) -> bool:
@@ -70,9 +67,8 @@ def test_it_answers_as_the_method_does(engine: str, name: str, config: dict, sou
     with torch.no_grad():
         expected = method(source(images, method.taps))
     for _ in range(2):
-        found = opened(engine, source).logits(images, {"t": Request(method), "part": Request(method, 1, 3)})
+        found = opened(engine, source).logits(images, {"t": method})
         assert close(found["t"], expected)
-        assert close(found["part"], expected[1:3])
         assert torch.equal(found["t"].argmax(1), expected.argmax(1))
     assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
 
@@ -80,7 +76,7 @@ def test_it_answers_as_the_method_does(engine: str, name: str, config: dict, sou
 @pytest.mark.parametrize("engine", EXACT)
 def test_it_answers_for_the_source_s_own_head(engine: str, source: Source, images: Tensor) -> None:
     expected = source(images).logits
-    found = opened(engine, source).logits(images, {SOURCE_HEAD: Request(None)})[SOURCE_HEAD]
+    found = opened(engine, source).logits(images, {SOURCE_HEAD: None})[SOURCE_HEAD]
     assert close(found, expected)
     assert torch.equal(found.argmax(1), expected.argmax(1))
 
@@ -89,16 +85,17 @@ def test_it_answers_for_the_source_s_own_head(engine: str, source: Source, image
 @pytest.mark.parametrize("name", installed_methods())
 def test_other_tasks_change_no_answer_by_a_bit(engine: str, name: str, resnet: Source, images: Tensor) -> None:
     method, running = scattered(resnet, name), opened(engine, resnet)
-    alone = running.logits(images, {"t": Request(method)})["t"]
-    others = {other: Request(scattered(resnet, other, seed=1)) for other in installed_methods()}
-    assert torch.equal(running.logits(images, {**others, "t": Request(method)})["t"], alone)
-    assert torch.equal(running.logits(images, {"t": Request(method)})["t"], alone)
+    alone = running.logits(images, {"t": method})["t"]
+    others = {other: scattered(resnet, other, seed=1) for other in installed_methods()}
+    assert torch.equal(running.logits(images, {**others, "t": method})["t"], alone)
+    assert torch.equal(running.logits(images, {"t": method})["t"], alone)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_that_is_opened_anew_answers_alike_bit_by_bit(engine: str, resnet: Source, images: Tensor) -> None:
-    asked = {"t": Request(scattered(resnet)), SOURCE_HEAD: Request(None)}
-    before, after = (one.logits(images, asked) for one in (opened(engine, resnet), open_engine(engine, resnet)))
+    asked = {"t": scattered(resnet), SOURCE_HEAD: None}
+    anew = Predictor(open_engine(engine, resnet))
+    before, after = (predictor.logits(images, asked) for predictor in (opened(engine, resnet), anew))
     assert all(torch.equal(before[name], after[name]) for name in asked)
 
 
@@ -110,7 +107,7 @@ def test_it_forgets_methods_that_are_gone(engine: str, resnet: Source, images: T
         method = scattered(resnet, "fo", seed=seed)
         with torch.no_grad():
             expected = method(resnet(images))
-        assert close(running.logits(images, {"t": Request(method)})["t"], expected)
+        assert close(running.logits(images, {"t": method})["t"], expected)
         del method
 
 
@@ -118,7 +115,7 @@ def test_a_large_batch_is_passed_in_parts(resnet: Source, draw: Callable[..., tu
     seen: list[int] = []
     running = opened("eager", resnet)
     with resnet.cnn.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0]))):
-        answers = running.logits(draw(40)[0], {"t": Request(scattered(resnet))})
+        answers = running.logits(draw(40)[0], {"t": scattered(resnet)})
     assert seen == [32, 8]
     assert answers["t"].shape == (40, 3)
 
@@ -126,29 +123,13 @@ def test_a_large_batch_is_passed_in_parts(resnet: Source, draw: Callable[..., tu
 @pytest.mark.parametrize("engine", ENGINES)
 def test_pictures_of_another_size_are_refused(engine: str, resnet: Source) -> None:
     with pytest.raises(SnowError, match=r"takes pictures of shape \(3, 64, 64\), not \(3, 64, 65\)"):
-        opened(engine, resnet).logits(torch.zeros(1, 3, 64, 65, dtype=torch.uint8), {SOURCE_HEAD: Request(None)})
+        opened(engine, resnet).logits(torch.zeros(1, 3, 64, 65, dtype=torch.uint8), {SOURCE_HEAD: None})
 
 
 def test_an_unknown_engine_is_one_line(resnet: Source, tmp_path: Path) -> None:
     with pytest.raises(SnowError, match="no engine 'warp': there are auto, eager, "):
         Hub(tmp_path, resnet, engine="warp")
-    assert isinstance(open_engine("auto", resnet), Engine)
-
-
-@given(st.lists(st.sets(st.sampled_from("abcd")), max_size=12))
-def test_each_picture_is_in_the_runs_of_what_it_wants(wanted: list[set[str]]) -> None:
-    order, runs = group_by_task(wanted)
-    assert sorted(order) == list(range(len(wanted)))
-    assert runs.keys() == set().union(*wanted)
-    for name, (start, stop) in runs.items():
-        assert {picture for picture, names in enumerate(wanted) if name in names} <= set(order[start:stop])
-        assert name in wanted[order[start]]
-        assert name in wanted[order[stop - 1]]
-
-
-def test_pictures_that_want_one_thing_each_are_answered_once() -> None:
-    _, runs = group_by_task([{"a"}, {"b"}, {"a"}, {"c"}, {"b"}])
-    assert sum(stop - start for start, stop in runs.values()) == 5
+    assert open_engine("auto", resnet).name == "folded"
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snow.inference.features import AT_A_TIME, observe, observe_channels, observe_each
+from snow.inference.features import CHUNK_SIZE, observe, observe_channels
 from snow.methods import METHODS, Method
 from snow.source import FINAL, Features, Source
 
@@ -27,8 +27,8 @@ def assert_same(found: Features, expected: Features) -> None:
 @pytest.mark.parametrize("name", ["head2toe", "fo"])
 def test_parts_are_what_the_whole_is(source: Source, draw: Draw, name: str, left: int) -> None:
     method = METHODS[name].build(source, 3)
-    images, _ = draw(2 * AT_A_TIME["cpu"] + left)
-    [found] = observe_each(source, [method], images)
+    images, _ = draw(2 * CHUNK_SIZE["cpu"] + left)
+    [found] = observe_channels(source, [method], images)
     assert_same(found, observe(source, [method], images))
 
 
@@ -58,7 +58,7 @@ def test_learners_meet_the_channels_that_they_drew(source: Source, draw: Draw, c
     methods = learning(source, count)
     for _ in range(2):  # a choice is good for one step
         torch.manual_seed(1)
-        seen = observe_each(source, methods, images)
+        seen = observe_channels(source, methods, images)
         drawn = [subscription._drawn for method in methods for subscription in subscriptions(method)]
         assert all(index is not None for index in drawn)
         found = [method(features) for method, features in zip(methods, seen, strict=True)]
@@ -75,7 +75,7 @@ def subscriptions(method: Method) -> list[torch.nn.Module]:
 
 def test_many_learners_share_whole_maps(source: Source, draw: Draw) -> None:
     """Each takes an eighth: what eight of them take is as large as a map, what twenty take is larger."""
-    few, many = (observe_each(source, learning(source, count), draw(11)[0]) for count in (2, 20))
+    few, many = (observe_channels(source, learning(source, count), draw(11)[0]) for count in (2, 20))
     taps = few[0].maps
     channels = {tap.name: tap.channels for tap in source.taps}
     assert all(few[0].maps[tap].shape[1] < channels[tap] for tap in taps)
@@ -97,12 +97,12 @@ def test_the_source_sees_few_pictures_at_a_time(source: Source, draw: Draw) -> N
     seen: list[int] = []
     method = METHODS["fo"].build(source, 3)
     with source.cnn.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0]))):
-        observe_each(source, [method], draw(20)[0])
+        observe_channels(source, [method], draw(20)[0])
     assert seen == [16, 4]
 
 
 def test_without_a_look_at_the_source_there_is_no_pass(source: Source, draw: Draw) -> None:
     method = METHODS["ft"].build(source, 3)
     with source.cnn.register_forward_pre_hook(lambda _module, _inputs: pytest.fail("the source is asked")):
-        [features] = observe_each(source, [method], draw(20)[0])
+        [features] = observe_channels(source, [method], draw(20)[0])
     assert (len(features.images), features.maps, features.final.shape) == (20, {}, (20, 0))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from snow.inference.folding import fold, foldable, folded
+from snow.inference.folding import find_foldable, fold, fold_all
 from snow.inference.fused import fuse_for_inference
 from snow.source import Source
 
@@ -34,7 +34,7 @@ def test_a_norm_behind_a_convolution_is_gone() -> None:
     chain = shaken(
         nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
     )
-    light = folded(chain, run)
+    light = fold_all(chain, run)
     assert (norms(chain), norms(light)) == (2, 0)
     torch.testing.assert_close(run(light), run(chain))
 
@@ -42,7 +42,7 @@ def test_a_norm_behind_a_convolution_is_gone() -> None:
 def test_what_is_the_same_is_shared() -> None:
     chain = shaken(nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1)))
     before = {name: value.clone() for name, value in chain.state_dict().items()}
-    light = folded(chain, run)
+    light = fold_all(chain, run)
     assert light.get_submodule("3").weight is chain.get_submodule("3").weight
     assert light.get_submodule("0").weight is not chain.get_submodule("0").weight
     assert all(torch.equal(value, before[name]) for name, value in chain.state_dict().items())
@@ -53,7 +53,7 @@ def test_what_was_found_once_holds_for_others_of_the_same_structure() -> None:
         shaken(nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)))
         for _ in range(2)
     )
-    light = fold(other, foldable(one, run))
+    light = fold(other, find_foldable(one, run))
     assert norms(light) == 0
     torch.testing.assert_close(run(light), run(other))
     assert not torch.allclose(run(light)[0], run(one)[0])
@@ -61,7 +61,7 @@ def test_what_was_found_once_holds_for_others_of_the_same_structure() -> None:
 
 def test_norms_that_something_else_feeds_stay() -> None:
     chain = shaken(nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)))
-    assert norms(folded(chain, run)) == 2
+    assert norms(fold_all(chain, run)) == 2
 
 
 class Twice(nn.Module):
@@ -78,7 +78,7 @@ class Twice(nn.Module):
 
 def test_a_convolution_that_others_see_is_left_as_it_is() -> None:
     network = shaken(Twice())
-    light = folded(network, run)
+    light = fold_all(network, run)
     assert norms(light) == 1
     assert torch.equal(run(light)[0], run(network)[0])
 

@@ -115,7 +115,7 @@ def test_auxiliary_answers_are_passed_over() -> None:
 
 
 def test_a_convolution_as_classifier_is_replaced_as_well(observe: Callable[..., Features]) -> None:
-    source = Source.from_torchvision("squeezenet1_1", image_size=64)
+    source = Source.from_torchvision("squeezenet1_1", pretrained=False, image_size=64)
     method = FineTuning.build(source, 3).eval()
     features = observe(source, method)
     assert method(features).shape == (6, 3)

@@ -56,7 +56,7 @@ def test_scale_and_bias_are_those_of_the_normalisation_layers(
 def test_a_cnn_without_normalisation_gets_a_scale_and_a_bias_behind_each_convolution(
     draw: Callable[..., tuple[Tensor, Tensor]],
 ) -> None:
-    source = Source.from_torchvision("squeezenet1_1", image_size=64)
+    source = Source.from_torchvision("squeezenet1_1", pretrained=False, image_size=64)
     method = ModelPatch.build(source, 3, {"patch": "scale_bias"}).eval()
     convolutions = [module for module in source.cnn.modules() if isinstance(module, nn.Conv2d)][
         :-1

@@ -72,7 +72,7 @@ def new_hub(folder: Path) -> Hub:
     torch.manual_seed(0)
     if folder.name == "embedded":
         return Hub.create(folder, Source.embedded(32, taps=TAPS))
-    source = Source.from_timm(f"saved_{folder.name}", image_size=SIZE)
+    source = Source.from_timm(f"saved_{folder.name}", pretrained=False, image_size=SIZE)
     for module in source.cnn.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.5, 0.5)
@@ -86,7 +86,7 @@ def fill(hub: Hub) -> None:
         config = dict(options)
         if "earlier" in config:
             config["earlier"] = {config["earlier"]: hub.task(config["earlier"]).method}
-        train(hub, colours(name, size), Recipe(**RECIPE), method=method, config=config)
+        train(hub, colours(name, size), Recipe.from_dict(RECIPE), method=method, config=config)
     shutil.rmtree(hub.path / "runs", ignore_errors=True)
 
 
@@ -111,7 +111,7 @@ def copy_one(hub: Hub) -> None:
 
 def stop_one(hub: Hub) -> None:
     try:
-        train(hub, colours("stopped"), Recipe(**RECIPE), config=STOPPED, listeners=[Stop()])
+        train(hub, colours("stopped"), Recipe.from_dict(RECIPE), config=STOPPED, listeners=[Stop()])
     except Interrupted:
         return
     raise SystemExit("the run was not stopped")

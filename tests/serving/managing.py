@@ -1,4 +1,4 @@
-"""What a manager sends to the service, and what a task then says."""
+"""What a manager sends to the service, and what a task then answers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def tarred(files: dict[str, bytes], mode: str = "w", kind: bytes = tarfile.REGTY
     return out.getvalue()
 
 
-async def told(served: Any, name: str, picture: bytes) -> str:
-    """The class that a task finds, or the code of the refusal."""
+async def answer_of(served: Any, name: str, picture: bytes) -> str:
+    """The class that a task finds, or its error, or the code of the refusal."""
     response = await served.predict(picture, tasks=name, top_k=1)
     if response.status_code != 200:
         return response.json()["error"]["code"]
-    return response.json()["results"][0]["tasks"][name][0]["class"]
+    prediction = response.json()["results"][0]["tasks"][name]
+    return prediction["error"] if "error" in prediction else prediction["classes"][0]["class"]

@@ -43,8 +43,8 @@ def started(size: int = 4, wait: float = 0.02, bound: int = 100) -> tuple[Engine
 
 
 async def ask(batcher: Batcher[str], name: str) -> str:
-    with batcher.room():
-        return (await batcher.ask(PIXEL, [name])).answer
+    with batcher.reserve():
+        return (await batcher.submit(PIXEL, [name])).answer
 
 
 def test_a_batch_starts_once_it_is_full_and_the_rest_waits(wait: Wait) -> None:
@@ -65,12 +65,12 @@ def test_what_comes_during_a_pass_shares_the_next_one(wait: Wait) -> None:
             await asyncio.sleep(0)
         others = [asyncio.create_task(ask(batcher, name)) for name in "bcd"]
         await asyncio.sleep(0.01)
-        assert (batcher.taken, batcher.waiting) == (4, 3)
-        assert batcher.since is not None
+        assert (batcher.reserved, batcher.waiting) == (4, 3)
+        assert batcher.started is not None
         engine.may.set()
         assert await asyncio.gather(first, *others) == list("abcd")
         assert engine.batches == [["a"], ["b", "c", "d"]]
-        assert (batcher.taken, batcher.waiting, batcher.since) == (0, 0, None)
+        assert (batcher.reserved, batcher.waiting, batcher.started) == (0, 0, None)
 
     wait(work())
 
@@ -84,7 +84,7 @@ def test_one_who_leaves_takes_no_part(wait: Wait) -> None:
         leaving.cancel()
         assert await staying == "b"
         assert engine.batches == [["b"]]
-        assert batcher.taken == 0
+        assert batcher.reserved == 0
 
     wait(work())
 
@@ -92,17 +92,17 @@ def test_one_who_leaves_takes_no_part(wait: Wait) -> None:
 def test_a_queue_has_an_end_and_says_when_to_come_back(wait: Wait) -> None:
     async def work() -> None:
         _, batcher, _ = started(bound=3)
-        with batcher.room() as room, batcher.room():
-            room.grow(2)
-            with pytest.raises(RefusedError) as refused, batcher.room():
+        with batcher.reserve() as reservation, batcher.reserve():
+            reservation.extend(2)
+            with pytest.raises(RefusedError) as refused, batcher.reserve():
                 pass
             assert (refused.value.code, refused.value.status) == ("queue_full", 503)
             assert int(refused.value.headers["Retry-After"]) >= 1
             with pytest.raises(RefusedError, match="3 pictures"):
-                room.grow(3)
-        assert batcher.taken == 0
-        with batcher.room() as room:
-            room.grow(3)
+                reservation.extend(3)
+        assert batcher.reserved == 0
+        with batcher.reserve() as reservation:
+            reservation.extend(3)
 
     wait(work())
 
@@ -119,16 +119,16 @@ def test_a_pass_that_fails_fails_its_batch_alone(wait: Wait) -> None:
 def test_closing_answers_what_was_accepted_and_takes_nothing_more(wait: Wait) -> None:
     async def work() -> None:
         engine, batcher, running = started(size=2, wait=10.0)
-        with batcher.room():  # its picture is not decoded yet
+        with batcher.reserve():  # its picture is not decoded yet
             asked = [asyncio.create_task(ask(batcher, name)) for name in "abc"]
             await asyncio.sleep(0.01)
             batcher.close()
             assert await asyncio.gather(*asked) == list("abc")
-            with pytest.raises(RefusedError) as refused, batcher.room():
+            with pytest.raises(RefusedError) as refused, batcher.reserve():
                 pass
             assert refused.value.code == "stopping"
             assert not running.done()
-            assert (await batcher.ask(PIXEL, ["d"])).answer == "d"
+            assert (await batcher.submit(PIXEL, ["d"])).answer == "d"
         await running
         assert engine.batches == [["a", "b"], ["c"], ["d"]]
 

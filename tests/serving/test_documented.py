@@ -78,9 +78,10 @@ def test_what_asks_and_changes_a_service_does(here: Path) -> None:
     assert form["timing"].keys() == documented["timing"].keys()
     assert [one["image"] for one in form["results"]] == ["bee.jpg", "ant.jpg"]
     for answer in (form, body, encoded):
-        best = answer["results"][0]["tasks"]["insects"][0]
-        assert best.keys() == documented["results"][0]["tasks"]["insects"][0].keys()
-        assert best["class"] == "bees"
+        insects, shown = answer["results"][0]["tasks"]["insects"], documented["results"][0]["tasks"]["insects"]
+        assert (insects.keys(), insects["kind"]) == (shown.keys(), shown["kind"])
+        assert insects["classes"][0].keys() == shown["classes"][0].keys()
+        assert insects["classes"][0]["class"] == "bees"
     assert sorted(encoded["results"][0]["tasks"]) == ["insects"]
     assert added["name"] == "insects"
     assert sorted(path.name for path in (here / "my-hub" / "tasks").iterdir() if path.is_dir()) == ["learned"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from managing import MANAGER, told, zipped
+from managing import MANAGER, answer_of, zipped
 
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
@@ -32,7 +32,7 @@ def test_what_is_done_in_the_folder_appears_by_itself(
 
             async def says(name: str, expected: str) -> None:
                 async def so() -> bool:
-                    return await told(served, name, jpeg()) == expected
+                    return (await answer_of(served, name, jpeg())).startswith(expected)
 
                 await until(so)
 
@@ -44,10 +44,13 @@ def test_what_is_done_in_the_folder_appears_by_itself(
             config = hub.folder("new") / "config.json"
             content = config.read_bytes()
             config.write_bytes(content[:-10])
-            await says("new", "task_broken")
-            everything = (await served.predict(jpeg())).json()
-            assert set(everything["results"][0]["tasks"]) == {"learned"}
-            assert "config.json" in everything["left_out"]["new"]
+            await says("new", "config.json cannot be read")
+            everything = (await served.predict(jpeg())).json()["results"][0]["tasks"]
+            assert everything["learned"]["kind"] == "class"
+            assert everything["new"].keys() == {"error"}
+            shown = await served.client.get("/v1/tasks/new")
+            assert (shown.status_code, shown.json()["error"]["code"]) == (503, "task_broken")
+            assert 'snow_task_failures_total{task="new"}' in (await served.client.get("/metrics")).text
             assert set((await served.client.get("/v1/tasks")).json()["broken"]) == {"new"}
             assert 'snow_tasks{state="broken"} 1.0' in (await served.client.get("/metrics")).text
             config.write_bytes(content)
@@ -80,9 +83,9 @@ def test_a_task_that_is_replaced_all_the_time_never_gives_another_ones_answer(
                         continue
                     assert response.status_code == 200, response.text
                     tasks = response.json()["results"][0]["tasks"]
-                    assert tasks["canary"][0]["class"] == "kept"
-                    assert tasks["changing"][0]["probability"] == pytest.approx(0.98672, abs=1e-3)
-                    seen.add(tasks["changing"][0]["class"])
+                    assert tasks["canary"]["classes"][0]["class"] == "kept"
+                    assert tasks["changing"]["classes"][0]["probability"] == pytest.approx(0.98672, abs=1e-3)
+                    seen.add(tasks["changing"]["classes"][0]["class"])
 
             async def changing() -> None:
                 headers = {"content-type": "application/zip", **MANAGER}
@@ -91,7 +94,7 @@ def test_a_task_that_is_replaced_all_the_time_never_gives_another_ones_answer(
                     response = await served.client.put("/v1/tasks/changing", content=content, headers=headers)
                     assert response.status_code in (200, 201), response.text
                     expected = ("zero", "one", "two")[number % 3]
-                    assert await told(served, "changing", jpeg()) == expected
+                    assert await answer_of(served, "changing", jpeg()) == expected
                 over.set()
 
             await asyncio.gather(changing(), *(asking() for _ in range(4)))
@@ -119,7 +122,7 @@ def test_a_task_that_goes_while_a_request_for_it_waits_is_unknown(
 
     async def work() -> None:
         async with serve(max_wait=300.0) as served:
-            asked = asyncio.create_task(told(served, "going", jpeg()))
+            asked = asyncio.create_task(answer_of(served, "going", jpeg()))
             while not served.service.batcher.waiting:
                 await asyncio.sleep(0.001)
             await served.client.delete("/v1/tasks/going", headers=MANAGER)

@@ -29,7 +29,7 @@ def test_every_path_and_code_is_described_and_written_about(serve: Any, wait: Ca
                     assert operation["summary"]
             bodies = described["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
             assert {"multipart/form-data", "application/json", "image/jpeg"} <= bodies.keys()
-            assert described["components"]["schemas"]["Fault"]["properties"]["code"]["enum"] == list(CODES)
+            assert described["components"]["schemas"]["RefusalDetail"]["properties"]["code"]["enum"] == list(CODES)
 
     wait(work())
     assert all(f"| `{code}` | {status} | {meaning} |" in DOCS for code, (status, meaning) in CODES.items())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from snow.serving.errors import RefusedError
-from snow.serving.limits import ADDRESSES, Rate
+from snow.serving.limits import MAX_ADDRESSES, RateLimiter
 
 Wait = Callable[[Any], None]
 
@@ -21,13 +21,13 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], threading.Event]:
 
     def hold(served: Any) -> threading.Event:
         may, worker = threading.Event(), served.service._worker
-        answer = worker.answer
+        answer = worker.predict
 
         def waiting(images: Any, wanted: Any) -> Any:
             assert may.wait(20)
             return answer(images, wanted)
 
-        monkeypatch.setattr(worker, "answer", waiting)
+        monkeypatch.setattr(worker, "predict", waiting)
         return may
 
     return hold
@@ -45,7 +45,7 @@ def test_a_full_queue_refuses_at_once_and_answers_what_it_took(
         async with serve(queue=6, max_batch=2) as served:
             may = held(served)
             accepted = [asyncio.create_task(served.predict(jpeg(seed))) for seed in range(6)]
-            await until(lambda: served.service.batcher.taken == 6)
+            await until(lambda: served.service.batcher.reserved == 6)
             refused = await asyncio.gather(*(served.predict(jpeg()) for _ in range(20)))
             for response in refused:
                 assert response.status_code == 503
@@ -54,7 +54,7 @@ def test_a_full_queue_refuses_at_once_and_answers_what_it_took(
             assert "snow_queue_pictures 6.0" in (await served.client.get("/metrics")).text
             may.set()
             assert [one.status_code for one in await asyncio.gather(*accepted)] == [200] * 6
-            assert served.service.batcher.taken == 0
+            assert served.service.batcher.reserved == 0
             text = (await served.client.get("/metrics")).text
             assert 'snow_refused_total{code="queue_full"} 20.0' in text
             assert 'snow_task_answers_total{task="learned"} 6.0' in text
@@ -69,7 +69,7 @@ def test_a_request_with_more_pictures_than_there_is_room_for_is_refused(
         async with serve(queue=4) as served:
             may = held(served)
             accepted = asyncio.create_task(served.predict(jpeg()))
-            await until(lambda: served.service.batcher.taken == 1)
+            await until(lambda: served.service.batcher.reserved == 1)
             files = [("files", (str(seed), jpeg(seed))) for seed in range(4)]
             response = await served.client.post("/v1/predict", files=files)
             assert response.json()["error"]["code"] == "queue_full"
@@ -91,9 +91,9 @@ def test_a_deadline_ends_a_request_and_takes_it_out_of_the_queue(
             assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline")
             assert "0.05 s" in response.json()["error"]["message"]
             assert [one.status_code for one in await asyncio.gather(*late)] == [504, 504]
-            assert served.service.batcher.taken == 0
+            assert served.service.batcher.reserved == 0
             may.set()
-            await until(lambda: served.service.batcher.since is None)
+            await until(lambda: served.service.batcher.started is None)
             assert (await served.predict(jpeg())).json()["timing"]["batch"] == 1
             assert served.service.batcher.waiting == 0
 
@@ -109,7 +109,7 @@ def test_a_body_that_does_not_come_is_given_up(serve: Any, wait: Wait) -> None:
         async with serve(deadline=0.1) as served:
             response = await served.client.post("/v1/predict", content=slow())
             assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline")
-            assert served.service.batcher.taken == 0
+            assert served.service.batcher.reserved == 0
 
     wait(work())
 
@@ -120,7 +120,7 @@ def test_a_pass_that_breaks_is_a_fault_and_the_next_one_goes_on(
     async def work() -> None:
         async with serve() as served:
             with monkeypatch.context() as patch:
-                patch.setattr(served.service._worker, "answer", lambda *_: 1 / 0)
+                patch.setattr(served.service._worker, "predict", lambda *_: 1 / 0)
                 response = await served.predict(jpeg())
                 assert (response.status_code, response.json()["error"]["code"]) == (500, "internal")
                 assert "division" not in response.text
@@ -144,7 +144,7 @@ def test_an_address_that_asks_too_often_is_refused(serve: Any, jpeg: Callable[..
 
 def test_a_rate_lets_through_what_it_says_and_remembers_a_bounded_number_of_addresses() -> None:
     now = 0.0
-    rate = Rate(2.0, 3, lambda: now)
+    rate = RateLimiter(2.0, 3, lambda: now)
     passed = 0
     for step in range(100):
         now = step / 10
@@ -154,9 +154,9 @@ def test_a_rate_lets_through_what_it_says_and_remembers_a_bounded_number_of_addr
         except RefusedError:
             pass
     assert passed == 3 + int(2 * 9.9)
-    for number in range(ADDRESSES + 10):
+    for number in range(MAX_ADDRESSES + 10):
         rate.check(str(number))
-    assert len(rate._buckets) == ADDRESSES
-    free = Rate(0.0, 1)
+    assert len(rate._buckets) == MAX_ADDRESSES
+    free = RateLimiter(0.0, 1)
     for _ in range(100):
         free.check("a")

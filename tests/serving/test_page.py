@@ -95,7 +95,7 @@ def test_pictures_are_answered_and_what_is_none_is_an_error(
 
 def test_a_task_appears_is_looked_into_and_goes(page: Any, canary: Callable[..., Artifact], hub: Hub) -> None:
     page.locator("#taps .tap").first.wait_for()
-    assert page.locator("#taps .tap").count() == len(hub.task("learned").method.taken())
+    assert page.locator("#taps .tap").count() == len(hub.task("learned").method.selected_mask())
     assert page.locator("#count").inner_text() == "1"
     hub.copy(hub.folder("learned"), "twin")
     twin = page.locator("button.task", has_text="twin")

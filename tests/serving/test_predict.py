@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from snow.hub import Artifact, Hub
-from snow.inference.prediction import SOURCE_HEAD
+from snow.inference import SOURCE_HEAD
 
 Wait = Callable[[Any], None]
 
@@ -39,8 +39,10 @@ def test_each_way_to_send_pictures_gets_the_answers_of_the_hub(
         assert [one["image"] for one in results] == names
         for one, number in zip(results, numbers, strict=True):
             answer = expected[number]["learned"]
-            assert [guess["class"] for guess in one["tasks"]["learned"]] == list(answer.classes)
-            found = [guess["probability"] for guess in one["tasks"]["learned"]]
+            assert one["tasks"]["learned"]["kind"] == "class"
+            classes = one["tasks"]["learned"]["classes"]
+            assert [entry["class"] for entry in classes] == list(answer.classes)
+            found = [entry["probability"] for entry in classes]
             assert found == pytest.approx(answer.probabilities, rel=1e-3, abs=1e-4)
 
     async def work() -> None:
@@ -70,7 +72,7 @@ def test_tasks_and_the_number_of_classes_can_be_chosen(
         response = await work
         assert response.status_code == 200, response.text
         [one] = response.json()["results"]
-        return {name: [guess["class"] for guess in guesses] for name, guesses in one["tasks"].items()}
+        return {name: [entry["class"] for entry in answer["classes"]] for name, answer in one["tasks"].items()}
 
     async def work() -> None:
         async with serve() as served:
@@ -102,8 +104,8 @@ def test_many_requests_share_passes_and_get_their_own_answers(
             asked = [served.predict(jpeg(), tasks=f"canary-{number % 3}", top_k=1) for number in range(24)]
             for number, response in enumerate(await asyncio.gather(*asked)):
                 [one] = response.json()["results"]
-                [guess] = one["tasks"][f"canary-{number % 3}"]
-                assert guess["class"] == ("zero", "one", "two")[number % 3]
+                [best] = one["tasks"][f"canary-{number % 3}"]["classes"]
+                assert best["class"] == ("zero", "one", "two")[number % 3]
                 assert response.json()["timing"]["batch"] == 8
 
     wait(work())
@@ -144,7 +146,7 @@ def test_what_is_no_picture_gets_a_code(serve: Any, jpeg: Callable[..., bytes], 
             response = await served.client.post("/v1/predict", files=parts)
             assert code_of(response, 422) == "not_a_picture"
             assert response.json()["error"]["picture"] == 1
-            assert served.service.batcher.taken == 0
+            assert served.service.batcher.reserved == 0
             assert (await served.predict(jpeg())).status_code == 200
 
     wait(work())
@@ -215,7 +217,7 @@ def test_mutated_pictures_never_break_the_service(serve: Any, jpeg: Callable[...
                 assert response.status_code in (200, 413, 422), response.text
                 code = "ok" if response.status_code == 200 else response.json()["error"]["code"]
                 told[code] = told.get(code, 0) + 1
-            assert served.service.batcher.taken == 0
+            assert served.service.batcher.reserved == 0
 
     wait(work())
     assert {"ok", "truncated", "not_a_picture", "broken_picture"} <= told.keys()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import socket
@@ -24,10 +23,10 @@ from snow.hub import Artifact, Hub
 httpx = pytest.importorskip("httpx2")
 pytest.importorskip("fastapi")
 
-if importlib.util.find_spec("ray") is None:  # its own modules warn while they are imported
-    pytest.skip("needs ray", allow_module_level=True)
 if not Path("/proc/self/stat").exists():
     pytest.skip("looks for processes in /proc", allow_module_level=True)
+
+pytestmark = pytest.mark.ray
 
 PATIENCE = 120
 MANAGER = {"Authorization": "Bearer secret"}

@@ -41,7 +41,7 @@ def test_tasks_are_listed_and_described(serve: Any, hub: Hub, canary: Canary, wa
             assert (one["subscribed"], one["overlap"]) == ([], [])
             two = (await served.client.get("/v1/tasks/learned")).json()
             assert {entry["tap"]: entry["chosen"] for entry in two["subscribed"]} == {
-                tap: mask.nonzero().flatten().tolist() for tap, mask in learned.taken().items()
+                tap: mask.nonzero().flatten().tolist() for tap, mask in learned.selected_mask().items()
             }
             choice = (await served.client.get("/v1/tasks/learned/choice")).json()
             assert (choice["steps"], choice["batches"]) == ([0, 1, 2, 3, 4], 2)
@@ -67,6 +67,6 @@ def test_overlap_with_the_others_is_told_the_closest_first(serve: Any, hub: Hub,
             [pair] = (await served.client.get("/v1/tasks/learned")).json()["overlap"]
             assert (pair["task"], pair["iou"]) == ("twin", 1.0)
             assert 0 < pair["chance"] < 0.5
-            assert set(pair["taps"]) == set(hub.task("learned").method.taken())
+            assert set(pair["taps"]) == set(hub.task("learned").method.selected_mask())
 
     wait(work())

@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from snow.process.threads import on_all_cores, on_one_core, others, passing
+from snow.process.threads import engine_executor, on_all_cores, on_one_core, worker_executor
 
 
 def test_passes_have_all_cores_and_others_one() -> None:
@@ -14,7 +14,7 @@ def test_passes_have_all_cores_and_others_one() -> None:
     on_all_cores()
     cores = torch.get_num_threads()
     try:
-        with passing() as engine, others("decoding", 2) as decoders:
+        with engine_executor() as engine, worker_executor("decoding", 2) as decoders:
             assert decoders.submit(torch.get_num_threads).result() == 1
             assert engine.submit(torch.get_num_threads).result() == cores
             assert decoders.submit(torch.get_num_threads).result() == 1

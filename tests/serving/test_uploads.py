@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from managing import MANAGER, tarred, told, zipped
+from managing import MANAGER, answer_of, tarred, zipped
 from safetensors.torch import save_file
 
 from snow.hub import Hub
-from snow.hub.hub import store_of
-from snow.serving import app as app_module
-from snow.serving import uploads
+from snow.hub.folder import store_of
+from snow.serving import task_routes, uploads
 from snow.serving.errors import RefusedError
 from snow.serving.uploads import unpack
 from snow.source import Source
@@ -59,12 +58,12 @@ def test_a_task_is_uploaded_replaced_and_removed(
             response = await put(served, 0)
             assert response.status_code == 201, response.text
             assert (response.json()["name"], response.json()["classes"]) == ("new", 3)
-            assert await told(served, "new", jpeg()) == "zero"
+            assert await answer_of(served, "new", jpeg()) == "zero"
             response = await put(served, 2)
             assert response.status_code == 200, response.text
-            assert await told(served, "new", jpeg()) == "two"
+            assert await answer_of(served, "new", jpeg()) == "two"
             assert (await served.client.delete("/v1/tasks/new", headers=MANAGER)).status_code == 204
-            assert await told(served, "new", jpeg()) == "unknown_task"
+            assert await answer_of(served, "new", jpeg()) == "unknown_task"
             response = await served.client.delete("/v1/tasks/new", headers=MANAGER)
             assert response.json()["error"]["code"] == "unknown_task"
             assert hub.names() == ["learned"]
@@ -176,7 +175,7 @@ def test_no_name_in_an_archive_becomes_a_path(files: Any, tmp_path: Path) -> Non
         unpack(io.BytesIO(pack(hostile)), folder, 10**7)
         assert {path.parent for path in set(tmp_path.rglob("*")) - before} == {folder}
         for name in ("/etc/passwd", "..", "evil.py", "x/../../evil.json"):
-            with pytest.raises(RefusedError, match="no file of a task"):
+            with pytest.raises(RefusedError, match="is not a file of a task"):
                 unpack(io.BytesIO(pack({name: b"x"})), folder, 10**7)
         assert {path.parent for path in set(tmp_path.rglob("*")) - before} == {folder}
 
@@ -200,7 +199,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(
             with monkeypatch.context() as patch:
                 patch.setattr(shutil, "copyfile", fail)
                 assert await put(served) == (507, "disk_full")
-            assert await told(served, "learned", jpeg()) in ("zero", "one", "two")
+            assert await answer_of(served, "learned", jpeg()) in ("zero", "one", "two")
             assert [path.name for path in (hub.path / "tasks").iterdir()] == ["learned"]
 
     wait(work())
@@ -209,7 +208,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(
 def test_too_many_uploads_at_once_are_refused(
     serve: Any, files: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app_module, "UPLOADS", 1)
+    monkeypatch.setattr(task_routes, "MAX_UPLOADS", 1)
     content = zipped(files(1))
 
     async def slow(seconds: float) -> Any:

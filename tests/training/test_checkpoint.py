@@ -20,30 +20,30 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_save_and_load(path: Path) -> None:
-    checkpoint.save(path, STATE)
-    state = checkpoint.load(path)
+    checkpoint.write_checkpoint(path, STATE)
+    state = checkpoint.read_checkpoint(path)
     assert torch.equal(state["weights"], STATE["weights"])
     assert (state["epoch"], state["nested"]) == (3, STATE["nested"])
     assert os.listdir(path.parent) == ["checkpoint.pt"]
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(path: Path) -> None:
-    checkpoint.save(path, STATE)
+    checkpoint.write_checkpoint(path, STATE)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
         with pytest.raises(SnowError, match=r"checkpoint\.pt: .*the one before it is kept") as caught:
-            checkpoint.save(path, {**STATE, "epoch": 4})
+            checkpoint.write_checkpoint(path, {**STATE, "epoch": 4})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(caught.value)
-    assert checkpoint.load(path)["epoch"] == 3
+    assert checkpoint.read_checkpoint(path)["epoch"] == 3
     assert os.listdir(path.parent) == ["checkpoint.pt"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_dying_at_any_call_leaves_the_checkpoint_before(path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.save(path, STATE)
+    checkpoint.write_checkpoint(path, STATE)
 
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -51,10 +51,10 @@ def test_dying_at_any_call_leaves_the_checkpoint_before(path: Path, call: str, m
     with monkeypatch.context() as patch:
         patch.setattr(os, call, die)
         with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(path, {**STATE, "epoch": 4})
-    assert checkpoint.load(path)["epoch"] == 3
-    checkpoint.save(path, {**STATE, "epoch": 5})
-    assert checkpoint.load(path)["epoch"] == 5
+            checkpoint.write_checkpoint(path, {**STATE, "epoch": 4})
+    assert checkpoint.read_checkpoint(path)["epoch"] == 3
+    checkpoint.write_checkpoint(path, {**STATE, "epoch": 5})
+    assert checkpoint.read_checkpoint(path)["epoch"] == 5
     assert os.listdir(path.parent) == ["checkpoint.pt"]
 
 
@@ -63,7 +63,7 @@ def test_bytes_reach_the_disk_before_the_name(path: Path, monkeypatch: pytest.Mo
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args))[1])
-    checkpoint.save(path, STATE)
+    checkpoint.write_checkpoint(path, STATE)
     assert calls == ["fsync", "replace", "fsync"]
 
 
@@ -77,7 +77,7 @@ def test_what_is_no_checkpoint_is_refused(
     path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    checkpoint.save(path, STATE)
+    checkpoint.write_checkpoint(path, STATE)
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:-600])
     elif kind == "text":
@@ -92,7 +92,7 @@ def test_what_is_no_checkpoint_is_refused(
     else:
         torch.save({"format": 1, "x": _Harmful()}, path)
     with pytest.raises(SnowError, match=r"checkpoint\.pt"):
-        checkpoint.load(path)
+        checkpoint.read_checkpoint(path)
     assert not (tmp_path / "harm").exists()
 
 

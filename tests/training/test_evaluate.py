@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import Noisy, tiny_pictures, tiny_source
+from tiny import Noisy, tiny_pictures, tiny_runtime, tiny_source
 from torch import Tensor
 
 from snow.errors import SnowError
@@ -26,7 +26,11 @@ LABELS = torch.tensor([[0], [0], [1], [4], [5], [-1], [7]])
 def test_top1_and_top5(workers: int, batch_size: int) -> None:
     method = Ranked(8).train()
     answer = evaluate(
-        tiny_source(), {"any": method}, tiny_pictures(LABELS), batch_size=batch_size, workers=workers, accelerator="cpu"
+        tiny_source(),
+        {"any": method},
+        tiny_pictures(LABELS),
+        batch_size=batch_size,
+        runtime=tiny_runtime(workers=workers),
     )
     assert answer == {"any": Metrics(top1=2 / 6, top5=4 / 6, images=6)}
     assert answer["any"].to_dict() == {"top1": 2 / 6, "top5": 4 / 6, "images": 6}
@@ -35,18 +39,20 @@ def test_top1_and_top5(workers: int, batch_size: int) -> None:
 
 def test_fewer_than_five_classes() -> None:
     pictures = tiny_pictures(torch.tensor([[0], [1], [1]]))
-    assert evaluate(tiny_source(), {"any": Ranked(2)}, pictures, accelerator="cpu") == {"any": Metrics(1 / 3, 1.0, 3)}
+    assert evaluate(tiny_source(), {"any": Ranked(2)}, pictures, runtime=tiny_runtime()) == {
+        "any": Metrics(1 / 3, 1.0, 3)
+    }
 
 
 def test_each_learner_has_the_column_of_its_task() -> None:
     labels = torch.tensor([[0, 1], [0, 2], [0, -1]])
     source, pictures = tiny_source(), tiny_pictures(labels)
-    answer = evaluate(source, {"b": Ranked(8), "a": Ranked(8)}, pictures, tasks=["a", "b"], accelerator="cpu")
+    answer = evaluate(source, {"b": Ranked(8), "a": Ranked(8)}, pictures, tasks=["a", "b"], runtime=tiny_runtime())
     assert answer == {"b": Metrics(0.0, 1.0, 2), "a": Metrics(1.0, 1.0, 3)}
     with pytest.raises(SnowError, match="no labels for c: .* a, b"):
-        evaluate(source, {"c": Ranked(8)}, pictures, tasks=["a", "b"], accelerator="cpu")
+        evaluate(source, {"c": Ranked(8)}, pictures, tasks=["a", "b"], runtime=tiny_runtime())
 
 
 def test_no_picture_is_no_success() -> None:
     empty = tiny_pictures(torch.empty(0, 1, dtype=torch.int64))
-    assert evaluate(tiny_source(), {"any": Ranked(3)}, empty, accelerator="cpu") == {"any": Metrics(0.0, 0.0, 0)}
+    assert evaluate(tiny_source(), {"any": Ranked(3)}, empty, runtime=tiny_runtime()) == {"any": Metrics(0.0, 0.0, 0)}

@@ -7,24 +7,25 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from tiny import Blind, Noisy, built, same_tensors, tiny_dataset, tiny_pictures, tiny_recipe, tiny_source
+from tiny import Blind, Noisy, built, same_tensors, tiny_dataset, tiny_pictures, tiny_recipe, tiny_runtime, tiny_source
 from torch import Tensor
 
 from snow.data import Dataset, Task
-from snow.errors import SnowError
+from snow.errors import DivergedError, SnowError
 from snow.methods import Method
 from snow.source import Features, Source
 from snow.training import Recipe
-from snow.training.fit import Fitted, fit
+from snow.training.fit import fit
+from snow.training.history import Fitted
 from snow.training.listeners import Listener
-from snow.training.trainer import DivergedError
 
 
 def run(
     learners: dict[str, Method], recipe: Recipe | None = None, dataset: Dataset | None = None, **options: Any
 ) -> Fitted:
     source = options.pop("source", None) or tiny_source()
-    return fit(source, learners, dataset or tiny_dataset(), recipe or tiny_recipe(), accelerator="cpu", **options)
+    runtime = tiny_runtime(workers=options.pop("workers", 0))
+    return fit(source, learners, dataset or tiny_dataset(), recipe or tiny_recipe(), runtime=runtime, **options)
 
 
 class CountingSource(Source):
@@ -77,7 +78,7 @@ def test_the_seed_decides() -> None:
 
 def test_the_callers_random_numbers_are_left_alone() -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    run({"colour": built()}, tiny_recipe(workers=1))
+    run({"colour": built()}, workers=1)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
 
@@ -260,7 +261,7 @@ def test_a_picture_that_cannot_be_read_is_one_line() -> None:
     dataset = Dataset(dataset.tasks, type(dataset.train)(items, dataset.train.labels), dataset.test)
     for workers in (0, 1):
         with pytest.raises(SnowError, match="no such thing") as caught:
-            run({"colour": built()}, tiny_recipe(workers=workers, calibration=0), dataset)
+            run({"colour": built()}, tiny_recipe(calibration=0), dataset, workers=workers)
         assert "Traceback" not in str(caught.value)
 
 

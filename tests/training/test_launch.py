@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import built, tiny_dataset, tiny_source
+from tiny import built, tiny_dataset, tiny_runtime, tiny_source
 
 from snow.errors import SnowError
 from snow.training.fit import fit
@@ -39,7 +39,7 @@ def test_an_unknown_accelerator_is_one_line() -> None:
 
 def test_resuming_needs_a_path() -> None:
     with pytest.raises(SnowError, match="checkpoint"):
-        fit(tiny_source(), {"colour": built()}, tiny_dataset(), accelerator="cpu", resume=True)
+        fit(tiny_source(), {"colour": built()}, tiny_dataset(), runtime=tiny_runtime(), resume=True)
 
 
 def test_8_bits_are_for_cpus() -> None:

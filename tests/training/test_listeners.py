@@ -9,19 +9,25 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tiny import built, tiny_dataset, tiny_recipe, tiny_source
+from tiny import built, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
 
 from snow.errors import SnowError
 from snow.process.interrupt import Interrupted
-from snow.training.fit import Fitted, fit
-from snow.training.history import RunPlan, StepReport
+from snow.training.fit import fit
+from snow.training.history import Fitted, RunInfo, StepReport
 from snow.training.listeners import LOGS, CsvLog, Listener, ProgressBar, TensorBoardLog
 
 
 def run(listeners: list[Listener], **options: Any) -> Fitted:
     recipe = tiny_recipe(**options.pop("recipe", {"validation": 0.25}))
     return fit(
-        tiny_source(), {"colour": built()}, tiny_dataset(), recipe, accelerator="cpu", listeners=listeners, **options
+        tiny_source(),
+        {"colour": built()},
+        tiny_dataset(),
+        recipe,
+        runtime=tiny_runtime(),
+        listeners=listeners,
+        **options,
     )
 
 
@@ -30,8 +36,8 @@ class Recorder(Listener):
         self.calls: list[Any] = []
         self.fail_at = fail_at
 
-    def on_start(self, plan: RunPlan) -> None:
-        self._note("start", plan)
+    def on_start(self, run: RunInfo) -> None:
+        self._note("start", run)
 
     def on_step(self, report: StepReport) -> None:
         self._note("step", report)
@@ -53,8 +59,8 @@ def test_what_a_listener_hears() -> None:
     fitted = run([recorder])
     names = [name for name, _ in recorder.calls]
     assert names == ["start"] + ["step"] * 3 + ["epoch"] + ["step"] * 3 + ["epoch"] + ["step"] * 3 + ["epoch", "end"]
-    plan = recorder.calls[0][1]
-    assert (plan.learners, plan.epochs, plan.batches, plan.first_step, plan.history) == (("colour",), 3, 3, 0, ())
+    info = recorder.calls[0][1]
+    assert (info.learners, info.epochs, info.batches, info.first_step, info.history) == (("colour",), 3, 3, 0, ())
     steps = [value for name, value in recorder.calls if name == "step"]
     assert [(report.step, report.epoch) for report in steps] == [(i + 1, i // 3 + 1) for i in range(9)]
     last = fitted.history[-1]

@@ -9,21 +9,21 @@ from tiny import tiny_dataset
 
 from snow.data import Pictures
 from snow.errors import SnowError
-from snow.training.loader import DeviceLoader, in_turn
+from snow.training.loader import DeviceLoader, sequential_batches
 
 CPU = torch.device("cpu")
 
 
-def test_processes_share_pictures_in_turn() -> None:
-    assert in_turn(range(7), 2) == [[0, 1], [2, 3], [4, 5], [6]]
-    assert in_turn(range(7), 2, rank=1, processes=2) == [[1, 3], [5]]
-    assert in_turn([9, 8, 7], 5) == [[9, 8, 7]]
-    assert in_turn([], 5) == []
+def test_processes_share_pictures_sequential_batches() -> None:
+    assert sequential_batches(range(7), 2) == [[0, 1], [2, 3], [4, 5], [6]]
+    assert sequential_batches(range(7), 2, rank=1, processes=2) == [[1, 3], [5]]
+    assert sequential_batches([9, 8, 7], 5) == [[9, 8, 7]]
+    assert sequential_batches([], 5) == []
 
 
 def test_batches() -> None:
     pictures = tiny_dataset(train=5, tasks=2).train
-    batches = list(DeviceLoader(pictures, in_turn(range(5), 2), 0, CPU))
+    batches = list(DeviceLoader(pictures, sequential_batches(range(5), 2), 0, CPU))
     assert [tuple(images.shape) for images, _ in batches] == [(2, 3, 32, 32), (2, 3, 32, 32), (1, 3, 32, 32)]
     assert {images.dtype for images, _ in batches} == {torch.uint8}
     assert torch.equal(torch.cat([labels for _, labels in batches]), pictures.labels)
@@ -31,7 +31,7 @@ def test_batches() -> None:
 
 def test_workers_start_once_and_end_when_their_parent_says_so() -> None:
     before = set(multiprocessing.active_children())
-    loading = DeviceLoader(tiny_dataset().train, in_turn(range(24), 4), 1, CPU)
+    loading = DeviceLoader(tiny_dataset().train, sequential_batches(range(24), 4), 1, CPU)
     assert len(list(loading)) == 6
     (worker,) = set(multiprocessing.active_children()) - before
     assert len(list(loading)) == 6

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 import two_processes
-from tiny import Blind, built, tiny_dataset, tiny_recipe, tiny_source
+from tiny import Blind, built, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
 
 from snow.errors import SnowError
 from snow.training import launch
-from snow.training.fit import Fitted, fit
+from snow.training.fit import fit
+from snow.training.history import Fitted
 from snow.training.loader import EpochSampler
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -100,7 +101,7 @@ def test_two_processes_learn_what_one_does(runs: Runs) -> None:
     """Where neither BatchNorm nor noise looks at a process's own share: labels are missing, shares differ in size."""
     alone = built(Blind)
     recipe = tiny_recipe(epochs=2, calibration=0)
-    fitted = fit(tiny_source(), {"shade": alone}, tiny_dataset(tasks=2), recipe, accelerator="cpu")
+    fitted = fit(tiny_source(), {"shade": alone}, tiny_dataset(tasks=2), recipe, runtime=tiny_runtime())
     for name, value in runs.learners["shade"].state_dict().items():
         torch.testing.assert_close(value, alone.state_dict()[name], rtol=1e-4, atol=1e-6)
     losses = [record.loss for record in runs.fitted.history if record.learner == "shade"]
@@ -112,7 +113,7 @@ def test_what_cannot_be_handed_over_is_one_line() -> None:
     method = built()
     method.hook = lambda: None
     with pytest.raises(SnowError, match="one device"):
-        fit(tiny_source(), {"colour": method}, tiny_dataset(), tiny_recipe(), accelerator="cpu", devices=2)
+        fit(tiny_source(), {"colour": method}, tiny_dataset(), tiny_recipe(), runtime=tiny_runtime(devices=2))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

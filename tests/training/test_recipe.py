@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from snow.errors import SnowError
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
+from snow.training.recipe import current_fields
 
 
 @pytest.mark.parametrize(
@@ -31,13 +32,28 @@ from snow.training import Recipe
         ("calibration", -1),
         ("precision", "64"),
         ("seed", -1),
-        ("workers", -1),
-        ("checkpoint_seconds", -1.0),
+        ("cache_views", 0),
+        ("cache_dtype", "fp8"),
     ],
 )
 def test_a_value_outside_its_range_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(SnowError, match=field):
         Recipe(**{"validation": 0.1, field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("workers", -1, "workers must be zero or more"),
+        ("devices", 0, "devices must be at least 1"),
+        ("accelerator", "abacus", "accelerator must be one of auto, cpu, cuda, mps"),
+        ("checkpoint_seconds", -1.0, "checkpoint_seconds must be zero or more"),
+        ("cache", "much", "'much' is not a size"),
+    ],
+)
+def test_a_runtime_outside_its_range_is_refused_by_name(field: str, value: Any, message: str) -> None:
+    with pytest.raises(SnowError, match=message):
+        Runtime(**{field: value})
 
 
 def test_patience_needs_a_validation_part() -> None:
@@ -76,5 +92,29 @@ def test_a_short_run_warms_up_for_half_of_it_at_most() -> None:
 
 def test_workers_leave_a_core_to_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(6)), raising=False)
-    assert [Recipe().loading_workers(processes) for processes in (1, 2, 6, 8)] == [5, 2, 0, 0]
-    assert Recipe(workers=3).loading_workers(8) == 3
+    assert [Runtime().loading_workers(processes) for processes in (1, 2, 6, 8)] == [5, 2, 0, 0]
+    assert Runtime(workers=3).loading_workers(8) == 3
+
+
+def test_what_0_1_0_recorded_is_read_and_compared() -> None:
+    """It recorded workers and checkpoint_seconds with the recipe, and a cache froze the selection."""
+    plain = {**Recipe(lr=0.3).to_dict(), "workers": 2, "checkpoint_seconds": 60.0}
+    assert Recipe.from_dict(plain) == Recipe(lr=0.3)
+    assert current_fields(plain) == Recipe(lr=0.3).resolved(cached=False).to_dict()
+    cached = {**plain, "cache": "4GB", "cache_views": 2, "cache_dtype": "int8"}
+    expected = Recipe(lr=0.3, cache_views=2, cache_dtype="int8").resolved(cached=True)
+    assert Recipe.from_dict(cached) == expected
+    assert current_fields(cached) == current_fields(expected.to_dict()) == expected.to_dict()
+    assert current_fields(cached) != current_fields(plain)
+
+
+def test_a_recipe_is_resolved_by_whether_features_are_cached() -> None:
+    recipe = Recipe(epochs=3, cache_views=5)
+    assert recipe.resolved(cached=False) == Recipe(epochs=3)
+    cached = recipe.resolved(cached=True)
+    assert (cached.freeze_selection, cached.cache_views, cached.cache_dtype) == (True, 5, "fp16")
+    assert (cached.views, recipe.resolved(cached=False).views) == (3, None)
+    for resolved in (cached, recipe.resolved(cached=False)):
+        assert resolved.resolved(cached=resolved is cached) == resolved
+    with pytest.raises(SnowError, match="a cache needs a frozen choice of channels"):
+        Recipe(freeze_selection=False).resolved(cached=True)

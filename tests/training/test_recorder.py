@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import torch
 from test_resume import Stop
-from tiny import Noisy, built, same_tensors, tiny_dataset, tiny_recipe, tiny_source
+from tiny import Noisy, built, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
 
 from snow.methods import METHODS
 from snow.process.interrupt import Interrupted
 from snow.source import FINAL
 from snow.subscribe import SelectionHistory
-from snow.training.fit import Fitted, fit
-from snow.training.history import MOMENTS, Recorder, moments
+from snow.training.fit import fit
+from snow.training.history import Fitted
+from snow.training.selection_recorder import RECORDS, SelectionRecorder, recording_steps
 
 LOUD = {"pooling": {"spread": 0.01, "sigma2": 0.1, "settle": 0.0}}
 """So little between the channels, and so much noise, that the choice goes on changing."""
@@ -28,7 +29,7 @@ def snow(seed: int = 0) -> Any:
 def run(learners: dict[str, Any], **options: Any) -> Fitted:
     changes = options.pop("changes", {})
     recipe = tiny_recipe(**{"lr": 0.1, **changes})
-    return fit(tiny_source(), learners, tiny_dataset(), recipe, accelerator="cpu", **options)
+    return fit(tiny_source(), learners, tiny_dataset(), recipe, runtime=tiny_runtime(), **options)
 
 
 def same(first: SelectionHistory, second: SelectionHistory) -> bool:
@@ -42,10 +43,10 @@ def same(first: SelectionHistory, second: SelectionHistory) -> bool:
 
 @pytest.mark.parametrize(("epochs", "batches"), [(1, 1), (3, 7), (30, 25), (1, 1000), (7, 900), (500, 10), (199, 3)])
 def test_moments_are_even_few_and_at_every_end(epochs: int, batches: int) -> None:
-    chosen = sorted(moments(epochs, batches))
+    chosen = sorted(recording_steps(epochs, batches))
     assert chosen[-1] == batches
     assert chosen[0] >= 1
-    assert len(chosen) * epochs <= max(MOMENTS, epochs)
+    assert len(chosen) * epochs <= max(RECORDS, epochs)
     gaps = [after - before for before, after in zip([0, *chosen], chosen, strict=False)]
     assert max(gaps) - min(gaps) <= 1
 
@@ -83,7 +84,7 @@ def test_the_first_moment_is_before_the_first_step_and_after_calibration() -> No
 def test_recording_changes_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     watched, exclusive = snow(), snow()
     assert run({"colour": watched}).selection_history
-    monkeypatch.setattr(Recorder, "record", lambda self, step: None)
+    monkeypatch.setattr(SelectionRecorder, "record", lambda self, step: None)
     assert run({"colour": exclusive}).selection_history == {}
     assert same_tensors(watched, exclusive)
 
@@ -106,9 +107,9 @@ def test_who_stops_early_is_not_looked_at_any_more() -> None:
 
 
 def test_a_method_without_a_choice_has_no_record() -> None:
-    recorder = Recorder(Noisy(3))
+    recorder = SelectionRecorder(Noisy(3))
     recorder.record(0)
     assert recorder.history(1) is None
-    other = Recorder(Noisy(3))
+    other = SelectionRecorder(Noisy(3))
     other.load_state_dict(recorder.state_dict())
     assert other.history(1) is None

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_source
+from tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
 
 from snow.data import Dataset
 from snow.errors import SnowError
 from snow.methods import METHODS, Method
 from snow.process.interrupt import Interrupt, Interrupted
 from snow.training import Recipe
-from snow.training.fit import Fitted, fit
-from snow.training.history import EpochRecord, RunPlan, StepReport
+from snow.training.fit import fit
+from snow.training.history import EpochRecord, Fitted, RunInfo, StepReport
 from snow.training.listeners import Listener
 from snow.training.process_group import Readback
 
@@ -33,10 +33,10 @@ class Stop(Listener):
 
     def __init__(self, step: int, number: int = signal.SIGINT) -> None:
         self.step, self.number = step, number
-        self.plan: RunPlan | None = None
+        self.info: RunInfo | None = None
 
-    def on_start(self, plan: RunPlan) -> None:
-        self.plan = plan
+    def on_start(self, run: RunInfo) -> None:
+        self.info = run
 
     def on_step(self, report: StepReport) -> None:
         if report.step == self.step:
@@ -45,7 +45,8 @@ class Stop(Listener):
 
 
 def run(learners: dict[str, Method], recipe: Recipe, tasks: int = 1, **options: Any) -> Fitted:
-    return fit(tiny_source(), learners, tiny_dataset(tasks=tasks), recipe, accelerator="cpu", **options)
+    runtime = tiny_runtime(**options.pop("runtime", {}))
+    return fit(tiny_source(), learners, tiny_dataset(tasks=tasks), recipe, runtime=runtime, **options)
 
 
 def untimed(history: Sequence[EpochRecord]) -> list[EpochRecord]:
@@ -69,27 +70,27 @@ def test_weights_are_bit_equal(
     tmp_path: Path, step: int, workers: int, late: bool, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if late:
-        monkeypatch.setattr("snow.training.trainer.Readback", lambda late: Readback(True))
+        monkeypatch.setattr("snow.training.loop.Readback", lambda late: Readback(True))
     recipe = tiny_recipe(**changes)
     path = tmp_path / "checkpoint.pt"
     whole = {"colour": built(seed=1), "shade": built(seed=2)}
     expected = run(whole, recipe, tasks=2)
-    recipe = replace(recipe, workers=workers)
+    where = {"workers": workers}
     stopped = {"colour": built(seed=1), "shade": built(seed=2)}
     with pytest.raises(Interrupted, match="resume"):
-        run(stopped, recipe, tasks=2, checkpoint=path, listeners=[Stop(step)])
+        run(stopped, recipe, tasks=2, runtime=where, checkpoint=path, listeners=[Stop(step)])
     assert not same_tensors(stopped["colour"], whole["colour"])
     resumed = {"colour": built(seed=8), "shade": built(seed=9)}
     again = Stop(step=-1)
     torch.manual_seed(99)
-    fitted = run(resumed, recipe, tasks=2, checkpoint=path, resume=True, listeners=[again])
+    fitted = run(resumed, recipe, tasks=2, runtime=where, checkpoint=path, resume=True, listeners=[again])
     for name in whole:
         assert same_tensors(resumed[name], whole[name])
         assert resumed[name].calibrations == 0
     assert untimed(fitted.history) == untimed(expected.history)
     assert fitted.metrics == expected.metrics
-    assert again.plan is not None
-    assert step <= again.plan.first_step <= step + 1
+    assert again.info is not None
+    assert step <= again.info.first_step <= step + 1
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -126,7 +127,8 @@ def test_without_a_checkpoint_it_starts_from_the_start(tmp_path: Path) -> None:
 def test_workers_and_checkpoints_change_nothing(tmp_path: Path) -> None:
     first, second = {"colour": built()}, {"colour": built()}
     run(first, tiny_recipe(augment="trivial"))
-    run(second, tiny_recipe(augment="trivial", workers=2, checkpoint_seconds=0), checkpoint=tmp_path / "checkpoint.pt")
+    often = {"workers": 2, "checkpoint_seconds": 0}
+    run(second, tiny_recipe(augment="trivial"), runtime=often, checkpoint=tmp_path / "checkpoint.pt")
     assert same_tensors(first["colour"], second["colour"])
 
 
@@ -134,7 +136,13 @@ def test_workers_and_checkpoints_change_nothing(tmp_path: Path) -> None:
 def test_a_signal_stops_after_the_step(tmp_path: Path, number: int) -> None:
     method = built()
     with pytest.raises(Interrupted, match="epoch 1 of 3 after 3 of 3 steps") as caught:
-        run({"colour": method}, tiny_recipe(workers=1), checkpoint=tmp_path / "c.pt", listeners=[Stop(3, number)])
+        run(
+            {"colour": method},
+            tiny_recipe(),
+            runtime={"workers": 1},
+            checkpoint=tmp_path / "c.pt",
+            listeners=[Stop(3, number)],
+        )
     assert isinstance(caught.value, KeyboardInterrupt)
     assert caught.value.signal == number
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
@@ -184,18 +192,32 @@ def test_a_checkpoint_of_another_run_is_refused(
     path = tmp_path / "checkpoint.pt"
     arguments = {"learners": {"colour": built()}, "dataset": tiny_dataset(), "recipe": tiny_recipe(epochs=1)}
     source = tiny_source()
-    fit(source, **arguments, accelerator="cpu", checkpoint=path)
+    fit(source, **arguments, runtime=tiny_runtime(), checkpoint=path)
     before = path.read_bytes()
     with pytest.raises(SnowError, match=match) as caught:
-        fit(source, **{**arguments, **change()}, accelerator="cpu", checkpoint=path, resume=True)
+        fit(source, **{**arguments, **change()}, runtime=tiny_runtime(), checkpoint=path, resume=True)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == before
 
 
 def test_loading_and_saving_more_often_is_the_same_run(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    run({"colour": built()}, tiny_recipe(), checkpoint=path)
-    run({"colour": built()}, tiny_recipe(workers=1, checkpoint_seconds=9), checkpoint=path, resume=True)
+    whole, resumed = {"colour": built()}, {"colour": built(seed=5)}
+    run(whole, tiny_recipe())
+    with pytest.raises(Interrupted):
+        run({"colour": built()}, tiny_recipe(), checkpoint=path, listeners=[Stop(4)])
+    often = Stop(step=-1)
+    run(
+        resumed,
+        tiny_recipe(),
+        runtime={"workers": 1, "checkpoint_seconds": 0},
+        checkpoint=path,
+        resume=True,
+        listeners=[often],
+    )
+    assert same_tensors(resumed["colour"], whole["colour"])
+    assert often.info is not None
+    assert often.info.first_step > 0
 
 
 def test_a_full_disk_ends_the_run_with_one_line(tmp_path: Path) -> None:

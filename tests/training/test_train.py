@@ -11,11 +11,12 @@ import torch
 
 import snow
 from snow.process.interrupt import Interrupted
-from snow.training.history import RunPlan, StepReport
+from snow.training.history import RunInfo, StepReport
 from snow.training.listeners import CsvLog, Listener
 from snow.training.train import run_folder
 
-RECIPE = snow.Recipe(epochs=2, batch_size=8, lr=0.01, augment="none", workers=0, precision="32")
+RECIPE = snow.Recipe(epochs=2, batch_size=8, lr=0.01, augment="none", precision="32")
+RUNTIME = snow.Runtime(workers=0)
 
 
 class Told(Listener):
@@ -25,7 +26,7 @@ class Told(Listener):
         self.stop_at = stop_at
         self.heard: list[str] = []
 
-    def on_start(self, plan: RunPlan) -> None:
+    def on_start(self, run: RunInfo) -> None:
         self.heard.append("start")
 
     def on_step(self, report: StepReport) -> None:
@@ -44,7 +45,7 @@ def dataset(write_folder: Callable[..., Path], tmp_path: Path) -> snow.Dataset:
 
 
 def test_what_it_returns_is_in_the_hub_with_all_that_was_measured(hub: snow.Hub, dataset: snow.Dataset) -> None:
-    (artifact,) = snow.train(hub, dataset, RECIPE, about={"path": "pictures"})
+    (artifact,) = snow.train(hub, dataset, RECIPE, runtime=RUNTIME, about={"path": "pictures"})
     assert hub.names() == ["colours"]
     kept = hub.task("colours")
     assert kept.metrics == artifact.metrics
@@ -67,7 +68,7 @@ def test_the_seed_decides_and_the_callers_random_numbers_do_not(hub: snow.Hub, d
         torch.manual_seed(before)
         state = torch.get_rng_state()
         recipe = snow.Recipe.from_dict({**RECIPE.to_dict(), "epochs": 1, "seed": seed})
-        (artifact,) = snow.train(hub, dataset, recipe, replace=True)
+        (artifact,) = snow.train(hub, dataset, recipe, runtime=RUNTIME, replace=True)
         assert torch.equal(torch.get_rng_state(), state)
         return artifact.method.state_dict()
 
@@ -77,10 +78,10 @@ def test_the_seed_decides_and_the_callers_random_numbers_do_not(hub: snow.Hub, d
 
 
 def test_a_taken_name_is_refused_before_anything_is_trained(hub: snow.Hub, dataset: snow.Dataset) -> None:
-    snow.train(hub, dataset, RECIPE)
+    snow.train(hub, dataset, RECIPE, runtime=RUNTIME)
     told = Told()
     with pytest.raises(snow.SnowError, match="has a task 'colours' already"):
-        snow.train(hub, dataset, RECIPE, listeners=[told])
+        snow.train(hub, dataset, RECIPE, runtime=RUNTIME, listeners=[told])
     assert not told.heard
 
 
@@ -88,7 +89,7 @@ def test_a_refused_run_leaves_nothing(hub: snow.Hub, dataset: snow.Dataset) -> N
     folder = run_folder(hub.path, ["colours"])
     recipe = snow.Recipe.from_dict({**RECIPE.to_dict(), "augment": "magic"})
     with pytest.raises(snow.SnowError, match="unknown augmentation"):
-        snow.train(hub, dataset, recipe, listeners=[CsvLog(folder)])
+        snow.train(hub, dataset, recipe, runtime=RUNTIME, listeners=[CsvLog(folder)])
     assert not folder.exists()
     assert hub.names() == []
 
@@ -96,10 +97,10 @@ def test_a_refused_run_leaves_nothing(hub: snow.Hub, dataset: snow.Dataset) -> N
 def test_a_run_that_was_stopped_keeps_its_checkpoint_and_no_task(hub: snow.Hub, dataset: snow.Dataset) -> None:
     folder = run_folder(hub.path, ["colours"])
     with pytest.raises(Interrupted):
-        snow.train(hub, dataset, RECIPE, listeners=[Told(stop_at=4)])
+        snow.train(hub, dataset, RECIPE, runtime=RUNTIME, listeners=[Told(stop_at=4)])
     assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
     assert hub.names() == []
-    snow.train(hub, dataset, RECIPE, resume=True)
+    snow.train(hub, dataset, RECIPE, runtime=RUNTIME, resume=True)
     assert hub.names() == ["colours"]
     assert not (folder / "checkpoint.pt").exists()
 
@@ -110,9 +111,9 @@ def test_too_little_memory_is_one_line(hub: snow.Hub, dataset: snow.Dataset, mon
 
     monkeypatch.setattr(snow.METHODS["snow"], "forward", forward)
     with pytest.raises(snow.SnowError, match="smaller batch size"):
-        snow.train(hub, dataset, RECIPE)
+        snow.train(hub, dataset, RECIPE, runtime=RUNTIME)
 
 
 def test_an_unknown_method_is_refused_with_those_there_are(hub: snow.Hub, dataset: snow.Dataset) -> None:
     with pytest.raises(snow.SnowError, match="no method 'magic': there are snow, fo"):
-        snow.train(hub, dataset, RECIPE, method="magic")
+        snow.train(hub, dataset, RECIPE, runtime=RUNTIME, method="magic")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from snow.data import Dataset, Pictures, Task
 from snow.methods import Method
 from snow.source import Features, Preprocessing, Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 
 SIZE = 32
 
@@ -150,11 +150,15 @@ def tiny_recipe(**changes: Any) -> Recipe:
         "epochs": 3,
         "batch_size": 8,
         "lr": 0.01,
-        "workers": 0,
         "precision": "32",
         "augment": "flip",
     }
     return Recipe(**{**values, **changes})
+
+
+def tiny_runtime(**changes: Any) -> Runtime:
+    values: dict[str, Any] = {"workers": 0, "accelerator": "cpu"}
+    return Runtime(**{**values, **changes})
 
 
 def same_tensors(first: nn.Module, second: nn.Module) -> bool:

@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 from PIL import Image
-from tiny import Blind, Noisy, built, picture, tiny_dataset, tiny_recipe, tiny_source
+from tiny import Blind, Noisy, built, picture, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
 from torch import Tensor
 
 from snow.data import Dataset, Pictures
 from snow.process.interrupt import Interrupted
 from snow.source import Features
-from snow.training.fit import Fitted, fit
+from snow.training.fit import fit
+from snow.training.history import Fitted
 
 FOLDER = "TWO_PROCESSES_FOLDER"
 """Environment variable: where the processes leave their traces."""
@@ -62,8 +63,8 @@ def train(stop_at: int = -1, **options: Any) -> tuple[Fitted, dict[str, Any]]:
     dataset = Dataset(dataset.tasks, Pictures(items, dataset.train.labels), dataset.test)
     learners = {"colour": built(Telling), "shade": built(Blind)}
     learners["colour"].stop_at = stop_at
-    recipe = tiny_recipe(epochs=2, workers=1, calibration=0)
-    return fit(tiny_source(), learners, dataset, recipe, accelerator="cpu", devices=2, **options), learners
+    recipe, runtime = tiny_recipe(epochs=2, calibration=0), tiny_runtime(workers=1, devices=2)
+    return fit(tiny_source(), learners, dataset, recipe, runtime=runtime, **options), learners
 
 
 def main() -> None:

@@ -80,9 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limit_openmp_spinning()
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
+        arguments = sys.argv[1:]
     try:
+        _use_full_help(arguments)
         code = app(
-            sys.argv[1:] if arguments is None else arguments,
+            arguments,
             exit_on_error=False,
             print_error=False,
             result_action="return_value",
@@ -101,8 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + getattr(error, "signal", signal.SIGINT)
 
 
+def _use_full_help(arguments: Sequence[str]) -> None:
+    """Let `snow COMMAND --help` show the docstring of the command instead of its line in the list of commands."""
+    if arguments and arguments[0] in COMMANDS and app[arguments[0]].default_command is not None:
+        app[arguments[0]].help = None
+
+
 def _print_any_character() -> None:
-    """Writes \\u732b for a character that the encoding of the output lacks (cp1252, ASCII) in place of a traceback."""
+    """Write \\u732b for a character that the encoding of the output lacks (cp1252, ASCII)."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -23,7 +23,7 @@ from snow.experiments.bench.training_table import PHASE_COLUMNS, SPEED_COLUMNS, 
 from snow.experiments.step_cost import BenchConditions
 from snow.methods.variant import Variant
 from snow.source import meta_source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.recipe import CacheDtype, Precision
 
 app = command("bench", "snow bench training --methods fo,ft,snow")
@@ -131,13 +131,12 @@ def training(
         json: print the results: {"methods": {METHOD: {"images_per_second", "peak_memory_bytes", "over_ft",
             "memory_over_ft", "milliseconds_per_image", …}}, "limits": {"source", "delta", "decoding"}, …}.
     """
-    recipe = Recipe(
-        batch_size=batch_size, precision=precision, augment=augment, workers=workers, cache_dtype=cache_dtype
-    )
+    recipe = Recipe(batch_size=batch_size, precision=precision, augment=augment, cache_dtype=cache_dtype)
+    runtime = Runtime(workers=workers, accelerator=device)
     size = meta_source(source, image_size).preprocessing.image_size
     variants = Variant.parse(methods)
     with _pictures(data, batch_size) as dataset:
-        conditions = BenchConditions(source, size, len(dataset.tasks[0].classes), recipe, device, steps)
+        conditions = BenchConditions(source, size, len(dataset.tasks[0].classes), recipe, runtime, steps)
         bench = TrainingBench(conditions, variants, dataset.train, rounds, cached)
         results = measure_training(bench, out, note)
     if json:

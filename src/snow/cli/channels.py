@@ -9,7 +9,7 @@ from snow.cli.options import Json, Names
 from snow.cli.output import note, print_json, print_table
 from snow.experiments.plots.channels import draw_overlap, draw_selection
 from snow.hub import Hub
-from snow.hub.hub import read_selection_history
+from snow.hub.folder import read_selection_history
 from snow.hub.overlap import overlap
 
 choice = command("choice", "snow choice my-hub insects --plot choice.png")

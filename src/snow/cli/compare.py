@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter, Token
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, SOURCE, Json, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Json, SourceOptions
 from snow.cli.output import announce, counting, note, print_json, print_table
 from snow.cli.sources import new_source
 from snow.data import open_dataset
@@ -19,7 +19,7 @@ from snow.experiments.plots.comparison import draw_comparison, wrap_label
 from snow.experiments.plots.figure import check_picture_path
 from snow.methods.variant import Variant
 from snow.store import exclusive
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 
 
 def _rates(_type: object, tokens: Sequence[Token]) -> tuple[float, ...]:
@@ -50,6 +50,7 @@ def compare_command(
     json: Json = False,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
+    runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
 ) -> None:
     """Compare methods on one task, each with its own learning rate.
 
@@ -78,7 +79,7 @@ def compare_command(
     for warning in dataset.warnings:
         note(f"warning: {warning}")
     seed_range = tuple(range(recipe.seed, recipe.seed + seeds))
-    comparison = Comparison(opened, dataset, recipe, variants, rates, seed_range, held_out, costs)
+    comparison = Comparison(opened, dataset, recipe, variants, rates, seed_range, held_out, costs, runtime or Runtime())
 
     with exclusive(out):
         results = run_comparison(comparison, {"path": Path(data).name}, out, announce)

@@ -13,6 +13,7 @@ from snow.data.cells import PARQUET, TEXT, read_columns
 from snow.data.pictures import Progress
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
+from snow.training import Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.evaluate import evaluate
 from snow.training.recipe import Precision
@@ -65,8 +66,8 @@ def eval_command(
         {task: artifact.method},
         measured.pictures,
         batch_size=batch_size,
-        workers=workers,
         precision=precision or artifact.training.get("recipe", {}).get("precision", "auto"),
+        runtime=Runtime(workers=workers),
     )[task]
     if json:
         print_json({**metrics.to_dict(), "measured": measured.basis})

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, SOURCE, Json, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Json, SourceOptions
 from snow.cli.output import announce, counting, note, percent, print_json, print_table
 from snow.cli.sources import new_source
 from snow.data import Dataset, open_dataset
@@ -19,7 +19,7 @@ from snow.experiments.plots.forgetting import draw_forgetting
 from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
 from snow.store import exclusive
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 
 app = command("lifelong", "snow lifelong insects/ textures/ cars/ --methods lf,snow --image-size 128 --epochs 10")
 
@@ -35,6 +35,7 @@ def lifelong_command(
     json: Json = False,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
+    runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
 ) -> None:
     """Train tasks one after another, in the given order and in reverse, and evaluate all earlier tasks after each.
 
@@ -57,7 +58,16 @@ def lifelong_command(
     with tempfile.TemporaryDirectory(prefix="snow-") as temporary:
         try:
             with exclusive(out):
-                results = run_lifelong(opened, datasets, variants, recipe, hubs or Path(temporary), announce, out)
+                results = run_lifelong(
+                    opened,
+                    datasets,
+                    variants,
+                    recipe,
+                    hubs or Path(temporary),
+                    announce,
+                    out,
+                    runtime=runtime or Runtime(),
+                )
         except Interrupted as stopped:
             how = "run the same command to continue" if hubs else "with --hubs DIR it could be continued"
             raise Interrupted(f"stopped: {how}", stopped.signal) from None

@@ -1,4 +1,4 @@
-"""Options that several commands share. Those of recipes and methods come from the dataclasses themselves."""
+"""Options that several commands share. Those of recipe, runtime and methods come from their dataclasses."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter, Token
 from snow.errors import SnowError
 from snow.methods import SnowConfig
 from snow.subscribe import PoolingConfig
+from snow.training.runtime import Accelerator, Runtime
 
 
 def _names(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
@@ -26,33 +27,34 @@ def _numbers(_type: object, tokens: Sequence[Token]) -> tuple[int, ...]:
 
 
 Names = Annotated[tuple[str, ...], Parameter(converter=_names, n_tokens=1, show_default=False)]
-"""`a,b`, or the option several times."""
+"""Names as `a,b`, or the option several times."""
 
 Numbers = Annotated[tuple[int, ...], Parameter(converter=_numbers, n_tokens=1)]
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), show_default=False)]
-"""Whether the standard output should hold JSON and nothing else."""
+"""Print JSON and nothing else on the standard output."""
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
-"""Given or not."""
+"""An option without a value."""
 
 SOURCE = Group("Source", sort_key=1)
 RECIPE = Group("Recipe", sort_key=2)
-SNOW = Group("Method snow", sort_key=3)
+RUNTIME = Group("Runtime", sort_key=3)
+SNOW = Group("Method snow", sort_key=4)
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Which frozen CNN.
+    """Options of the frozen CNN.
 
     Attributes:
-        source: embedded, the name of a timm model, or torchvision/NAME; by default what the hub has, else embedded.
-        weights: file with the CNN's weights (.safetensors, .pth), in place of its pretrained ones.
-        pretrained: with the weights that its library offers; otherwise random ones.
-        image_size: side of the pictures in pixels; by default what the hub has, else the CNN's own.
-        resize: how a picture becomes a square. crop cuts its centre out, so that the ends of a long one are lost; pad
-            fits all of it in and fills the rest; squash changes its shape. By default what the hub has, else crop.
-        taps: feature maps to offer, names or patterns as `snow taps` shows them, with commas between.
+        source: embedded, the name of a timm model, or torchvision/NAME; by default the one of the hub, or embedded.
+        weights: file with the CNN's weights (.safetensors, .pth), instead of the pretrained ones.
+        pretrained: load the pretrained weights of its library; otherwise weights are random.
+        image_size: side of the pictures in pixels; by default that of the hub, or the CNN's own.
+        resize: how a picture becomes a square. crop cuts out its centre, so that the ends of a long one are lost; pad
+            fits all of it in and fills the rest; squash changes its shape. By default as in the hub, or crop.
+        taps: feature maps that tasks may use, names or patterns as `snow taps` shows them, separated by commas.
         without_taps: feature maps to leave out.
     """
 
@@ -70,3 +72,12 @@ class SnowOptions(SnowConfig):
     """`SnowConfig` with the options of its pooling beside the others."""
 
     pooling: Annotated[PoolingConfig, Parameter(name="*")] = field(default_factory=PoolingConfig)
+
+
+@dataclass(frozen=True)
+class ExperimentRuntime(Runtime):
+    """Runtime options of commands with many runs: each has one process."""
+
+    devices: Annotated[int, Parameter(parse=False)] = 1
+    accelerator: Annotated[Accelerator, Parameter(parse=False)] = "auto"
+    cache_dir: Annotated[Path | None, Parameter(parse=False)] = None

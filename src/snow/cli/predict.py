@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,9 +15,12 @@ from snow.data import decode, eval_transform, picture_files
 from snow.data.decode import shown
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.inference.prediction import SOURCE_HEAD, Answer
+from snow.inference import SOURCE_HEAD, Failure, Prediction, encode
 
 BATCH = 32
+
+Predictions = Mapping[str, Prediction | Failure]
+"""Task -> its prediction for one picture."""
 
 app = command("predict", "snow predict my-hub bee.jpg more-pictures/ --top-k 3")
 
@@ -33,84 +36,93 @@ def predict(
     source_head: Flag = False,
     json: Json = False,
 ) -> int:
-    """Ask all tasks about pictures, in one pass of the source. Pictures that cannot be read are named; exit code 2.
+    """Ask all tasks about pictures, in one pass of the source.
 
-    Tasks that cannot answer are named on the standard error and left out.
+    Pictures that cannot be read and tasks that fail are named on the standard error. The exit code is 2 if a picture
+    cannot be read or a task named with --tasks fails.
 
     Args:
-        hub: its folder.
+        hub: the hub's folder.
         images: pictures, or folders with pictures in them.
-        tasks: which, with commas between; by default all that can answer.
-        top_k: how many classes to name.
-        source_head: ask the source's own head too: its classes are numbers.
-        json: print a list of {"image", "tasks": {NAME: [{"class", "probability"}]}}, most likely first.
+        tasks: comma-separated names; by default all tasks.
+        top_k: number of classes to list for each task.
+        source_head: ask the source's own head too; its classes are numbers.
+        json: print a list of {"image", "tasks": {NAME: {"kind": "class", "classes": [{"class", "probability"}]}}}, most
+            likely first, with {"error"} for a task that fails.
     """
     if top_k < 1:
         raise SnowError(f"--top-k is at least 1, not {top_k}")
     opened = Hub.open(hub)
-    broken = {} if tasks else opened.broken()
-    asked = list(dict.fromkeys(tasks)) or [name for name in opened.names() if name not in broken]
-    asked += [SOURCE_HEAD] if source_head else []
-    if not asked:
-        why = f"that can answer: {'; '.join(broken.values())}" if broken else "yet: snow train adds one"
-        raise SnowError(f"hub {hub} has no task {why}")
-    for name, reason in broken.items():
-        note(f"warning: task {name} is left out: {reason}")
-    for name in asked:
-        opened.classes(name)
-    answered: list[tuple[Path, dict[str, Answer]]] = []
-    failed = False
-    for batch, bad in _batches(images, opened):
-        failed = failed or bad
+    names = _names(opened, tasks, source_head)
+    answered: list[tuple[Path, Predictions]] = []
+    unreadable = False
+    for batch, is_bad in _batches(images, opened):
+        unreadable = unreadable or is_bad
         if batch:
-            answers = opened.predict(torch.stack([pixels for _, pixels in batch]), asked)
-            answered += zip((path for path, _ in batch), answers, strict=True)
+            predictions = opened.predict(torch.stack([pixels for _, pixels in batch]), names)
+            answered += zip((path for path, _ in batch), predictions, strict=True)
+    failures = _failures(predictions for _, predictions in answered)
+    for name, error in failures.items():
+        note(f"{'error' if name in tasks else 'warning'}: task {name} has no prediction: {error}")
     if json:
-        print_json([_entry(path, answers, top_k) for path, answers in answered])
+        print_json([encode(str(path), predictions, top_k) for path, predictions in answered])
     elif answered:
         print_table(("picture", "task", "class", "probability"), _rows(answered, top_k))
-    return BAD_INPUT if failed else 0
+    return BAD_INPUT if unreadable or failures.keys() & set(tasks) else 0
+
+
+def _names(hub: Hub, named: Sequence[str], source_head: bool) -> list[str]:
+    """List the tasks to ask. Raises SnowError: a named task is unknown, or there is none that can answer."""
+    for name in named:
+        if name != SOURCE_HEAD:
+            hub.tasks.require(name)
+    names = list(dict.fromkeys(named)) or hub.names()
+    if not named and not source_head:
+        broken = hub.broken()
+        if len(broken) == len(names):
+            reason = f"that can answer: {'; '.join(broken.values())}" if broken else "yet: snow train adds one"
+            raise SnowError(f"hub {hub.path} has no task {reason}")
+    return [*names, *([SOURCE_HEAD] if source_head else [])]
+
+
+def _failures(pictures: Iterable[Predictions]) -> dict[str, str]:
+    """Map each task that failed on a picture to its first error."""
+    errors: dict[str, str] = {}
+    for predictions in pictures:
+        for name, entry in predictions.items():
+            if isinstance(entry, Failure):
+                errors.setdefault(name, entry.error)
+    return errors
 
 
 def _batches(images: Sequence[Path], hub: Hub) -> Iterator[tuple[list[tuple[Path, Tensor]], bool]]:
-    """Pictures (3, S, S) in batches, each with whether one before it could not be read."""
+    """Yield batches of pictures (3, S, S), each with whether a picture before it could not be read."""
     prepare = eval_transform(hub.source.preprocessing)
     batch: list[tuple[Path, Tensor]] = []
-    failed = False
+    is_bad = False
     for path in _files(images):
         try:
             batch.append((path, prepare(decode(path))))
         except SnowError as error:
             note(f"error: {error}")
-            failed = True
+            is_bad = True
         if len(batch) == BATCH:
-            yield batch, failed
+            yield batch, is_bad
             batch = []
-    yield batch, failed
+    yield batch, is_bad
 
 
 def _files(images: Sequence[Path]) -> Iterator[Path]:
-    """The pictures themselves; of a folder those in it and below, or else the folder, which is none."""
+    """Yield picture files; for a folder those in it and below, or the folder itself if it holds none."""
     for path in images:
         yield from (picture_files(path) if path.is_dir() else []) or [path]
 
 
-def _entry(path: Path, answers: dict[str, Answer], top_k: int) -> dict[str, object]:
-    return {
-        "image": str(path),
-        "tasks": {
-            name: [{"class": one, "probability": probability} for one, probability in _top(answer, top_k)]
-            for name, answer in answers.items()
-        },
-    }
-
-
-def _rows(answered: Sequence[tuple[Path, dict[str, Answer]]], top_k: int) -> Iterator[tuple[object, ...]]:
-    for path, answers in answered:
-        for name, answer in answers.items():
-            for place, (one, probability) in enumerate(_top(answer, top_k)):
-                yield (*((shown(path), name) if not place else ("", "")), one, f"{probability:.3f}")
-
-
-def _top(answer: Answer, top_k: int) -> Iterator[tuple[str, float]]:
-    yield from zip(answer.classes[:top_k], answer.probabilities[:top_k], strict=True)
+def _rows(answered: Sequence[tuple[Path, Predictions]], top_k: int) -> Iterator[tuple[object, ...]]:
+    for path, predictions in answered:
+        for name, entry in predictions.items():
+            if isinstance(entry, Failure):
+                yield shown(path), name, f"error: {entry.error}", ""
+                continue
+            for place, (label, value) in enumerate(entry.top(top_k)):
+                yield (*((shown(path), name) if not place else ("", "")), label, f"{value:.3f}")

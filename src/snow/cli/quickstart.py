@@ -11,6 +11,7 @@ from snow.cli.options import Json
 from snow.cli.output import megabytes, note, percent, print_json, print_table
 from snow.experiments.quickstart import Quickstart, quickstart
 from snow.hub import Artifact
+from snow.inference import Failure, encode
 from snow.process.interrupt import Interrupted
 from snow.training.listeners import ProgressBar
 
@@ -32,13 +33,6 @@ def quickstart_command(*, folder: Path = Path("snow-quickstart"), json: Json = F
     entries = [_entry(result.hub.task(name)) for name in result.answers]
     next_command = f"snow predict {shlex.quote(str(result.hub.path))} {shlex.quote(str(result.picture))} --source-head"
     if json:
-        answers = {
-            name: [
-                {"class": class_name, "probability": probability}
-                for class_name, probability in zip(answer.classes, answer.probabilities, strict=True)
-            ]
-            for name, answer in result.answers.items()
-        }
         print_json(
             {
                 "hub": str(result.hub.path),
@@ -47,7 +41,7 @@ def quickstart_command(*, folder: Path = Path("snow-quickstart"), json: Json = F
                 "seconds": round(result.seconds, 1),
                 "tasks": entries,
                 "picture": str(result.picture),
-                "answers": answers,
+                "answers": encode(str(result.picture), result.answers)["tasks"],
                 "next": next_command,
             }
         )
@@ -88,7 +82,11 @@ def _print(folder: Path, result: Quickstart, entries: list[dict[str, Any]], next
     print(f"\nBoth share one frozen source, {source.name}, with {source.learned_parameters:,} parameters.")
     print(f"One source pass gives the predictions of both for {result.picture}:")
     for name, answer in result.answers.items():
-        print(f"  {name}: {answer.classes[0]} ({percent(answer.probabilities[0])})")
+        if isinstance(answer, Failure):
+            print(f"  {name}: {answer.error}")
+            continue
+        [(label, probability)] = answer.top(1)
+        print(f"  {name}: {label} ({percent(probability)})")
     if result.trained:
         print(f"\nThis took {result.seconds:.0f} s. ", end="")
     else:

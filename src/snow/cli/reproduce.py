@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from snow.cli.app import command
 from snow.cli.compare import Rates
-from snow.cli.options import RECIPE, SOURCE, Flag, Json, Names, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Flag, Json, Names, SourceOptions
 from snow.cli.output import announce, counting, note, print_json
 from snow.cli.sources import new_source
 from snow.errors import SnowError
@@ -47,6 +47,7 @@ def reproduce_command(
     json: Json = False,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
+    runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
 ) -> None:
     """Reproduce a table or figure of the paper, and show the paper's figures next to the measured ones.
 
@@ -67,7 +68,8 @@ def reproduce_command(
         json: print the results.
     """
     experiment = _experiment(what)
-    recipe, options = recipe or Recipe(), source or SourceOptions()
+    options, runtime = source or SourceOptions(), runtime or ExperimentRuntime()
+    recipe = (recipe or Recipe()).resolved(runtime.cache is not None)
     locations = _locations(experiment, data, sets)
     with counting("checking images") as progress:
         settings = ReproductionSettings(
@@ -76,6 +78,7 @@ def reproduce_command(
             architecture=options.source or RESNET,
             image_size=options.image_size or IMAGE_SIZE,
             recipe=recipe,
+            runtime=runtime,
             locations=tuple(locations),
             methods=Variant.parse(methods),
             rates=rates,

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from snow.cli.app import command
 from snow.cli.options import Flag
 from snow.cli.output import note
-from snow.distributed.replicas import Replicas, Served
+from snow.distributed.replicas import Replicas, ServiceConfig
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.serving.limits import Limits
@@ -73,8 +73,8 @@ def serve_command(
         from snow.distributed.service import serve_on_ray
     except ImportError as error:
         raise _missing(error, "snow serve --engine ray", "ray") from None
-    served = Served(hub.resolve(), inner_engine or "auto", device, limits or Limits(), token)
-    serve_on_ray(served, replicas or Replicas(), host, port, access_log, note)
+    config = ServiceConfig(hub.resolve(), inner_engine or "auto", device, limits or Limits(), token)
+    serve_on_ray(config, replicas or Replicas(), host, port, access_log, note)
 
 
 def _missing(error: ImportError, command_line: str, extra: str) -> Exception:

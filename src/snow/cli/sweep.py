@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, SNOW, SOURCE, Json, SnowOptions, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, ExperimentRuntime, Json, SnowOptions, SourceOptions
 from snow.cli.output import announce, counting, note, print_json, print_table
 from snow.cli.sources import new_source
 from snow.data import Dataset, open_dataset
@@ -46,6 +46,7 @@ def sweep_command(
     ray_workers: Annotated[Workers | None, Parameter(name="*")] = None,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
+    runtime: Annotated[ExperimentRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
     options: Annotated[SnowOptions | None, Parameter(name="*", group=SNOW)] = None,
 ) -> None:
     """Change one option of method snow at a time, and measure accuracy on held-out training images.
@@ -68,7 +69,8 @@ def sweep_command(
         plot: write a plot of accuracy over each option (.png, .svg or .pdf).
         json: print the results.
     """
-    recipe = recipe or Recipe()
+    runtime = runtime or ExperimentRuntime()
+    recipe = (recipe or Recipe()).resolved(runtime.cache is not None)
     if ray_workers is not None and engine != "ray":
         raise SnowError("--worker-cpus and --worker-gpus need --engine ray")
     workers = (ray_workers or Workers()) if engine == "ray" else None
@@ -81,7 +83,8 @@ def sweep_command(
     swept = tuple(Option.parse(text, base) for text in over)
     opened = new_source(source or SourceOptions(), recipe.seed)
     seed_range = tuple(range(recipe.seed, recipe.seed + seeds))
-    results = _run(Sweep(opened, dataset, base, swept, seed_range, held_out, together, search), data, out, workers)
+    plan = Sweep(opened, dataset, base, swept, seed_range, held_out, together, search, runtime)
+    results = _run(plan, data, out, workers)
     if plot is not None:
         draw_sweep(results, plot)
     if json:

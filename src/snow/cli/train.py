@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from dataclasses import replace as with_changes
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, SNOW, SOURCE, Flag, Json, Names, SnowOptions, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SnowOptions, SourceOptions
 from snow.cli.output import counting, megabytes, note, percent, print_json, print_table
 from snow.cli.sources import open_source
 from snow.data import open_dataset
 from snow.distributed.ray_map import Workers, ray_map
-from snow.distributed.train_job import TrainJob, train_job
+from snow.distributed.train_job import TrainRequest, train_job
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.methods import METHODS
 from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.launch import is_launched
-from snow.training.listeners import LOGS, ProgressBar
-from snow.training.train import require_free, rollback, run_folder, train
+from snow.training.listeners import LOGS, Listener, ProgressBar
+from snow.training.train import CHECKPOINT, require_free, rollback, run_folder, train
 
-Method = Annotated[str, Parameter(help=f"how to learn: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
+Method = Annotated[str, Parameter(help=f"how to train: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
 Columns = Annotated[Names, Parameter(name=("--tasks", "--labels"))]
 Logs = Annotated[
-    Names, Parameter(help=f"what keeps the history, with commas between: {', '.join(LOGS)}.", show_default=",".join)
+    Names, Parameter(help=f"where to write the history, separated by commas: {', '.join(LOGS)}.", show_default=",".join)
 ]
 
 app = command("train", "snow train pictures/ --task insects --hub my-hub --epochs 10")
@@ -50,130 +52,176 @@ def train_command(
     method: Method = "snow",
     replace: Flag = False,
     resume: Flag = False,
-    devices: int = 1,
     engine: Literal["local", "ray"] = "local",
-    cache_dir: Path | None = None,
     log: Logs = ("csv",),
     json: Json = False,
-    apart: Annotated[Workers | None, Parameter(name="*")] = None,
+    workers: Annotated[Workers | None, Parameter(name="*")] = None,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
+    runtime: Annotated[Runtime | None, Parameter(name="*", group=RUNTIME)] = None,
     options: Annotated[SnowOptions | None, Parameter(name="*", group=SNOW)] = None,
 ) -> None:
-    """Train a task, or several at once, on the frozen CNN of a hub, and keep them there.
+    """Train a task, or several at once, on the frozen CNN of a hub, and add them to the hub.
 
     Args:
         data: a folder `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or `CLASS/*.jpg`, of which a part is held out; a CSV
             or Parquet table of path and label; one of the paper's data sets as it was unpacked; or the name of a data
             set, such as torch/cifar10 or food101:FOLDER.
-        hub: folder that holds the source and the tasks; made if it is not there.
-        task: what to call it.
-        labels: label columns of a table, with commas between; each trains a task of its name, all in one pass of the
+        hub: folder that holds the source and the tasks; created if it does not exist.
+        task: name of the task.
+        labels: label columns of a table, separated by commas; each trains a task of its name, all in one pass of the
             source. A picture may lack the label of a task: its cell is empty.
         root: folder in which the relative paths of a table start and all its pictures lie; by default they start in the
             table's own folder.
         test_fraction: part of each class to test on where the data has no test part.
-        replace: put the task in the place of the one with its name.
-        resume: go on with the same run where it was stopped.
-        devices: processes that share each batch, one a GPU or some CPU cores.
-        engine: local learns all tasks in one pass; ray learns each on a worker of its own, many at once, on the Ray
-            cluster that RAY_ADDRESS names or one of this machine, and goes on where a worker is lost.
-        cache_dir: folder for what --cache keeps, for other runs to use as well; by default it goes with the run.
+        replace: replace the task of the hub that has this name.
+        resume: continue the same run where it was stopped.
+        engine: local trains all tasks in one pass; ray trains each on a worker of its own, many at once, on the Ray
+            cluster that RAY_ADDRESS names or one of this machine, and continues where a worker is lost.
         json: print {"hub", "tasks": [{"task", "folder", "top1", "top5", "images", …}]}.
     """
-    recipe, source = recipe or Recipe(), source or SourceOptions()
+    recipe, runtime, source = recipe or Recipe(), runtime or Runtime(), source or SourceOptions()
     names = _task_names(task, labels)
     require_free(hub, names, replace)
-    variant, config = _chosen(method, options)
+    variant, config = _method_options(method, options)
     listeners = _logs(log, run_folder(hub, names))
+    request = TrainRequest(
+        hub=hub,
+        data=data,
+        task=names[0],
+        label=None,
+        test_fraction=test_fraction,
+        recipe=recipe,
+        runtime=runtime,
+        method=variant.method,
+        config=config,
+        logs=tuple(log),
+        replace=replace,
+        root=root,
+    )
     if engine == "ray":
-        if devices != 1:
-            raise SnowError("with --engine ray a task has one worker: leave --devices out")
-        kept = Hub.create(hub.resolve(), open_source(hub, source, recipe.seed))
-        place = str(Path(data).resolve()) if Path(data).exists() else data
-        cache = cache_dir and cache_dir.resolve()
-        fixed = (test_fraction, recipe, variant.method, config, tuple(log), replace, cache, root and root.resolve())
-        columns = labels or (None,)
-        given = {
-            name: TrainJob(kept.path, place, name, column, *fixed) for name, column in zip(names, columns, strict=True)
-        }
-        _scatter(given, resume, apart)
-        _report(kept, [kept.task(name) for name in names], json)
+        columns = dict(zip(names, labels or (None,), strict=True))
+        target, artifacts = _train_on_ray(request, columns, source, resume, workers)
+        _report(target, artifacts, json)
         return
-    if apart is not None:
+    if workers is not None:
         raise SnowError("worker_cpus and worker_gpus need --engine ray")
-    opened = open_source(hub, source, recipe.seed)
-    with counting("checking pictures") as progress:
-        dataset = open_dataset(
-            data,
-            task=names[0],
-            labels=labels or None,
-            test_fraction=test_fraction,
-            seed=recipe.seed,
-            progress=progress,
-            root=root,
-        )
-    first = not is_launched() or os.environ["RANK"] == "0"
-    if first:
-        for warning in dataset.warnings:
-            note(f"warning: {warning}")
-    checkpoint = run_folder(hub, names) / "checkpoint.pt"
-    if first and checkpoint.exists() and not resume:
-        note("starting over: a run of this name was stopped; --resume would have gone on with it")
-    with rollback(hub, keep=checkpoint):
-        target = Hub.create(hub, opened) if first else Hub(hub, opened)
-        try:
-            artifacts = train(
-                target,
-                dataset,
-                recipe,
-                method=variant.method,
-                config=config,
-                about={"path": data, "labels": list(labels), "test_fraction": test_fraction},
-                listeners=(*listeners, ProgressBar()),
-                resume=resume,
-                replace=replace,
-                devices=devices,
-                cache=cache_dir,
-            )
-        except Interrupted as stopped:
-            how = " (the same command with --resume goes on)" if checkpoint.exists() else ""
-            raise Interrupted(f"{stopped}{how}", stopped.signal) from None
-    if first:
+    target, artifacts = _train_here(request, labels, source, resume, listeners)
+    if _is_first():
         _report(target, artifacts, json)
 
 
-def _scatter(given: Mapping[str, TrainJob], resume: bool, workers: Workers | None) -> None:
-    """Learns each task on a worker; those that are done stay, whatever becomes of the others."""
-    checkpoints = {name: run_folder(one.hub, [name]) / "checkpoint.pt" for name, one in given.items()}
-    for name, checkpoint in checkpoints.items():
-        if checkpoint.exists() and not resume:
-            note(f"{name}: starting over: a run of this name was stopped; --resume would have gone on with it")
-            checkpoint.unlink()
+def _is_first() -> bool:
+    """Whether this process writes and prints; False in all but one of those that torchrun starts."""
+    return not is_launched() or os.environ["RANK"] == "0"
+
+
+def _train_here(
+    request: TrainRequest, labels: Sequence[str], source: SourceOptions, resume: bool, listeners: Sequence[Listener]
+) -> tuple[Hub, list[Artifact]]:
+    """Train all tasks in one pass of the source."""
+    opened = open_source(request.hub, source, request.recipe.seed)
+    with counting("checking pictures") as progress:
+        dataset = open_dataset(
+            request.data,
+            task=request.task,
+            labels=labels or None,
+            test_fraction=request.test_fraction,
+            seed=request.recipe.seed,
+            progress=progress,
+            root=request.root,
+        )
+    checkpoint = run_folder(request.hub, [task.name for task in dataset.tasks]) / CHECKPOINT
+    if _is_first():
+        for warning in dataset.warnings:
+            note(f"warning: {warning}")
+        _warn_of_restart(checkpoint, resume)
+    with rollback(request.hub, keep=checkpoint), _resume_hint(checkpoint):
+        target = Hub.create(request.hub, opened) if _is_first() else Hub(request.hub, opened)
+        artifacts = train(
+            target,
+            dataset,
+            request.recipe,
+            method=request.method,
+            config=request.config,
+            runtime=request.runtime,
+            about={"path": request.data, "labels": list(labels), "test_fraction": request.test_fraction},
+            listeners=(*listeners, ProgressBar()),
+            resume=resume,
+            replace=request.replace,
+        )
+    return target, artifacts
+
+
+def _warn_of_restart(checkpoint: Path, resume: bool, prefix: str = "") -> None:
+    if checkpoint.exists() and not resume:
+        note(f"{prefix}starting over: a run of this name was stopped; --resume would have continued it")
+
+
+@contextmanager
+def _resume_hint(checkpoint: Path) -> Generator[None]:
+    """Add to the message of a stopped run how to continue."""
+    try:
+        yield
+    except Interrupted as stopped:
+        how = " (the same command with --resume continues)" if checkpoint.exists() else ""
+        raise Interrupted(f"{stopped}{how}", stopped.signal) from None
+
+
+def _train_on_ray(
+    request: TrainRequest,
+    columns: Mapping[str, str | None],
+    source: SourceOptions,
+    resume: bool,
+    workers: Workers | None,
+) -> tuple[Hub, list[Artifact]]:
+    """Train each task on a worker. Tasks that are done stay, whatever happens to the others.
+
+    Args:
+        columns: label column of each task by its name; None where the data has one label.
+    """
+    runtime = request.runtime
+    if runtime.devices != 1:
+        raise SnowError("with --engine ray a task has one worker: leave --devices out")
+    hub = Hub.create(request.hub.resolve(), open_source(request.hub, source, request.recipe.seed))
+    request = with_changes(
+        request,
+        hub=hub.path,
+        data=str(Path(request.data).resolve()) if Path(request.data).exists() else request.data,
+        runtime=with_changes(runtime, cache_dir=runtime.cache_dir and runtime.cache_dir.resolve()),
+        root=request.root and request.root.resolve(),
+    )
+    requests = {name: with_changes(request, task=name, label=label) for name, label in columns.items()}
+    for name in requests:
+        checkpoint = run_folder(hub.path, [name]) / CHECKPOINT
+        _warn_of_restart(checkpoint, resume, f"{name}: ")
+        if not resume:
+            checkpoint.unlink(missing_ok=True)
 
     def done(name: str, warnings: Sequence[str]) -> None:
         for warning in warnings:
             note(f"warning: {name}: {warning}")
-        note(f"{name}: learned")
+        note(f"{name}: trained")
 
     try:
-        ray_map(train_job, given, workers, done)
+        ray_map(train_job, requests, workers, done)
     except Interrupted as stopped:
-        how = " (the same command for the others, with --resume, goes on)"
+        how = " (the same command for the others, with --resume, continues)"
         raise Interrupted(f"{stopped}{how}", stopped.signal) from None
+    return hub, [hub.task(name) for name in requests]
 
 
 def _task_names(task: str | None, labels: Sequence[str]) -> list[str]:
     if len(labels) > 1:
         if task is not None:
-            raise SnowError("several label columns name their tasks themselves: leave --task out")
+            raise SnowError("the label columns name the tasks: leave --task out")
         return list(labels)
     if task is None and not labels:
         raise SnowError("the task needs a name: add --task NAME, or --tasks COLUMN,… for the columns of a table")
     return [labels[0] if task is None else task]
 
 
-def _chosen(method: str, options: SnowOptions | None) -> tuple[Variant, dict[str, Any]]:
+def _method_options(method: str, options: SnowOptions | None) -> tuple[Variant, dict[str, Any]]:
     variant = Variant(method)
     if options is None:
         return variant, variant.config
@@ -182,7 +230,7 @@ def _chosen(method: str, options: SnowOptions | None) -> tuple[Variant, dict[str
     return variant, asdict(options)
 
 
-def _logs(names: Sequence[str], folder: Path) -> list[Any]:
+def _logs(names: Sequence[str], folder: Path) -> list[Listener]:
     for name in names:
         if name not in LOGS:
             raise SnowError(f"no log {name!r}: there are {', '.join(LOGS)}")
@@ -214,4 +262,4 @@ def _report(hub: Hub, artifacts: Sequence[Artifact], as_json: bool) -> None:
             for artifact, entry in zip(artifacts, entries, strict=True)
         ],
     )
-    print(f"\nNow ask about a picture: snow predict {shlex.quote(str(hub.path))} PICTURE")
+    print(f"\nTo classify a picture: snow predict {shlex.quote(str(hub.path))} PICTURE")

@@ -1,4 +1,4 @@
-"""The Ray cluster that work is handed to: one that is there, or one of this machine for as long as a command runs."""
+"""Map a function over items on a Ray cluster: a running one, or one of this machine that ends with the command."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from snow.errors import SnowError
 from snow.process.interrupt import Interrupt, Interrupted
 
 ADDRESS = "RAY_ADDRESS"
-"""In the environment: the cluster to join, as Ray reads it; `auto` is the one that was started on this machine."""
+"""Environment variable of the cluster to join, as Ray reads it; `auto` is the one that runs on this machine."""
 
 
 @contextmanager
-def joined(**variables: str) -> Generator[Any]:
-    """The module `ray`, connected to a cluster until the block ends.
+def ray_cluster(**variables: str) -> Generator[Any]:
+    """Connect to a cluster until the block ends, and yield the module `ray`.
 
-    The environment of this process goes to the workers of a cluster that is started here, where it is found by them
-    as it is here; workers on other machines need this package, and folders under the same names.
+    Workers of a cluster that is started here inherit the environment of this process. Workers on other machines need
+    this package, and the folders under the same names.
 
     Args:
-        variables: of the environment of whatever is started from here, on any machine.
+        variables: environment variables of the workers, on any machine.
 
     Raises:
         SnowError: Ray is not installed, this process has joined a cluster already, or none can be reached or started.
@@ -36,7 +36,7 @@ def joined(**variables: str) -> Generator[Any]:
         raise SnowError(f"engine ray needs {error.name}: pip install 'snow-cnn[ray]'") from None
     if ray.is_initialized():
         raise SnowError("this process has joined a Ray cluster already: leave it with ray.shutdown()")
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # what it says needs nothing to be done
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # its messages need no action
     address = os.environ.get(ADDRESS) or "local"
     own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     environment: dict[str, Any] = {"runtime_env": {"env_vars": variables}} if variables else {}
@@ -51,11 +51,11 @@ def joined(**variables: str) -> Generator[Any]:
         ray.shutdown()
 
 
-LOST = 3
-"""Workers that may be lost over one item: what ends them may be the item."""
+MAX_RETRIES = 3
+"""How often an item is retried after its worker was lost: the item itself may be the cause."""
 
-LOOK = 0.5
-"""Seconds between two looks at whether a signal came."""
+POLL_SECONDS = 0.5
+"""How often to check whether a signal came."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -63,14 +63,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Workers:
-    """With engine ray: what each worker takes.
+    """Resources of each worker of engine ray.
 
     Attributes:
         worker_cpus: cores that a worker takes.
         worker_gpus: GPUs that a worker takes, 0.5 for two on one; by default 1 where the cluster has any.
 
     Raises:
-        SnowError: nothing to run on.
+        SnowError: a worker would have no core.
     """
 
     worker_cpus: int = 1
@@ -89,41 +89,44 @@ def ray_map(
     workers: Workers | None = None,
     done: Callable[[str, Result], None] = lambda name, result: None,
 ) -> dict[str, Result]:
-    """`work(item)` of every item, by name; as many at once as the cluster has room for.
+    """Call `work(item)` for every item, as many at once as the cluster has room for, and return the results by name.
 
     Args:
-        work: a function of a module that the workers have, which may be begun again at any moment: its worker may die.
-        done: told of each result as it comes.
+        work: a function of a module that the workers have. It may be started again: its worker may die.
+        items: by name.
+        workers: resources of each; by default one core, and one GPU where the cluster has any.
+        done: called with each name and result.
 
     Raises:
-        SnowError: as one raised it, with its name, when the others have ended; there is no cluster, or room on it.
-        Interrupted: SIGINT or SIGTERM came; what was under way was interrupted as well.
+        SnowError: some items failed, each with its name; or there is no cluster, or not enough room on it.
+        Interrupted: SIGINT or SIGTERM came; running items were interrupted as well.
     """
     workers = workers or Workers()
     results: dict[str, Result] = {}
     failed: list[str] = []
-    with joined() as ray, Interrupt() as interrupt:
-        there = ray.cluster_resources()
-        gpus = float("GPU" in there) if workers.worker_gpus is None else workers.worker_gpus
-        if workers.worker_cpus > there.get("CPU", 0):
+    with ray_cluster() as ray, Interrupt() as interrupt:
+        resources = ray.cluster_resources()
+        gpus = float("GPU" in resources) if workers.worker_gpus is None else workers.worker_gpus
+        if workers.worker_cpus > resources.get("CPU", 0):
             raise SnowError(
-                f"a worker takes {workers.worker_cpus} cores, the whole cluster has {there.get('CPU', 0):g}"
+                f"a worker takes {workers.worker_cpus} cores, the whole cluster has {resources.get('CPU', 0):g}"
             )
-        remote = ray.remote(num_cpus=workers.worker_cpus, num_gpus=gpus, max_retries=LOST)(work)
+        remote = ray.remote(num_cpus=workers.worker_cpus, num_gpus=gpus, max_retries=MAX_RETRIES)(work)
         names = {remote.remote(item): name for name, item in items.items()}
-        waiting, told = list(names), False
-        while waiting:
-            ready, waiting = ray.wait(waiting, num_returns=1, timeout=LOOK)
-            if interrupt.requested and not told:
-                told = True
-                for one in (*ready, *waiting):
-                    ray.cancel(one)
-            for one in ready:
+        pending, cancelled = list(names), False
+        while pending:
+            ready, pending = ray.wait(pending, num_returns=1, timeout=POLL_SECONDS)
+            if interrupt.requested and not cancelled:
+                cancelled = True
+                for call in (*ready, *pending):
+                    ray.cancel(call)
+            for call in ready:
+                name = names[call]
                 try:
-                    results[names[one]] = ray.get(one)
-                    done(names[one], results[names[one]])
+                    results[name] = ray.get(call)
+                    done(name, results[name])
                 except ray.exceptions.RayError as error:
-                    failed.append(f"{names[one]}: {_reason(error)}")
+                    failed.append(f"{name}: {_reason(error)}")
         if interrupt.signal is not None:
             raise Interrupted(f"stopped with {len(results)} of {len(items)} done", interrupt.signal)
     if failed:
@@ -132,7 +135,7 @@ def ray_map(
 
 
 def _reason(error: Any) -> str:
-    """One line: what was raised on the worker, or what became of it."""
+    """Describe in one line what a worker raised, or that it was lost."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, SnowError):
         return str(cause)

@@ -1,4 +1,4 @@
-"""What serves a hub in several processes."""
+"""Options of a service in several processes: how many replicas, and what each of them serves."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from snow.serving.limits import Limits
 
 @dataclass(frozen=True)
 class Replicas:
-    """With engine ray: how many processes answer, and what each of them takes.
+    """With engine ray: the number of processes that serve, and the resources of each.
 
     Attributes:
-        replicas: processes, each with the hub open.
-        max_replicas: up to so many are started while more than --max-batch requests a replica are under way; by
-            default no more than --replicas.
-        replica_cpus: cores that a replica takes.
-        replica_gpus: GPUs that a replica takes, 0.5 for two replicas on one; by default 1 with --device cuda.
+        replicas: number of processes, each with the hub open.
+        max_replicas: number of processes under load, which is more than --max-batch pending requests per replica; by
+            default as --replicas.
+        replica_cpus: cores per replica.
+        replica_gpus: GPUs per replica, 0.5 for two replicas on one; by default 1 with --device cuda.
 
     Raises:
-        SnowError: fewer than one, or nothing to run on.
+        SnowError: fewer than one replica, or no core for it.
     """
 
     replicas: int = 1
@@ -41,19 +41,19 @@ class Replicas:
 
     @property
     def most(self) -> int:
-        """So many there may be."""
+        """Largest number of replicas."""
         return self.replicas if self.max_replicas is None else self.max_replicas
 
     def gpus(self, device: str) -> float:
-        """That each takes, on a device of this name."""
+        """Return the GPUs that each replica takes on this device."""
         if self.replica_gpus is None:
             return float(device.partition(":")[0] == "cuda")
         return self.replica_gpus
 
 
 @dataclass(frozen=True)
-class Served:
-    """What each replica serves, and how; the arguments of `Hub.open`, `Service` and `create_app`."""
+class ServiceConfig:
+    """The service that each replica runs: arguments of `Hub.open`, `Service` and `create_app`."""
 
     hub: Path
     engine: str

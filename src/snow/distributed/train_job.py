@@ -1,4 +1,4 @@
-"""One task of several that are learned apart, wherever its turn comes."""
+"""Train one task on a worker of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ from typing import Any
 
 from snow.data import Dataset, open_dataset
 from snow.hub import Hub
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.listeners import LOGS
-from snow.training.train import clear, run_folder, train
+from snow.training.recipe import current_fields
+from snow.training.train import remove_run, run_folder, train
 
 
 @dataclass(frozen=True)
-class TrainJob:
-    """A task to learn: the arguments of `open_dataset` and `train`, in words, so that any machine can follow them.
+class TrainRequest:
+    """The arguments of `open_dataset` and `train` as plain values, so that any machine can follow them.
 
     Attributes:
-        hub: its folder, by the name that it has everywhere; it has its source.
+        hub: its folder, under the same name on every machine; it has its source.
         data: as for `open_dataset`.
         task: its name.
-        label: the column of a table that it learns; None where the data has one label.
+        label: the column of a table to learn; None where the data has one label.
+        test_fraction: as for `open_dataset`.
+        recipe: how to train.
+        runtime: workers, cache and checkpoints, on the worker.
+        method: a name in `METHODS`.
+        config: its options.
         logs: names in `LOGS`.
+        replace: replace a task of the hub with this name.
         root: as for `open_dataset`.
     """
 
@@ -34,53 +41,55 @@ class TrainJob:
     label: str | None
     test_fraction: float
     recipe: Recipe
+    runtime: Runtime
     method: str
     config: Mapping[str, Any]
     logs: tuple[str, ...]
     replace: bool
-    cache: Path | None
     root: Path | None = None
 
 
-def train_job(given: TrainJob) -> tuple[str, ...]:
-    """Learns a task and keeps it in the hub; goes on from the checkpoint of a worker that was lost over it.
+def train_job(request: TrainRequest) -> tuple[str, ...]:
+    """Train a task and add it to the hub, from the checkpoint of a lost worker if there is one.
 
     Returns:
         Warnings about the data.
     """
-    labels = None if given.label is None else [given.label]
+    labels = None if request.label is None else [request.label]
     dataset = open_dataset(
-        given.data,
-        task=given.task,
+        request.data,
+        task=request.task,
         labels=labels,
-        test_fraction=given.test_fraction,
-        seed=given.recipe.seed,
-        root=given.root,
+        test_fraction=request.test_fraction,
+        seed=request.recipe.seed,
+        root=request.root,
     )
-    folder, hub = run_folder(given.hub, [given.task]), Hub.open(given.hub)
-    if _is_learned(hub, given, dataset):
-        clear(folder)
+    folder, hub = run_folder(request.hub, [request.task]), Hub.open(request.hub)
+    if _is_trained(hub, request, dataset):
+        remove_run(folder)
         return tuple(dataset.warnings)
     train(
         hub,
         dataset,
-        given.recipe,
-        method=given.method,
-        config=given.config,
-        about={"path": given.data, "labels": labels or [], "test_fraction": given.test_fraction},
-        listeners=[LOGS[name](folder) for name in given.logs],
+        request.recipe,
+        method=request.method,
+        config=request.config,
+        runtime=request.runtime,
+        about={"path": request.data, "labels": labels or [], "test_fraction": request.test_fraction},
+        listeners=[LOGS[name](folder) for name in request.logs],
         resume=True,
-        # a worker that was lost behind its last step may have added it already
-        replace=given.replace or (folder / "checkpoint.pt").exists(),
-        cache=given.cache,
+        # a worker that was lost after its last step may have added it already
+        replace=request.replace or (folder / "checkpoint.pt").exists(),
     )
     return tuple(dataset.warnings)
 
 
-def _is_learned(hub: Hub, given: TrainJob, dataset: Dataset) -> bool:
+def _is_trained(hub: Hub, request: TrainRequest, dataset: Dataset) -> bool:
     """Whether a worker that was lost as it ended has added this very task: the name was free when it was assigned."""
-    if given.replace or given.task not in hub.names():
+    if request.replace or request.task not in hub.names():
         return False
-    task = hub.task(given.task)
-    learned = (task.method.name, task.training.get("recipe"), task.training.get("data", {}).get("fingerprint"))
-    return learned == (given.method, given.recipe.to_dict(), data_digest(dataset))
+    task = hub.task(request.task)
+    recipe = current_fields(task.training.get("recipe", {}))
+    recorded = (task.method.name, recipe, task.training.get("data", {}).get("fingerprint"))
+    expected = request.recipe.resolved(request.runtime.cache is not None).to_dict()
+    return recorded == (request.method, expected, data_digest(dataset))

@@ -17,7 +17,7 @@ from snow.hub import Artifact
 from snow.methods import METHODS, Method
 from snow.methods.variant import Variant
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.fit import fit
 from snow.training.listeners import Listener
@@ -42,6 +42,7 @@ class Comparison:
         seeds: each method is trained once per seed.
         held_out: fraction of the training images used to choose the rate. The test images are used once, at the end.
         costs: measure images/s and memory, too.
+        runtime: of each training run.
 
     Raises:
         SnowError: the data has several tasks, or there is no method, rate or seed.
@@ -55,6 +56,7 @@ class Comparison:
     seeds: tuple[int, ...] = (0,)
     held_out: float = HELD_OUT
     costs: bool = True
+    runtime: Runtime = Runtime()  # noqa: RUF009  frozen
 
     def __post_init__(self) -> None:
         if len(self.dataset.tasks) != 1:
@@ -105,7 +107,7 @@ def run_comparison(
         listeners(f"{', '.join(entries)}: images/s and memory")
         source = comparison.source
         size, classes = source.preprocessing.image_size, comparison.num_classes
-        conditions = BenchConditions(source.architecture, size, classes, comparison.recipe)
+        conditions = BenchConditions(source.architecture, size, classes, comparison.recipe, comparison.runtime)
         for label, cost in measure_training_costs(conditions, comparison.methods).items():
             entries[label].update(asdict(cost))
     save_results(out, results)
@@ -128,7 +130,7 @@ def _identity(comparison: Comparison, about: Mapping[str, Any] | None) -> dict[s
     return {
         "source": comparison.source.description(),
         "data": {**(about or {}), "fingerprint": data_digest(comparison.dataset)},
-        "recipe": comparison.recipe.to_dict(),
+        "recipe": comparison.recipe.resolved(comparison.runtime.cache is not None).to_dict(),
         "rates": list(comparison.rates),
         "held_out": comparison.held_out,
     }
@@ -155,7 +157,14 @@ def _tune(
         for rate in comparison.rates
     }
     stage = f"{', '.join(variant.label for variant in variants)}: learning rates"
-    metrics = fit(comparison.source, learners, dataset, comparison.recipe, listeners=listeners(stage)).metrics
+    metrics = fit(
+        comparison.source,
+        learners,
+        dataset,
+        comparison.recipe,
+        runtime=comparison.runtime,
+        listeners=listeners(stage),
+    ).metrics
     return {
         variant.label: {f"{rate:g}": metrics[f"{variant.label} {rate:g}"].top1 for rate in comparison.rates}
         for variant in variants
@@ -172,7 +181,9 @@ def _run(
     """Train methods on all training images with one seed; return label -> results on the test images."""
     task, recipe = comparison.dataset.tasks[0], replace(comparison.recipe, seed=seed)
     learners = {variant.label: _build(comparison, variant, rates[variant.label], seed) for variant in variants}
-    fitted = fit(comparison.source, learners, comparison.dataset, recipe, listeners=listeners)
+    fitted = fit(
+        comparison.source, learners, comparison.dataset, recipe, runtime=comparison.runtime, listeners=listeners
+    )
     runs = {}
     for label, method in fitted.learners.items():
         exported = method.export_form()

@@ -18,10 +18,11 @@ from snow.methods.sequential_method import SequentialMethod
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.store import check_name
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.evaluate import evaluate
 from snow.training.listeners import Listener
+from snow.training.recipe import current_fields
 from snow.training.train import train
 
 Listeners = Callable[[str], Sequence[Listener]]
@@ -40,6 +41,7 @@ def run_lifelong(
     listeners: Listeners = lambda _: (),
     out: Path | None = None,
     orders: Sequence[Sequence[str]] | None = None,
+    runtime: Runtime = Runtime(),  # noqa: B008  frozen
 ) -> dict[str, Any]:
     """Train tasks in several orders, and evaluate the current and all earlier tasks after each.
 
@@ -48,6 +50,7 @@ def run_lifelong(
         folder: for one hub per order and method; a second call with the same arguments continues from them.
         out: results file, saved after every method; a second call with the same arguments skips what it holds.
         orders: of all task names; by default the order of `datasets` and its reverse.
+        runtime: of each training run.
 
     Returns:
         `{"orders": [{"order": names, "methods": {LABEL: {"accuracy": Table, "forgetting": float}}}], …}` with
@@ -75,7 +78,7 @@ def run_lifelong(
         "data": [
             {"task": name, "fingerprint": data_digest(dataset)} for name, dataset in zip(names, datasets, strict=True)
         ],
-        "recipe": recipe.to_dict(),
+        "recipe": recipe.resolved(runtime.cache is not None).to_dict(),
     }
     results = open_results(out, identity, {"orders": [{"order": order, "methods": {}} for order in sequences]})
     if [entry["order"] for entry in results["orders"]] != sequences:
@@ -85,14 +88,19 @@ def run_lifelong(
         for variant in methods:
             if variant.label not in entry["methods"]:
                 hub = Hub.create(folder / "+".join(entry["order"]) / variant.label, source)
-                table = _measure(hub, order, variant, recipe, listeners)
+                table = _measure(hub, order, variant, recipe, runtime, listeners)
                 entry["methods"][variant.label] = {"accuracy": table, "forgetting": forgetting(table)}
                 save_results(out, results)
     return results
 
 
 def learn_in_turn(
-    hub: Hub, datasets: Sequence[Dataset], variant: Variant, recipe: Recipe, listeners: Listeners = lambda _: ()
+    hub: Hub,
+    datasets: Sequence[Dataset],
+    variant: Variant,
+    recipe: Recipe,
+    runtime: Runtime = Runtime(),  # noqa: B008  frozen
+    listeners: Listeners = lambda _: (),
 ) -> Iterator[dict[str, Method]]:
     """Train tasks in order; after each, yield {task: method} for it and all earlier ones, as saved in the hub.
 
@@ -105,13 +113,22 @@ def learn_in_turn(
     for dataset in datasets:
         task = dataset.tasks[0].name
         if task in hub.names():
-            _require_same(hub, dataset, recipe)
+            _require_same(hub, dataset, recipe.resolved(runtime.cache is not None))
         else:
             kind, config = METHODS[variant.method], dict(variant.config)
             if issubclass(kind, SequentialMethod):
                 config["earlier"] = {name: hub.task(name).method for name in learned}
             run_listeners = listeners(f"{variant.label}: {' → '.join([*learned, task])}")
-            train(hub, dataset, recipe, method=variant.method, config=config, listeners=run_listeners, resume=True)
+            train(
+                hub,
+                dataset,
+                recipe,
+                method=variant.method,
+                config=config,
+                runtime=runtime,
+                listeners=run_listeners,
+                resume=True,
+            )
         learned.append(task)
         yield _saved_methods(hub, learned)
 
@@ -122,19 +139,21 @@ def forgetting(table: Table) -> float:
     return fmean(losses)
 
 
-def _measure(hub: Hub, order: Sequence[Dataset], variant: Variant, recipe: Recipe, listeners: Listeners) -> Table:
+def _measure(
+    hub: Hub, order: Sequence[Dataset], variant: Variant, recipe: Recipe, runtime: Runtime, listeners: Listeners
+) -> Table:
     table: Table = [[None] * len(order) for _ in order]
     is_int8 = recipe.precision == "int8"
     source = source_for_precision(hub.source, recipe.precision) if is_int8 else hub.source  # takes seconds: made once
-    for after, methods in enumerate(learn_in_turn(hub, order, variant, recipe, listeners)):
+    for after, methods in enumerate(learn_in_turn(hub, order, variant, recipe, runtime, listeners)):
         for row, (name, method) in enumerate(methods.items()):
             metrics = evaluate(
                 source,
                 {name: method},
                 order[row].test,
                 batch_size=recipe.batch_size,
-                workers=recipe.loading_workers(),
                 precision="32" if is_int8 else recipe.precision,
+                runtime=runtime,
             )
             table[row][after] = metrics[name].top1
     return table
@@ -150,7 +169,9 @@ def _saved_methods(hub: Hub, learned: Sequence[str]) -> dict[str, Method]:
 def _require_same(hub: Hub, dataset: Dataset, recipe: Recipe) -> None:
     task = dataset.tasks[0].name
     training = hub.task(task).training
-    if training["recipe"] != recipe.to_dict() or training["data"]["fingerprint"] != data_digest(dataset):
+    if current_fields(training["recipe"]) != recipe.to_dict() or training["data"]["fingerprint"] != data_digest(
+        dataset
+    ):
         raise SnowError(
             f"{hub.path} has task {task} from another run, with other data or another recipe: use another folder"
         )

@@ -10,18 +10,19 @@ from pathlib import Path
 from snow.data import open_dataset
 from snow.data.samples import write_samples
 from snow.hub import Artifact, Hub
-from snow.inference.prediction import Answer
+from snow.inference import Failure, Prediction
 from snow.methods import METHODS
 from snow.process.randomness import fork_rng, seed_all
 from snow.source import Source
-from snow.training import Recipe
-from snow.training.fit import fit
+from snow.training import Recipe, RunPaths, Runtime, TrainingJob
+from snow.training.fit import run_job
 from snow.training.listeners import Listener
 from snow.training.train import artifact_of, run_folder
 
 TASKS = ("digits", "textures")
 IMAGE_SIZE = 64
-RECIPE = Recipe(epochs=10, batch_size=32, lr=3e-3, augment="none", workers=0)
+RECIPE = Recipe(epochs=10, batch_size=32, lr=3e-3, augment="none")
+RUNTIME = Runtime(workers=0)
 PROBE = "linear probe"
 """Name of the baseline that is trained beside each task, on the same source pass: method `fo`."""
 
@@ -41,7 +42,7 @@ class Quickstart:
     hub: Hub
     trained: tuple[str, ...]
     picture: Path
-    answers: dict[str, Answer]
+    answers: dict[str, Prediction | Failure]
     seconds: float
 
 
@@ -96,8 +97,9 @@ def _train(
             PROBE: METHODS["fo"].build(hub.source, len(task.classes)),
         }
     checkpoint = run_folder(hub.path, [name]) / "checkpoint.pt"
-    fitted = fit(hub.source, learners, dataset, recipe, listeners=listeners, checkpoint=checkpoint, resume=True)
-    artifact = artifact_of(task, fitted, hub.source, dataset, recipe, {"path": str(pictures)})
+    job = TrainingJob(hub.source, learners, dataset, recipe, RUNTIME, RunPaths(checkpoint, resume=True))
+    fitted = run_job(job, listeners)
+    artifact = artifact_of(task, fitted, job, {"path": str(pictures)})
     artifact.metrics["linear_probe"] = fitted.metrics[PROBE].to_dict()
     hub.add(artifact)
     checkpoint.unlink(missing_ok=True)

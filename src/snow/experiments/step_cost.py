@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from snow.experiments.results.table import Spread
-from snow.inference.features import observe_each
+from snow.inference.features import observe_channels
 from snow.inference.onnx_backend import source_for_precision
 from snow.methods import Method
 from snow.methods.variant import Variant
 from snow.process.memory import PeakMemory
 from snow.process.subprocesses import in_subprocess, interleaved
 from snow.source import Features, Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
 
@@ -54,8 +54,8 @@ class BenchConditions:
         source: a name for `Source.open`. Weights are random and never downloaded: they do not change the speed.
         image_size: side of the images in pixels.
         classes: of the task.
-        recipe: batch size, precision, optimizer, augmentation, loading workers and seed.
-        accelerator: "auto", "cpu", "cuda" or "mps".
+        recipe: batch size, precision, optimizer, augmentation and seed.
+        runtime: accelerator and loading workers.
         steps: timed steps, after `WARM_UP`.
     """
 
@@ -63,7 +63,7 @@ class BenchConditions:
     image_size: int
     classes: int
     recipe: Recipe
-    accelerator: str = "auto"
+    runtime: Runtime = Runtime()  # noqa: RUF009  frozen
     steps: int = 5
 
 
@@ -143,7 +143,7 @@ class BenchSetup:
         import timm  # noqa: F401  imported now, so that its memory is not counted as the method's
 
         self.conditions, self.recipe = conditions, conditions.recipe
-        self.fabric = open_fabric(self.recipe.precision, conditions.accelerator)
+        self.fabric = open_fabric(self.recipe.precision, conditions.runtime.accelerator)
         self.device = self.fabric.device
         torch.manual_seed(self.recipe.seed)
         self.memory = PeakMemory(self.device)
@@ -160,12 +160,12 @@ class BenchSetup:
             self.source = source_for_precision(self.source, self.recipe.precision)
             self.memory.restart()
         self.fabric.to_device(method)
-        return Learner(method.name, method, 0, self.recipe, self.device)
+        return Learner(method.name, method, 0, self.recipe, self.fabric)
 
     def observe(self, learner: Learner, images: Tensor) -> Features:
         """Run the source for one learner: (B, 3, S, S) uint8 -> its features."""
         with self.fabric.autocast():
-            [features] = observe_each(self.source, [learner.method], images)
+            [features] = observe_channels(self.source, [learner.method], images)
         return features
 
     def learn(self, learner: Learner, features: Features, labels: Tensor, timer: Timer = untimed) -> None:

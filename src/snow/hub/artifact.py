@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, MismatchError, NotFoundError, SnowError
 from snow.hub.card import task_card
 from snow.hub.sharing import Shared, located
 from snow.methods import METHODS, Method
@@ -63,7 +63,7 @@ class Artifact(Shared):
     def __post_init__(self) -> None:
         check_name(self.name)
         if len(self.classes) != self.method.num_classes:
-            raise SnowError(
+            raise MismatchError(
                 f"task {self.name} has {len(self.classes)} classes, but its method has {self.method.num_classes}"
             )
 
@@ -109,9 +109,9 @@ class Artifact(Shared):
         config = read_config(folder)
         name, trained_on = config["task"], config["source"]
         if trained_on["fingerprint"] != source.fingerprint:
-            raise SnowError(_other_source(name, trained_on, source))
+            raise MismatchError(_other_source(name, trained_on, source))
         if config["method"] not in METHODS:
-            raise SnowError(f"task {name}: unknown method {config['method']!r}: there are {', '.join(METHODS)}")
+            raise NotFoundError(f"task {name}: unknown method {config['method']!r}: there are {', '.join(METHODS)}")
         try:
             with torch.random.fork_rng(devices=[]):  # the random weights are replaced below
                 method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
@@ -119,7 +119,7 @@ class Artifact(Shared):
         except SnowError:
             raise
         except Exception as error:  # a damaged config can fail anywhere in the rebuild
-            raise SnowError(f"task {name} is damaged: {folder / 'model.safetensors'}: {error}") from error
+            raise DamagedError(f"task {name} is damaged: {folder / 'model.safetensors'}: {error}") from error
         metrics = read_json(folder / "metrics.json")
         return cls(name, tuple(config["classes"]), method.eval(), trained_on, metrics, config["training"])
 
@@ -167,7 +167,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     config = read_json(folder / "config.json")
     if isinstance(config.get("format"), int) and config["format"] > FORMAT:
-        raise SnowError(
+        raise MismatchError(
             f"{folder} has format {config['format']}, newer than this version reads ({FORMAT}): upgrade snow-cnn"
         )
     wrong = [key for key, kind in KINDS.items() if not isinstance(config.get(key), kind)]
@@ -175,7 +175,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         wrong = ["classes"]
     if wrong or "fingerprint" not in config["source"]:
         keys = ", ".join(wrong) or "fingerprint"
-        raise SnowError(f"{folder / 'config.json'} is not that of a task: {keys} is missing or damaged")
+        raise DamagedError(f"{folder / 'config.json'} is not that of a task: {keys} is missing or damaged")
     return config
 
 

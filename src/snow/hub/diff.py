@@ -15,7 +15,7 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub.artifact import files_of
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.hub.task_record import RECORD_FILE
 from snow.source.source_file import read_source
 from snow.store import read_consistently, read_json

@@ -1,4 +1,4 @@
-"""A whole hub as one file that needs nothing of this project: ONNX, or a program of `torch.export`."""
+"""Export: a hub as one file that runs without this package, ONNX or a program of `torch.export`."""
 
 from __future__ import annotations
 
@@ -10,34 +10,41 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from snow.errors import SnowError
+from snow.errors import NotFoundError, SnowError, file_error
 from snow.hub.hub import Hub
 from snow.hub.task_record import TOLERANCE
+from snow.inference import SOURCE_HEAD
 from snow.inference.fused import example, fuse_for_inference, fuse_method
 from snow.inference.onnx_tools import first_line, onnx_program, quiet_exporters, require_onnx
-from snow.inference.prediction import SOURCE_HEAD
 from snow.source import Source
 from snow.store import atomic_file
 
 INPUT = "images"
 
 
-class Whole(nn.Module):
-    """Pictures (B, 3, S, S) uint8 -> logits (B, classes) of each task, in the order of `names`."""
+class ExportedHub(nn.Module):
+    """The network that is exported: pictures (B, 3, S, S) uint8 -> logits (B, classes) of each task in `names`.
+
+    Args:
+        tasks: names; by default all that can answer.
+
+    Raises:
+        SnowError: there is no task to export, or one is unknown or broken.
+    """
 
     def __init__(self, hub: Hub, tasks: Collection[str] | None = None) -> None:
         super().__init__()
         broken = hub.broken() if tasks is None else {}
-        self.names = tuple(tasks if tasks is not None else (one for one in hub.names() if one not in broken))
+        self.names = tuple(tasks if tasks is not None else (name for name in hub.names() if name not in broken))
         if not self.names:
-            raise SnowError(f"hub {hub.path} has no task to export")
+            raise NotFoundError(f"hub {hub.path} has no task to export")
         self.classes = {name: hub.classes(name) for name in self.names}
         methods = [None if name == SOURCE_HEAD else hub.task(name).method for name in self.names]
         self.source: Source = fuse_for_inference(hub.source).to(memory_format=torch.contiguous_format)
-        self.taps = sorted(frozenset[str]().union(*(one.taps for one in methods if one is not None)))
+        self.taps = sorted(frozenset[str]().union(*(method.taps for method in methods if method is not None)))
         self.source.register_taps(self.taps)
         features = self.source.extract(example(hub.source), self.taps)
-        heads = [nn.Identity() if one is None else fuse_method(one, features) for one in methods]
+        heads = [nn.Identity() if method is None else fuse_method(method, features) for method in methods]
         self.heads = nn.ModuleList(heads).requires_grad_(False)
         self.eval()
 
@@ -48,89 +55,90 @@ class Whole(nn.Module):
             for name, head in zip(self.names, self.heads, strict=True)
         )
 
-    def description(self) -> dict[str, str]:
-        """What a reader of the file has to know, as JSON: how pictures are prepared, and each task's classes."""
+    def metadata(self) -> dict[str, str]:
+        """Return what a reader of the file needs, as JSON: the preprocessing, and the classes of each task."""
         preprocessing = self.source.preprocessing.to_dict()
         return {"snow.preprocessing": json.dumps(preprocessing), "snow.classes": json.dumps(self.classes)}
 
 
 def export(hub: Hub, path: str | Path, tasks: Collection[str] | None = None) -> None:
-    """Writes tasks of a hub, with the source, as one file: `.onnx`, or `.pt2` for `torch.export.load`.
+    """Write tasks of a hub together with the source as one file: `.onnx`, or `.pt2` for `torch.export.load`.
 
-    The file takes `images`, (B, 3, S, S) uint8 of any B, prepared as the source's preprocessing says but not
-    normalised, and gives the logits of each task under its name. It is checked against the hub before it is kept.
+    The file takes `images`, (B, 3, S, S) uint8 for any B, resized and cropped as the source's preprocessing says but
+    not normalised, and returns the logits of each task under its name. Before it is written, its logits are compared
+    with those of the hub.
 
     Args:
-        tasks: by default all that can answer; `SOURCE_HEAD` among them is the source's own head.
+        tasks: by default all that can answer. `SOURCE_HEAD` stands for the source's own head.
 
     Raises:
-        SnowError: another ending, no tasks, a package that is missing, a network that cannot be exported, a file that
-            does not answer as the hub does or cannot be written.
+        SnowError: the name has another suffix, there are no tasks, a package is missing, the network cannot be
+            exported, the exported logits differ, or the file cannot be written.
     """
     path = Path(path)
-    writers = {".onnx": _write_onnx, ".pt2": _write_program}
-    if path.suffix not in writers:
-        raise SnowError(f"{path} ends in neither {' nor '.join(writers)}")
-    whole = Whole(hub, tasks)
+    exporters = {".onnx": _export_onnx, ".pt2": _export_program}
+    if path.suffix not in exporters:
+        raise SnowError(f"{path} ends in neither {' nor '.join(exporters)}")
+    network = ExportedHub(hub, tasks)
     pictures = example(hub.source).expand(3, -1, -1, -1).clone()
     pictures[1:] = pictures[1:].flip(2, 3)
-    with torch.no_grad():
-        expected = hub.logits(pictures, whole.names)
+    expected = hub.logits(pictures, network.names)
     with quiet_exporters():
-        content, run = writers[path.suffix](whole, pictures[:2])
-        found = run(pictures)
-    for name in whole.names:
-        _require_alike(name, found[name], expected[name], path)
+        content, run = exporters[path.suffix](network, pictures[:2])
+        with torch.no_grad():
+            exported = run(pictures)
+    for name in network.names:
+        _check_logits(name, exported[name], expected[name], path)
     try:
         with atomic_file(path) as new:
             new.write_bytes(content)
     except OSError as error:
-        raise SnowError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise file_error(f"{path} cannot be written: {error.strerror or error}", error) from error
 
 
 Run = Callable[[Tensor], dict[str, Tensor]]
-"""Answers with what was written."""
+"""Runs the exported file: (B, 3, S, S) uint8 -> logits by task."""
 
 
-def _write_onnx(whole: Whole, pictures: Tensor) -> tuple[bytes, Run]:
+def _export_onnx(network: ExportedHub, pictures: Tensor) -> tuple[bytes, Run]:
     onnxruntime = require_onnx("exporting to ONNX")
-    program = onnx_program("this hub", whole, pictures, INPUT, whole.names)
-    program.model.metadata_props.update(whole.description())
+    program = onnx_program("this hub", network, pictures, INPUT, network.names)
+    program.model.metadata_props.update(network.metadata())
     content = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> dict[str, Tensor]:
-        answers = session.run(list(whole.names), {INPUT: images.numpy()})
-        return {name: torch.from_numpy(answer) for name, answer in zip(whole.names, answers, strict=True)}
+        logits = session.run(list(network.names), {INPUT: images.numpy()})
+        return {name: torch.from_numpy(value) for name, value in zip(network.names, logits, strict=True)}
 
     return content, run
 
 
-def _write_program(whole: Whole, pictures: Tensor) -> tuple[bytes, Run]:
+def _export_program(network: ExportedHub, pictures: Tensor) -> tuple[bytes, Run]:
     try:
         program = torch.export.export(
-            _Named(whole), (pictures,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
+            _NamedOutputs(network), (pictures,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
         )
-    except Exception as error:  # whatever a network does that cannot be traced
+    except Exception as error:  # a network that cannot be traced may raise anything
         raise SnowError(f"this hub cannot be exported: {first_line(error)}") from error
-    written = io.BytesIO()
-    torch.export.save(program, written, extra_files=whole.description())
-    loaded = torch.export.load(io.BytesIO(written.getvalue())).module()
-    return written.getvalue(), lambda images: loaded(images)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files=network.metadata())
+    loaded = torch.export.load(io.BytesIO(buffer.getvalue())).module()
+    return buffer.getvalue(), lambda images: loaded(images)
 
 
-class _Named(nn.Module):
-    """A program of torch can say which answer is whose."""
+class _NamedOutputs(nn.Module):
+    """Returns logits by task: unlike ONNX, a program of torch can have a dict as its output."""
 
-    def __init__(self, whole: Whole) -> None:
+    def __init__(self, network: ExportedHub) -> None:
         super().__init__()
-        self.whole = whole
+        self.whole = network  # saved programs have this name in those of their tensors
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.whole.names, self.whole(images), strict=True))
 
 
-def _require_alike(name: str, found: Tensor, expected: Tensor, path: Path) -> None:
-    error = (found - expected).abs().max() / expected.abs().max()
+def _check_logits(name: str, exported: Tensor, expected: Tensor, path: Path) -> None:
+    error = (exported - expected).abs().max() / expected.abs().max()
     if not error <= TOLERANCE:
-        raise SnowError(f"{path} was not kept: logits of task {name} would be off by {error:.1e} of the largest")
+        raise SnowError(f"{path} was not written: logits of task {name} differ by {error:.1e} of the largest")

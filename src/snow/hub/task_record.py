@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, SnowError
 from snow.hub.artifact import Artifact, files_of
 from snow.methods import Method
 from snow.source import Features, Source
@@ -107,7 +107,7 @@ def write_record(folder: Path, reference: ReferencePictures) -> None:
     artifact = Artifact.load(folder, reference.source)
     if (folder / RECORD_FILE).exists():
         if differences := verify_task(folder, reference).differences:
-            raise SnowError(f"task {artifact.name} has changed since it was added: {differences[0].why}")
+            raise DamagedError(f"task {artifact.name} has changed since it was added: {differences[0].why}")
         return
     files = files_of(folder)
     values = {
@@ -141,7 +141,7 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
         return None
     values = read_json(folder / RECORD_FILE)
     if not all(isinstance(values.get(key), kind) for key, kind in KINDS.items()):
-        raise SnowError(f"{folder / RECORD_FILE} is damaged")
+        raise DamagedError(f"{folder / RECORD_FILE} is damaged")
     return values
 
 

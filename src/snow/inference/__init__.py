@@ -1,20 +1,30 @@
-"""From pictures to answers: one pass of the source, read by any number of tasks, by one of several engines."""
+"""Inference: from pictures to predictions, with one pass of the source for all tasks and a choice of engines.
+
+`predictor` is the way of a picture, `prediction` what comes out and how it becomes JSON, `features` the pass that any
+number of tasks read. `engine`, `fused` and `onnx_backend` are the engines.
+"""
 
 from snow.errors import SnowError
-from snow.inference.engine import EagerEngine, Engine, Request, group_by_task
+from snow.inference.engine import EagerEngine, Engine
 from snow.inference.fused import FoldedEngine
 from snow.inference.onnx_backend import Int8Engine, OnnxEngine
+from snow.inference.prediction import SOURCE_HEAD, ClassPrediction, Failure, Prediction, encode
+from snow.inference.predictor import Predictor, Request, group_by_task, tasks_per_picture
 from snow.source import Source
 
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine for engine in (EagerEngine, FoldedEngine, OnnxEngine, Int8Engine)
 }
 AUTO = FoldedEngine
-"""The fastest of those that are ready at once."""
+"""The fastest engine that needs no preparation."""
 
 
 def open_engine(name: str, source: Source) -> Engine:
-    """Raises SnowError: there is no engine of this name."""
+    """Create the engine of this name; "auto" is the fastest that needs no preparation.
+
+    Raises:
+        SnowError: there is no engine of this name, or it needs a package that is not installed.
+    """
     if name != "auto" and name not in ENGINES:
         raise SnowError(f"no engine {name!r}: there are auto, {', '.join(ENGINES)}")
     return (AUTO if name == "auto" else ENGINES[name])(source)
@@ -22,12 +32,19 @@ def open_engine(name: str, source: Source) -> Engine:
 
 __all__ = [
     "ENGINES",
-    "Request",
+    "SOURCE_HEAD",
+    "ClassPrediction",
     "EagerEngine",
     "Engine",
+    "Failure",
     "FoldedEngine",
     "Int8Engine",
     "OnnxEngine",
+    "Prediction",
+    "Predictor",
+    "Request",
+    "encode",
     "group_by_task",
     "open_engine",
+    "tasks_per_picture",
 ]

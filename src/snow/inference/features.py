@@ -1,4 +1,7 @@
-"""What learners see of a batch: one pass of the source for all of them, or none."""
+"""Features for many readers: one pass of the source per batch, of which each method keeps the channels it reads.
+
+Shape letters: B pictures, S side of a picture in pixels, N channels of a map, K channels that a method reads, T tasks.
+"""
 
 from __future__ import annotations
 
@@ -13,116 +16,129 @@ from snow.methods import Method
 from snow.source import FINAL, Features, Source
 from snow.subscribe import gather_channels
 
-AT_A_TIME = {"cpu": 16}
-"""Pictures in a part of a pass, by the type of the device: on a CPU, few take little memory and hardly more time."""
+CHUNK_SIZE = {"cpu": 16}
+"""Pictures per chunk of a pass, by device type. On a CPU, small chunks take little memory and hardly more time."""
+
+DEFAULT_CHUNK_SIZE = 64
+
+Channels = Mapping[str, Tensor | None]
+"""Map name, or `FINAL` -> indices of channels (K,), or None for all."""
 
 
-def observe(source: Source, methods: Collection[Method], images: Tensor, logits: bool = False) -> Features:
-    """One source pass with the union of the taps that the methods want; it stops where none of them looks further.
+def observe(source: Source, methods: Collection[Method], images: Tensor) -> Features:
+    """Run the source once and return whole maps: (B, 3, S, S) -> the union of the taps that the methods read.
 
-    Where no method uses the source there is no pass: the features are the normalised images, no maps, and `final`
-    and `logits` of shape (B, 0).
+    The pass stops behind the last of these taps unless a method reads the final features. If no method uses the
+    source there is no pass: the features are the normalised images, no maps, and `final` and `logits` of shape (B, 0).
 
     Args:
-        images: (B, 3, S, S), uint8 in 0..255, on the source's device.
-        logits: the answer of the source's own head is wanted, too.
+        images: uint8, on the source's device.
     """
+    needs = _needs(methods)
     images = images.contiguous(memory_format=torch.channels_last)
-    users = [method for method in methods if method.uses_source]
-    if users or logits:
-        taps = frozenset[str]().union(*(method.taps for method in users))
-        return source(images, taps, final=logits or any(method.uses_final for method in users))
+    if needs is not None:
+        return source(images, *needs)
     normalised = source.preprocessing.normalize(images)
     nothing = normalised.new_empty(len(images), 0)
     return Features(images=normalised, maps={}, final=nothing, logits=nothing)
 
 
-def observe_each(source: Source, methods: Sequence[Method], images: Tensor) -> list[Features]:
-    """What each method sees in training: of its maps the channels that it looks at in its next `forward`, see
-    `Method.sample_channels`, or whole maps where these take less memory because many methods look at them."""
-    return observe_channels(source, methods, images, [method.sample_channels() for method in methods])
-
-
 def observe_channels(
     source: Source,
-    methods: Collection[Method],
+    methods: Sequence[Method | None],
     images: Tensor,
-    channels_needed: Sequence[Mapping[str, Tensor | None]],
-    logits: bool = False,
-    at_a_time: int | None = None,
+    channels_needed: Sequence[Channels] | None = None,
+    chunk_size: int | None = None,
 ) -> list[Features]:
-    """`observe`, a few pictures at a time, of which only what is wished for stays. A frozen source keeps nothing for a
-    backward pass: what nobody looks at takes the memory of a few pictures, whatever the batch, and stays in the cache.
+    """Run the source once for many methods: (B, 3, S, S) -> the features that each of them reads.
+
+    The batch passes in chunks, and of each chunk only the channels that are read are kept. A frozen source stores
+    nothing for a backward pass, so that all other activations take the memory of one chunk, whatever the batch size,
+    and stay in the processor's cache.
 
     Args:
-        wishes: each the channels of some maps, see `only`. Where they add up to more than a map has, all get the whole
-            map, which is then the same tensor.
-        at_a_time: so many pictures, if the source does not mind; by default as `AT_A_TIME` says, or 64.
+        methods: None stands for the source's own logits.
+        images: uint8, on the source's device.
+        channels_needed: the channels to keep, one entry for each features to return; by default those that each
+            method reads in its next `forward`, see `Method.sample_channels`. Where the entries add up to more
+            channels than a map has, all of them get the whole map, as one shared tensor.
+        chunk_size: pictures per chunk; by default `CHUNK_SIZE`. A network with a preferred batch size overrides it.
     """
-    at_a_time = source.network.preferred_batch_size or at_a_time or AT_A_TIME.get(images.device.type, 64)
-    if not logits and not any(method.uses_source for method in methods):
-        at_a_time = len(images)
-    first = observe(source, methods, images[:at_a_time], logits)
+    if channels_needed is None:
+        channels_needed = [{} if method is None else method.sample_channels() for method in methods]
+    needs = _needs(methods)
+    if needs is None:
+        return [observe(source, [], images)] * len(channels_needed)
+    step = source.network.preferred_batch_size or chunk_size or CHUNK_SIZE.get(images.device.type, DEFAULT_CHUNK_SIZE)
+    first = source(images[:step].contiguous(memory_format=torch.channels_last), *needs)
     channels_needed = _worthwhile(first, channels_needed)
-    kept = [only(first, needed) for needed in channels_needed]
-    if len(images) <= at_a_time:
+    kept = [only(first, channels) for channels in channels_needed]
+    if len(images) <= step:
         return kept
-    rooms: dict[int, Tensor] = {}  # what several have in common has one
-    whole = [each.map_tensors(lambda value: rooms.setdefault(id(value), _room(value, len(images)))) for each in kept]
+    buffers: dict[int, Tensor] = {}  # one buffer for a tensor that several features share
+    features = [
+        entry.map_tensors(lambda value: buffers.setdefault(id(value), _buffer(value, len(images)))) for entry in kept
+    ]
     del kept
-    _put(first, channels_needed, whole, 0)
+    _fill(first, channels_needed, features, 0)
     del first
-    for start in range(at_a_time, len(images), at_a_time):
-        _put(observe(source, methods, images[start : start + at_a_time], logits), channels_needed, whole, start)
-    return whole
+    for start in range(step, len(images), step):
+        chunk = images[start : start + step].contiguous(memory_format=torch.channels_last)
+        _fill(source(chunk, *needs), channels_needed, features, start)
+    return features
 
 
-def only(features: Features, channels: Mapping[str, Tensor | None]) -> Features:
-    """The maps with these names and the final features, `FINAL`, of these channels alone; None: all of them."""
-    maps = {name: _picked(value, channels[name]) for name, value in features.maps.items() if name in channels}
-    return Features(features.images, maps, _picked(features.final, channels.get(FINAL)), features.logits)
+def only(features: Features, channels: Channels) -> Features:
+    """Select channels of the final features (`FINAL`) and of the named maps: (B, N, H, W) -> (B, K, H, W)."""
+    maps = {name: _select(value, channels[name]) for name, value in features.maps.items() if name in channels}
+    return Features(features.images, maps, _select(features.final, channels.get(FINAL)), features.logits)
 
 
 def in_full_precision(features: Features) -> Features:
-    """The same features as float32, whatever the pass was computed in."""
+    """Convert all tensors of the features to float32."""
     return features.map_tensors(Tensor.float)
 
 
-def _worthwhile(
-    features: Features, channels_needed: Sequence[Mapping[str, Tensor | None]]
-) -> list[dict[str, Tensor | None]]:
-    """The wishes for maps of which they leave something out."""
-    wished: dict[str, int] = {}
+def _needs(methods: Collection[Method | None]) -> tuple[frozenset[str], bool] | None:
+    """Return the taps that are read, and whether the final features are; None if no method uses the source."""
+    users = [method for method in methods if method is None or method.uses_source]
+    if not users:
+        return None
+    taps = frozenset[str]().union(*(method.taps for method in users if method is not None))
+    return taps, any(method is None or method.uses_final for method in users)
+
+
+def _worthwhile(features: Features, channels_needed: Sequence[Channels]) -> list[dict[str, Tensor | None]]:
+    """Replace the channels of a map by None, the whole map, where keeping them apart would take more memory."""
+    excess: dict[str, int] = {}  # channels that are kept, minus channels that there are
     for needed in channels_needed:
         for name, channels in needed.items():
-            has = (features.final if name == FINAL else features.maps[name]).shape[1]
-            wished[name] = wished.get(name, -has) + (has if channels is None else len(channels))
+            count = (features.final if name == FINAL else features.maps[name]).shape[1]
+            excess[name] = excess.get(name, -count) + (count if channels is None else len(channels))
     return [
-        {name: None if wished[name] > 0 else channels for name, channels in needed.items()}
+        {name: None if excess[name] > 0 else channels for name, channels in needed.items()}
         for needed in channels_needed
     ]
 
 
-def _picked(value: Tensor, index: Tensor | None) -> Tensor:
+def _select(value: Tensor, index: Tensor | None) -> Tensor:
     return value if index is None else gather_channels(value, index.to(value.device))
 
 
-def _room(part: Tensor, count: int) -> Tensor:
-    """For as many pictures, laid out in memory as a part is."""
-    layout = torch.channels_last if part.ndim == 4 and not part.is_contiguous() else torch.contiguous_format
-    return torch.empty(count, *part.shape[1:], dtype=part.dtype, device=part.device, memory_format=layout)
+def _buffer(chunk: Tensor, count: int) -> Tensor:
+    """Allocate room for `count` pictures in the memory layout of a chunk: (b, ...) -> (count, ...)."""
+    layout = torch.channels_last if chunk.ndim == 4 and not chunk.is_contiguous() else torch.contiguous_format
+    return torch.empty(count, *chunk.shape[1:], dtype=chunk.dtype, device=chunk.device, memory_format=layout)
 
 
-def _put(
-    part: Features, channels_needed: Sequence[Mapping[str, Tensor | None]], whole: Sequence[Features], start: int
-) -> None:
-    """Takes what is wished for of a part's features to its place, what several have in common once."""
+def _fill(chunk: Features, channels_needed: Sequence[Channels], features: Sequence[Features], start: int) -> None:
+    """Copy the needed channels of a chunk into the features of the batch; shared tensors are copied once."""
     filled: set[int] = set()
-    for needed, each in zip(channels_needed, whole, strict=True):
-        rows = each.rows(start, start + len(part.images))
-        copied = [(part.images, None, rows.images), (part.logits, None, rows.logits)]
-        maps = [(part.maps[name], needed[name], place) for name, place in rows.maps.items()]
-        for value, index, place in [*copied, (part.final, needed.get(FINAL), rows.final), *maps]:
+    for needed, target in zip(channels_needed, features, strict=True):
+        rows = target.rows(start, start + len(chunk.images))
+        copied = [(chunk.images, None, rows.images), (chunk.logits, None, rows.logits)]
+        maps = [(chunk.maps[name], needed[name], place) for name, place in rows.maps.items()]
+        for value, index, place in [*copied, (chunk.final, needed.get(FINAL), rows.final), *maps]:
             if place.data_ptr() in filled:
                 continue
             filled.add(place.data_ptr())
@@ -134,11 +150,11 @@ def _put(
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """A batch of B pictures, once it is seen.
+    """Labels and features of one batch.
 
     Attributes:
         labels: (B, T).
-        features: given some methods, what each of them sees.
+        features: computes, for some methods, the features that each of them reads.
     """
 
     labels: Tensor
@@ -146,10 +162,10 @@ class FeatureBatch:
 
 
 class LiveFeatures:
-    """Pictures as the source sees them when they are asked for: one pass for all methods that ask together.
+    """Computes features batch by batch: one pass of the source for all methods that ask together.
 
     Args:
-        loading: (images, labels) by the batch.
+        loading: (images, labels) of each batch.
     """
 
     def __init__(self, source: Source, loading: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -160,4 +176,4 @@ class LiveFeatures:
             yield FeatureBatch(labels, partial(self._features, images))
 
     def _features(self, images: Tensor, methods: Sequence[Method]) -> Sequence[Features]:
-        return observe_each(self._source, methods, images)
+        return observe_channels(self._source, methods, images)

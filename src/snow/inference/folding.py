@@ -1,8 +1,13 @@
-"""Folding: a BatchNorm that nothing but a convolution feeds is a scale and a shift of that convolution's weights."""
+"""Folding: a BatchNorm that reads one convolution alone becomes a scale and a shift of that convolution's weights.
+
+With mean m, variance v, scale g and shift b of the BatchNorm, `w' = w g / sqrt(v + eps)` and
+`bias' = (bias - m) g / sqrt(v + eps) + b`.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -17,71 +22,69 @@ from snow.subscribe import FusionConv
 
 CONVOLUTIONS = (nn.Conv2d, FusionConv)
 TOLERANCE = 1e-4
-"""Of what a folded network gives, beside the largest value before: more than rounding, less than any mistake."""
+"""Largest accepted error of a folded network's outputs, relative to their largest value: above rounding errors."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
+FoldablePairs = tuple[tuple[str, str], ...]
+"""Names of a convolution and of the BatchNorm that it alone feeds."""
 
-Pairs = tuple[tuple[str, str], ...]
-"""Names of convolutions and of the BatchNorms that they alone feed."""
 
-
-def folded(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Network:
-    """As `fold`, with all that `foldable` finds."""
-    return fold(network, foldable(network, run))
+def fold_all(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Network:
+    """Copy a network with all foldable BatchNorms folded; `run` as in `find_foldable`."""
+    return fold(network, find_foldable(network, run))
 
 
 @torch.no_grad()
-def fold(network: Network, pairs: Pairs) -> Network:
-    """A copy of a network in eval mode with BatchNorms folded into the convolutions before them. It shares with the
-    network the tensors that are the same."""
-    lighter = _copied(network)
+def fold(network: Network, pairs: FoldablePairs) -> Network:
+    """Copy a network in eval mode with BatchNorms folded. Tensors that do not change are shared with the original."""
+    folded = _shallow_copy(network)
     for convolution, norm in pairs:
-        _fold(lighter.get_submodule(convolution), lighter.get_submodule(norm))
-        lighter.set_submodule(norm, _left_of(lighter.get_submodule(norm)))
-    return lighter
+        _fold(folded.get_submodule(convolution), folded.get_submodule(norm))
+        folded.set_submodule(norm, _without_norm(folded.get_submodule(norm)))
+    return folded
 
 
 @torch.no_grad()
-def foldable(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> Pairs:
-    """What can be folded in a network, and in others of its structure.
+def find_foldable(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> FoldablePairs:
+    """Find what can be folded in a network, and in every network of the same structure.
 
-    Which convolution feeds which BatchNorm is seen while `run` runs, never read off a name. If the folded network does
-    not answer as this one does (because something else, too, looks behind a convolution), it is nothing.
+    Hooks see which convolution feeds which BatchNorm while `run` runs; names play no role. If the folded network does
+    not give the same outputs, because something else reads a convolution's output too, the result is empty.
 
     Args:
-        run: answers with the network, on any input.
+        run: runs the network on any input and returns its outputs.
     """
-    before, pairs = _watched(_copied(network), run)
+    before, pairs = _trace(_shallow_copy(network), run)
     after = run(fold(network, pairs))
-    return pairs if all(_close(one, other) for one, other in zip(after, before, strict=True)) else ()
+    return pairs if all(_close(output, expected) for output, expected in zip(after, before, strict=True)) else ()
 
 
-def _copied(network: Network) -> Network:
-    """In eval mode, of the same tensors."""
+def _shallow_copy(network: Network) -> Network:
+    """Copy the modules in eval mode, but not the tensors."""
     tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     return copy.deepcopy(network, tensors).eval()
 
 
-def _watched(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Pairs]:
-    """What `run` gives, and what feeds what meanwhile."""
-    made: list[tuple[str, Tensor]] = []
-    taken: list[tuple[str, Tensor]] = []
+def _trace(network: Network, run: Callable[[Network], Sequence[Tensor]]) -> tuple[Sequence[Tensor], FoldablePairs]:
+    """Return the outputs of `run`, and each convolution with the BatchNorm that reads it, where both run only once."""
+    outputs: list[tuple[str, Tensor]] = []
+    inputs: list[tuple[str, Tensor]] = []
     handles = []
     for name, module in network.named_modules():
         if isinstance(module, CONVOLUTIONS):
-            handles.append(module.register_forward_hook(lambda _m, _i, out, name=name: made.append((name, out))))
+            handles.append(module.register_forward_hook(lambda _m, _i, out, name=name: outputs.append((name, out))))
         elif isinstance(module, _BatchNorm) and module.running_mean is not None:
-            handles.append(module.register_forward_pre_hook(lambda _m, ins, name=name: taken.append((name, ins[0]))))
+            handles.append(module.register_forward_pre_hook(lambda _m, ins, name=name: inputs.append((name, ins[0]))))
     try:
         before = run(network)
     finally:
         for handle in handles:
             handle.remove()
-    pairs = [(maker, taker) for maker, out in made for taker, entered in taken if entered is out]
-    once = {name for name, _ in made if [other for other, _ in made].count(name) == 1}
-    alone = {name for name, _ in taken if [other for other, _ in taken].count(name) == 1}
-    return before, tuple((maker, taker) for maker, taker in pairs if maker in once and taker in alone)
+    pairs = [(convolution, norm) for convolution, out in outputs for norm, entered in inputs if entered is out]
+    convolution_runs, norm_runs = (Counter(name for name, _ in calls) for calls in (outputs, inputs))
+    once = [(conv, norm) for conv, norm in pairs if convolution_runs[conv] == norm_runs[norm] == 1]
+    return before, tuple(once)
 
 
 def _fold(convolution: nn.Module, norm: nn.Module) -> None:
@@ -98,21 +101,23 @@ def _fold(convolution: nn.Module, norm: nn.Module) -> None:
         convolution.register_buffer(name, value.detach())
 
 
-def _left_of(norm: nn.Module) -> nn.Module:
-    """What a BatchNorm does behind its own arithmetic: timm's have dropout and activation inside. Hooks stay."""
-    left = nn.Sequential(*norm.children())
-    left._forward_hooks, left._forward_pre_hooks = norm._forward_hooks, norm._forward_pre_hooks
-    return left
+def _without_norm(norm: nn.Module) -> nn.Module:
+    """Keep what a BatchNorm does after normalising (timm's have dropout and activation inside), and its hooks."""
+    rest = nn.Sequential(*norm.children())
+    rest._forward_hooks, rest._forward_pre_hooks = norm._forward_hooks, norm._forward_pre_hooks
+    return rest
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    return bool((one - other).abs().max() <= TOLERANCE * other.abs().max())
+def _close(output: Tensor, expected: Tensor) -> bool:
+    return bool((output - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
 @torch.no_grad()
 def pad_evenly(network: nn.Module, run: Callable[[], object]) -> None:
-    """Changes a network for maps of the size that it meets in `run`: depthwise convolutions which copy a map to pad it,
-    and take longer for that than for all else, give way to such as pad on their own."""
+    """Replace depthwise convolutions that pad with a copy of the map by ones with built-in padding, in place.
+
+    The copy takes longer than the convolution itself. The network then works only for maps of the size seen in `run`.
+    """
     sizes: dict[str, torch.Size] = {}
     handles = [
         module.register_forward_pre_hook(lambda _m, inputs, name=name: sizes.update({name: inputs[0].shape}))
@@ -127,15 +132,15 @@ def pad_evenly(network: nn.Module, run: Callable[[], object]) -> None:
         for handle in handles:
             handle.remove()
     for name, size in sizes.items():
-        network.set_submodule(name, _even(network.get_submodule(name), size))
+        network.set_submodule(name, _evenly_padded(network.get_submodule(name), size))
 
 
-def _even(convolution: nn.Module, size: torch.Size) -> nn.Conv2d:
-    """Pads as much before a map as behind it, and has as many zeros in front of its kernel as that is too much."""
+def _evenly_padded(convolution: nn.Module, size: torch.Size) -> nn.Conv2d:
+    """Pad the map equally on both sides, and pad the kernel with zeros in front by the surplus."""
     assert isinstance(convolution, Conv2dSame)
     sides = zip(size[-2:], convolution.kernel_size, convolution.stride, strict=True)
     pads = [get_same_padding(side, kernel, stride, 1) for side, kernel, stride in sides]
-    behind = [pad - pad // 2 for pad in pads]
+    larger_half = [pad - pad // 2 for pad in pads]
     top, left = (pad % 2 for pad in pads)
     layout = torch.contiguous_format if convolution.weight.is_contiguous() else torch.channels_last
     weight = nn.functional.pad(convolution.weight, (left, 0, top, 0)).contiguous(memory_format=layout)
@@ -144,7 +149,7 @@ def _even(convolution: nn.Module, size: torch.Size) -> nn.Conv2d:
         convolution.out_channels,
         (weight.shape[-2], weight.shape[-1]),
         (convolution.stride[0], convolution.stride[1]),
-        (behind[0], behind[1]),
+        (larger_half[0], larger_half[1]),
         groups=convolution.groups,
         device="meta",  # draws no random numbers
     )

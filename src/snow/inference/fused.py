@@ -1,4 +1,4 @@
-"""The engine that leaves out what need not be computed, and what it shares with others."""
+"""Fused inference: BatchNorm folded into convolutions, the base of every engine but the eager one."""
 
 from __future__ import annotations
 
@@ -12,77 +12,85 @@ import torch
 from torch import Tensor, nn
 
 from snow.inference.engine import Engine
-from snow.inference.folding import Pairs, fold, foldable, folded, pad_evenly
+from snow.inference.folding import FoldablePairs, find_foldable, fold, fold_all, pad_evenly
 from snow.methods import Method
 from snow.source import Features, Source
 
 
 def fuse_for_inference(source: Source) -> Source:
-    """A source that gives the same features but for rounding, for pictures of the size that it is made for. It is not
-    for saving: its tensors are other ones."""
+    """Copy a source with BatchNorm folded; its features are the same up to rounding.
+
+    The copy works for the source's own image size only, and must not be saved: its tensors differ.
+    """
     picture = example(source)
 
-    def run(light: Source) -> list[Tensor]:
-        """Maps and logits: a map that folding would change is seen."""
-        features = light(picture)
+    def run(fused: Source) -> list[Tensor]:
+        """Return maps and logits, so that a map that folding would change is noticed."""
+        features = fused(picture)
         return [*features.maps.values(), features.logits]
 
-    light = folded(source, run)
-    pad_evenly(light, lambda: light(picture))
-    return light
+    fused = fold_all(source, run)
+    pad_evenly(fused, lambda: fused(picture))
+    return fused
 
 
 def fuse_method(method: Method, features: Features) -> nn.Module:
-    """What answers as the method does, but for rounding. `features`: of any picture, with what the method looks at."""
-    return folded(method, lambda light: [light(features)])
+    """Copy a method with BatchNorm folded; its logits are the same up to rounding.
+
+    Args:
+        features: of any pictures, with everything that the method reads.
+    """
+    return fold_all(method, lambda fused: [fused(features)])
 
 
 def example(source: Source) -> Tensor:
-    """(1, 3, S, S) of uint8 noise, where the source is."""
+    """Draw one picture of uint8 noise, (1, 3, S, S), on the source's device; always the same."""
     size = source.preprocessing.image_size
     noise = torch.randint(256, (1, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return noise.to(next(source.buffers()).device)
 
 
 class FusedEngine(Engine):
-    """BatchNorm is folded into the convolutions before it, in what answers; the source is prepared as each sees fit."""
+    """Runs methods with BatchNorm folded. A subclass says how it runs the source."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self._running: Source | None = None
+        self._prepared: Source | None = None
         self._methods: WeakKeyDictionary[Method, nn.Module] = WeakKeyDictionary()
-        self._pairs: dict[Hashable, Pairs] = {}
+        self._foldable: dict[Hashable, FoldablePairs] = {}
 
     @abstractmethod
     def prepare(self, source: Source) -> Source:
-        """The source as this engine runs it; `source` stays as it is."""
+        """Return `source` in the form that this engine runs, and leave `source` as it is."""
 
-    def running(self, device: torch.device) -> Source:
-        if self._running is None or next(self._running.buffers()).device != device:
-            self._running = self.prepare(self.source)
+    def prepared_source(self) -> Source:
+        if self._prepared is None or next(self._prepared.buffers()).device != self.device:
+            self._prepared = self.prepare(self.source)
             self._methods.clear()
-        return self._running
+        return self._prepared
 
     def answer(self, method: Method, features: Features) -> Tensor:
         if method not in self._methods:
-            self._methods[method] = fold(method, self._foldable(method, features))
+            self._methods[method] = fold(method, self._find_foldable(method, features))
         return self._methods[method](features)
 
-    def _foldable(self, method: Method, features: Features) -> Pairs:
-        """Found and tried once for all methods of one structure, so that a task which is added to others answers
-        sooner. Where nothing can be folded in one, because its numbers are none for example, the next is looked at."""
+    def _find_foldable(self, method: Method, features: Features) -> FoldablePairs:
+        """Find what can be folded, once for all methods of one structure: the next task then answers sooner.
+
+        An empty result is not kept: the check fails for a method whose weights are NaN, and the next may be sound.
+        """
         structure = (
             json.dumps(method.config, sort_keys=True),
             *((name, type(module)) for name, module in method.named_modules()),
         )
-        if not self._pairs.get(structure):
+        if not self._foldable.get(structure):
             picture = features.rows(0, 1)
-            self._pairs[structure] = foldable(method, lambda light: [light(picture)])
-        return self._pairs[structure]
+            self._foldable[structure] = find_foldable(method, lambda fused: [fused(picture)])
+        return self._foldable[structure]
 
 
 class FoldedEngine(FusedEngine):
-    """BatchNorm is folded into the convolutions before it, in the source and in what answers. Ready at once."""
+    """Runs source and methods in PyTorch with BatchNorm folded. Needs no preparation."""
 
     name: ClassVar[str] = "folded"
 

@@ -1,4 +1,4 @@
-"""A source whose passes ONNX Runtime makes, in single precision or in 8 bits, for CPUs."""
+"""ONNX Runtime in the place of a source's PyTorch network, in single precision or 8 bits, on CPUs."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ PHOTOGRAPHS = (
     "sklearn/datasets/images/china.jpg",
     "sklearn/datasets/images/flower.jpg",
 )
-"""People, animals, things, places, textures."""
+"""Photographs that installed packages bring: people, animals, things, places, textures. They calibrate int8."""
 
 CROPS = ((0.0, 0.0, 1.0), (0.0, 0.0, 0.5), (0.5, 0.5, 0.5), (0.25, 0.25, 0.5))
-"""Top, left and side of square parts, of the short side."""
+"""Top, left and side of square crops, as fractions of the photograph's short side."""
 
 
 def photographs(preprocessing: Preprocessing) -> Tensor:
-    """(44, 3, S, S) of uint8: square parts of each, as large as the source takes them."""
+    """Load the calibration pictures: square crops of `PHOTOGRAPHS`, (44, 3, S, S) uint8."""
     size = [preprocessing.image_size] * 2
-    found = []
+    crops = []
     for name in PHOTOGRAPHS:
         package, _, rest = name.partition("/")
         with Image.open(Path(str(files(package))) / rest) as picture:
@@ -49,77 +49,83 @@ def photographs(preprocessing: Preprocessing) -> Tensor:
         short = min(pixels.shape[-2:])
         for square in CROPS:
             top, left, side = (round(part * short) for part in square)
-            found.append(resized_crop(pixels, top, left, side, side, size, antialias=True))
-    return torch.stack(found)
+            crops.append(resized_crop(pixels, top, left, side, side, size, antialias=True))
+    return torch.stack(crops)
 
 
 INPUT = "pictures"
-"""What no tap is called."""
+"""Name of the graph's input; no tap has it."""
 
 
 class OnnxBackend(Network):
-    """Runs no more of its graph than what is wanted needs.
+    """Runs the CNN of a source as an ONNX graph, and of the graph only what the requested outputs need.
 
     Args:
-        light: the source whose CNN it writes as a graph, and takes the place of.
+        fused: the source whose network this takes the place of.
+        int8: whether to quantize weights and maps to 8 bits.
     """
 
-    preferred_batch_size: ClassVar[int | None] = 8  # it gives whole maps, of which few channels stay
+    preferred_batch_size: ClassVar[int | None] = 8  # it returns whole maps, of which few channels are kept
 
-    def __init__(self, light: Source, int8: bool) -> None:
+    def __init__(self, fused: Source, int8: bool) -> None:
         self._runtime = require_onnx("running a source in ONNX Runtime")
-        self._light, self._cnn, self._int8 = light, light.network, int8
+        self._fused, self._network, self._int8 = fused, fused.network, int8
         self._taps: list[str] = []
         self._session: Any = None
         self._options = self._runtime.RunOptions()
         self._options.only_execute_path_to_fetches = True
-        self.register_taps([tap.name for tap in light.taps])
+        self.register_taps([tap.name for tap in fused.taps])
 
     def __deepcopy__(self, _memo: object) -> OnnxBackend:
-        return self  # a session cannot be copied, and copies answer alike
+        return self  # a session cannot be copied, and a copy would give the same outputs
 
     def register_taps(self, taps: Collection[str]) -> None:
-        """For maps that the source does not offer by itself the graph is made anew, which takes seconds.
+        """Get ready to return these maps. A tap that is not among the source's own needs a new graph: seconds.
 
         Raises:
             SnowError: there is no such tap, or ONNX Runtime cannot run the CNN.
         """
         if missing := sorted(set(taps).difference(self._taps)):
-            known = [*self._taps, *missing]
-            self._cnn.register_taps(known)
-            self._session, self._taps = self._opened(known), known
+            all_taps = [*self._taps, *missing]
+            self._network.register_taps(all_taps)
+            self._session, self._taps = self._open_session(all_taps), all_taps
 
     def run(self, x: Tensor, taps: Sequence[str], final: bool) -> NetworkOutput:
         names = [*taps, *((FINAL, LOGITS) if final else ())]
-        found = self._session.run(names, {INPUT: x.contiguous().numpy()}, self._options) if names else []
-        tensors = dict(zip(names, map(torch.from_numpy, found), strict=True))
+        outputs = self._session.run(names, {INPUT: x.contiguous().numpy()}, self._options) if names else []
+        tensors = dict(zip(names, map(torch.from_numpy, outputs), strict=True))
         nothing = x.new_empty(len(x), 0)
         return NetworkOutput(
             {tap: tensors[tap] for tap in taps}, tensors.get(FINAL, nothing), tensors.get(LOGITS, nothing)
         )
 
-    def _opened(self, taps: Sequence[str]) -> Any:
-        light = self._light
-        pictures = light.preprocessing.normalize(example(light)).expand(2, -1, -1, -1).contiguous()
-        everything = _Everything(self._cnn, light.cnn, taps).eval()
-        program = onnx_program(light.name, everything, pictures, INPUT, [*taps, FINAL, LOGITS])
+    def _open_session(self, taps: Sequence[str]) -> Any:
+        fused = self._fused
+        pictures = fused.preprocessing.normalize(example(fused)).expand(2, -1, -1, -1).contiguous()
+        module = _AllOutputs(self._network, fused.cnn, taps).eval()
+        program = onnx_program(fused.name, module, pictures, INPUT, [*taps, FINAL, LOGITS])
         options = self._runtime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch wants these cores as well
-        if not getattr(torch.cpu, "_is_vnni_supported", bool)():  # then sums of two products can overflow 16 bits
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch needs these cores too
+        if not getattr(
+            torch.cpu, "_is_vnni_supported", bool
+        )():  # without VNNI, sums of two products can overflow 16 bits
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             content = program.model_proto.SerializeToString()
             if self._int8:
-                content = _quantized(light, content)
+                content = _quantize(fused, content)
             return self._runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its tools have exceptions of their own
-            raise SnowError(f"{light.name} cannot be run in ONNX Runtime: {first_line(error)}") from error
+        except Exception as error:  # ONNX Runtime and its tools raise exceptions of their own
+            raise SnowError(f"{fused.name} cannot be run in ONNX Runtime: {first_line(error)}") from error
 
 
-class _Everything(nn.Module):
-    """Normalised pictures -> all maps, final features, logits. `cnn` is the network's: a module owns its weights."""
+class _AllOutputs(nn.Module):
+    """Normalised pictures (B, 3, S, S) -> all maps, final features, logits.
+
+    `cnn` is the network's own: a module must own the weights that it is exported with.
+    """
 
     def __init__(self, network: Network, cnn: nn.Module, taps: Sequence[str]) -> None:
         super().__init__()
@@ -131,24 +137,24 @@ class _Everything(nn.Module):
 
 
 def onnx_source(source: Source, int8: bool = False) -> Source:
-    """A source that gives the same features, but for rounding.
+    """Copy a source whose network ONNX Runtime runs; its features are the same up to rounding.
 
-    With `int8`, weights (a scale for each channel) and maps (a scale and a zero for each map) are bytes. The scales of
-    maps come from photographs that are installed with this package: they depend on the source and on nothing else, so
-    that a task which was trained on such a source meets the same one wherever it is served.
+    With `int8`, weights have 8 bits (one scale per channel), and so do maps (one scale and zero point per map). The
+    scales of the maps come from photographs that are installed with this package. They depend on the source alone, so
+    that a task trained on such a source meets the same features wherever it is served.
 
     Raises:
         SnowError: ONNX Runtime is not installed, the source is not on a CPU, or its CNN cannot be exported.
     """
     if next(source.buffers()).device.type != "cpu":
-        raise SnowError("ONNX Runtime runs a source on the CPU: leave the device out, or take another engine")
-    light = fuse_for_inference(source)
-    light.network = OnnxBackend(light, int8)
-    return light
+        raise SnowError("ONNX Runtime runs a source on the CPU: leave the device out, or choose another engine")
+    fused = fuse_for_inference(source)
+    fused.network = OnnxBackend(fused, int8)
+    return fused
 
 
 def source_for_precision(source: Source, precision: str) -> Source:
-    """The source as training runs it: light, and in 8 bits with precision `int8`, as in `Recipe`.
+    """Prepare a source for training: fused, and in 8 bits if the `precision` of the recipe is "int8".
 
     Raises:
         SnowError: as `onnx_source`.
@@ -156,11 +162,11 @@ def source_for_precision(source: Source, precision: str) -> Source:
     return onnx_source(source, int8=True) if precision == "int8" else fuse_for_inference(source)
 
 
-def _quantized(light: Source, content: bytes) -> bytes:
+def _quantize(fused: Source, content: bytes) -> bytes:
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    reader: Any = _Reader(light.preprocessing.normalize(photographs(light.preprocessing)))
+    reader: Any = _CalibrationReader(fused.preprocessing.normalize(photographs(fused.preprocessing)))
     with tempfile.TemporaryDirectory(prefix="snow-") as folder, quiet_exporters():
         path, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("source", "prepared", "int8"))
         path.write_bytes(content)
@@ -176,19 +182,19 @@ def _quantized(light: Source, content: bytes) -> bytes:
         return quantized.read_bytes()
 
 
-class _Reader:
-    """Pictures for the calibration, one at a time."""
+class _CalibrationReader:
+    """Hands pictures to ONNX Runtime's calibration one at a time."""
 
     def __init__(self, pictures: Tensor) -> None:
-        self._left = iter(pictures.split(1))
+        self._pictures = iter(pictures.split(1))
 
     def get_next(self) -> dict[str, Any] | None:
-        picture = next(self._left, None)
+        picture = next(self._pictures, None)
         return None if picture is None else {INPUT: picture.contiguous().numpy()}
 
 
 class OnnxEngine(FusedEngine):
-    """In single precision, on a CPU. Its first pass takes seconds; tasks that come and go cost nothing there."""
+    """Runs the source in ONNX Runtime in single precision, on a CPU. Takes seconds to start, none to add a task."""
 
     name: ClassVar[str] = "onnx"
 
@@ -201,9 +207,9 @@ class OnnxEngine(FusedEngine):
 
 
 class Int8Engine(FusedEngine):
-    """Weights and maps of the source are bytes, see `onnx_source`; what answers stays in single precision. On a CPU.
+    """Runs the source in ONNX Runtime in 8 bits and the methods in single precision, on a CPU; see `onnx_source`.
 
-    Its answers are not quite those of the others: measure a task with it before you rely on it.
+    Logits differ a little from those of the other engines: measure a task with `snow eval --precision int8` first.
     """
 
     name: ClassVar[str] = "int8"

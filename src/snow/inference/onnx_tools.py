@@ -1,4 +1,4 @@
-"""What torch's exporters and ONNX Runtime's tools need around them."""
+"""Helpers around torch's exporters and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from snow.errors import SnowError
 
 
 def require_onnx(purpose: str) -> ModuleType:
-    """The module `onnxruntime`, with what writes files for it installed beside it.
+    """Import `onnxruntime`, and check that the packages that export to ONNX are there.
+
+    Args:
+        purpose: what needs them, for the error message.
 
     Raises:
-        SnowError: it is not.
+        SnowError: one of them is not installed.
     """
     try:
         import onnx  # noqa: F401
@@ -31,15 +34,16 @@ def require_onnx(purpose: str) -> ModuleType:
 
 
 def onnx_program(what: str, module: nn.Module, pictures: Tensor, name: str, outputs: Sequence[str]) -> Any:
-    """A module as a `torch.onnx.ONNXProgram` for any number of pictures.
+    """Export a module to a `torch.onnx.ONNXProgram` with a dynamic batch size.
 
     Args:
-        what: it is, for the error.
-        name: of its input.
-        outputs: their names.
+        what: what is exported, for the error message.
+        pictures: an example batch.
+        name: name of the input.
+        outputs: names of the outputs.
 
     Raises:
-        SnowError: it does something that cannot be exported.
+        SnowError: the module cannot be exported.
     """
     try:
         with quiet_exporters(), torch.no_grad():
@@ -58,13 +62,13 @@ def onnx_program(what: str, module: nn.Module, pictures: Tensor, name: str, outp
 
 
 def first_line(error: BaseException) -> str:
-    """Of what it says; its kind where it says nothing."""
+    """Return the first line of an error message, or the error's type if there is no message."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager
 def quiet_exporters() -> Generator[None]:
-    """They warn of their own insides, print, and log to the root, which sets up what was not set up."""
+    """Silence exporters: they warn about their internals, and log to the root logger, which would configure it."""
     before, handler = logging.root.manager.disable, logging.NullHandler()
     logging.root.addHandler(handler)
     logging.disable(logging.CRITICAL)

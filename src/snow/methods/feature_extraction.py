@@ -66,6 +66,7 @@ class FeatureExtraction(Method):
     """
 
     name: ClassVar[str] = "fe"
+    config_class: ClassVar[type | None] = FeatureExtractionConfig
     uses_pictures: ClassVar[bool] = False
     uses_final: ClassVar[bool] = False
 

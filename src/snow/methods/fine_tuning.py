@@ -41,6 +41,7 @@ class FineTuning(SourceCopy):
     """
 
     name: ClassVar[str] = "ft"
+    config_class: ClassVar[type | None] = FineTuningConfig
 
     def __init__(self, source: Source, num_classes: int, options: FineTuningConfig) -> None:
         super().__init__(source, num_classes, options.statistics)

@@ -78,6 +78,7 @@ class Head2Toe(Method):
     """
 
     name: ClassVar[str] = "head2toe"
+    config_class: ClassVar[type | None] = Head2ToeConfig
     uses_pictures: ClassVar[bool] = False
     lr_scale = 10.0
 

@@ -66,6 +66,7 @@ class LearningWithoutForgetting(SequentialMethod):
     """
 
     name: ClassVar[str] = "lf"
+    config_class: ClassVar[type | None] = ForgettingConfig
     uses_source: ClassVar[bool] = False
     uses_final: ClassVar[bool] = False
     is_shared: ClassVar[bool] = True

@@ -51,6 +51,7 @@ class Lora(SourceCopy):
     """
 
     name: ClassVar[str] = "lora"
+    config_class: ClassVar[type | None] = LoraConfig
     extra: ClassVar[str | None] = "peft"
 
     def __init__(self, source: Source, num_classes: int, options: LoraConfig) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor, nn
 
-from snow.errors import SnowError
+from snow.errors import MismatchError, SnowError
 from snow.source import FINAL, Features, Source
 
 Options = TypeVar("Options")
@@ -35,6 +35,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         name: its key in `METHODS`.
+        config_class: dataclass of its options; None if it has none.
         uses_source: False if it reads `features.images` only, as fine-tuning does.
         uses_pictures: False if it does not read `features.images`.
         uses_final: False if it reads neither `features.final` nor `features.logits`.
@@ -44,6 +45,7 @@ class Method(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    config_class: ClassVar[type | None] = None
     uses_source: ClassVar[bool] = True
     uses_pictures: ClassVar[bool] = True
     uses_final: ClassVar[bool] = True
@@ -137,3 +139,17 @@ class Method(nn.Module, ABC):
         count = sum(parameter.numel() for parameter in self.export_form().parameters())
         self.train(training)
         return count
+
+
+def option_values(kind: type[Method], config: object) -> Mapping[str, Any] | None:
+    """Read options for `Method.build` from the method's config class, or from a mapping by name.
+
+    Raises:
+        MismatchError: the config is of another class.
+    """
+    if config is None or isinstance(config, Mapping):
+        return config
+    if kind.config_class is not None and isinstance(config, kind.config_class):
+        return {entry.name: getattr(config, entry.name) for entry in fields(config)}  # ty: ignore[invalid-argument-type]
+    expected = "no config class" if kind.config_class is None else kind.config_class.__name__
+    raise MismatchError(f"method {kind.name} has {expected}: its config cannot be {type(config).__name__}")

@@ -63,6 +63,7 @@ class ModelPatch(SourceCopy):
     """
 
     name: ClassVar[str] = "mp"
+    config_class: ClassVar[type | None] = ModelPatchConfig
 
     def __init__(self, source: Source, num_classes: int, options: ModelPatchConfig) -> None:
         super().__init__(source, num_classes, options.statistics)

@@ -57,6 +57,7 @@ class ProgressiveNets(SequentialMethod):
     """
 
     name: ClassVar[str] = "pn"
+    config_class: ClassVar[type | None] = ProgressiveConfig
     uses_final: ClassVar[bool] = False
 
     def __init__(self, source: Source, num_classes: int, earlier: Mapping[str, Column]) -> None:

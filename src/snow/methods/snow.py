@@ -27,6 +27,7 @@ class Snow(Method):
     """Train a `Delta`; what is saved holds the selected channels only."""
 
     name: ClassVar[str] = "snow"
+    config_class: ClassVar[type | None] = SnowConfig
 
     def __init__(self, plan: DeltaPlan, num_classes: int, options: SnowConfig, exported: bool = False) -> None:
         super().__init__()

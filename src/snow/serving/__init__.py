@@ -1,5 +1,13 @@
-"""A hub as a service: HTTP in front, one thread with the networks behind, batches between them.
+"""Serving: a hub over HTTP. HTTP and JSON in front, one thread with the networks behind, batches between them.
 
-`bodies` and `pictures` turn a request into tensors, `batcher` puts those of many requests into one pass, `worker` is
-the pass, `watcher` sees tasks come and go, `service` holds these together, and `app` is the HTTP side of it.
+A request for predictions goes through these modules in this order:
+
+- `predict_routes`: the HTTP path, its deadline and its response.
+- `requests`: where an uploaded picture and the other parameters are checked.
+- `service`: decodes pictures, submits them, and collects the predictions.
+- `batching`: where a batch is cut.
+- `worker`: the pass, through `snow.inference.Predictor`.
+
+`task_routes` lists, describes, adds and removes tasks; `uploads` is where an uploaded task is checked. `app` puts the
+routes together and `server` runs them.
 """

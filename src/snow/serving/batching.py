@@ -1,4 +1,8 @@
-"""Pictures of many requests become batches, and a queue has an end."""
+"""Batching: where a batch is cut, and where the queue in front of the engine ends.
+
+`Batcher.run` cuts a batch as soon as it is full, or as soon as its first picture has waited long enough. A picture has
+its place in the queue from before it is decoded until it is answered; a request that finds no place is refused.
+"""
 
 from __future__ import annotations
 
@@ -16,165 +20,171 @@ from snow.serving.errors import RefusedError
 
 T = TypeVar("T")
 
-PATIENCE = 60
-"""Seconds after which a refused client is told to come back, at most."""
+MAX_RETRY_AFTER = 60
+"""Longest `Retry-After` of a refusal, in seconds."""
 
-MEMORY = 0.8
-"""Weight of the past in the running mean of what a picture takes."""
+MOMENTUM = 0.8
+"""Weight of the past in the running mean of the seconds per picture."""
 
 
 @dataclass(frozen=True)
-class Batched(Generic[T]):
-    """What became of one picture: `queued` and `passed` are seconds, `batch` the pictures that shared its pass."""
+class BatchResult(Generic[T]):
+    """The answer to one picture, and how its batch went.
+
+    Attributes:
+        queue_seconds: from its submission to the start of its batch.
+        engine_seconds: the engine's time for the batch.
+        batch_size: pictures in the batch.
+    """
 
     answer: T
-    queued: float
-    passed: float
-    batch: int
+    queue_seconds: float
+    engine_seconds: float
+    batch_size: int
 
 
 @dataclass
-class _Waiting(Generic[T]):
+class _Pending(Generic[T]):
+    """A picture that waits for a batch."""
+
     image: Tensor
-    wanted: Collection[str]
-    since: float
-    answer: asyncio.Future[Batched[T]]
+    tasks: Collection[str]
+    submitted: float
+    result: asyncio.Future[BatchResult[T]]
 
 
-class Room:
-    """The places that one request has in the queue."""
+class Reservation:
+    """The places in the queue that one request holds."""
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
         self.places = 0
 
-    def grow(self, places: int) -> None:
-        """To so many places.
-
-        Raises:
-            RefusedError: there are not so many.
-        """
+    def extend(self, places: int) -> None:
+        """Hold at least this many places. Raises RefusedError: the queue is full."""
         if places > self.places:
-            self._batcher.take(places - self.places)
+            self._batcher._take_places(places - self.places)
             self.places = places
 
 
 class Batcher(Generic[T]):
-    """Hands pictures to `answer` in batches, one at a time, in the order in which they came.
+    """Collects pictures of many requests into batches and hands them to the engine one batch at a time, in order.
 
-    A batch starts once it is full, or once its first picture has waited long enough. While one is answered the next
-    gathers. All of it happens on one event loop.
+    While the engine computes, the next batch gathers. Everything here runs on one event loop.
 
     Args:
-        answer: pictures, and for each the tasks that it is for -> as many results.
-        size: pictures in a batch, at most.
-        wait: seconds for which the first picture of a batch waits for others.
-        bound: places in the queue; a picture has its own from before it is decoded until it is answered.
-        seen: told of each batch that was answered.
+        predict: answers a batch: pictures, and for each the names of its tasks -> one answer for each picture.
+        max_batch: pictures in a batch.
+        max_wait: seconds that the first picture of a batch waits for others.
+        capacity: places in the queue.
+        on_batch: is called with the results of each batch.
     """
 
     def __init__(
         self,
-        answer: Callable[[Sequence[Tensor], Sequence[Collection[str]]], Awaitable[Sequence[T]]],
-        size: int,
-        wait: float,
-        bound: int,
-        seen: Callable[[Sequence[Batched[T]]], None] = lambda batch: None,
+        predict: Callable[[Sequence[Tensor], Sequence[Collection[str]]], Awaitable[Sequence[T]]],
+        max_batch: int,
+        max_wait: float,
+        capacity: int,
+        on_batch: Callable[[Sequence[BatchResult[T]]], None] = lambda results: None,
     ) -> None:
-        self._answer, self._size, self._wait, self._bound, self._seen = answer, size, wait, bound, seen
-        self._queue: deque[_Waiting[T]] = deque()
-        self._arrived = asyncio.Event()
-        self._pace = 0.0
+        self._predict, self._on_batch = predict, on_batch
+        self._max_batch, self._max_wait, self._capacity = max_batch, max_wait, capacity
+        self._queue: deque[_Pending[T]] = deque()
+        self._changed = asyncio.Event()
+        self._seconds_per_picture = 0.0
         self.closed = False
-        self.taken = 0
-        self.since: float | None = None
-        """When the pass that is under way began."""
+        self.reserved = 0
+        """Places in the queue that requests hold."""
+        self.started: float | None = None
+        """When the batch that the engine computes now was started; None if there is none."""
 
     @property
     def waiting(self) -> int:
-        """Pictures that no pass has taken yet."""
+        """Number of pictures that no batch has taken yet."""
         return len(self._queue)
 
-    def take(self, places: int) -> None:
-        """Raises RefusedError: there are not so many."""
-        if self.taken + places > self._bound:
-            seconds = min(PATIENCE, max(1, math.ceil(self.taken * self._pace)))
-            raise RefusedError("queue_full", f"{self.taken} pictures are waiting already", retry_after=seconds)
-        self.taken += places
-
     @contextmanager
-    def room(self) -> Generator[Room]:
-        """Places for a request, which has one from the start.
+    def reserve(self) -> Generator[Reservation]:
+        """Reserve one place in the queue for a request, until the end of the block.
 
         Raises:
-            RefusedError: there is none, or the service is shutting down.
+            RefusedError: the queue is full, or the service is shutting down.
         """
         if self.closed:
             raise RefusedError("stopping", "the service is shutting down", retry_after=1)
-        room = Room(self)
-        room.grow(1)
+        reservation = Reservation(self)
+        reservation.extend(1)
         try:
-            yield room
+            yield reservation
         finally:
-            self.taken -= room.places
-            self._arrived.set()
+            self.reserved -= reservation.places
+            self._changed.set()
 
-    async def ask(self, image: Tensor, wanted: Collection[str]) -> Batched[T]:
-        """One picture's answers. A caller that is cancelled takes its picture out of the queue."""
+    async def submit(self, image: Tensor, tasks: Collection[str]) -> BatchResult[T]:
+        """Queue a picture and wait for its answer. A caller that is cancelled takes its picture out of the queue."""
         loop = asyncio.get_running_loop()
-        entry = _Waiting[T](image, wanted, loop.time(), loop.create_future())
-        self._queue.append(entry)
-        self._arrived.set()
-        return await entry.answer
+        pending = _Pending[T](image, tasks, loop.time(), loop.create_future())
+        self._queue.append(pending)
+        self._changed.set()
+        return await pending.result
 
     async def run(self) -> None:
-        """Answers until `close`, and then what is left."""
-        while await self._gather():
-            batch = [self._queue.popleft() for _ in range(min(self._size, len(self._queue)))]
-            if batch := [entry for entry in batch if not entry.answer.done()]:
-                await self._pass(batch)
+        """Cut and answer batches until `close`, and then answer what is left."""
+        while await self._batch_is_due():
+            batch = [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]
+            if batch := [pending for pending in batch if not pending.result.done()]:
+                await self._answer(batch)
 
     def close(self) -> None:
-        """Takes no more requests, and lets `run` end when those that were taken are answered."""
+        """Accept no more requests; `run` ends when those that were accepted are answered."""
         self.closed = True
-        self._arrived.set()
+        self._changed.set()
 
-    async def _gather(self) -> bool:
-        """Until there is a batch. False: there will be none."""
+    def _take_places(self, places: int) -> None:
+        if self.reserved + places > self._capacity:
+            seconds = min(MAX_RETRY_AFTER, max(1, math.ceil(self.reserved * self._seconds_per_picture)))
+            raise RefusedError("queue_full", f"{self.reserved} pictures are waiting already", retry_after=seconds)
+        self.reserved += places
+
+    async def _batch_is_due(self) -> bool:
+        """Wait until a batch is full or its first picture has waited long enough; False if there will be no more."""
         loop = asyncio.get_running_loop()
-        while len(self._queue) < self._size and not (self.closed and self._queue):
-            if self.closed and not self.taken:
+        while len(self._queue) < self._max_batch and not (self.closed and self._queue):
+            if self.closed and not self.reserved:
                 return False
-            left = self._queue[0].since + self._wait - loop.time() if self._queue else None
-            if left is not None and left <= 0:
+            timeout = self._queue[0].submitted + self._max_wait - loop.time() if self._queue else None
+            if timeout is not None and timeout <= 0:
                 break
-            self._arrived.clear()
+            self._changed.clear()
             try:
-                async with asyncio.timeout(left):
-                    await self._arrived.wait()
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait()
             except TimeoutError:
                 break
         return True
 
-    async def _pass(self, batch: Sequence[_Waiting[T]]) -> None:
+    async def _answer(self, batch: Sequence[_Pending[T]]) -> None:
         loop = asyncio.get_running_loop()
-        self.since = begun = loop.time()
+        self.started = started = loop.time()
         try:
-            answers = await self._answer([entry.image for entry in batch], [entry.wanted for entry in batch])
+            answers = await self._predict([pending.image for pending in batch], [pending.tasks for pending in batch])
         except Exception as error:
-            for entry in batch:
-                if not entry.answer.done():
-                    entry.answer.set_exception(error)
+            for pending in batch:
+                if not pending.result.done():
+                    pending.result.set_exception(error)
             return
         finally:
-            self.since = None
-        passed = loop.time() - begun
-        self._pace = MEMORY * self._pace + (1 - MEMORY) * passed / len(batch) if self._pace else passed / len(batch)
+            self.started = None
+        seconds = loop.time() - started
+        latest = seconds / len(batch)
+        previous = self._seconds_per_picture or latest
+        self._seconds_per_picture = MOMENTUM * previous + (1 - MOMENTUM) * latest
         results = [
-            Batched(answer, begun - entry.since, passed, len(batch))
-            for entry, answer in zip(batch, answers, strict=True)
+            BatchResult(answer, started - pending.submitted, seconds, len(batch))
+            for pending, answer in zip(batch, answers, strict=True)
         ]
-        self._seen(results)
-        for entry, result in zip(batch, results, strict=True):
-            if not entry.answer.done():
-                entry.answer.set_result(result)
+        self._on_batch(results)
+        for pending, result in zip(batch, results, strict=True):
+            if not pending.result.done():
+                pending.result.set_result(result)

@@ -1,4 +1,4 @@
-"""How much a service takes on."""
+"""Limits of a service: sizes, times, requests per address, and who may change tasks."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from snow.errors import SnowError
-from snow.serving.errors import RefusedError
+from snow.serving.errors import CODES, RefusedError
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is too much, and for how long anything is waited for.
+    """Limits on sizes, times and load.
 
     Attributes:
-        max_batch: pictures in one pass of the source, at most.
-        max_wait: milliseconds for which the first picture of a batch waits for others.
-        queue: pictures that may be accepted and not answered yet; what comes on top is refused with 503 at once.
-        deadline: seconds from its arrival in which a request is answered or refused with 504.
-        max_bytes: of a request for answers.
-        max_pixels: of a picture; a larger one is taken for a decompression bomb and never decoded.
-        max_pictures: in a request.
-        max_upload: bytes of a task that is uploaded, as it comes and unpacked.
-        rate: requests a second of each address, on average; 0 for no limit.
-        burst: requests that an address which was silent may send at once.
+        max_batch: largest number of pictures in one pass of the source.
+        max_wait: milliseconds that the first picture of a batch waits for others.
+        queue: pictures that are accepted but not answered; further ones are refused at once with 503.
+        deadline: seconds after which a request that is not answered is refused with 504.
+        max_bytes: largest body of a request for predictions.
+        max_pixels: largest picture; a larger one counts as a decompression bomb and is not decoded.
+        max_pictures: pictures in one request.
+        max_upload: bytes of an uploaded task, both packed and unpacked.
+        rate: requests per second from one address, on average; 0 for no limit.
+        burst: requests that one address may send at once.
         decoders: threads that decode pictures.
-        poll: seconds between two looks at the folder of the hub.
+        poll: seconds between two checks of the hub's folder for changes.
 
     Raises:
-        SnowError: a limit below what lets anything through.
+        SnowError: a limit is too low for any request to pass.
     """
 
     max_batch: int = 16
@@ -51,8 +51,8 @@ class Limits:
     poll: float = 1.0
 
     def __post_init__(self) -> None:
-        whole = ("max_batch", "queue", "max_bytes", "max_pixels", "max_pictures", "max_upload", "burst", "decoders")
-        for name in whole:
+        counts = ("max_batch", "queue", "max_bytes", "max_pixels", "max_pictures", "max_upload", "burst", "decoders")
+        for name in counts:
             if getattr(self, name) < 1:
                 raise SnowError(f"{name} is at least 1, not {getattr(self, name)}")
         for name in ("deadline", "poll"):
@@ -65,16 +65,16 @@ class Limits:
             raise SnowError(f"a request of {self.max_pictures} pictures never fits in a queue of {self.queue}")
 
 
-ADDRESSES = 10_000
-"""So many are remembered; of more, those that were silent longest start afresh."""
+MAX_ADDRESSES = 10_000
+"""Addresses that are remembered; beyond that, the one that was silent longest is forgotten."""
 
 
-class Rate:
-    """Counts requests by address.
+class RateLimiter:
+    """Limits requests per address with a token bucket.
 
     Args:
-        rate: requests a second of each address, on average; 0 for no limit.
-        burst: requests at once of an address that was silent.
+        rate: requests per second from one address, on average; 0 for no limit.
+        burst: requests that one address may send at once.
     """
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -82,28 +82,33 @@ class Rate:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def check(self, address: str) -> None:
-        """Counts one request. Raises RefusedError: it is one too many."""
+        """Count one request. Raises RefusedError: it is one too many."""
         if not self._rate:
             return
         now = self._clock()
         tokens, since = self._buckets.pop(address, (float(self._burst), now))
         tokens = min(float(self._burst), tokens + (now - since) * self._rate)
         self._buckets[address] = max(0.0, tokens - 1) if tokens >= 1 else tokens, now
-        if len(self._buckets) > ADDRESSES:
+        if len(self._buckets) > MAX_ADDRESSES:
             self._buckets.popitem(last=False)
         if tokens < 1:
             seconds = max(1, math.ceil((1 - tokens) / self._rate))
             raise RefusedError("rate_limited", f"{self._rate:g} requests a second are allowed", retry_after=seconds)
 
 
+async def limit_rate(request: Request) -> None:
+    """Count a request for its address, before its route runs. Raises RefusedError: it is one too many."""
+    request.app.state.rate_limiter.check(request.client.host if request.client else "")
+
+
 def authorise(request: Request, token: str | None) -> None:
-    """Compares the request's `Authorization: Bearer TOKEN` in constant time.
+    """Compare the request's `Authorization: Bearer TOKEN` with the token, in constant time.
 
     Raises:
-        RefusedError: the service has no token, or the request another one.
+        RefusedError: the service has no token, or the request has a wrong one.
     """
     if not token:
-        raise RefusedError("management_off", "the service was started without a token: tasks are not changed over HTTP")
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise RefusedError("management_off", CODES["management_off"][1])
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(credentials.strip().encode(), token.encode()):
         raise RefusedError("unauthorized", "send the service's token: Authorization: Bearer TOKEN")

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""Metrics of the service, for Prometheus."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from snow.inference.prediction import SOURCE_HEAD
-from snow.serving.batching import Batched
+from snow.inference import SOURCE_HEAD
+from snow.serving.batching import BatchResult
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Names start with `snow_`; times are in seconds."""
+    """Counters, gauges and histograms. Names start with `snow_`; times are in seconds."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -44,39 +44,48 @@ class Metrics:
         memory.set_function(lambda: torch.cuda.memory_allocated() if torch.cuda.is_available() else 0)
         self._labelled: set[str] = set()
 
-    def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
-        """A gauge that is read when it is asked for."""
-        Gauge(name, what, registry=self.registry).set_function(value)
+    def watch(self, name: str, description: str, value: Callable[[], float]) -> None:
+        """Add a gauge whose value is computed when it is read."""
+        Gauge(name, description, registry=self.registry).set_function(value)
 
-    def responded(self, path: str, method: str, status: int, seconds: float) -> None:
+    def record_response(self, path: str, method: str, status: int, seconds: float) -> None:
         self._requests.labels(path, method, status).inc()
         self._seconds.labels(path).observe(seconds)
 
-    def refused(self, code: str) -> None:
+    def record_refusal(self, code: str) -> None:
         self._refused.labels(code).inc()
 
-    def passed(self, batch: Sequence[Batched]) -> None:
-        """One pass of the source."""
+    def record_batch(self, batch: Sequence[BatchResult]) -> None:
+        """Count one pass of the source."""
         self._batch.observe(len(batch))
-        self._passed.observe(batch[0].passed)
-        for one in batch:
-            self._queued.observe(one.queued)
+        self._passed.observe(batch[0].engine_seconds)
+        for result in batch:
+            self._queued.observe(result.queue_seconds)
 
-    def answered(self, task: str, pictures: int, seconds: float, failed: bool = False) -> None:
-        """A request, for one of its tasks."""
-        (self._failures if failed else self._answers).labels(task).inc(pictures)
-        if not failed:
+    def record_task(self, task: str, answered: int, failed: int, seconds: float) -> None:
+        """Count one request for one of its tasks.
+
+        Args:
+            answered: pictures with a prediction.
+            failed: pictures with a failure.
+            seconds: from picture to answer.
+        """
+        if failed:
+            self._failures.labels(task).inc(failed)
+        if answered:
+            self._answers.labels(task).inc(answered)
             self._task_seconds.labels(task).observe(seconds)
 
-    def there_are(self, sound: Collection[str], broken: Collection[str]) -> None:
-        """Forgets what was counted for tasks that are gone."""
+    def set_tasks(self, sound: Collection[str], broken: Collection[str]) -> None:
+        """Set the number of tasks, and forget what was counted for tasks that were removed."""
         self._tasks.labels("answering").set(len(sound))
         self._tasks.labels("broken").set(len(broken))
-        now = {*sound, *broken, SOURCE_HEAD}
-        for name in self._labelled - now:
+        names = {*sound, *broken, SOURCE_HEAD}
+        for name in self._labelled - names:
             for metric in (self._answers, self._task_seconds, self._failures):
                 metric.remove(name)
-        self._labelled = now
+        self._labelled = names
 
     def text(self) -> bytes:
+        """Format all metrics as Prometheus reads them."""
         return generate_latest(self.registry)

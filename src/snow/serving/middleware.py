@@ -1,4 +1,4 @@
-"""Around every request: counts it, says what the page may load, and turns refusals into JSON."""
+"""Around every request: count it, add security headers, and turn refusals and errors into JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from snow.serving.errors import CODES, RefusedError
 from snow.serving.metrics import Metrics
-from snow.serving.requests import why
+from snow.serving.requests import first_error
 
 log = logging.getLogger("snow.serving")
 
@@ -29,11 +29,11 @@ HEADERS = {
 }
 
 OTHER = "other"
-"""The path of requests for nothing that is there."""
+"""Label for requests to paths that do not exist."""
 
 
 class RequestMetrics:
-    """Middleware: counts by the route's own path, so that no client makes names of metrics."""
+    """Middleware that counts requests by the path of their route, so that clients cannot create labels."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -42,9 +42,9 @@ class RequestMetrics:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun, status = time.perf_counter(), 500
+        started, status = time.perf_counter(), 500
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -52,41 +52,41 @@ class RequestMetrics:
             await send(message)
 
         try:
-            await self.app(scope, receive, sending)
+            await self.app(scope, receive, send_with_headers)
         finally:
             path = getattr(scope.get("route"), "path", OTHER)
             method = scope["method"] if path != OTHER else OTHER
-            self.metrics.responded(path, method, status, time.perf_counter() - begun)
+            self.metrics.record_response(path, method, status, time.perf_counter() - started)
 
 
 def handle_refusals(app: FastAPI, metrics: Metrics) -> None:
-    """Makes every failure a JSON error with one of `CODES`."""
+    """Turn every failure into a JSON error with one of `CODES`."""
 
-    def refused(refusal: RefusedError) -> JSONResponse:
-        metrics.refused(refusal.code)
+    def respond(refusal: RefusedError) -> JSONResponse:
+        metrics.record_refusal(refusal.code)
         return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
-    async def of_refusal(request: Request, error: Any) -> JSONResponse:
-        return refused(error)
+    async def on_refusal(request: Request, error: Any) -> JSONResponse:
+        return respond(error)
 
-    async def of_parameters(request: Request, error: Any) -> JSONResponse:
-        return refused(RefusedError("invalid", why(error)))
+    async def on_invalid_parameter(request: Request, error: Any) -> JSONResponse:
+        return respond(RefusedError("invalid", first_error(error)))
 
-    async def of_routing(request: Request, error: Any) -> JSONResponse:
+    async def on_http_error(request: Request, error: Any) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "malformed")
-        response = refused(RefusedError(code, f"{request.method} {request.url.path}: {CODES[code][1]}"))
+        response = respond(RefusedError(code, f"{request.method} {request.url.path}: {CODES[code][1]}"))
         response.headers.update(error.headers or {})
         return response
 
-    async def of_fault(request: Request, error: Exception) -> JSONResponse:
+    async def on_error(request: Request, error: Exception) -> JSONResponse:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return refused(RefusedError("internal", "a fault of the service; its log has more"))
+        return respond(RefusedError("internal", CODES["internal"][1]))
 
     handlers: dict[Any, Callable[[Request, Any], Awaitable[JSONResponse]]] = {
-        RefusedError: of_refusal,
-        RequestValidationError: of_parameters,
-        HTTPException: of_routing,
-        Exception: of_fault,
+        RefusedError: on_refusal,
+        RequestValidationError: on_invalid_parameter,
+        HTTPException: on_http_error,
+        Exception: on_error,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

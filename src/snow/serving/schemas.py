@@ -1,39 +1,48 @@
-"""The shapes of responses, for the description of the interface."""
+"""Schemas of requests and responses, for the OpenAPI description."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from snow.serving.errors import CODES
-from snow.serving.requests import Encoded
+from snow.serving.requests import MAX_TOP_K, JsonBody
 
 
-class Fault(BaseModel):
-    code: str = Field(description="stays the same; see docs/serving.md", json_schema_extra={"enum": list(CODES)})
+class RefusalDetail(BaseModel):
+    code: str = Field(description="stable; see docs/serving.md", json_schema_extra={"enum": list(CODES)})
     message: str
-    picture: int | None = Field(None, description="which of the request's pictures, from 0")
+    picture: int | None = Field(None, description="index of the request's picture that is meant, from 0")
 
 
-class Problem(BaseModel):
-    """What every response is that is no success."""
+class Refusal(BaseModel):
+    """The body of every response that is not a success."""
 
-    error: Fault
+    error: RefusalDetail
 
 
-class Guess(BaseModel):
+class ClassProbability(BaseModel):
     class_: str = Field(alias="class")
     probability: float
 
 
-class PictureAnswers(BaseModel):
-    image: str | None = Field(description="the name of the file, if the request gave one")
-    tasks: dict[str, list[Guess]] = Field(description="by task: its classes, the most likely first")
+class ClassPrediction(BaseModel):
+    kind: Literal["class"]
+    classes: list[ClassProbability] = Field(description="most likely first")
+
+
+class Failure(BaseModel):
+    error: str = Field(description="why the task has no prediction for this picture")
+
+
+class PicturePredictions(BaseModel):
+    image: str | None = Field(description="file name of the picture, if the request gives one")
+    tasks: dict[str, ClassPrediction | Failure] = Field(description="by task: its prediction, or why there is none")
 
 
 class Timing(BaseModel):
-    """Milliseconds, and with how many pictures the source's pass was shared."""
+    """Milliseconds, and the number of pictures that shared the pass."""
 
     total: float
     decode: float
@@ -42,13 +51,12 @@ class Timing(BaseModel):
     batch: int
 
 
-class Answer(BaseModel):
-    results: list[PictureAnswers] = Field(description="one for each picture, in order")
-    left_out: dict[str, str] = Field(description="by task: why it did not answer although all were asked")
+class PredictResponse(BaseModel):
+    results: list[PicturePredictions] = Field(description="one for each picture, in order")
     timing: Timing
 
 
-class Summary(BaseModel):
+class TaskSummary(BaseModel):
     name: str
     method: str
     classes: int
@@ -58,22 +66,22 @@ class Summary(BaseModel):
 
 
 class TaskList(BaseModel):
-    tasks: list[Summary]
+    tasks: list[TaskSummary]
     broken: dict[str, str] = Field(description="tasks that cannot answer, and why")
     source: dict[str, Any]
     managed: bool = Field(description="whether tasks can be changed over HTTP, with a token")
 
 
-class Details(Summary):
+class TaskDetails(TaskSummary):
     labels: list[str]
     metrics: dict[str, Any]
-    history: list[dict[str, Any]] = Field(description="one for each epoch")
+    history: list[dict[str, Any]] = Field(description="one entry for each epoch")
     training: dict[str, Any]
-    subscribed: list[dict[str, Any]] = Field(description="by tap: how many channels there are, and which are taken")
+    subscribed: list[dict[str, Any]] = Field(description="by tap: the number of channels, and the selected ones")
     overlap: list[dict[str, Any]] = Field(description="with each other task: intersection over union, and by chance")
 
 
-class Choice(BaseModel):
+class Selection(BaseModel):
     steps: list[int]
     batches: int = Field(description="steps in an epoch")
     taps: list[dict[str, Any]] = Field(description="`rows`: bits in base64, a row of whole bytes for each step")
@@ -83,44 +91,42 @@ class State(BaseModel):
     status: str
 
 
-def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """How an operation says that it may refuse with these codes."""
-    found: dict[int | str, dict[str, Any]] = {}
+def refusals(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Describe the refusals of an operation: HTTP status -> schema and meaning."""
+    responses: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         status, meaning = CODES[code]
-        entry = found.setdefault(status, {"model": Problem, "description": ""})
+        entry = responses.setdefault(status, {"model": Refusal, "description": ""})
         entry["description"] += f"{'; ' if entry['description'] else ''}`{code}`: {meaning}"
-    return found
+    return responses
 
 
-def content(*schemas: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-    """How an operation says what bodies it takes: types with their schemas."""
+def request_body(*schemas: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """Describe the body of an operation: pairs of a content type and its schema."""
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind, schema in schemas}}}
 
 
 _BINARY = {"type": "string", "format": "binary"}
 _FILES: dict[str, Any] = {"type": "array", "items": _BINARY, "minItems": 1}
-_FORM = {
+_PREDICT_FORM = {
     "type": "object",
     "required": ["files"],
     "additionalProperties": False,
     "properties": {
         "files": _FILES,
-        "tasks": {"type": "string", "description": "names with commas between"},
-        "top_k": {"type": "integer", "minimum": 1, "maximum": 1000},
+        "tasks": {"type": "string", "description": "comma-separated names"},
+        "top_k": {"type": "integer", "minimum": 1, "maximum": MAX_TOP_K},
     },
 }
+_TASK_FORM = {"type": "object", "required": ["files"], "properties": {"files": _FILES}}
 
-PICTURES = content(
-    ("multipart/form-data", _FORM),
-    ("application/json", Encoded.model_json_schema()),
+PREDICT_BODY = request_body(
+    ("multipart/form-data", _PREDICT_FORM),
+    ("application/json", JsonBody.model_json_schema()),
     *((kind, _BINARY) for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")),
 )
 
-TASK = content(
-    (
-        "multipart/form-data",
-        {"type": "object", "required": ["files"], "properties": {"files": _FILES}},
-    ),
+TASK_BODY = request_body(
+    ("multipart/form-data", _TASK_FORM),
     *((kind, _BINARY) for kind in ("application/zip", "application/x-tar", "application/gzip")),
 )

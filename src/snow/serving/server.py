@@ -1,4 +1,4 @@
-"""Runs a service until it is told to stop."""
+"""The server: runs a service on uvicorn until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import uvicorn
 from snow.serving.app import create_app
 from snow.serving.service import Service
 
-GRACE = 5
-"""Seconds that a request may take to be sent, beyond its deadline, when the service stops."""
+GRACE_SECONDS = 5
+"""Time beyond its deadline that a request has to be sent when the service stops."""
 
 
 class _Server(uvicorn.Server):
-    """Says that it is not ready as soon as it is told to stop."""
+    """Marks the service as not ready as soon as a signal arrives."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -27,7 +27,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(service: Service, host: str, port: int, token: str | None = None, access_log: bool = False) -> None:
-    """Answers on `host` and `port` until SIGINT or SIGTERM; what was accepted until then is finished first."""
+    """Serve on `host` and `port` until SIGINT or SIGTERM. Requests that were accepted by then are answered."""
     config = uvicorn.Config(
         create_app(service, token),
         host=host,
@@ -36,9 +36,9 @@ def serve(service: Service, host: str, port: int, token: str | None = None, acce
         log_level="info",
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=int(service.limits.deadline) + GRACE,
+        timeout_graceful_shutdown=int(service.limits.deadline) + GRACE_SECONDS,
     )
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has stopped
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises the signal again when it has stopped
             signal.signal(number, lambda *_: None)
     _Server(config, service).run()

@@ -1,11 +1,11 @@
-"""Sees what other processes do to the folder of a hub."""
+"""The service: decodes pictures, batches them, asks the worker, and follows changes in the hub's folder."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,230 +15,226 @@ from typing import Any, ParamSpec, TypeVar
 from snow.data import eval_transform
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.hub.hub import read_selection_history, store_of
-from snow.inference.prediction import SOURCE_HEAD
-from snow.process.threads import others, passing
-from snow.serving.batching import Batched, Batcher
+from snow.hub.folder import read_selection_history, store_of
+from snow.inference import SOURCE_HEAD, Failure, Prediction
+from snow.process.threads import engine_executor, worker_executor
+from snow.serving.batching import Batcher
 from snow.serving.details import describe_selection
 from snow.serving.errors import RefusedError, without_paths
 from snow.serving.limits import Limits
 from snow.serving.metrics import Metrics
-from snow.serving.requests import Question, prepare
-from snow.serving.uploads import full
-from snow.serving.worker import Answers, Catalog, Ranked, Worker
+from snow.serving.requests import PredictRequest, decode_picture
+from snow.serving.uploads import disk_full
+from snow.serving.worker import TaskSnapshot, Worker
 from snow.store import Stamp
 
 log = logging.getLogger("snow.serving")
 
-
-def stamps(hub: Path) -> dict[str, Stamp]:
-    """Of all tasks; two are equal if nothing has changed between them."""
-    store = store_of(hub)
-    found = {}
-    for name in store.names():
-        try:
-            found[name] = store.stamp(name)
-        except SnowError:  # a folder whose name no task can have
-            found[name] = ()
-    return found
-
-
-async def watch(hub: Path, seconds: float, changed: Callable[[], Awaitable[object]]) -> None:
-    """Calls `changed` after each change, for as long as it is let. It looks, and reads no file."""
-    before: dict[str, Stamp] | None = None
-    while True:
-        try:
-            now = await asyncio.to_thread(stamps, hub)
-            if now != before:
-                await changed()
-            before = now
-        except OSError as error:
-            log.warning("hub %s cannot be looked at: %s", hub, error)
-        await asyncio.sleep(seconds)
-
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
-STUCK = 60
-"""Seconds after which a pass that has not ended counts as one that never will."""
+Predictions = Mapping[str, Prediction | Failure]
+"""Task -> its prediction for one picture."""
+
+STUCK_SECONDS = 60
+"""A pass that takes longer than this is taken for one that never ends."""
 
 
 @dataclass(frozen=True)
-class Reply:
-    """For each picture what the tasks answer, those that could not, and where the time went, in seconds."""
+class PredictResult:
+    """The predictions for each picture of a request, and where the time went, in seconds."""
 
-    pictures: tuple[dict[str, Ranked], ...]
-    left_out: dict[str, str]
-    decoding: float
-    queued: float
-    passed: float
-    batch: int
+    pictures: Sequence[Predictions]
+    decode_seconds: float
+    queue_seconds: float
+    engine_seconds: float
+    batch_size: int
 
 
 class Service:
-    """Three kinds of threads beside the event loop: one for passes, one that changes the hub, some that decode.
+    """Runs three kinds of threads beside the event loop: one for passes, one that changes the hub, some that decode.
 
-    Each of the first two has a `Hub` of its own over the same folder and the same source, since a hub is used by one
-    thread at a time; what one changes the other sees as it would see another process.
+    A hub may be used by one thread at a time. So the first two threads have a `Hub` each, over the same folder and the
+    same source; a change by one reaches the other through the folder, like a change by another process.
     """
 
     def __init__(self, hub: Hub, limits: Limits | None = None, device: str = "cpu") -> None:
         self.hub, self.limits, self.metrics = hub, limits or Limits(), Metrics()
-        self.catalog = Catalog()
+        self.tasks = TaskSnapshot()
         self.ready = False
         self._worker = Worker(Hub(hub.path, hub.source, hub.engine.name), device)
         self._transform = eval_transform(hub.source.preprocessing)
-        self._open()
-        self._engine.submit(self._worker.get_ready).result()
-        self.metrics.watch("snow_queue_pictures", "pictures accepted and not answered", lambda: self.batcher.taken)
+        self._create_executors()
+        self._engine_executor.submit(self._worker.prepare).result()
+        self.metrics.watch("snow_queue_pictures", "pictures accepted, not answered", lambda: self.batcher.reserved)
         self.metrics.watch("snow_waiting_pictures", "pictures that wait for a pass", lambda: self.batcher.waiting)
-        self._running: list[asyncio.Task[Any]] = []
+        self._background: list[asyncio.Task[Any]] = []
 
-    def _open(self) -> None:
-        self._engine = passing()
-        self._changing = others("changing", 1)
-        self._decoders = others("decoding", self.limits.decoders)
-        self.batcher = Batcher[Answers](
-            lambda images, wanted: self._on(self._engine, self._worker.answer, images, wanted),
+    def _create_executors(self) -> None:
+        self._engine_executor = engine_executor()
+        self._change_executor = worker_executor("changing", 1)
+        self._decode_executor = worker_executor("decoding", self.limits.decoders)
+        self.batcher = Batcher[Predictions](
+            lambda images, tasks: self._run(self._engine_executor, self._worker.predict, images, tasks),
             self.limits.max_batch,
             self.limits.max_wait / 1000,
             self.limits.queue,
-            self.metrics.passed,
+            self.metrics.record_batch,
         )
 
     async def start(self) -> None:
-        """Reads the tasks and gets ready, also after a `stop`."""
+        """Read the tasks and warm up. A service that was stopped can be started again."""
         if self.batcher.closed:
-            self._open()
+            self._create_executors()
         await self.refresh()
-        await self._on(self._engine, self._worker.warm_up)
-        self._running = [
+        await self._run(self._engine_executor, self._worker.warm_up)
+        self._background = [
             asyncio.create_task(self.batcher.run()),
             asyncio.create_task(watch(self.hub.path, self.limits.poll, self.refresh)),
         ]
         self.ready = True
 
     async def stop(self) -> None:
-        """Answers what was accepted, and ends."""
+        """Answer the requests that were accepted, and stop."""
         self.ready = False
         self.batcher.close()
-        answering, watching = self._running
+        batching, watching = self._background
         watching.cancel()
-        await asyncio.gather(answering, watching, return_exceptions=True)
-        for threads in (self._engine, self._changing, self._decoders):
-            await asyncio.to_thread(threads.shutdown)
+        await asyncio.gather(batching, watching, return_exceptions=True)
+        for executor in (self._engine_executor, self._change_executor, self._decode_executor):
+            await asyncio.to_thread(executor.shutdown)
 
     @property
     def stuck(self) -> bool:
-        """Whether a pass seems never to end."""
-        since = self.batcher.since
-        return since is not None and asyncio.get_running_loop().time() - since > STUCK
+        """Whether the current pass has been running for longer than `STUCK_SECONDS`."""
+        started = self.batcher.started
+        return started is not None and asyncio.get_running_loop().time() - started > STUCK_SECONDS
 
-    async def answer(self, question: Question) -> Reply:
-        """Raises RefusedError: a picture cannot be used, a task is unknown or cannot answer; too much is waiting."""
-        wanted, left_out = self._wanted(question.tasks)
-        begun = time.perf_counter()
-        images = await _all(
-            [
-                self._on(self._decoders, prepare, picture, number, self._transform, self.limits.max_pixels)
-                for number, picture in enumerate(question.pictures)
-            ]
-        )
-        decoded = time.perf_counter()
-        found = await _all([self.batcher.ask(image, wanted) for image in images])
-        self._judge(found, question.tasks, left_out)
-        took = time.perf_counter() - begun
-        for name in wanted:
-            self.metrics.answered(name, len(found), took, name in left_out)
-        last = max(found, key=lambda one: one.queued)
-        return Reply(
-            tuple(_sound(one.answer) for one in found),
-            left_out,
-            decoded - begun,
-            last.queued,
-            max(one.passed for one in found),
-            last.batch,
-        )
-
-    async def refresh(self) -> None:
-        """Sees what has changed in the hub's folder, between two passes."""
-        self.catalog = await self._on(self._engine, self._worker.refresh)
-        self.metrics.there_are(self.catalog.tasks, self.catalog.broken)
-
-    async def keep(self, name: str, folder: Path) -> bool:
-        """Puts the task of a folder into the hub, in one step. True: it took the place of another one.
+    async def predict(self, request: PredictRequest) -> PredictResult:
+        """Predict for all pictures of a request. A task that is broken or fails gets a `Failure`; the others answer.
 
         Raises:
-            RefusedError: it is not a task of this source, its name is impossible, the disk is full.
+            RefusedError: a picture cannot be used, a task is unknown, or no task can answer.
         """
-        there = name in self.catalog.tasks or name in self.catalog.broken
+        names = self._task_names(request.tasks)
+        started = time.perf_counter()
+        decoding = [
+            self._run(self._decode_executor, decode_picture, picture, number, self._transform, self.limits.max_pixels)
+            for number, picture in enumerate(request.pictures)
+        ]
+        images = await _gather(decoding)
+        decoded = time.perf_counter()
+        results = await _gather([self.batcher.submit(image, names) for image in images])
+        pictures = [self._checked(result.answer, request.tasks) for result in results]
+        self._count(names, pictures, time.perf_counter() - started)
+        last = max(results, key=lambda result: result.queue_seconds)
+        engine_seconds = max(result.engine_seconds for result in results)
+        return PredictResult(pictures, decoded - started, last.queue_seconds, engine_seconds, last.batch_size)
+
+    async def refresh(self) -> None:
+        """Read what has changed in the hub's folder, between two passes."""
+        self.tasks = await self._run(self._engine_executor, self._worker.refresh)
+        self.metrics.set_tasks(self.tasks.sound, self.tasks.broken)
+
+    async def add(self, name: str, folder: Path) -> bool:
+        """Copy a task from a folder into the hub, in one step. Returns True if it replaced another one.
+
+        Raises:
+            RefusedError: it is not a task of this source, its name is invalid, or the disk is full.
+        """
+        is_replaced = name in self.tasks
         try:
-            await self._on(self._changing, self.hub.copy, folder, name, replace=True)
+            await self._run(self._change_executor, self.hub.copy, folder, name, replace=True)
         except SnowError as error:
-            why = without_paths(str(error), folder, self.hub.path)
-            raise full(error) or RefusedError("bad_task", why) from None
+            reason = without_paths(str(error), folder, self.hub.path)
+            raise disk_full(error) or RefusedError("bad_task", reason) from None
         await self.refresh()
-        return there
+        return is_replaced
 
     async def remove(self, name: str) -> None:
-        """Raises RefusedError: there is no such task, or it cannot be removed."""
+        """Remove a task. Raises RefusedError: there is no such task, or it cannot be removed."""
         try:
-            await self._on(self._changing, self.hub.remove, name)
+            await self._run(self._change_executor, self.hub.remove, name)
         except SnowError as error:
             await self.refresh()
-            if name in self.catalog.tasks or name in self.catalog.broken:
-                raise full(error) or error from None
+            if name in self.tasks:
+                raise disk_full(error) or error from None
             raise RefusedError("unknown_task", f"there is no task {name!r}") from None
         await self.refresh()
 
-    async def choices(self, name: str) -> dict[str, Any]:
-        """Raises RefusedError: the task is unknown, or has no record of a choice."""
-        self.known(name)
+    async def selection_history(self, name: str) -> dict[str, Any]:
+        """Describe the channels a task selected in training. Raises RefusedError: it is unknown, or has no record."""
+        self.require(name)
         try:
             return describe_selection(await asyncio.to_thread(read_selection_history, self.hub.path, name))
         except SnowError as error:
             raise RefusedError("not_found", without_paths(str(error), self.hub.path)) from None
 
-    def known(self, name: str) -> None:
+    def require(self, name: str) -> None:
         """Raises RefusedError: there is no task of this name, or it cannot answer."""
-        if name in self.catalog.broken:
-            raise RefusedError("task_broken", self.catalog.broken[name])
-        if name not in self.catalog.tasks:
+        if name in self.tasks.broken:
+            raise RefusedError("task_broken", self.tasks.broken[name])
+        if name not in self.tasks.sound:
             raise RefusedError("unknown_task", f"there is no task {name!r}")
 
-    def _wanted(self, asked: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-        """The tasks to ask, and those that are left out although all were meant."""
-        for name in asked:
-            if name != SOURCE_HEAD:
-                self.known(name)
-        if not asked and not self.catalog.tasks:
+    def _task_names(self, named: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of the tasks to ask: those that the request names, or else all of them."""
+        for name in named:
+            if name not in self.tasks and name != SOURCE_HEAD:
+                raise RefusedError("unknown_task", f"there is no task {name!r}")
+        if not named and not self.tasks.sound:
             raise RefusedError("no_tasks", "the hub has no task that can answer")
-        return tuple(asked or self.catalog.tasks), {} if asked else dict(self.catalog.broken)
+        return tuple(named or sorted((*self.tasks.sound, *self.tasks.broken)))
 
-    def _judge(self, found: Sequence[Batched[Answers]], asked: Sequence[str], left_out: dict[str, str]) -> None:
-        """A task that fails spoils a request that named it, and is left out of one that asked all."""
-        for one in found:
-            for name, answer in one.answer.items():
-                if isinstance(answer, str):
-                    if asked:
-                        gone = name not in self.catalog.tasks and name not in self.catalog.broken
-                        raise RefusedError("unknown_task" if gone and name != SOURCE_HEAD else "task_broken", answer)
-                    left_out[name] = answer
+    def _checked(self, predictions: Predictions, named: Sequence[str]) -> Predictions:
+        """Strip folders of this machine from failures. Raises RefusedError: a named task was removed meanwhile."""
+        failures = {name: entry for name, entry in predictions.items() if isinstance(entry, Failure)}
+        for name in failures:
+            if name in named and name not in self.tasks and name != SOURCE_HEAD:
+                raise RefusedError("unknown_task", f"there is no task {name!r}")
+        stripped = {name: Failure(name, without_paths(entry.error, self.hub.path)) for name, entry in failures.items()}
+        return {**predictions, **stripped} if stripped else predictions
 
-    async def _on(self, threads: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(threads, partial(work, *args, **kwargs))
+    def _count(self, names: Sequence[str], pictures: Sequence[Predictions], seconds: float) -> None:
+        for name in names:
+            failed = sum(isinstance(predictions[name], Failure) for predictions in pictures)
+            self.metrics.record_task(name, len(pictures) - failed, failed, seconds)
+
+    async def _run(self, executor: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **kwargs))
 
 
-def _sound(answers: Answers) -> dict[str, Ranked]:
-    return {name: answer for name, answer in answers.items() if not isinstance(answer, str)}
+async def watch(hub: Path, seconds: float, on_change: Callable[[], Awaitable[object]]) -> None:
+    """Call `on_change` after each change in the folder of a hub, until cancelled. Reads no file."""
+    before: dict[str, Stamp] | None = None
+    while True:
+        try:
+            now = await asyncio.to_thread(stamps, hub)
+            if now != before:
+                await on_change()
+            before = now
+        except OSError as error:
+            log.warning("hub %s cannot be read: %s", hub, error)
+        await asyncio.sleep(seconds)
 
 
-async def _all(work: Sequence[Any]) -> list[Any]:
-    """What each gives, in order; the first that fails ends the others."""
+def stamps(hub: Path) -> dict[str, Stamp]:
+    """Return a stamp of each task of a hub; a stamp changes whenever the task's folder does."""
+    store = store_of(hub)
+    by_task: dict[str, Stamp] = {}
+    for name in store.names():
+        try:
+            by_task[name] = store.stamp(name)
+        except SnowError:  # the folder's name cannot be that of a task
+            by_task[name] = ()
+    return by_task
+
+
+async def _gather(awaitables: Sequence[Any]) -> list[Any]:
+    """Return the results in order. The first error cancels the rest, and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
+            tasks = [group.create_task(awaitable) for awaitable in awaitables]
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return [task.result() for task in tasks]

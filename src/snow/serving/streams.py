@@ -1,4 +1,4 @@
-"""Read the body of a request up to a limit. Imports nothing heavy: a proxy without torch uses it too."""
+"""The body of a request, read up to a limit. Ray's proxies use this too, so it imports no torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from snow.serving.errors import RefusedError
 
 
 async def stream_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
-    """Raises RefusedError: there is more than `limit` bytes of it, or it ends too early."""
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > limit:
-        raise RefusedError("too_many_bytes", f"{int(said):,} bytes are more than {limit:,}")
+    """Yield the body in chunks. Raises RefusedError: it has more than `limit` bytes, or ends too early."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise RefusedError("too_many_bytes", f"{int(declared):,} bytes are more than {limit:,}")
     count = 0
     try:
         async for chunk in request.stream():
@@ -26,5 +26,10 @@ async def stream_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """All of it, in memory; as `stream_body`."""
+    """Read the body into memory; raises as `stream_body`."""
     return b"".join([chunk async for chunk in stream_body(request, limit)])
+
+
+def content_type(request: Request) -> str:
+    """Return the content type without parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,6 +1,6 @@
-"""A task as it comes over the network: an archive, or a form with its files. Nothing in it is ever run.
+"""Uploaded tasks: where an archive, or a form with files, is checked and unpacked. Nothing in it is ever run.
 
-No name from a request becomes a path: a file is kept only if it is one of `FILES`, under the name that stands there.
+No name from a request becomes a path: a file is written only if it is one of `FILES`, under the name listed there.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from starlette.datastructures import UploadFile
 from snow.data import is_junk_path
 from snow.hub.artifact import SELECTION_FILE
 from snow.hub.task_record import RECORD_FILE
-from snow.serving.errors import RefusedError
+from snow.serving.errors import CODES, RefusedError
 
-NEEDED = ("config.json", "model.safetensors", "metrics.json")
-FILES = {name: name for name in (*NEEDED, SELECTION_FILE, RECORD_FILE)}
-"""What a task may consist of."""
+REQUIRED = ("config.json", "model.safetensors", "metrics.json")
+FILES = {name: name for name in (*REQUIRED, SELECTION_FILE, RECORD_FILE)}
+"""The files that a task may have."""
 
 IGNORED = (".md", ".gitattributes")
-"""Ends of names that lie beside a task where tasks are shared."""
+"""Suffixes of files that lie beside a task where tasks are shared; they are skipped."""
 
 ARCHIVES = ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream")
 
@@ -38,68 +38,68 @@ Member = tuple[str, IO[bytes]]
 
 
 def unpack(archive: IO[bytes], folder: Path, limit: int) -> None:
-    """Puts the task of a ZIP, tar or gzipped tar into `folder`.
+    """Unpack the task in a ZIP, tar or gzipped tar into `folder`.
 
     Args:
-        limit: bytes that it may have, unpacked.
+        limit: largest size in bytes, unpacked.
 
     Raises:
-        RefusedError: it is none of these, is damaged or too large, or holds something else than a task.
+        RefusedError: it is another format, damaged or too large, or holds anything but a task.
     """
     archive.seek(0)
     start = archive.read(4)
     archive.seek(0)
     members = _zipped(archive) if start.startswith(b"PK") else _tarred(archive, start, limit)
     try:
-        keep(members, folder, limit)
+        write_files(members, folder, limit)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise RefusedError("bad_task", f"the archive cannot be read: {error}") from None
     except OSError as error:
-        if error.errno is None:  # gzip's way to say that it is damaged
+        if error.errno is None:  # gzip raises this for damaged data
             raise RefusedError("bad_task", f"the archive cannot be read: {error}") from None
         raise
 
 
-def keep(members: Iterator[Member], folder: Path, limit: int) -> None:
-    """Writes the files of a task into `folder`.
+def write_files(members: Iterator[Member], folder: Path, limit: int) -> None:
+    """Write the files of a task into `folder`.
 
     Raises:
-        RefusedError: one is unknown, comes twice, is missing or too large; the disk is full.
+        RefusedError: a file is unknown, duplicate, missing or too large, or the disk is full.
     """
-    left = limit
-    for said, file in members:
-        name = FILES.get(PurePosixPath(said).name)
+    remaining = limit
+    for member, file in members:
+        name = FILES.get(PurePosixPath(member).name)
         if name is None:
-            if said.endswith(IGNORED) or is_junk_path(said):
+            if member.endswith(IGNORED) or is_junk_path(member):
                 continue
-            raise RefusedError("bad_task", f"{_shown(said)} is no file of a task: there are {', '.join(FILES)}")
+            raise RefusedError("bad_task", f"{_shorten(member)} is not a file of a task: these are {', '.join(FILES)}")
         path = folder / name
         if path.exists():
             raise RefusedError("bad_task", f"there is more than one {name}")
         try:
-            left -= _copy(file, path, min(left, JSON_BYTES) if name.endswith(".json") else left)
+            remaining -= _copy(file, path, min(remaining, JSON_BYTES) if name.endswith(".json") else remaining)
         except OSError as error:
-            raise full(error) or error from None
-    missing = [name for name in NEEDED if not (folder / name).exists()]
+            raise disk_full(error) or error from None
+    missing = [name for name in REQUIRED if not (folder / name).exists()]
     if missing:
         raise RefusedError("bad_task", f"the upload has no {', '.join(missing)}")
 
 
-def of_form(parts: list[tuple[str, str | UploadFile]]) -> Iterator[Member]:
-    """The files of a form."""
+def form_files(parts: list[tuple[str, str | UploadFile]]) -> Iterator[Member]:
+    """Iterate over the files of a form. Raises RefusedError: a part is not a file."""
     for name, value in parts:
         if not isinstance(value, UploadFile):
-            raise RefusedError("bad_task", f"{_shown(name)} is no file")
+            raise RefusedError("bad_task", f"{_shorten(name)} is not a file")
         yield value.filename or name, value.file
 
 
-def full(error: BaseException | None) -> RefusedError | None:
-    """What is said of a full disk; None if the error is another one."""
+def disk_full(error: BaseException | None) -> RefusedError | None:
+    """Return the refusal for a full disk, or None if the error has another cause."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return RefusedError("disk_full", "there is no room for the upload")
-        if "No space left on device" in str(error):  # safetensors tells it in words
-            return RefusedError("disk_full", "there is no room for the upload")
+            return RefusedError("disk_full", CODES["disk_full"][1])
+        if "No space left on device" in str(error):  # safetensors has no errno
+            return RefusedError("disk_full", CODES["disk_full"][1])
         error = error.__cause__
     return None
 
@@ -110,7 +110,7 @@ def _copy(file: IO[bytes], path: Path, limit: int) -> int:
         while chunk := file.read(CHUNK):
             count += len(chunk)
             if count > limit:
-                raise RefusedError("too_many_bytes", f"{path.name} makes the task larger than the service takes")
+                raise RefusedError("too_many_bytes", f"{path.name} makes the task larger than the service allows")
             out.write(chunk)
     return count
 
@@ -131,24 +131,24 @@ def _tarred(archive: IO[bytes], start: bytes, limit: int) -> Iterator[Member]:
                 continue
             file = opened.extractfile(entry) if entry.isreg() else None
             if file is None:
-                raise RefusedError("bad_task", f"{_shown(entry.name)} is no plain file")
+                raise RefusedError("bad_task", f"{_shorten(entry.name)} is not a regular file")
             yield entry.name, file
 
 
 class _Bounded(io.RawIOBase):
-    """A file to read that ends in a refusal if it is longer than it may be."""
+    """Reads a file. Raises RefusedError: it is longer than `limit`."""
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile, limit: int) -> None:
         super().__init__()
-        self._file, self._left = file, limit
+        self._file, self._remaining = file, limit
 
     def read(self, size: int = -1, /) -> bytes:
         content = self._file.read(size)
-        self._left -= len(content)
-        if self._left < 0:
-            raise RefusedError("too_many_bytes", "the archive unpacks to more than the service takes")
+        self._remaining -= len(content)
+        if self._remaining < 0:
+            raise RefusedError("too_many_bytes", "the archive unpacks to more than the service allows")
         return content
 
 
-def _shown(name: str) -> str:
+def _shorten(name: str) -> str:
     return repr(name if len(name) <= 80 else f"{name[:80]}…")

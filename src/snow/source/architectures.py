@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 
 from torch import hub, nn
 
-from snow.errors import SnowError
+from snow.errors import NotFoundError, SnowError
 from snow.source.preprocessing import INTERPOLATIONS, Preprocessing
 from snow.source.weights import (
     classes_of,
@@ -45,7 +45,7 @@ def from_timm(
     from timm.models import get_pretrained_cfg
 
     if not timm.is_model(name):
-        raise SnowError(_unknown_name(name, timm.list_models(), "timm"))
+        raise NotFoundError(_unknown_name(name, timm.list_models(), "timm"))
     if pretrained:
         _check_timm_weights(name, get_pretrained_cfg(name))
     with warnings.catch_warnings(), _one_line_download_error(name, pretrained):
@@ -71,11 +71,11 @@ def from_torchvision(
 
     known = models.list_models(module=models)
     if name not in known:
-        raise SnowError(_unknown_name(name, known, "torchvision"))
+        raise NotFoundError(_unknown_name(name, known, "torchvision"))
     default = next(iter(models.get_model_weights(name)), None)
     if pretrained:
         if default is None:
-            raise SnowError(
+            raise NotFoundError(
                 f"torchvision has no pretrained weights of {name}: give a file with weights=FILE, or pretrained=False"
             )
         if not (Path(hub.get_dir()) / "checkpoints" / Path(urlparse(default.url).path).name).exists():
@@ -132,7 +132,9 @@ def _check_timm_weights(name: str, config: object) -> None:
 
     repository, url = getattr(config, "hf_hub_id", None), getattr(config, "url", None)
     if not repository and not url:
-        raise SnowError(f"timm has no pretrained weights of {name}: give a file with weights=FILE, or pretrained=False")
+        raise NotFoundError(
+            f"timm has no pretrained weights of {name}: give a file with weights=FILE, or pretrained=False"
+        )
     files = ("model.safetensors", "pytorch_model.bin")
     if repository and any(isinstance(try_to_load_from_cache(repository, file), str) for file in files):
         return

@@ -101,12 +101,12 @@ class Source(nn.Module):
     def from_timm(
         cls,
         name: str,
-        pretrained: bool = False,
+        pretrained: bool = True,
         weights: str | Path | None = None,
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
-        """Build a CNN of timm.
+        """Build a CNN of timm, with its pretrained weights unless others are given or `pretrained` is False.
 
         Args:
             weights: a local weight file.
@@ -116,19 +116,20 @@ class Source(nn.Module):
         Raises:
             SnowError: an unknown name, weights that cannot be reached or do not fit, or no feature maps.
         """
-        return cls(*architectures.from_timm(name, pretrained, weights, image_size), **options)
+        return cls(*architectures.from_timm(name, pretrained and weights is None, weights, image_size), **options)
 
     @classmethod
     def from_torchvision(
         cls,
         name: str,
-        pretrained: bool = False,
+        pretrained: bool = True,
         weights: str | Path | None = None,
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
         """Build a CNN of torchvision, as `from_timm`."""
-        return cls(*architectures.from_torchvision(name, pretrained, weights, image_size), **options)
+        built = architectures.from_torchvision(name, pretrained and weights is None, weights, image_size)
+        return cls(*built, **options)
 
     @classmethod
     def open(
@@ -148,7 +149,7 @@ class Source(nn.Module):
         create = {"": cls.from_timm, "timm": cls.from_timm, "torchvision": cls.from_torchvision}.get(library)
         if create is None:
             raise SnowError(f"unknown source {spec!r}: use embedded, a timm name, or torchvision/NAME")
-        return create(name, pretrained and weights is None, weights, image_size, **options)
+        return create(name, pretrained, weights, image_size, **options)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, NotFoundError, SnowError
 from snow.source.architectures import EMBEDDED
 from snow.source.source import Source
 from snow.store import atomic_file, read_json, write_json
@@ -39,12 +39,12 @@ def read_source(folder: Path) -> dict[str, Any]:
     """
     file = folder / "source.json"
     if not file.is_file():
-        raise SnowError(f"{folder} is not a hub: it has no source.json")
+        raise NotFoundError(f"{folder} is not a hub: it has no source.json")
     described = read_json(_no_link(file))
     if not all(isinstance(described.get(key), kind) for key, kind in NEEDED.items()) or not isinstance(
         described["preprocessing"].get("image_size"), int
     ):
-        raise SnowError(f"{file} is damaged: it should have {', '.join(NEEDED)}")
+        raise DamagedError(f"{file} is damaged: it should have {', '.join(NEEDED)}")
     return described
 
 
@@ -66,11 +66,11 @@ def open_source(folder: Path, **options: Any) -> Source:
     else:
         stored = weights if weights.exists() else None
         if stored is None and described["weights"] not in REOPENED:
-            raise SnowError(f"hub {folder} is damaged: {weights} is missing")
+            raise DamagedError(f"hub {folder} is damaged: {weights} is missing")
         source = Source.open(described["architecture"], stored is None, stored, size, **options)
         source.weights = described["weights"]
     if source.fingerprint != described["fingerprint"]:
-        raise SnowError(
+        raise DamagedError(
             f"the source of hub {folder} has changed: fingerprint {source.fingerprint}, "
             f"recorded {described['fingerprint']}"
         )
@@ -94,5 +94,5 @@ def meta_source(spec: str, image_size: int | None, taps: Sequence[str] = (), wit
 
 def _no_link(file: Path) -> Path:
     if file.is_symlink():
-        raise SnowError(f"{file} is a link: a hub holds plain files")
+        raise DamagedError(f"{file} is a link: a hub holds plain files")
     return file

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, MismatchError, NotFoundError, SnowError
 
 NESTED = ("state_dict", "model", "state_dict_ema", "model_state_dict", "model_ema", "ema", "teacher", "student")
 """Where checkpoints keep the tensors of the network; the first that is there is used, then likewise in it."""
@@ -47,13 +47,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise SnowError(f"no weight file {path}")
+        raise NotFoundError(f"no weight file {path}")
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise SnowError(f"{path} is not a readable safetensors file: {error}") from error
+            raise DamagedError(f"{path} is not a readable safetensors file: {error}") from error
     if path.suffix in SUFFIXES:
         return _unpickle_tensors(path)
     raise SnowError(f"{path}: weights are read from .safetensors, {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
@@ -63,7 +63,7 @@ def _unpickle_tensors(path: Path) -> dict[str, Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged or forbidden pickles
-        raise SnowError(f"{path} does not hold plain tensors: {_reason(error)}") from error
+        raise DamagedError(f"{path} does not hold plain tensors: {_reason(error)}") from error
     for key in NESTED:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
@@ -146,13 +146,13 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
     unknown = [name for name in weights if name not in expected]
     if missing or unknown:
         first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
-        raise SnowError(
+        raise MismatchError(
             f"{origin} does not fit {type(model).__name__}: {len(missing)} tensors missing, {len(unknown)} unknown "
             f"({first})"
         )
     for name, value in weights.items():
         if value.shape != expected[name].shape:
-            raise SnowError(
+            raise MismatchError(
                 f"{origin} does not fit {type(model).__name__}: {name} has shape {tuple(value.shape)}, "
                 f"not {tuple(expected[name].shape)}"
             )

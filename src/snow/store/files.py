@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, MismatchError, SnowError, file_error
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def atomic_folder(folder: Path, replace: bool = False) -> Generator[Path]:
     new: Path | None = None
     try:
         if os.path.lexists(folder) and not replace:
-            raise SnowError(f"{folder} is there already: remove it or choose another name")
+            raise MismatchError(f"{folder} is there already: remove it or choose another name")
         folder.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         yield new
@@ -61,7 +61,7 @@ def atomic_folder(folder: Path, replace: bool = False) -> Generator[Path]:
             new.rename(folder)
         _sync(folder.parent)
     except (OSError, SafetensorError) as error:
-        raise SnowError(f"{folder} cannot be written: {error}") from error
+        raise file_error(f"{folder} cannot be written: {error}", error) from error
     finally:
         if new is not None:
             remove_path(new)
@@ -174,10 +174,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises SnowError if the file is missing or holds something else."""
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SnowError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise file_error(f"{path} cannot be read: {error}", error) from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
-        raise SnowError(f"{path} is not a JSON object")
+        raise DamagedError(f"{path} is not a JSON object")
     return values
 
 

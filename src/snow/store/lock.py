@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from snow.errors import SnowError
+from snow.errors import SnowError, file_error
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def write_lock(target: Path, lock: Path, timeout: float = 0.0) -> Generator[None
     except Timeout:
         raise SnowError(f"{target} is being written by another process: try again later") from None
     except OSError as error:
-        raise SnowError(f"{target} cannot be written: {error}") from error
+        raise file_error(f"{target} cannot be written: {error}", error) from error
     try:
         yield
     finally:

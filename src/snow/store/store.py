@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from snow.errors import SnowError
+from snow.errors import DamagedError, SnowError, file_error
 from snow.store.files import atomic_folder, backup_path, read_consistently, remove_path
 from snow.store.lock import write_lock
 
@@ -99,7 +99,7 @@ class Store:
         try:
             return read_consistently(lambda: self._locate(name), lambda folder: reader(_require_plain(folder)))
         except OSError as error:
-            raise SnowError(f"{self.root / name} cannot be read: {error}") from error
+            raise file_error(f"{self.root / name} cannot be read: {error}", error) from error
 
     @contextmanager
     def writing(self, name: str, replace: bool = False) -> Generator[Path]:
@@ -156,7 +156,7 @@ def _require_plain(folder: Path) -> Path:
     """Return `folder`. Raises SnowError if it is a link or holds anything but plain files and folders."""
     for path in (folder.parent, folder, *([] if folder.is_symlink() else folder.iterdir())):
         if path.is_symlink():
-            raise SnowError(f"{path} is a link: a hub holds plain files")
+            raise DamagedError(f"{path} is a link: a hub holds plain files")
         if not (path.is_file() or path.is_dir()):
-            raise SnowError(f"{path} is neither a file nor a folder")
+            raise DamagedError(f"{path} is neither a file nor a folder")
     return folder

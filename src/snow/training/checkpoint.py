@@ -1,4 +1,4 @@
-"""The state of a run on disk: written whole or not at all, and only read by the run that it belongs to."""
+"""The state of a run on disk: each save replaces the one before in one step, and only the same run reads it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,69 @@ from typing import Any
 import torch
 
 from snow.data import Dataset
-from snow.errors import SnowError
-from snow.methods import Method
-from snow.source import Source
-from snow.training.recipe import Recipe
+from snow.errors import DamagedError, MismatchError, SnowError, file_error
+from snow.training.job import TrainingJob
+from snow.training.process_group import ProcessGroup
+from snow.training.recipe import current_fields
 
 FORMAT = 2
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes beside `path`, forces it to disk, then takes its place: at any moment `path` is a whole checkpoint.
+class Checkpointer:
+    """Saves and loads the state of a run. All processes call it together; the first one writes.
+
+    Args:
+        job: before its learners are calibrated.
+        arithmetic: what the run computes in, see `snow.training.launch.arithmetic`.
+        group: the processes of the run.
+    """
+
+    def __init__(self, job: TrainingJob, arithmetic: str, group: ProcessGroup) -> None:
+        self._paths, self._seconds, self._group = job.paths, job.runtime.checkpoint_seconds, group
+        self._identity = {} if job.paths.checkpoint is None else run_identity(job, arithmetic, group.count)
+        self._saved_at = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether this process is the one that saves, and the last checkpoint is old enough."""
+        due = time.monotonic() - self._saved_at > self._seconds
+        return due and self._paths.checkpoint is not None and self._group.is_first
+
+    def load(self) -> dict[str, Any] | None:
+        """Read the state to continue from, if the run is to be resumed and has one.
+
+        Raises:
+            SnowError: the checkpoint cannot be read, or is of another run.
+        """
+        path = self._paths.checkpoint
+        if path is None or not self._paths.resume or not path.exists():
+            return None
+        state = read_checkpoint(path)
+        require_same_run(path, state["identity"], self._identity)
+        return state
+
+    def save(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Write the state and the random states of all processes.
+
+        Raises:
+            SnowError: as `write_checkpoint`, in every process.
+        """
+        if self._paths.checkpoint is None:
+            return
+        random_states = self._group.random_states()
+        error = None
+        if self._group.is_first:
+            try:
+                content = {"identity": self._identity, **state(), "random": random_states}
+                write_checkpoint(self._paths.checkpoint, content)
+            except SnowError as raised:
+                error = raised
+        self._group.agree(error)
+        self._saved_at = time.monotonic()
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a draft beside `path`, force it to disk, and rename it: at any moment `path` is a complete checkpoint.
 
     Raises:
         SnowError: the disk is full or cannot be written; the checkpoint before this one is still there.
@@ -44,50 +98,44 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         kept = "the one before it is kept" if path.is_file() else "there is none before it"
-        raise SnowError(f"cannot save the checkpoint {path}: {error.strerror or error}; {kept}") from None
+        raise file_error(f"cannot save the checkpoint {path}: {error.strerror or error}; {kept}", error) from None
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Reads tensors and plain values only.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint: tensors and plain values only.
 
     Raises:
-        SnowError: not a checkpoint, a damaged one, or one of another version.
+        SnowError: the file cannot be read, is not a checkpoint, or is of another version.
+        DamagedError: the file is damaged.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise SnowError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
+        raise file_error(f"cannot read the checkpoint {path}: {error.strerror or error}", error) from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
-        raise SnowError(f"{path} is not a checkpoint, or it is damaged: remove it to train from the start") from None
+        raise DamagedError(f"{path} is not a checkpoint, or it is damaged: remove it to train from the start") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise SnowError(f"{path} is not a checkpoint of this version: remove it to train from the start")
+        raise MismatchError(f"{path} is not a checkpoint of this version: remove it to train from the start")
     return state
 
 
-def identity(
-    source: Source,
-    methods: Mapping[str, Method],
-    dataset: Dataset,
-    recipe: Recipe,
-    precision: str,
-    processes: int,
-) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be a run's own."""
-    fields = recipe.to_dict()
-    for name in ("workers", "checkpoint_seconds", "precision"):
-        del fields[name]
+def run_identity(job: TrainingJob, arithmetic: str, processes: int) -> dict[str, Any]:
+    """Return what must be the same for a checkpoint to be of this run, as JSON values."""
+    recipe = job.recipe.to_dict()
+    del recipe["precision"]  # "auto" depends on the hardware: `arithmetic` is what it came to
     return {
-        "recipe": fields,
-        "precision": precision,
+        "recipe": recipe,
+        "precision": arithmetic,
         "processes": processes,
-        "source": source.fingerprint,
-        "data": data_digest(dataset),
-        "learners": {name: {"method": method.name, "config": method.config} for name, method in methods.items()},
+        "source": job.source.fingerprint,
+        "data": data_digest(job.dataset),
+        "learners": {name: {"method": method.name, "config": method.config} for name, method in job.learners.items()},
     }
 
 
 def require_same_run(path: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises SnowError if a checkpoint's identity is not this run's, with what differs."""
+    """Raise MismatchError with what differs if a checkpoint's identity is not that of this run."""
+    saved = {**saved, "recipe": current_fields(saved["recipe"])}
     before, after = dict(_leaves(saved)), dict(_leaves(now))
     differences = [
         f"{key} was {before.get(key, 'absent')} and is {after.get(key, 'absent')}"
@@ -96,11 +144,11 @@ def require_same_run(path: Path, saved: Mapping[str, Any], now: Mapping[str, Any
     ]
     if differences:
         shown = "; ".join(differences[:4]) + (f"; and {len(differences) - 4} more" if len(differences) > 4 else "")
-        raise SnowError(f"{path} is of another run ({shown}): remove it to train from the start")
+        raise MismatchError(f"{path} is of another run ({shown}): remove it to train from the start")
 
 
 def data_digest(dataset: Dataset) -> str:
-    """SHA-256 over tasks, classes, every label, and the names of the pictures that are files."""
+    """Return the SHA-256 of tasks, classes, every label, and the names of the pictures that are files."""
     digest = hashlib.sha256(json.dumps([[task.name, task.classes] for task in dataset.tasks]).encode())
     for pictures in (dataset.train, dataset.test):
         names = [Path(item).name for item in pictures.items if isinstance(item, str | os.PathLike)]
@@ -110,7 +158,7 @@ def data_digest(dataset: Dataset) -> str:
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names and JSON of all plain values in nested dicts."""
+    """Yield the dotted name and JSON of each plain value in nested dicts."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _leaves(inner, f"{key}.{name}" if key else str(name))
@@ -119,7 +167,7 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut, where folders can be opened."""
+    """Make a rename survive a power cut, where folders can be opened."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

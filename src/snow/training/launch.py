@@ -1,4 +1,4 @@
-"""Starting a run: one process, several that we start, or several that a launcher such as torchrun has started."""
+"""Start the processes of a run: this one, several new ones, or those that a launcher such as torchrun has started."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-
 
 
 def computes_in_bf16(device: str) -> bool:
-    """Whether the hardware multiplies in bf16, rather than imitating it. `device`: "cpu", "cuda", …"""
+    """Whether the hardware multiplies in bf16 rather than emulating it. `device`: "cpu", "cuda", …"""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device == "cpu":
@@ -54,15 +54,15 @@ def _is_torchrun() -> bool:
 
 
 def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int = 1) -> Fabric:
-    """A launched Fabric for this process.
+    """Return a launched Fabric for this process.
 
     Args:
-        precision: as in `Recipe`; with "int8", what learns computes as with "auto".
+        precision: as in `Recipe`; with "int8", the learners compute as with "auto".
         accelerator: "auto", "cpu", "cuda" or "mps".
-        devices: processes on this machine; taken from the environment where the process was launched by others.
+        devices: processes on this machine; read from the environment if a launcher started this process.
 
     Raises:
-        SnowError: an accelerator that is not there, or a precision that it does not have.
+        SnowError: there is no such accelerator, or it does not have this precision.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
@@ -79,7 +79,7 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
     if precision == "16" and accelerator == "cpu":
         raise SnowError("precision 16 needs a GPU: use 32 or bf16 on a CPU")
     if accelerator == "cpu":
-        # set by lightning-fabric: torch's optimizers then look for a GPU driver at every step, for half a millisecond
+        # lightning-fabric sets it, and torch's optimizers then look for a GPU driver at every step, which takes 0.5 ms
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     nodes, strategy = 1, "auto"
     if is_launched():
@@ -101,20 +101,20 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
 
 
 def arithmetic(precision: str, fabric: Fabric) -> str:
-    """What a run computes in: the source, if it is in 8 bits, and what learns."""
+    """Return what a run computes in: the learners' precision, after that of the source if it is int8."""
     learning = fabric.strategy.precision.precision
     return f"int8, {learning}" if precision == "int8" else learning
 
 
 def spawn(function: Callable[..., Any], arguments: Sequence[Any], processes: int) -> Any:
-    """Runs `function(*arguments)` in new processes that know each other, and returns what the first one returned.
+    """Run `function(*arguments)` in new processes that know each other, and return the result of the first one.
 
-    The processes start afresh, so this works from a script (below `if __name__ == "__main__":`), a notebook and a
-    command alike. SIGINT and SIGTERM are passed on to them.
+    The processes are spawned, not forked, so this works from a script (below `if __name__ == "__main__":`), a notebook
+    and a command. SIGINT and SIGTERM are passed on to them.
 
     Raises:
-        SnowError: as one of them raised it, or something that another process cannot be given.
-        Interrupted: as they raised it.
+        SnowError: a process raised it, or the arguments cannot be pickled.
+        Interrupted: the processes raised it.
         RuntimeError: a process died; its own message is on the standard error.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
@@ -152,13 +152,13 @@ def spawn(function: Callable[..., Any], arguments: Sequence[Any], processes: int
 
 
 def _supervise(children: Sequence[BaseProcess], interrupt: Interrupt) -> None:
-    """Until all have ended; when one fails the others, which may wait for it, get ten seconds to end by themselves."""
-    told = False
+    """Wait until all have ended. When one fails, the others, which may wait for it, get ten seconds to end."""
+    notified = False
     patience = 50
     while alive := [child for child in children if child.is_alive()]:
         wait([child.sentinel for child in alive], timeout=0.2)
-        if interrupt.requested and not told:
-            told = True
+        if interrupt.requested and not notified:
+            notified = True
             for child in alive:
                 child.terminate()
         if any(child.exitcode for child in children):
@@ -180,7 +180,7 @@ def _child(name: str, rank: int, processes: int, port: int) -> None:
             "MASTER_PORT": str(port),
         }
     )
-    if "OMP_NUM_THREADS" not in os.environ:  # processes that want the same cores wait for one another
+    if "OMP_NUM_THREADS" not in os.environ:  # more threads than cores would slow every process down
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     folder = Path(name)
     with Interrupt(child=True):

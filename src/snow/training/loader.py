@@ -1,4 +1,4 @@
-"""Which pictures come when: a pure function of seed and epoch, so that a run can go on from any step."""
+"""The order and loading of pictures. The order is a pure function of seed and epoch, so a run resumes at any step."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from snow.errors import SnowError
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """The batches of one epoch as one process loads them: lists of (index of a picture, seed of its augmentation).
+    """Yields one process's batches of an epoch: lists of (index of a picture, seed of its augmentation).
 
     Each epoch is a new permutation, cut into batches whose sizes differ by one at most, so that no batch is tiny and
-    no picture is left out. Process r of P takes every P-th picture of each batch, starting with the r-th: order,
+    no picture is left out. Process r of P loads every P-th picture of each batch, starting with the r-th: order,
     batches and augmentation are the same for any number of processes.
 
     Args:
-        pictures: how many there are.
+        pictures: their number.
         batch_size: largest number of pictures in a batch, over all processes.
         seed: of the permutations and augmentations.
-        rank: this process, of `processes`.
-        views: in how many ways a picture is augmented, in turn from epoch to epoch; None: always in a new one.
+        rank: of this process, out of `processes`.
+        views: number of augmented views of a picture, used in turn from epoch to epoch; None: a new one each epoch.
 
     Raises:
         SnowError: a process would get fewer than two pictures of some batch (batch normalisation needs two).
@@ -59,7 +59,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.start(0)
 
     def start(self, epoch: int, batch: int = 0) -> None:
-        """The next iteration begins with this batch of this epoch, both counted from 0."""
+        """Let the next iteration begin with this batch of this epoch, both counted from 0."""
         generator = self._generator(epoch)
         self._indices = torch.randperm(self.pictures, generator=generator)
         self.view = epoch
@@ -72,13 +72,13 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self._first = batch
 
     def batch(self, number: int) -> Tensor:
-        """Indices of all pictures in a batch of this epoch, over all processes: (B,)."""
+        """Return the indices of all pictures in a batch of this epoch, over all processes: (B,)."""
         return self._indices[self._edge(number) : self._edge(number + 1)]
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for number in range(self._first, self.batches):
-            mine = slice(self._edge(number) + self.rank, self._edge(number + 1), self.processes)
-            yield list(zip(self._indices[mine].tolist(), self._seeds[mine].tolist(), strict=True))
+            share = slice(self._edge(number) + self.rank, self._edge(number + 1), self.processes)
+            yield list(zip(self._indices[share].tolist(), self._seeds[share].tolist(), strict=True))
 
     def __len__(self) -> int:
         return self.batches - self._first
@@ -92,13 +92,13 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 class DeviceLoader:
-    """Batches of pictures on a device, loaded by processes that start once and stay.
+    """Loads batches of pictures onto a device, in processes that start once and stay.
 
     Args:
         pictures: with their transform.
-        batches: an iterable with a length over lists of keys of `pictures`; asked again for each iteration.
+        batches: an iterable with a length over lists of keys of `pictures`, iterated anew for each pass.
         workers: loading processes; 0 loads in this one.
-        device: where the batches go.
+        device: of the batches.
     """
 
     def __init__(self, pictures: Pictures, batches: Any, workers: int, device: torch.device) -> None:
@@ -110,13 +110,13 @@ class DeviceLoader:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
-            worker_init_fn=_leave_stopping_to_parent,
+            worker_init_fn=_ignore_stop_signals,
             generator=torch.Generator(),
             multiprocessing_context=multiprocessing.get_context("fork") if workers and _forks() else None,
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields images (B, 3, S, S) uint8 and labels (B, T) int64.
+        """Yield images (B, 3, S, S) uint8 and labels (B, T) int64.
 
         Raises:
             SnowError: a picture cannot be read.
@@ -132,24 +132,25 @@ class DeviceLoader:
             raise SnowError(str(error).rpartition(marker)[2]) from None
 
 
-def in_turn(indices: Sequence[int], batch_size: int, rank: int = 0, processes: int = 1) -> list[list[int]]:
-    """One process's share of some pictures, in order, in batches of at most `batch_size`."""
-    mine = list(indices[rank::processes])
-    return [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+def sequential_batches(indices: Sequence[int], batch_size: int, rank: int = 0, processes: int = 1) -> list[list[int]]:
+    """Cut one process's share of the pictures, in order, into batches of at most `batch_size`."""
+    share = list(indices[rank::processes])
+    return [share[start : start + batch_size] for start in range(0, len(share), batch_size)]
 
 
-def _leave_stopping_to_parent(_worker: int) -> None:
-    """In a loading process: signals to the whole group or job are for the training process, which finishes its step.
+def _ignore_stop_signals(_worker: int) -> None:
+    """In a loading process, ignore SIGINT and SIGTERM that are not from the training process.
 
-    Only the training process itself can end this one. (Torch has already set one thread.)
+    A signal to the whole process group or job is handled by the training process, which finishes its step and needs
+    its pictures for that. (Torch has already set one thread.)
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_exit_on_parents_signal, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_when_told(parent: int) -> None:
+def _exit_on_parents_signal(parent: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Numbers on their way from the device to this process."""
+"""The processes of a run, and the way of their numbers from the device."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ T = TypeVar("T")
 
 
 class Readback(Generic[T]):
-    """Hands each step's numbers on: at once on a CPU, one step late on a GPU, which then never waits to be read.
+    """Reads the numbers of each step: at once on a CPU, one step late on a GPU, so that the GPU never waits.
 
     Args:
-        late: one step late.
+        late: read one step late.
     """
 
     def __init__(self, late: bool) -> None:
         self._late = late
-        self._waiting: tuple[T, Tensor, torch.cuda.Event | None] | None = None
+        self._pending: tuple[T, Tensor, torch.cuda.Event | None] | None = None
 
     def exchange(self, context: T, numbers: Tensor) -> tuple[T, list[float]] | None:
-        """Takes the numbers of a step, (n,), with what belongs to them; gives those that are due, if any."""
+        """Start to read the numbers of a step, (n,), with their context; return those that have arrived, if any."""
         event = None
         if numbers.is_cuda:
             host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
@@ -38,25 +38,25 @@ class Readback(Generic[T]):
             event = torch.cuda.Event()
             event.record()
         due = self.flush() if self._late else None
-        self._waiting = context, numbers, event
+        self._pending = context, numbers, event
         return due if self._late else self.flush()
 
     def flush(self) -> tuple[T, list[float]] | None:
-        """Gives the numbers that still wait."""
-        if self._waiting is None:
+        """Wait for the numbers that have not been returned yet."""
+        if self._pending is None:
             return None
-        context, numbers, event = self._waiting
-        self._waiting = None
+        context, numbers, event = self._pending
+        self._pending = None
         if event is not None:
             event.synchronize()
         return context, numbers.tolist()
 
 
 class ProcessGroup:
-    """All processes of a run, each with its own copy of every method and its own share of each batch.
+    """The processes of a run, each with a copy of every method and a share of each batch.
 
-    One reduction a step carries the gradients of all learners, so learners need no wrapper of their own, may have
-    parameters without a gradient, and may stop one by one. With a single process nothing is sent.
+    One all-reduce a step sums the gradients of all learners, so learners need no DDP wrapper, may have parameters
+    without a gradient, and may stop one by one. With a single process nothing is sent.
     """
 
     def __init__(self, fabric: Fabric) -> None:
@@ -66,28 +66,31 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """The process that writes files and talks to listeners."""
+        """Whether this process writes files and calls listeners."""
         return self.rank == 0
 
     @torch.no_grad()
     def align(self, modules: Iterable[nn.Module]) -> None:
-        """Gives every parameter and buffer the value that the first process has."""
+        """Copy every parameter and buffer of the first process to the others."""
         if self.count > 1:
             for module in modules:
-                self._follow_first([*module.parameters(), *module.buffers()])
+                self._copy_from_first([*module.parameters(), *module.buffers()])
 
     @torch.no_grad()
     def reduce(self, modules: Sequence[nn.Module], numbers: Tensor) -> Tensor:
-        """After backward: sums gradients and `numbers`, averages floating-point buffers, copies all other buffers.
+        """After backward: sum gradients and `numbers`, average floating-point buffers, copy all other buffers.
 
         Args:
             modules: with gradients in their parameters; a missing gradient counts as zero.
-            numbers: (n,) floating, this process's; returns the sums over all processes.
+            numbers: (n,) floating, of this process.
+
+        Returns:
+            (n,), the sums of `numbers` over all processes.
         """
         if self.count == 1:
             return numbers
         summed = [numbers]
-        whole = []
+        integers = []
         for module in modules:
             for parameter in module.parameters():
                 if parameter.requires_grad:
@@ -98,21 +101,21 @@ class ProcessGroup:
                 if buffer.is_floating_point():
                     summed.append(buffer.div_(self.count))
                 else:
-                    whole.append(buffer)
+                    integers.append(buffer)
         self._sum(summed, torch.float32)
-        self._follow_first(whole)
+        self._copy_from_first(integers)
         return numbers
 
     def sum(self, numbers: Tensor) -> Tensor:
-        """Sums over all processes: (n,) of any type."""
+        """Sum over all processes: (n,) -> (n,)."""
         return self._fabric.strategy.all_reduce(numbers, reduce_op="sum") if self.count > 1 else numbers
 
-    def any(self, wish: bool) -> bool:
-        """Whether any process wishes so."""
-        return bool(self.sum(torch.tensor([wish], dtype=torch.int64, device=self._fabric.device)).item())
+    def any(self, condition: bool) -> bool:
+        """Whether the condition holds in any process."""
+        return bool(self.sum(torch.tensor([condition], dtype=torch.int64, device=self._fabric.device)).item())
 
     def random_states(self) -> list[dict[str, Any]]:
-        """The state of the random number generators of every process."""
+        """Return the state of the random number generators of every process."""
         if self.count == 1:
             return [random_state()]
         states: list[Any] = [None] * self.count
@@ -123,24 +126,24 @@ class ProcessGroup:
         set_random_state(states[self.rank])
 
     def agree(self, error: SnowError | None) -> None:
-        """Every process raises the first one's error; also a barrier."""
-        message = self._fabric.broadcast(None if error is None else str(error))
-        if message is not None:
-            raise SnowError(message)
+        """Raise the first process's error in every process; also a barrier."""
+        error = self._fabric.broadcast(error)
+        if error is not None:
+            raise error
 
-    def _follow_first(self, tensors: Sequence[Tensor]) -> None:
-        for wire in (torch.float32, torch.int64):
-            chosen = [tensor for tensor in tensors if tensor.is_floating_point() == wire.is_floating_point]
+    def _copy_from_first(self, tensors: Sequence[Tensor]) -> None:
+        for dtype in (torch.float32, torch.int64):
+            alike = [tensor for tensor in tensors if tensor.is_floating_point() == dtype.is_floating_point]
             if not self.is_first:
-                for tensor in chosen:
+                for tensor in alike:
                     tensor.zero_()
-            self._sum(chosen, wire)
+            self._sum(alike, dtype)
 
-    def _sum(self, tensors: Sequence[Tensor], wire: torch.dtype) -> None:
-        """In place, in one message of type `wire`."""
+    def _sum(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> None:
+        """Sum over all processes in place, in one message of type `dtype`."""
         if not tensors:
             return
-        flat = torch.cat([tensor.reshape(-1).to(wire) for tensor in tensors])
+        flat = torch.cat([tensor.reshape(-1).to(dtype) for tensor in tensors])
         flat = self._fabric.strategy.all_reduce(flat, reduce_op="sum")
-        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+        for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))

@@ -1,77 +1,57 @@
-"""Sizes of memory as people write them."""
+"""How a run learns: everything that decides its result."""
 
 from __future__ import annotations
 
 import math
-import os
-import re
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
 from snow.errors import SnowError
-
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-def parse_size(text: str) -> int:
-    """Bytes, from such as `4GB`, `500 MB` or a plain number.
-
-    Raises:
-        SnowError: it is not a size, or nothing.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?b?)\s*", text, re.IGNORECASE)
-    unit = found.group(2).upper() if found else ""
-    size = round(float(found.group(1)) * UNITS[unit if unit[-1:] in ("", "B") else f"{unit}B"]) if found else 0
-    if size < 1:
-        raise SnowError(f"{text!r} is no size: write 4GB or 500MB")
-    return size
-
-
-def shown_size(size: int) -> str:
-    """Three digits and a unit."""
-    unit = max((one for one in UNITS if UNITS[one] <= max(1, size)), key=lambda one: (UNITS[one], len(one)))
-    return f"{size / UNITS[unit]:.3g} {unit}"
-
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "constant"]
 Precision = Literal["auto", "32", "bf16", "16", "int8"]
 CacheDtype = Literal["fp16", "fp32", "int8"]
 
+CACHE_VIEWS = 4
+CACHE_DTYPE: CacheDtype = "fp16"
+"""What a run with a cache uses where its recipe does not say."""
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a run learns, and with `seed` decides it bit by bit on a CPU.
+    """Everything that decides what a run learns. On a CPU the same recipe gives the same bits.
 
     Attributes:
         epochs: passes over the training pictures.
         batch_size: pictures a step, over all processes together. An epoch is cut into equal batches of at most this.
         optimizer: adamw or sgd.
         lr: the highest learning rate; a method may scale it for some of its parameters.
-        weight_decay: of the weights; a method decides which parameters are spared.
+        weight_decay: decay of the weights; a method decides which parameters are spared.
         momentum: of sgd.
         schedule: cosine falls to zero over the run, step divides by 10 every `step_epochs`, constant stays.
-        warmup_epochs: the rate rises in a straight line for this long, at most for half of the run.
+        warmup_epochs: the rate rises linearly for this long, at most for half of the run.
         step_epochs: epochs between two steps of the step schedule.
         label_smoothing: probability that the target spreads over all classes.
         augment: how training pictures are varied, a name in `snow.data.transforms.AUGMENTS`.
-        clip_grad: largest norm of a learner's gradient; 0 does not clip.
-        ema: decay of an exponential average of the weights, which then is what is kept; 0 keeps the weights themselves.
-        validation: fraction of the training pictures held out to measure each epoch; 0 holds out none.
+        clip_grad: largest norm of the gradient of each learner; 0 does not clip.
+        ema: decay of an exponential average of the weights, which is kept in their place; 0 keeps the weights.
+        validation: fraction of the training pictures held out to measure accuracy after each epoch; 0 holds out none.
         patience: stop a learner after this many epochs without a better validation accuracy and keep its best weights.
         calibration: training pictures that a method may look at before the first step.
-        precision: auto takes bf16 where the hardware computes in it, otherwise 32. With int8, which is for CPUs, the
-            frozen source computes in 8 bits, and what learns as with auto.
-        cache: a size such as 4GB: the choice of channels is that of the calibration for good, and what the source makes
-            of the training pictures is kept within this size, so that it is run but once for each view of a picture.
-        cache_views: views of each picture that are kept, each augmented in its own way, for the epochs in turn.
-        cache_dtype: fp32 keeps features as they are, fp16 takes half of that, int8 about a quarter.
+        precision: auto takes bf16 where the hardware computes in it, otherwise 32. int8 is for CPUs: the frozen source
+            computes in 8 bits, and the learners as with auto.
+        freeze_selection: freeze the choice of channels after calibration instead of learning it. By default it is
+            frozen only if features are cached, which needs it.
+        cache_views: with a cache, views of each picture that are kept, each augmented in its own way, for the epochs
+            in turn; by default 4.
+        cache_dtype: with a cache, fp32 keeps features as they are, fp16 takes half of that, int8 about a quarter; by
+            default fp16.
         seed: of order, augmentation and noise.
-        workers: processes a process loads pictures with; by default one for each spare core, at most 8.
-        checkpoint_seconds: longest time between two checkpoints; there is always one at the end of an epoch.
 
     Raises:
-        SnowError: a value outside its range, named with the range.
+        SnowError: a value is outside its range. The message gives the name and the range.
     """
 
     epochs: int = 30
@@ -91,46 +71,34 @@ class Recipe:
     patience: int | None = None
     calibration: int = 8192
     precision: Precision = "auto"
-    cache: str | None = None
-    cache_views: int = 4
-    cache_dtype: CacheDtype = "fp16"
+    freeze_selection: bool | None = None
+    cache_views: int | None = None
+    cache_dtype: CacheDtype | None = None
     seed: int = 0
-    workers: int | None = None
-    checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("optimizer", Optimizer),
-            ("schedule", Schedule),
-            ("precision", Precision),
-            ("cache_dtype", CacheDtype),
-        ):
-            self._require(name, getattr(self, name) in get_args(choices), f"one of {', '.join(get_args(choices))}")
-        for name in ("epochs", "batch_size", "step_epochs", "cache_views"):
+        choices = {"optimizer": Optimizer, "schedule": Schedule, "precision": Precision, "cache_dtype": CacheDtype}
+        for name, values in choices.items():
+            known = get_args(values)
+            default = name == "cache_dtype" and self.cache_dtype is None
+            self._require(name, default or getattr(self, name) in known, f"one of {', '.join(known)}")
+        for name in ("epochs", "batch_size", "step_epochs"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in (
-            "weight_decay",
-            "warmup_epochs",
-            "clip_grad",
-            "calibration",
-            "seed",
-            "checkpoint_seconds",
-        ):
+        for name in ("weight_decay", "warmup_epochs", "clip_grad", "calibration", "seed"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "zero or more")
         for name in ("momentum", "label_smoothing", "ema", "validation"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         self._require("lr", 0 < self.lr < math.inf, "more than zero")
-        self._require("patience", self.patience is None or self.patience >= 1, "at least 1, or None")
-        self._require("workers", self.workers is None or self.workers >= 0, "zero or more, or None")
-        if self.cache is not None:
-            parse_size(self.cache)
-            self._require("calibration", self.calibration > 0, "more than zero with a cache: it makes the choice")
+        for name in ("patience", "cache_views"):
+            self._require(name, getattr(self, name) is None or getattr(self, name) >= 1, "at least 1, or None")
+        if self.freeze_selection:
+            self._require("calibration", self.calibration > 0, "more than zero where it decides the choice of channels")
         if self.patience is not None and not self.validation:
             raise SnowError("patience needs pictures to measure on: set validation to a fraction such as 0.1")
 
     @classmethod
     def paper(cls, **changes: Any) -> Self:
-        """The paper's section 3.1: SGD at 1.0, divided by 10 every 30 epochs (its other methods start at 0.1)."""
+        """Return the recipe of section 3.1: SGD at 1.0, divided by 10 every 30 epochs (its other methods use 0.1)."""
         values: dict[str, Any] = {
             "epochs": 90,
             "batch_size": 256,
@@ -146,7 +114,7 @@ class Recipe:
         return cls(**{**values, **changes})
 
     def rate(self, step: int, batches: int) -> float:
-        """The learning rate at a step (from 0), as a factor of `lr`. `batches`: steps in an epoch."""
+        """Return the learning rate at a step (from 0) as a factor of `lr`. `batches`: steps in an epoch."""
         total = self.epochs * batches
         warmup = round(min(self.warmup_epochs, self.epochs / 2) * batches)
         if step < warmup:
@@ -157,26 +125,41 @@ class Recipe:
             return 0.1 ** (step // batches // self.step_epochs)
         return 1.0
 
+    def resolved(self, cached: bool) -> Self:
+        """Fill in the fields that depend on whether features are cached.
+
+        Without a cache every epoch sees a new view of each picture, and features are not rounded: both cache fields
+        become None. The result says everything about what is learned, so that two runs can be compared.
+
+        Raises:
+            SnowError: features are to be cached, and the recipe forbids to freeze the choice of channels.
+        """
+        if not cached:
+            return replace(self, freeze_selection=self.freeze_selection or None, cache_views=None, cache_dtype=None)
+        if self.freeze_selection is False:
+            raise SnowError("a cache needs a frozen choice of channels: leave out the cache or freeze_selection=False")
+        views, dtype = self.cache_views or CACHE_VIEWS, self.cache_dtype or CACHE_DTYPE
+        return replace(self, freeze_selection=True, cache_views=views, cache_dtype=dtype)
+
     @property
     def views(self) -> int | None:
-        """Into how many views of a picture the epochs are divided; None: each has one of its own."""
-        return None if self.cache is None else min(self.cache_views, self.epochs)
-
-    def loading_workers(self, processes: int = 1) -> int:
-        """Loading processes of each training process, when `processes` of them share this machine."""
-        if self.workers is not None:
-            return self.workers
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(8, max(0, cores // processes - 1))
+        """How many views of a picture the epochs use in turn; None: each epoch has a new one. Of a resolved recipe."""
+        return None if self.cache_views is None else min(self.cache_views, self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values; without a cache, nothing of what one would be like."""
+        """Return the fields as JSON values, without those that version 0.1.0 did not have or left out by default."""
         values = asdict(self)
-        return values if self.cache else {name: value for name, value in values.items() if "cache" not in name}
+        absent = [name for name in ("freeze_selection", "cache_views", "cache_dtype") if not values[name]]
+        return {name: value for name, value in values.items() if name not in absent}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Raises SnowError for a field that this version does not know."""
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read the fields, as this version or 0.1.0 wrote them.
+
+        Raises:
+            SnowError: this version does not know a field.
+        """
+        values = _without_runtime(values)
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise SnowError(f"unknown recipe field {', '.join(unknown)}: it is from another version")
@@ -185,3 +168,17 @@ class Recipe:
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
             raise SnowError(f"{name} must be {rule}, not {getattr(self, name)!r}")
+
+
+def current_fields(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recorded recipe as `Recipe.to_dict` writes them today, to compare two recipes."""
+    values = _without_runtime(recorded)
+    return {name: value for name, value in values.items() if value or name != "freeze_selection"}
+
+
+def _without_runtime(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what version 0.1.0 recorded with the recipe and `Runtime` has now; its cache froze the selection."""
+    values = {name: value for name, value in recorded.items() if name not in ("workers", "checkpoint_seconds", "cache")}
+    if recorded.get("cache"):
+        values["freeze_selection"] = True
+    return values

@@ -1,4 +1,4 @@
-"""From a hub and a data set to tasks in the hub: what `snow train` calls, and most scripts."""
+"""Train the tasks of a data set and add them to a hub: what `snow train` calls, and most scripts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from dataclasses import replace as with_changes
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,23 @@ import torch
 
 from snow.data import Dataset, SplitRecord, Task
 from snow.data.labels import require_text
-from snow.errors import SnowError
+from snow.errors import MismatchError, NoSpaceError, NotFoundError, SnowError
 from snow.hub import Artifact, Hub
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.methods import METHODS, Method
+from snow.methods.method import option_values
 from snow.process.randomness import fork_rng, seed_all
-from snow.source import Source
 from snow.store import check_name
 from snow.training.checkpoint import data_digest
-from snow.training.fit import Fitted, fit
+from snow.training.fit import run_job
+from snow.training.history import Fitted
+from snow.training.job import RunPaths, TrainingJob
 from snow.training.listeners import Listener
 from snow.training.recipe import Recipe
+from snow.training.runtime import Runtime
 
 CHECKPOINT, CACHE = "checkpoint.pt", "cache"
-"""In a run's folder, while it lasts."""
+"""In the folder of a run, while it lasts."""
 
 
 def train(
@@ -35,101 +39,113 @@ def train(
     recipe: Recipe | None = None,
     *,
     method: str = "snow",
-    config: Mapping[str, Any] | None = None,
+    config: object | Mapping[str, Any] | None = None,
+    runtime: Runtime | None = None,
     about: Mapping[str, Any] | None = None,
     listeners: Sequence[Listener] = (),
     resume: bool = False,
     replace: bool = False,
-    devices: int = 1,
-    cache: Path | None = None,
 ) -> list[Artifact]:
-    """Trains every task of a data set on one pass of the hub's source, measures it on the test pictures, and keeps it.
+    """Train every task of a data set on one pass of the hub's source, measure it on the test pictures, and add it.
 
-    The state of the run is in `run_folder(hub, names)` while it lasts; killed at any moment, the hub holds whole tasks
-    only, and `resume=True` goes on.
+    The state of the run is in `run_folder(hub, names)` while it lasts. If the run is killed, the hub holds complete
+    tasks only, and `resume=True` continues.
 
     Args:
+        hub: where the tasks are added.
+        dataset: training and test pictures of one task or more.
         recipe: by default `Recipe()`.
         method: a name in `METHODS`.
-        config: its options, as for `Method.build`.
-        about: what the artefacts should say of their data, as JSON values: where it is, how it was split.
-        listeners: told of every step and epoch.
-        resume: go on from where a run with the same arguments was stopped, if there is such a run.
-        replace: put the new tasks in the place of those that have their names.
-        devices: processes, as in `fit`.
-        cache: folder for what `recipe.cache` keeps, for other runs to use as well; by default one that goes with the
-            run.
+        config: the method's options: its config class, such as `SnowConfig(...)`, or a mapping by name.
+        runtime: by default `Runtime()`. A cache is in the run's folder unless it names another one.
+        about: JSON values that the artefacts record of their data: where it is, how it was split.
+        listeners: called after every step and epoch.
+        resume: continue a run with the same arguments that was stopped, if there is one.
+        replace: replace tasks of the hub that have the same names.
 
     Returns:
         The tasks, as they are in the hub.
 
     Raises:
-        SnowError: a name that is taken or cannot be one, an unknown method or option, data that does not fit, too
-            little memory or disk; the hub's tasks are as they were.
+        SnowError: an impossible name, an unknown method or option, data that does not fit; the hub is unchanged.
+        MismatchError: a name is taken, or the checkpoint is of another run.
+        NoSpaceError: too little memory or disk.
         Interrupted: as in `fit`.
     """
-    recipe = recipe or Recipe()
     names = [task.name for task in dataset.tasks]
     require_free(hub.path, names, replace)
-    kind = method_named(method)
-    if recipe.cache is not None and not kind.uses_source:
-        raise SnowError(f"method {method} learns from the pictures themselves: leave the cache out")
-    with fork_rng():
-        seed_all(recipe.seed)
-        learners = {task.name: kind.build(hub.source, len(task.classes), config) for task in dataset.tasks}
     folder = run_folder(hub.path, names)
-    checkpoint, own_cache = folder / CHECKPOINT, folder / CACHE
-    if not (resume and checkpoint.exists()):
-        shutil.rmtree(own_cache, ignore_errors=True)
-    with rollback(folder, keep=checkpoint):
-        fitted = _fit(hub.source, learners, dataset, recipe, listeners, checkpoint, resume, devices, cache or own_cache)
-    artifacts = [artifact_of(task, fitted, hub.source, dataset, recipe, about) for task in dataset.tasks]
+    recipe, runtime = recipe or Recipe(), runtime or Runtime()
+    if runtime.cache is not None and not method_named(method).uses_source:
+        raise SnowError(f"method {method} learns from the pictures themselves: leave the cache out")
+    if runtime.cache_dir is None:
+        runtime = with_changes(runtime, cache_dir=folder / CACHE)
+    learners = build_learners(hub, dataset, method, config, recipe.seed)
+    job = TrainingJob(hub.source, learners, dataset, recipe, runtime, RunPaths(folder / CHECKPOINT, resume))
+    if not (resume and (folder / CHECKPOINT).exists()):
+        shutil.rmtree(folder / CACHE, ignore_errors=True)
+    with rollback(folder, keep=folder / CHECKPOINT), _memory_errors(job):
+        fitted = run_job(job, listeners)
+    artifacts = [artifact_of(task, fitted, job, about) for task in dataset.tasks]
     if fitted.is_first:
         for artifact in artifacts:
             hub.add(artifact, replace)
-        clear(folder)
+        remove_run(folder)
     return artifacts
 
 
-def clear(folder: Path) -> None:
-    """Removes what a run needs to go on, from its `run_folder`: its tasks are safe."""
+def build_learners(hub: Hub, dataset: Dataset, method: str, config: object, seed: int) -> dict[str, Method]:
+    """Build a method for each task of a data set, with weights that depend on nothing but the seed.
+
+    Raises:
+        NotFoundError: there is no such method.
+        SnowError: unknown or impossible options.
+    """
+    kind = method_named(method)
+    options = option_values(kind, config)
+    with fork_rng():
+        seed_all(seed)
+        return {task.name: kind.build(hub.source, len(task.classes), options) for task in dataset.tasks}
+
+
+def remove_run(folder: Path) -> None:
+    """Remove checkpoint and cache from the folder of a run whose tasks are in the hub."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / CACHE, ignore_errors=True)
 
 
 def run_folder(hub: Path, names: Sequence[str]) -> Path:
-    """Where the run that trains these tasks together keeps its logs and, until it is over, its checkpoint."""
+    """Return where the run that trains these tasks together keeps its logs and, until it ends, its checkpoint."""
     return hub / "runs" / "+".join(names)[:200]
 
 
 def require_free(hub: Path, names: Collection[str], replace: bool) -> None:
-    """Raises SnowError: a name cannot be a task's, or is taken and may not be replaced; no file can be read there."""
+    """Check that tasks may be added under these names.
+
+    Raises:
+        SnowError: a name cannot name a task, or the path of the hub is not text.
+        MismatchError: a task has the name, and is not to be replaced.
+    """
     require_text(str(hub), "the path of hub")
     for name in names:
         check_name(name)
         if not replace and store_of(hub).has(name):
-            raise SnowError(f"hub {hub} has a task {name!r} already: replace it or choose another name")
+            raise MismatchError(f"hub {hub} has a task {name!r} already: replace it or choose another name")
 
 
 def method_named(name: str) -> type[Method]:
-    """Raises SnowError: there is no such method."""
+    """Look a method up. Raises NotFoundError: there is no such method."""
     if name not in METHODS:
-        raise SnowError(f"no method {name!r}: there are {', '.join(METHODS)}")
+        raise NotFoundError(f"no method {name!r}: there are {', '.join(METHODS)}")
     return METHODS[name]
 
 
-def artifact_of(
-    task: Task,
-    fitted: Fitted,
-    source: Source,
-    dataset: Dataset,
-    recipe: Recipe,
-    about: Mapping[str, Any] | None = None,
-) -> Artifact:
-    """The task as it is kept, with what was measured and how it was learned; its learner has its name."""
+def artifact_of(task: Task, fitted: Fitted, job: TrainingJob, about: Mapping[str, Any] | None = None) -> Artifact:
+    """Make the artefact of a task, with its metrics and how it was trained, from the learner with its name."""
     method = fitted.learners[task.name].export_form()
     history = [asdict(record) for record in fitted.history if record.learner == task.name]
-    column = [one.name for one in dataset.tasks].index(task.name)
+    dataset = job.dataset
+    column = [known.name for known in dataset.tasks].index(task.name)
     data = {
         **(about or {}),
         "train_images": int((dataset.train.labels[:, column] >= 0).sum()),
@@ -140,8 +156,8 @@ def artifact_of(
         task.name,
         task.classes,
         method,
-        source.description(),
-        training={"recipe": recipe.to_dict(), "seed": recipe.seed, "data": data, **_split(dataset, column)},
+        job.source.description(),
+        training={"recipe": job.recipe.to_dict(), "seed": job.recipe.seed, "data": data, **_split(dataset, column)},
         selection_history=fitted.selection_history.get(task.name),
     )
     measured = fitted.metrics.get(task.name)
@@ -158,48 +174,30 @@ def artifact_of(
 
 
 def _split(dataset: Dataset, column: int) -> dict[str, Any]:
-    """Which pictures were held out and learned, where their content is known."""
+    """Record which pictures were held out and which were learned, where their content is known."""
     record = SplitRecord.of(dataset, column)
     return {} if record is None else {"split": record.to_dict()}
 
 
 @contextmanager
 def rollback(folder: Path, keep: Path) -> Generator[None, None, None]:
-    """Removes a folder that a failed block has made, unless it has left `keep` to go on from."""
-    was_there = folder.exists()
+    """Remove a folder that a failed block has made, unless the block left `keep` to continue from."""
+    existed = folder.exists()
     try:
         yield
     except BaseException:
-        if not was_there and not keep.exists():
+        if not existed and not keep.exists():
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _fit(
-    source: Source,
-    learners: Mapping[str, Method],
-    dataset: Dataset,
-    recipe: Recipe,
-    listeners: Sequence[Listener],
-    checkpoint: Path,
-    resume: bool,
-    devices: int,
-    cache: Path,
-) -> Fitted:
+@contextmanager
+def _memory_errors(job: TrainingJob) -> Generator[None, None, None]:
+    """Turn a device's out-of-memory error into one line."""
     try:
-        return fit(
-            source,
-            learners,
-            dataset,
-            recipe,
-            listeners=listeners,
-            checkpoint=checkpoint,
-            resume=resume,
-            devices=devices,
-            cache=cache,
-        )
+        yield
     except torch.OutOfMemoryError:
-        raise SnowError(
-            f"the device's memory is too small for batches of {recipe.batch_size} pictures at "
-            f"{source.preprocessing.image_size} px: use a smaller batch size"
+        raise NoSpaceError(
+            f"the device's memory is too small for batches of {job.recipe.batch_size} pictures at "
+            f"{job.source.preprocessing.image_size} px: use a smaller batch size"
         ) from None

@@ -1,18 +1,15 @@
-"""The pictures of a run: what is learned, what is held out, what is tested, and in which batches."""
+"""The pictures of a run: training, held-out and test pictures, and the batches that they come in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 
-from snow.data import Dataset, Pictures, eval_transform, train_transform
+from snow.data import Pictures, eval_transform, train_transform
 from snow.errors import SnowError
-from snow.source import Preprocessing
 from snow.training.evaluate import label_columns
-from snow.training.loader import DeviceLoader, EpochSampler, in_turn
+from snow.training.job import TrainingJob
+from snow.training.loader import DeviceLoader, EpochSampler, sequential_batches
 from snow.training.process_group import ProcessGroup
-from snow.training.recipe import Recipe
 
 
 class TrainingData:
@@ -20,70 +17,68 @@ class TrainingData:
 
     Attributes:
         columns: learner -> column of its task in the labels (n, T).
-        train: training pictures with the transform of evaluation, less those that are held out.
-        order: of the training pictures; starts the epochs.
-        views: of training pictures, and pictures that are held out: how many different ones all epochs ask for.
+        train: training pictures with the transform of evaluation, without those that are held out.
+        sampler: the batches of training pictures, epoch by epoch.
+        views: number of different views of training pictures, over all epochs, and of held-out pictures.
 
     Raises:
         SnowError: no task for a learner, an unknown augmentation, too few pictures.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        learners: Iterable[str],
-        preprocessing: Preprocessing,
-        recipe: Recipe,
-        peers: ProcessGroup,
-        device: torch.device,
-        views: int | None = None,
-    ) -> None:
-        self._recipe, self._peers, self._device = recipe, peers, device
+    def __init__(self, job: TrainingJob, group: ProcessGroup, device: torch.device) -> None:
+        recipe, dataset, preprocessing = job.recipe, job.dataset, job.source.preprocessing
+        self._recipe, self._group, self._device = recipe, group, device
+        self._workers = job.runtime.loading_workers(group.count)
         self._augment = train_transform(preprocessing, recipe.augment)
-        self.columns = label_columns(learners, len(dataset.tasks), [task.name for task in dataset.tasks])
-        shown = eval_transform(preprocessing)
-        self.train, self._held_out = dataset.train.with_transform(shown), None
-        self._test = dataset.test.with_transform(shown)
+        self.columns = label_columns(job.learners, len(dataset.tasks), [task.name for task in dataset.tasks])
+        unaugmented = eval_transform(preprocessing)
+        self.train, self._held_out = dataset.train.with_transform(unaugmented), None
+        self._test = dataset.test.with_transform(unaugmented)
         if recipe.validation:
             self.train, self._held_out = self.train.split(recipe.validation, recipe.seed)
         for name, column in self.columns.items():
             self._require_labels(name, column)
-        self.order = EpochSampler(len(self.train), recipe.batch_size, recipe.seed, peers.rank, peers.count, views)
-        self._views_each = views or recipe.epochs
+        self.sampler = EpochSampler(
+            len(self.train), recipe.batch_size, recipe.seed, group.rank, group.count, recipe.views
+        )
+        self._views_each = recipe.views or recipe.epochs
         self._training_views = len(self.train) * self._views_each
         self.views = self._training_views + (0 if self._held_out is None else len(self._held_out))
 
     def training(self) -> DeviceLoader:
-        """What `order` says, augmented."""
-        return self._loading(self.train.with_transform(self._augment), self.order)
+        """Load the augmented training pictures of the epoch that `sampler` is in."""
+        return self._loader(self.train.with_transform(self._augment), self.sampler)
 
     def training_row(self, key: tuple[int, int]) -> int:
-        """The number of the view of a training picture that is asked for by this key in this epoch."""
-        return key[0] * self._views_each + self.order.view
+        """Return the row in the cache of the view of a training picture that this epoch uses."""
+        return key[0] * self._views_each + self.sampler.view
 
     def validation_row(self, key: int) -> int:
-        """The number of a picture that is held out, after those of all views."""
+        """Return the row in the cache of a held-out picture; these follow all training views."""
         return self._training_views + key
 
     def validation(self) -> DeviceLoader | None:
-        """What is held out."""
-        return None if self._held_out is None else self._measured(self._held_out)
+        """Load the held-out pictures, if there are any."""
+        return None if self._held_out is None else self._sequential(self._held_out)
 
     def test(self) -> DeviceLoader:
-        return self._measured(self._test)
+        """Load the test pictures."""
+        return self._sequential(self._test)
 
     def start(self, epoch: int, batch: int) -> list[list[int]]:
-        """`training` goes on from here. Returns how many labels of each task each batch of the epoch has in all."""
-        self.order.start(epoch, batch)
+        """Move `sampler` to a batch of an epoch. Returns the number of labels of each task in each batch."""
+        self.sampler.start(epoch, batch)
         labelled = self.train.labels >= 0
-        return [labelled[self.order.batch(number)].sum(0).tolist() for number in range(self.order.batches)]
+        return [labelled[self.sampler.batch(number)].sum(0).tolist() for number in range(self.sampler.batches)]
 
-    def _measured(self, pictures: Pictures) -> DeviceLoader:
-        size = max(1, self._recipe.batch_size // self._peers.count)
-        return self._loading(pictures, in_turn(range(len(pictures)), size, self._peers.rank, self._peers.count))
+    def _sequential(self, pictures: Pictures) -> DeviceLoader:
+        size = max(1, self._recipe.batch_size // self._group.count)
+        return self._loader(
+            pictures, sequential_batches(range(len(pictures)), size, self._group.rank, self._group.count)
+        )
 
-    def _loading(self, pictures: Pictures, batches: EpochSampler | list[list[int]]) -> DeviceLoader:
-        return DeviceLoader(pictures, batches, self._recipe.loading_workers(self._peers.count), self._device)
+    def _loader(self, pictures: Pictures, batches: EpochSampler | list[list[int]]) -> DeviceLoader:
+        return DeviceLoader(pictures, batches, self._workers, self._device)
 
     def _require_labels(self, learner: str, column: int) -> None:
         if not (self.train.labels[:, column] >= 0).any():

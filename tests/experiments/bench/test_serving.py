@@ -29,8 +29,8 @@ def test_ratios_are_those_of_rows_measured_side_by_side(monkeypatch: pytest.Monk
 
     def seconds(_engine: object, _images: object, asked: dict) -> float:
         round_ = counts[len(asked), id(asked)] = counts.get((len(asked), id(asked)), 0) + 1
-        name = next(iter(asked.values())).method
-        kind = "source" if name is None else name.name
+        method = next(iter(asked.values()))
+        kind = "source" if method is None else method.name
         return 10**round_ * {"source": 1.0, "snow": 1 + 0.1 * len(asked), "fo": 1.0, "ft": 1.0 * len(asked)}[kind]
 
     monkeypatch.setattr(serving, "_seconds", seconds)

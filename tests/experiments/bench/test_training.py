@@ -18,10 +18,11 @@ from snow.experiments.bench.rows import Sample
 from snow.experiments.bench.training import PHASES, TrainingBench, measure_training
 from snow.experiments.step_cost import BenchConditions, BenchSetup, StepCost, Stopwatch
 from snow.methods.variant import Variant
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 
-RECIPE = Recipe(batch_size=6, workers=0, precision="32")
-CONDITIONS = BenchConditions("test_resnet", 64, 3, RECIPE, "cpu", steps=1)
+RECIPE = Recipe(batch_size=6, precision="32")
+RUNTIME = Runtime(workers=0, accelerator="cpu")
+CONDITIONS = BenchConditions("test_resnet", 64, 3, RECIPE, RUNTIME, steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_an_empty_bench_is_refused(pictures: Pictures) -> None:
 
 
 def test_a_pipeline_goes_on_over_epochs(pictures: Pictures) -> None:
-    setup = BenchSetup(BenchConditions("test_resnet", 64, 3, RECIPE, "cpu", steps=5))
+    setup = BenchSetup(BenchConditions("test_resnet", 64, 3, RECIPE, RUNTIME, steps=5))
     seen: list[int] = []
     assert Pipeline(setup, pictures).images_per_second(lambda images, labels: seen.append(len(images))) > 0
     assert len(seen) == 7

@@ -168,8 +168,8 @@ def served(
         async def client(moment: float) -> None:
             await asyncio.sleep(moment)
             try:
-                with batcher.room():
-                    await batcher.ask(pixel, ())
+                with batcher.reserve():
+                    await batcher.submit(pixel, ())
                     answered.append((moment, loop.time()))
             except RefusedError:
                 refused.append(moment)

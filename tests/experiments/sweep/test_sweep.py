@@ -18,12 +18,12 @@ from snow.experiments.sweep.table import COLUMNS, rows
 from snow.methods import Method, SnowConfig
 from snow.process.interrupt import Interrupted
 from snow.source import Source
-from snow.training import Recipe
-from snow.training.fit import Fitted, fit
-from snow.training.history import RunPlan, StepReport
+from snow.training import Recipe, Runtime
+from snow.training.fit import fit
+from snow.training.history import Fitted, RunInfo, StepReport
 from snow.training.listeners import Listener
 
-RECIPE = Recipe(epochs=1, batch_size=6, augment="none", workers=0, precision="32", lr=0.01)
+RECIPE = Recipe(epochs=1, batch_size=6, augment="none", precision="32", lr=0.01)
 AROUND = TrialConfig(SnowConfig().resolved(2), RECIPE)
 
 
@@ -38,9 +38,9 @@ class Told(Listener):
     def __call__(self, stage: str) -> Sequence[Listener]:
         return (self,)
 
-    def on_start(self, plan: RunPlan) -> None:
-        self.runs.append(plan.learners)
-        self.first_steps.append(plan.first_step)
+    def on_start(self, run: RunInfo) -> None:
+        self.runs.append(run.learners)
+        self.first_steps.append(run.first_step)
 
     def on_step(self, report: StepReport) -> None:
         if self.stop and report.step == 4:
@@ -54,7 +54,14 @@ def options(*texts: str, base: TrialConfig = AROUND) -> tuple[Option, ...]:
 @pytest.fixture
 def run_sweep(resnet: Source, write_folder: Callable[..., Path], tmp_path: Path) -> Sweep:
     dataset = open_dataset(write_folder(tmp_path / "pictures"), seed=0)
-    return Sweep(resnet, dataset, AROUND, options("keep=1/4,1/8", "lr=1e-3,1e-2", "slots=index"), held_out=0.4)
+    return Sweep(
+        resnet,
+        dataset,
+        AROUND,
+        options("keep=1/4,1/8", "lr=1e-3,1e-2", "slots=index"),
+        held_out=0.4,
+        runtime=Runtime(workers=0),
+    )
 
 
 def test_one_option_at_a_time_and_the_default_once_on_one_pass(work: Sweep) -> None:

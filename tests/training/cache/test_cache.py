@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny import Blind, same_tensors, tiny_dataset, tiny_recipe, tiny_source
+from tiny import Blind, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
 
 from snow.errors import SnowError
 from snow.methods import METHODS, Method
@@ -22,10 +22,12 @@ from snow.source import Features, Source
 from snow.training import Recipe
 from snow.training.cache.cache import FeatureCache
 from snow.training.cache.row_store import RowStore
-from snow.training.fit import Fitted, fit
+from snow.training.fit import fit
+from snow.training.history import Fitted
 from snow.training.listeners import Listener
 
-RECIPE = tiny_recipe(epochs=4, cache="50MB", cache_views=2, cache_dtype="fp32", augment="mild")
+RECIPE = tiny_recipe(epochs=4, cache_views=2, cache_dtype="fp32", augment="mild")
+SIZE = "50MB"
 
 
 class CountingSource(Source):
@@ -56,7 +58,8 @@ def run(recipe: Recipe = RECIPE, names: tuple[str, ...] = ("snow",), **options: 
     source = counting()
     learners = {name: learner(source, name) for name in names}
     dataset = options.pop("dataset", None) or tiny_dataset()
-    return fit(source, learners, dataset, recipe, accelerator="cpu", **options), source.shown
+    runtime = tiny_runtime(**{"cache": SIZE, **options.pop("runtime", {})})
+    return fit(source, learners, dataset, recipe, runtime=runtime, **options), source.shown
 
 
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,9 +88,9 @@ def test_learners_with_other_choices_each_find_their_own_channels(monkeypatch: p
         return {"a": learner(source, keep=0.5), "b": learner(source, seed=1, keep=0.25)}
 
     recipe = replace(RECIPE, calibration=6)
-    kept = fit(tiny_source(), two(tiny_source()), tiny_dataset(), recipe, accelerator="cpu")
+    kept = fit(tiny_source(), two(tiny_source()), tiny_dataset(), recipe, runtime=tiny_runtime(cache=SIZE))
     forgetful(monkeypatch)
-    online = fit(tiny_source(), two(tiny_source()), tiny_dataset(), recipe, accelerator="cpu")
+    online = fit(tiny_source(), two(tiny_source()), tiny_dataset(), recipe, runtime=tiny_runtime(cache=SIZE))
     for name in ("a", "b"):
         assert same_tensors(kept.learners[name], online.learners[name])
 
@@ -111,22 +114,22 @@ def test_narrower_types_come_close(dtype: str) -> None:
 
 def test_methods_that_look_at_pictures_alone_have_nothing_kept() -> None:
     source = counting()
-    fitted = fit(source, {"blind": Blind(3)}, tiny_dataset(), RECIPE, accelerator="cpu")
+    fitted = fit(source, {"blind": Blind(3)}, tiny_dataset(), RECIPE, runtime=tiny_runtime(cache=SIZE))
     assert source.shown == 0
     assert fitted.metrics["blind"].images == 12
 
 
 def test_a_folder_serves_another_run_and_is_refused_where_it_does_not_fit(tmp_path: Path) -> None:
-    first, made = run(cache=tmp_path / "kept")
-    again, made_again = run(cache=tmp_path / "kept")
+    first, made = run(runtime={"cache_dir": tmp_path / "kept"})
+    again, made_again = run(runtime={"cache_dir": tmp_path / "kept"})
     assert same_tensors(first.learners["snow"], again.learners["snow"])
     assert made_again == made - 2 * 24
     for change, told in (({"augment": "none"}, "augment"), ({"calibration": 3}, "channels"), ({"seed": 1}, "seed")):
         with pytest.raises(SnowError, match=f"holds features of another run .*{told}.* differ.*: remove it"):
-            run(replace(RECIPE, **change), cache=tmp_path / "kept")
+            run(replace(RECIPE, **change), runtime={"cache_dir": tmp_path / "kept"})
     (tmp_path / "kept" / "cache.json").write_text("{")
     with pytest.raises(SnowError, match="cache.json: .*: remove it or name another folder"):
-        run(cache=tmp_path / "kept")
+        run(runtime={"cache_dir": tmp_path / "kept"})
 
 
 class Stop(Listener):
@@ -144,18 +147,18 @@ class Stop(Listener):
 @pytest.mark.parametrize("steps", [2, 5, 8, 10])
 def test_a_run_that_was_stopped_goes_on_with_what_was_kept(steps: int, tmp_path: Path) -> None:
     whole, _ = run()
-    options = {"checkpoint": tmp_path / "checkpoint.pt", "cache": tmp_path / "cache"}
-    recipe = replace(RECIPE, checkpoint_seconds=0.0)
+    runtime = {"cache_dir": tmp_path / "cache", "checkpoint_seconds": 0.0}
+    options = {"checkpoint": tmp_path / "checkpoint.pt", "runtime": runtime}
     with pytest.raises(KeyboardInterrupt):
-        run(recipe, listeners=[Stop(steps)], **options)
-    rest, shown = run(recipe, resume=True, **options)
+        run(listeners=[Stop(steps)], **options)
+    rest, shown = run(resume=True, **options)
     assert same_tensors(rest.learners["snow"], whole.learners["snow"])
     assert shown < 1 + 4 * 24 + 12
 
 
 def test_a_cache_that_is_lost_is_made_again(tmp_path: Path) -> None:
     whole, _ = run()
-    options = {"checkpoint": tmp_path / "checkpoint.pt", "cache": tmp_path / "cache"}
+    options = {"checkpoint": tmp_path / "checkpoint.pt", "runtime": {"cache_dir": tmp_path / "cache"}}
     with pytest.raises(KeyboardInterrupt):
         run(listeners=[Stop(8)], **options)
     (tmp_path / "cache" / "there-0.npy").unlink()
@@ -170,9 +173,10 @@ def test_two_processes_share_a_folder_and_one_in_memory_is_refused(
     source = tiny_source()  # a process cannot import a class of this module
 
     def on_two(**options: Any) -> None:
-        fit(source, {"snow": learner(source)}, tiny_dataset(), RECIPE, accelerator="cpu", devices=2, **options)
+        runtime = tiny_runtime(devices=2, cache=SIZE, **options)
+        fit(source, {"snow": learner(source)}, tiny_dataset(), RECIPE, runtime=runtime)
 
-    on_two(cache=tmp_path / "kept")
+    on_two(cache_dir=tmp_path / "kept")
     there = [path.name for path in sorted((tmp_path / "kept").glob("there-*.npy"))]
     assert there == ["there-0.npy", "there-1.npy"]
     shelf = RowStore(tmp_path / "kept", 48, (tmp_path / "kept" / "rows.bin").stat().st_size // 48)
@@ -185,16 +189,16 @@ def test_the_size_is_told_and_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     told: list[str] = []
 
     class Ear(Listener):
-        def on_start(self, plan: Any) -> None:
-            told.extend(plan.notes)
+        def on_start(self, run: Any) -> None:
+            told.extend(run.notes)
 
-    run(listeners=[Ear()], cache=tmp_path / "cache")
+    run(listeners=[Ear()], runtime={"cache_dir": tmp_path / "cache"})
     [row] = json.loads((tmp_path / "cache" / "cache.json").read_text())["row"][:1]
     assert row["name"] == "(picture)"
     size = (tmp_path / "cache" / "rows.bin").stat().st_size
     assert told == [f"features of 48 views of pictures are kept in {tmp_path / 'cache'}: {size / 1000:.3g} KB"]
     with pytest.raises(SnowError, match="features of 48 views .* KB each, more than the 10 KB of the cache"):
-        run(replace(RECIPE, cache="10KB"))
+        run(runtime={"cache": "10KB"})
     monkeypatch.setattr("snow.training.cache.row_store._available_memory", lambda: 1000)
     with pytest.raises(SnowError, match="the features take .* and memory has 1 KB left"):
         run()
@@ -203,15 +207,28 @@ def test_the_size_is_told_and_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"cache": "much"}, "'much' is no size"),
         ({"cache_views": 0}, "cache_views must be at least 1"),
         ({"cache_dtype": "fp8"}, "cache_dtype must be one of fp16, fp32, int8"),
-        ({"calibration": 0}, "calibration must be more than zero with a cache"),
+        ({"calibration": 0}, "calibration must be more than zero where it decides the choice of channels"),
+        ({"freeze_selection": False}, "a cache needs a frozen choice of channels"),
     ],
 )
 def test_recipes_that_cannot_be(change: dict[str, Any], told: str) -> None:
     with pytest.raises(SnowError, match=told):
-        replace(RECIPE, **change)
+        run(replace(RECIPE, **change))
+
+
+def test_the_selection_can_be_frozen_without_a_cache() -> None:
+    """Then every epoch sees new views, and the channels stay those of the calibration."""
+    fitted, _ = run(replace(RECIPE, freeze_selection=True), runtime={"cache": None})
+    free, _ = run(RECIPE, runtime={"cache": None})
+    cached, _ = run(RECIPE)
+    masks = fitted.selection_history["snow"].masks
+    assert all(torch.equal(mask[0], mask[-1]) for mask in masks.values())
+    assert all(torch.equal(mask, cached.selection_history["snow"].masks[tap]) for tap, mask in masks.items())
+    assert not same_tensors(fitted.learners["snow"], cached.learners["snow"]), "the cache has two views, not four"
+    assert type(free.learners["snow"]) is type(fitted.learners["snow"])
+    assert [record.loss for record in free.history] != [record.loss for record in fitted.history]
 
 
 def test_views_take_turns_and_belong_to_pictures(make_views: Callable[[int], list[list[tuple[int, int]]]]) -> None:

@@ -10,7 +10,7 @@ from snow.errors import SnowError
 from snow.inference.features import only
 from snow.source import FINAL, Features, Preprocessing
 from snow.training.cache.layout import Layout
-from snow.training.recipe import parse_size, shown_size
+from snow.training.sizes import format_size, parse_size
 
 PREPROCESSING = Preprocessing(image_size=16)
 
@@ -79,9 +79,9 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "4 parsecs", "1e3"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(SnowError, match="is no size: write 4GB"):
+    with pytest.raises(SnowError, match="is not a size: write 4GB"):
         parse_size(text)
 
 
 def test_sizes_are_shown() -> None:
-    assert [shown_size(size) for size in (12, 1_530_000, 4_900_000_000)] == ["12 B", "1.53 MB", "4.9 GB"]
+    assert [format_size(size) for size in (12, 1_530_000, 4_900_000_000)] == ["12 B", "1.53 MB", "4.9 GB"]

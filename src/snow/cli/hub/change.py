@@ -15,7 +15,7 @@ from snow.cli.sources import open_source
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.hub.artifact import read_config
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.source.source_file import read_source
 
 

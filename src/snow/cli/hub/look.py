@@ -11,7 +11,7 @@ from snow.cli.options import Json
 from snow.cli.output import megabytes, note, percent, print_json, print_table
 from snow.errors import SnowError
 from snow.hub.artifact import files_of, read_config
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.source.source_file import read_source
 from snow.store import read_json
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from snow.cli.app import command
 from snow.errors import SnowError
 from snow.hub.artifact import read_config
-from snow.hub.hub import store_of
+from snow.hub.folder import store_of
 from snow.source.source_file import read_source
 from snow.store import read_consistently, read_json
 

@@ -45,7 +45,7 @@ class Pipeline:
         self._setup, recipe = setup, setup.recipe
         self.transform = train_transform(setup.source.preprocessing, recipe.augment)
         self._sampler = EpochSampler(len(pictures), recipe.batch_size, recipe.seed)
-        self._workers = recipe.loading_workers()
+        self._workers = setup.conditions.runtime.loading_workers()
         self._pictures = pictures
         self._loader = DeviceLoader(pictures.with_transform(self.transform), self._sampler, self._workers, setup.device)
 

@@ -15,8 +15,9 @@ from snow.experiments.step_cost import BenchConditions, BenchSetup, Build, StepC
 from snow.inference.onnx_backend import source_for_precision
 from snow.process.memory import PeakMemory
 from snow.subscribe import Subscription
-from snow.training.cache.cache import FeatureCache
+from snow.training.cache.cache import CacheSettings, FeatureCache
 from snow.training.learner import Learner
+from snow.training.recipe import CACHE_DTYPE
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ def cached(conditions: BenchConditions, build: Build) -> Sample:
     setup = BenchSetup(conditions)
     method = setup.learner(build).method
     method.freeze_selection()
-    learner = Learner(method.name, method, 0, setup.recipe, setup.device)
+    learner = Learner(method.name, method, 0, setup.recipe, setup.fabric)
     rows, labels = torch.arange(len(setup.images)), setup.labels[:, None]
-    dtype = setup.recipe.cache_dtype
-    cache = FeatureCache(setup.source, [method], setup.fabric, len(rows), dtype, UNBOUNDED, None, {})
+    settings = CacheSettings(len(rows), setup.recipe.cache_dtype or CACHE_DTYPE, UNBOUNDED)
+    cache = FeatureCache(setup.source, [method], setup.fabric, settings)
     filled = setup.seconds(lambda: cache.put(rows, setup.images, labels))
     setup.memory = PeakMemory(setup.device)
 

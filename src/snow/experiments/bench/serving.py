@@ -20,7 +20,7 @@ from snow.experiments.bench.service import SIZES, service_cost
 from snow.experiments.results.record import open_results, save_results
 from snow.experiments.results.table import Spread, environment, markdown_table
 from snow.hub import Artifact, Hub
-from snow.inference import ENGINES, Engine, Request, open_engine
+from snow.inference import ENGINES, Predictor, open_engine
 from snow.methods import Method
 from snow.methods.variant import Variant
 from snow.process.memory import resident_bytes
@@ -125,31 +125,30 @@ def measure_serving(
 def _speeds(work: ServingBench, tell: Callable[[str], None]) -> dict[tuple[str, int], list[float]]:
     """By row the seconds that a batch took in each round."""
     source = work.open()
-    engine = open_engine(work.engine, source)
+    predictor = Predictor(open_engine(work.engine, source))
     shape = (work.batch_size, 3, work.image_size, work.image_size)
     images = torch.randint(256, shape, dtype=torch.uint8, device=work.device)
-    rows: dict[tuple[str, int], dict[str, Request]] = {("source", 0): {"source": Request(None)}}
+    rows: dict[tuple[str, int], dict[str, Method | None]] = {("source", 0): {"source": None}}
     for name in ("snow", "fo", "ft"):
         most = min(max(work.tasks), NETWORKS) if name == "ft" else max(work.tasks)
         tell(f"{name}: {most} tasks …")
         methods = [work.method(name, source) for _ in range(most)]
         for count in sorted({1, *(min(count, most) for count in work.tasks)} if name == "ft" else {*work.tasks}):
-            rows[name, count] = {str(number): Request(one) for number, one in enumerate(methods[:count])}
+            rows[name, count] = {str(number): method for number, method in enumerate(methods[:count])}
     for asked in rows.values():
-        engine.logits(images, asked)
+        predictor.logits(images, asked)
     took: dict[tuple[str, int], list[float]] = {row: [] for row in rows}
     for number in range(work.rounds):
         tell(f"round {number + 1} of {work.rounds} …")
         for row, asked in rows.items():
-            took[row].append(_seconds(engine, images, asked))
+            took[row].append(_seconds(predictor, images, asked))
     return took
 
 
-def _seconds(engine: Engine, images: Tensor, asked: Mapping[str, Request]) -> float:
+def _seconds(predictor: Predictor, images: Tensor, methods: Mapping[str, Method | None]) -> float:
     started = time.perf_counter()
-    answers = engine.logits(images, asked)
-    for answer in answers.values():
-        answer.cpu()  # waits for the device
+    for logits in predictor.logits(images, methods).values():
+        logits.cpu()  # waits for the device
     return time.perf_counter() - started
 
 

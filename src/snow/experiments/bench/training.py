@@ -18,6 +18,7 @@ from snow.experiments.step_cost import BenchConditions
 from snow.methods import METHODS
 from snow.methods.variant import Variant
 from snow.process.subprocesses import interleaved
+from snow.training.recipe import CACHE_DTYPE
 
 BASELINE = "ft"
 """Method that ratios are relative to."""
@@ -90,9 +91,9 @@ def measure_training(
         "batch_size": conditions.recipe.batch_size,
         "classes": conditions.classes,
         "precision": conditions.recipe.precision,
-        "accelerator": conditions.accelerator,
+        "accelerator": conditions.runtime.accelerator,
         "steps": conditions.steps,
-        "cached": conditions.recipe.cache_dtype if bench.cached else None,
+        "cached": (conditions.recipe.cache_dtype or CACHE_DTYPE) if bench.cached else None,
         "pictures": len(bench.pictures),
     }
     results = open_results(out, identity, {"rounds": 0, "methods": {}, "limits": {}})

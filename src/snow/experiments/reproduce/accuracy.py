@@ -106,6 +106,7 @@ def _comparison(settings: ReproductionSettings, opened: OpenedSet, variants: Seq
         settings.seeds,
         settings.held_out,
         costs=False,
+        runtime=settings.runtime,
     )
 
 

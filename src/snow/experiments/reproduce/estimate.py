@@ -78,7 +78,7 @@ def _loading_seconds(settings: ReproductionSettings, pictures: Pictures) -> floa
     started = time.perf_counter()
     for index in indices:
         augmented[index, 0]
-    return (time.perf_counter() - started) / len(indices) / max(1, settings.recipe.loading_workers())
+    return (time.perf_counter() - started) / len(indices) / max(1, settings.runtime.loading_workers())
 
 
 def paper_seconds(variants: Sequence[Variant], epochs: float) -> float:

@@ -25,7 +25,7 @@ class Experiment(ABC):
     Attributes:
         name: argument of `snow reproduce`.
         title: heading in the report.
-        differs: what is not as in the paper, and why, for whoever reads the report.
+        deviations: differences from the paper and their reasons, for readers of the report.
         methods: default methods, comma-separated labels.
         head: heading of the first column.
         needs_data: whether it cannot run without a dataset.

@@ -18,7 +18,7 @@ from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import open_results, save_results
 from snow.experiments.results.table import markdown_table, origin
 from snow.hub import Hub
-from snow.hub.hub import read_selection_history
+from snow.hub.folder import read_selection_history
 from snow.methods import SnowConfig
 from snow.subscribe import SelectionHistory
 from snow.training.checkpoint import data_digest
@@ -66,7 +66,15 @@ class Figure5(Experiment):
         if opened.location.key not in hub.names():
             listeners = settings.listeners(f"{opened.location.key}: {variants[0].label}")
             config = variants[0].config
-            train(hub, opened.dataset, settings.recipe, config=config, listeners=listeners, resume=True)
+            train(
+                hub,
+                opened.dataset,
+                settings.recipe,
+                config=config,
+                runtime=settings.runtime,
+                listeners=listeners,
+                resume=True,
+            )
         history = read_selection_history(hub.path, opened.location.key)
         results["taps"] = {tap: _summary(history, tap) for tap in history.masks}
         save_results(out, results)

@@ -14,7 +14,7 @@ from snow.experiments.compare import HELD_OUT, RATES
 from snow.experiments.reproduce.sets import OWN, OpenedSet, SetLocation
 from snow.methods.variant import Variant
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.listeners import Listener
 
 RESNET = "resnet50"
@@ -31,6 +31,7 @@ class ReproductionSettings:
         architecture: of the source on which parameters and speeds are measured; its weights do not matter.
         image_size: side of the images for those measurements, in pixels.
         recipe: trains all methods.
+        runtime: of each training run.
         locations: the available datasets.
         methods: empty for the experiment's own.
         rates: learning rates to choose from, as in `Comparison`.
@@ -47,6 +48,7 @@ class ReproductionSettings:
     architecture: str = RESNET
     image_size: int = 224
     recipe: Recipe = Recipe()  # noqa: RUF009  frozen
+    runtime: Runtime = Runtime()  # noqa: RUF009  frozen
     locations: tuple[SetLocation, ...] = ()
     methods: tuple[Variant, ...] = ()
     rates: tuple[float, ...] = RATES

@@ -86,7 +86,9 @@ class Table4(Experiment):
         config = SnowConfig.from_dict(variants[0].config).resolved(len(dataset.tasks[0].classes))
         base = TrialConfig(config, settings.recipe)
         options = tuple(Option.parse(text, base) for text in PAPER)
-        return Sweep(settings.source, dataset, base, options, settings.seeds, settings.held_out)
+        return Sweep(
+            settings.source, dataset, base, options, settings.seeds, settings.held_out, runtime=settings.runtime
+        )
 
 
 def _rows(entries: list[dict[str, Any]], name: str, index: int, key: str) -> dict[str, Pair]:

@@ -20,6 +20,7 @@ from snow.experiments.reproduce.paper import CLASSES, TABLE5_PARAMETERS, TABLE5_
 from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import open_results, save_results
 from snow.experiments.results.table import environment
+from snow.inference import SOURCE_HEAD, EagerEngine, Predictor
 from snow.methods import Method
 from snow.methods.variant import Variant
 from snow.source import Source, meta_source
@@ -31,7 +32,7 @@ ROUNDS = 3
 class Bench:
     """A source with random weights and a batch of random pictures; speed does not depend on either.
 
-    The batch passes the source once; then each task answers from its features, or by a network of its own.
+    The batch passes the source once; then each task answers from its features, or with a network of its own.
     """
 
     def __init__(self, architecture: str, image_size: int, batch_size: int, precision: str) -> None:
@@ -39,6 +40,7 @@ class Bench:
         torch.manual_seed(0)
         self.source = Source.open(architecture, False, image_size=image_size)
         self.fabric.to_device(self.source)
+        self.predictor = Predictor(EagerEngine(self.source))
         shape = (batch_size, 3, image_size, image_size)
         images = torch.randint(256, shape, dtype=torch.uint8, device=self.fabric.device)
         self.images = images.contiguous(memory_format=torch.channels_last)
@@ -46,24 +48,24 @@ class Bench:
     def measure(self, variant: Variant, classes: Sequence[int]) -> dict[str, Any]:
         """`answers_per_second`, counted as picture × task, the source's own head among the tasks; and their range."""
         tasks = [task.export_form() for task in tasks_of(self.source, variant, classes)]
-        for task in tasks:
+        methods: dict[str, Method | None] = {SOURCE_HEAD: None}
+        for number, task in enumerate(tasks):
             self.fabric.to_device(task)
-        answers = len(self.images) * (1 + len(tasks))
-        self._pass(tasks)
-        speeds = sorted(answers / self._pass(tasks) for _ in range(ROUNDS))
+            methods[str(number)] = task
+        answers = len(self.images) * len(methods)
+        self._pass(methods)
+        speeds = sorted(answers / self._pass(methods) for _ in range(ROUNDS))
         return {"answers_per_second": median(speeds), "answers_per_second_range": [speeds[0], speeds[-1]]}
 
     @torch.inference_mode()
-    def _pass(self, tasks: Sequence[Method]) -> float:
-        """Seconds."""
+    def _pass(self, methods: Mapping[str, Method | None]) -> float:
+        """Time one pass of the source and all methods, in seconds."""
         started = time.perf_counter()
         with self.fabric.autocast():
-            wanted = frozenset[str]().union(*(task.taps for task in tasks))
-            features = self.source(self.images, wanted)
-            answers = [features.logits, *(task(features) for task in tasks)]
+            answers = self.predictor.logits(self.images, methods)
         if self.fabric.device.type == "cuda":
             torch.cuda.synchronize()
-        assert all(len(answer) == len(self.images) for answer in answers)
+        assert all(len(logits) == len(self.images) for logits in answers.values())
         return time.perf_counter() - started
 
 

@@ -73,7 +73,9 @@ class Table8(Experiment):
 def measure_steps(settings: ReproductionSettings, variants: tuple[Variant, ...]) -> dict[str, Any]:
     """Measure each method, and save the samples in a file for this source and image size."""
     results = _begin(settings)
-    conditions = BenchConditions(settings.architecture, settings.image_size, CLASSES[CAR], settings.recipe)
+    conditions = BenchConditions(
+        settings.architecture, settings.image_size, CLASSES[CAR], settings.recipe, settings.runtime
+    )
     samples = {variant.label: results["samples"].setdefault(variant.label, []) for variant in variants}
     for number in range(1, ROUNDS + 1):
         for variant in variants:

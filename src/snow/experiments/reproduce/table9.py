@@ -49,7 +49,15 @@ class Table9(Experiment):
         hubs = settings.folder / "table9" / "hubs"
         out = _file(settings)
         measured = run_lifelong(
-            settings.source, datasets, self.variants(settings), settings.recipe, hubs, settings.listeners, out, orders
+            settings.source,
+            datasets,
+            self.variants(settings),
+            settings.recipe,
+            hubs,
+            settings.listeners,
+            out,
+            orders,
+            settings.runtime,
         )
         labels = [variant.label for variant in self.variants(settings)]
         orders_shown = [

@@ -16,6 +16,7 @@ import torch
 from snow.errors import SnowError
 from snow.hub.artifact import versions
 from snow.store import atomic_file, read_json, write_json
+from snow.training.recipe import current_fields
 
 
 def provenance() -> dict[str, Any]:
@@ -73,11 +74,18 @@ def open_results(out: Path | None, identity: Mapping[str, Any], empty: Mapping[s
     if out is None or not out.exists():
         return {**provenance(), **identity, **empty}
     results = read_json(out)
-    differing = [key for key, value in identity.items() if results.get(key) != value]
+    differing = [key for key, value in identity.items() if not same_setting(key, results.get(key), value)]
     differing += [key for key in empty if key not in results]
     if differing:
         raise SnowError(f"{out} holds other results: {', '.join(differing)} differ; choose another file")
     return results
+
+
+def same_setting(key: str, recorded: Any, value: Any) -> bool:
+    """Compare a recorded setting with that of this run; a recipe may be recorded as version 0.1.0 wrote it."""
+    if key == "recipe" and isinstance(recorded, Mapping):
+        recorded = current_fields(recorded)
+    return recorded == value
 
 
 def save_results(out: Path | None, results: Mapping[str, Any]) -> None:

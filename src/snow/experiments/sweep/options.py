@@ -15,7 +15,7 @@ from snow.methods import Snow, SnowConfig
 from snow.methods.variant import Variant
 from snow.source import Source
 from snow.subscribe import PoolingConfig
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 
 Value = float | int | bool | str | None
 OptionValues = Mapping[str, Value]
@@ -23,8 +23,6 @@ OptionValues = Mapping[str, Value]
 
 GROUP = "pooling"
 """Field of `SnowConfig` whose own fields are options, too."""
-FIXED = ("seed", "workers", "checkpoint_seconds")
-"""Fields of the recipe that cannot be swept: `Sweep.seeds` sets the seed, the others do not change the result."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,8 @@ class TrialConfig:
 
 
 def recipe_fields() -> list[str]:
-    """List the fields of the recipe that can be swept."""
-    return [entry.name for entry in fields(Recipe) if entry.name not in FIXED]
+    """List the fields of the recipe that can be swept: all but the seed, which `Sweep.seeds` sets."""
+    return [entry.name for entry in fields(Recipe) if entry.name != "seed"]
 
 
 def full_name(name: str) -> str:
@@ -167,6 +165,7 @@ class Sweep:
             can share one.
         search: number of further trials, with the first seed, in which all options change at once within the range of
             their values. Each is suggested from the trials before it.
+        runtime: of each training run.
 
     Raises:
         SnowError: the data has several tasks; no option, or one given twice; no seed; a number below its minimum.
@@ -180,6 +179,7 @@ class Sweep:
     held_out: float = HELD_OUT
     together: int = TOGETHER
     search: int = 0
+    runtime: Runtime = Runtime()  # noqa: RUF009  frozen
 
     def __post_init__(self) -> None:
         if len(self.dataset.tasks) != 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snow.errors import SnowError
+from snow.experiments.results.record import same_setting
 from snow.experiments.sweep.options import Option, OptionValues
 
 if TYPE_CHECKING:
@@ -75,9 +76,8 @@ class Study:
             saved = self._study.user_attrs.get(IDENTITY)
             if saved is None:
                 self._study.set_user_attr(IDENTITY, dict(identity))
-        differing = [
-            key for key, value in identity.items() if saved and saved.get(key) != json.loads(json.dumps(value))
-        ]
+        current = json.loads(json.dumps(dict(identity)))
+        differing = [key for key, value in current.items() if saved and not same_setting(key, saved.get(key), value)]
         if differing:
             raise SnowError(f"{path} holds another sweep: its {', '.join(differing)} differ; choose another file")
         self._fail_unfinished()

@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 from snow.data import Dataset
 from snow.distributed.ray_map import Workers, ray_map
+from snow.errors import DivergedError
 from snow.experiments.sweep.options import OptionValues, Sweep, TrialConfig, label
 from snow.experiments.sweep.study import Study, Trial
 from snow.methods import Method
 from snow.source import Source
-from snow.training import Recipe
+from snow.training import Recipe, Runtime
 from snow.training.evaluate import Metrics
 from snow.training.fit import fit
 from snow.training.listeners import Listener
-from snow.training.trainer import DivergedError
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ class TrialGroup:
     Attributes:
         dataset: without the test images: they are never used.
         recipe: of all trials, apart from the learning rate.
+        runtime: of the training run.
         trials: setting and seed of each trial by name.
         path: of the study. An interrupted run leaves its checkpoint beside it, and continues from there.
     """
@@ -42,6 +43,7 @@ class TrialGroup:
     dataset: Dataset
     base: TrialConfig
     recipe: Recipe
+    runtime: Runtime
     trials: Mapping[str, tuple[OptionValues, int]]
     path: Path | None
 
@@ -67,6 +69,7 @@ def run_group(group: TrialGroup, listeners: StageListeners = lambda _: ()) -> It
                 {name: _learner(group, *trial) for name, trial in left.items()},
                 group.dataset,
                 group.recipe,
+                runtime=group.runtime,
                 listeners=listeners(f"{', '.join(left)}: seed {group.recipe.seed}"),
                 checkpoint=checkpoint,
                 resume=checkpoint is not None,
@@ -125,7 +128,13 @@ class TrialRunner:
             stage = f"{len(groups) + 1}: {', '.join(by_name)}: seed {recipe.seed}"
             settings = {name: (same[0].setting, same[0].seed) for name, same in by_name.items()}
             groups[stage] = TrialGroup(
-                self._sweep.source, self._dataset, self._sweep.base, recipe, settings, self._path
+                self._sweep.source,
+                self._dataset,
+                self._sweep.base,
+                recipe,
+                self._sweep.runtime,
+                settings,
+                self._path,
             )
             started[stage] = by_name
 

@@ -47,17 +47,27 @@ function complain(title, error) {
   $("errors").append(box);
 }
 
-function bars(name, guesses) {
+// What each kind of prediction looks like; the service sends {kind, ...}, or {error} for a task that failed.
+const KINDS = { class: bars };
+
+function verdict(name, prediction) {
+  if (prediction.error) {
+    return element("div", { className: "verdict bad small", textContent: `${name} has no prediction: ${prediction.error}` });
+  }
+  const head = element("h3", {}, element("span", { className: "swatch" }), name);
+  return painted(element("div", { className: "verdict" }, head, KINDS[prediction.kind](prediction)), name);
+}
+
+function bars({ classes }) {
   const list = element("ol", { className: "bars" });
-  for (const { class: label, probability } of guesses) {
+  for (const { class: label, probability } of classes) {
     const fill = element("i");
     fill.style.width = `${Math.max(0.5, 100 * probability)}%`;
     list.append(element("li", {}, element("span", { className: "label", textContent: label, title: label }),
       element("span", { className: "number", textContent: percent(probability) }),
       element("span", { className: "bar" }, fill)));
   }
-  const head = element("h3", {}, element("span", { className: "swatch" }), name);
-  return painted(element("div", { className: "verdict" }, head, list), name);
+  return list;
 }
 
 function latency(timing) {
@@ -82,14 +92,11 @@ async function answer(file) {
   form.append("files", file, file.name);
   try {
     const begun = performance.now();
-    const { results, left_out: leftOut, timing } = await ask("v1/predict?top_k=5", { method: "POST", body: form });
+    const { results, timing } = await ask("v1/predict?top_k=5", { method: "POST", body: form });
     const round = performance.now() - begun;
     const names = Object.keys(results[0].tasks);
     names.sort((one, other) => one.localeCompare(other));
-    verdicts.append(...names.map((name) => bars(name, results[0].tasks[name])));
-    for (const [name, why] of Object.entries(leftOut)) {
-      verdicts.append(element("div", { className: "verdict bad small", textContent: `${name} is left out: ${why}` }));
-    }
+    verdicts.append(...names.map((name) => verdict(name, results[0].tasks[name])));
     caption.textContent = `${file.name} — ${timing.total.toFixed(0)} ms in the service, of which the pass took `
       + `${timing.engine.toFixed(0)} ms for ${names.length} ${names.length === 1 ? "task" : "tasks"}; `
       + `${round.toFixed(0)} ms until it was here.`;

@@ -1,1 +1,1 @@
-"""The features of training pictures, kept so that the source need not be run for them again."""
+"""Cached features of training pictures."""

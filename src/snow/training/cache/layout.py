@@ -1,4 +1,4 @@
-"""A picture's features as one row of bytes, and back."""
+"""Pack the features of a picture into one row of bytes, and unpack them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from snow.source import FINAL, LOGITS, Features, Preprocessing
 
 PICTURE = "(picture)"
-"""Stands among the maps, as `FINAL` does: no module has this name."""
+"""Name of the picture itself among the maps, as `FINAL` is of the final features: no module has this name."""
 
 STORED = {"uint8": torch.uint8, "int8": torch.int8, "fp16": torch.float16, "fp32": torch.float32}
 ALIGNMENT = 16
@@ -26,8 +26,8 @@ class StoredTensor:
     Attributes:
         name: of a tap, or a name in brackets.
         shape: (H, W, C) or (D,).
-        stored: a name in `STORED`. int8 keeps the largest magnitude of each channel of the picture beside it.
-        given: the type that it has outside.
+        stored: its type in the row, a key of `STORED`. int8 also stores the largest magnitude of each channel.
+        given: its type outside.
         start: its first byte in the row.
     """
 
@@ -43,7 +43,7 @@ class StoredTensor:
         return scales + math.prod(self.shape) * STORED[self.stored].itemsize
 
     def encode(self, values: Tensor) -> Tensor:
-        """(B, *shape) to (B, size) of bytes."""
+        """Encode tensors as bytes: (B, *shape) -> (B, size)."""
         if self.stored == "int8":
             values = values.float()
             largest = values.abs().amax((1, 2))
@@ -54,7 +54,7 @@ class StoredTensor:
         return _bytes(values.to(STORED[self.stored]))
 
     def decode(self, content: Tensor) -> Tensor:
-        """(B, size) of bytes, to (B, C, H, W) laid out channels last, or (B, D)."""
+        """Decode bytes: (B, size) -> (B, C, H, W) in channels-last memory format, or (B, D)."""
         given = getattr(torch, self.given)
         scales = 4 * self.shape[-1] if self.stored == "int8" else 0
         values = content[:, scales:].view(STORED[self.stored]).unflatten(1, self.shape)
@@ -63,23 +63,23 @@ class StoredTensor:
         if len(self.shape) == 1:
             return values.to(given)
         values = values.permute(0, 3, 1, 2).to(given, memory_format=torch.channels_last)
-        return values.contiguous(memory_format=torch.channels_last)  # which `to` leaves out where types are alike
+        return values.contiguous(memory_format=torch.channels_last)  # `to` skips it where the types are equal
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything is in a row of `size` bytes."""
+    """Where each tensor is in a row of `size` bytes."""
 
     parts: tuple[StoredTensor, ...]
 
     @classmethod
     def of(cls, images: Tensor | None, features: Features, stored: str) -> Self:
-        """That of such features.
+        """Lay out a row for features like these.
 
         Args:
             images: (B, 3, S, S) uint8, if they are to be kept.
             features: of the channels that are to be kept.
-            stored: type of the maps: fp32, fp16 or int8. What is no map is kept as fp16 where maps are int8.
+            stored: type of the maps: fp32, fp16 or int8. With int8, vectors are stored as fp16.
         """
         parts: list[StoredTensor] = []
         for name, value in _parts(images, features).items():
@@ -94,7 +94,7 @@ class Layout:
         return -(-(self.parts[-1].start + self.parts[-1].size) // ALIGNMENT) * ALIGNMENT
 
     def pack(self, images: Tensor | None, features: Features) -> Tensor:
-        """(B, size) of bytes, where the features are."""
+        """Pack features into rows, (B, size) uint8, on their device."""
         values = _parts(images, features)
         rows = torch.zeros(len(features.final), self.size, dtype=torch.uint8, device=features.final.device)
         for part in self.parts:
@@ -102,7 +102,7 @@ class Layout:
         return rows
 
     def unpack(self, rows: Tensor, preprocessing: Preprocessing) -> Features:
-        """What was packed, where the rows are. Pictures that were not kept are of shape (B, 0)."""
+        """Unpack rows, (B, size) uint8, on their device. Pictures that were not kept have shape (B, 0)."""
         values = {part.name: part.decode(rows[:, part.start : part.start + part.size]) for part in self.parts}
         final, logits = values.pop(FINAL), values.pop(LOGITS)
         picture = values.pop(PICTURE, None)
@@ -110,7 +110,7 @@ class Layout:
         return Features(images, values, final, logits)
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """As JSON values."""
+        """Return the layout as JSON values."""
         return [{**asdict(part), "shape": list(part.shape)} for part in self.parts]
 
 

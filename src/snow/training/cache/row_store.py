@@ -1,4 +1,4 @@
-"""Rows of bytes in memory, or in a file that is mapped into it."""
+"""Rows of bytes, in memory or in a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snow.errors import SnowError
-from snow.training.recipe import shown_size
+from snow.errors import NoSpaceError, file_error
+from snow.training.sizes import format_size
 
 
 class RowStore:
-    """`count` rows of `size` bytes, and which of them are there.
+    """Stores `count` rows of `size` bytes, and which of them are filled.
 
-    In a folder, `rows.bin` is shared by all processes of a run. Which rows are there each process remembers for itself
-    and writes down in `save`, after the rows themselves, so that a file never claims what it has not.
+    In a folder, `rows.bin` is shared by all processes of a run. Each process keeps its own list of the rows that it
+    filled, and `save` writes it after the rows, so that a list on disk never names a row that was lost.
 
     Args:
         folder: None keeps the rows in memory.
+        count: number of rows.
+        size: bytes of a row.
         writer: number of this process.
 
     Raises:
-        SnowError: there is no room for them.
+        NoSpaceError: there is not enough memory, or room on the disk.
+        SnowError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path | None, count: int, size: int, writer: int = 0) -> None:
         self._folder, self._writer = folder, writer
-        self._there = torch.zeros(count, dtype=torch.bool)
+        self._filled = torch.zeros(count, dtype=torch.bool)
         if folder is None:
             _require("memory", count * size, _available_memory())
             self._rows = torch.empty(count, size, dtype=torch.uint8)
@@ -45,7 +48,7 @@ class RowStore:
                 _allocate(file.fileno(), count * size)
             self._mapped = np.memmap(path, np.uint8, "r+", shape=(count, size))
         except OSError as error:
-            raise SnowError(f"cannot keep features in {path}: {error.strerror or error}") from None
+            raise file_error(f"cannot keep features in {path}: {error.strerror or error}", error) from None
         self._rows = torch.from_numpy(self._mapped)
         self.refresh()
 
@@ -54,20 +57,20 @@ class RowStore:
         return self._rows.numel()
 
     def has(self, rows: Tensor) -> bool:
-        """Whether all of these are there."""
-        return bool(self._there[rows].all())
+        """Whether all of these rows are filled: (n,)."""
+        return bool(self._filled[rows].all())
 
     def read(self, rows: Tensor) -> Tensor:
-        """(n,) to (n, size)."""
+        """Read rows: (n,) -> (n, size)."""
         return self._rows.index_select(0, rows)
 
     def write(self, rows: Tensor, content: Tensor) -> None:
-        """`content`: (n, size)."""
+        """Write rows: (n,) and (n, size)."""
         self._rows[rows] = content.cpu()
-        self._there[rows] = True
+        self._filled[rows] = True
 
     def save(self) -> None:
-        """What was written so far outlives this process."""
+        """Write to disk what was filled so far."""
         if self._folder is None or self._mapped is None:
             return
         self._mapped.flush()
@@ -75,28 +78,28 @@ class RowStore:
         draft = path.with_suffix(".part")
         try:
             with open(draft, "wb") as file:
-                np.save(file, np.packbits(self._there.numpy()))
+                np.save(file, np.packbits(self._filled.numpy()))
             os.replace(draft, path)
         except OSError as error:
-            raise SnowError(f"cannot write {path}: {error.strerror or error}") from None
+            raise file_error(f"cannot write {path}: {error.strerror or error}", error) from None
 
     def refresh(self) -> None:
-        """Learns what other processes have saved."""
+        """Read which rows other processes have saved."""
         if self._folder is None:
             return
         for path in sorted(self._folder.glob("there-*.npy")):
             with suppress(OSError, ValueError):
-                bits = np.unpackbits(np.load(path), count=len(self._there)).astype(bool)
-                self._there |= torch.from_numpy(bits)
+                bits = np.unpackbits(np.load(path), count=len(self._filled)).astype(bool)
+                self._filled |= torch.from_numpy(bits)
 
 
 def _require(place: str, size: int, free: int | None) -> None:
     if free is not None and size > free:
-        raise SnowError(f"the features take {shown_size(size)}, and {place} has {shown_size(free)} left")
+        raise NoSpaceError(f"the features take {format_size(size)}, and {place} has {format_size(free)} left")
 
 
 def _allocate(descriptor: int, size: int) -> None:
-    """Takes the room now: a map over a hole in a file ends the process when the disk is full."""
+    """Allocate the file now: writing to a mapped hole in a file kills the process when the disk is full."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
     else:
@@ -104,7 +107,7 @@ def _allocate(descriptor: int, size: int) -> None:
 
 
 def _available_memory() -> int | None:
-    """Bytes, where the system says."""
+    """Return the available bytes, or None where the system does not say."""
     with suppress(OSError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

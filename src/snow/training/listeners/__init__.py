@@ -1,4 +1,4 @@
-"""What hears of a run: a progress bar, and logs that keep its history in a folder. A new log is one line here."""
+"""Listeners of a run: a progress bar, and logs that keep its history in a folder. A new log is one line here."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What hears of a run: the interface, a progress bar, and a table on disk."""
+"""The interface of listeners, a progress bar, and a table on disk."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from snow.errors import SnowError
-from snow.training.history import EpochRecord, RunPlan, StepReport
+from snow.training.history import EpochRecord, RunInfo, StepReport
 
 
-class Listener(ABC):  # noqa: B024  a listener hears what it wants to
-    """Told of a run in its first process, in this order. A run on several devices hands listeners to that process."""
+class Listener(ABC):  # noqa: B024  a listener overrides the calls that it needs
+    """Called by the first process of a run, in this order. A run on several devices pickles listeners to get there."""
 
-    def on_start(self, plan: RunPlan) -> None:  # noqa: B027
-        """Before the first step; `plan.history` is not empty if the run goes on from a checkpoint."""
+    def on_start(self, run: RunInfo) -> None:  # noqa: B027
+        """Before the first step; `run.history` is not empty if the run continues from a checkpoint."""
 
     def on_step(self, report: StepReport) -> None:  # noqa: B027
         """After each step."""
 
     def on_epoch(self, records: Sequence[EpochRecord]) -> None:  # noqa: B027
-        """After each epoch and its checkpoint: a record for each learner that took part."""
+        """After each epoch and its checkpoint: a record for each learner that has not stopped early."""
 
     def on_end(self) -> None:  # noqa: B027
-        """Once, however the run ends."""
+        """Once, when the run ends or fails."""
 
 
 _REDRAW_SECONDS = 0.1
 
 
 class ProgressBar(Listener):
-    """On the standard error: epoch, loss, accuracy (means over the learners), images/s and time left.
+    """Shows epoch, loss, accuracy (means over the learners), images/s and time left on the standard error.
 
-    In a terminal it is a bar; elsewhere, a line per epoch.
+    In a terminal it is a bar, elsewhere a line per epoch.
     """
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class ProgressBar(Listener):
         self._drawn = 0.0
         self._epochs = 0
 
-    def on_start(self, plan: RunPlan) -> None:
+    def on_start(self, run: RunInfo) -> None:
         self._console = Console(stderr=True)
-        self._epochs = plan.epochs
-        for note in plan.notes:
+        self._epochs = run.epochs
+        for note in run.notes:
             self._console.print(note, highlight=False, markup=False, soft_wrap=True)
         if self._console.is_terminal:
             self._bar = Progress(
@@ -65,9 +65,9 @@ class ProgressBar(Listener):
                 transient=True,
                 speed_estimate_period=120,
             )
-            first_epoch = f"{plan.first_step // plan.batches + 1}/{plan.epochs}"
+            first_epoch = f"{run.first_step // run.batches + 1}/{run.epochs}"
             self._task = self._bar.add_task(
-                "", total=plan.epochs * plan.batches, completed=plan.first_step, epoch=first_epoch, numbers=""
+                "", total=run.epochs * run.batches, completed=run.first_step, epoch=first_epoch, numbers=""
             )
             self._bar.start()
 
@@ -85,8 +85,8 @@ class ProgressBar(Listener):
             loss = {record.learner: record.loss for record in records}
             accuracy = {record.learner: record.accuracy for record in records}
             numbers = _numbers(loss, accuracy, records[0].images_per_second)
-            measured = [record.validation for record in records if record.validation is not None]
-            validation = f", validation {fmean(measured):.1%}" if measured else ""
+            validations = [record.validation for record in records if record.validation is not None]
+            validation = f", validation {fmean(validations):.1%}" if validations else ""
             self._console.print(
                 f"epoch {records[0].epoch}/{self._epochs}: {numbers}{validation}", highlight=False, soft_wrap=True
             )
@@ -102,17 +102,17 @@ def _numbers(loss: Mapping[str, float], accuracy: Mapping[str, float], speed: fl
 
 
 class CsvLog(Listener):
-    """`history.csv` in a folder: a row per learner and epoch, with the fields of `EpochRecord`.
+    """Writes `history.csv` in a folder: a row per learner and epoch, with the fields of `EpochRecord`.
 
     Raises:
-        SnowError: it cannot be written.
+        SnowError: the file cannot be written.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / "history.csv"
 
-    def on_start(self, plan: RunPlan) -> None:
-        self._write(plan.history, "w")
+    def on_start(self, run: RunInfo) -> None:
+        self._write(run.history, "w")
 
     def on_epoch(self, records: Sequence[EpochRecord]) -> None:
         self._write(records, "a")

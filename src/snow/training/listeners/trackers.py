@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snow.errors import SnowError
-from snow.training.history import EpochRecord, RunPlan
+from snow.training.history import EpochRecord, RunInfo
 from snow.training.listeners.listener import Listener
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class EpochLog(Listener):
     """Writes numbers named LEARNER/FIELD, as in `EpochRecord`, once an epoch.
 
-    A resumed run writes what went before again, so that its log is whole and holds nothing twice.
+    A resumed run writes the epochs before it again, so that its log is complete and has no duplicates.
     """
 
-    def on_start(self, plan: RunPlan) -> None:
-        self.open(plan.recipe)
-        for epoch in sorted({record.epoch for record in plan.history}):
-            self._write(record for record in plan.history if record.epoch == epoch)
+    def on_start(self, run: RunInfo) -> None:
+        self.open(run.recipe)
+        for epoch in sorted({record.epoch for record in run.history}):
+            self._write(record for record in run.history if record.epoch == epoch)
 
     def on_epoch(self, records: Sequence[EpochRecord]) -> None:
         self._write(records)
@@ -35,15 +35,15 @@ class EpochLog(Listener):
 
     @abstractmethod
     def open(self, recipe: Mapping[str, object]) -> None:
-        """Starts an empty log. `recipe`: names and plain values."""
+        """Start an empty log. `recipe`: names and plain values."""
 
     @abstractmethod
     def write(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """Adds the numbers of an epoch, counted from 1."""
+        """Add the numbers of an epoch, counted from 1."""
 
     @abstractmethod
     def close(self) -> None:
-        """Ends the log; called once, also if `open` failed."""
+        """Close the log; called once, also if `open` failed."""
 
     def _write(self, records: Iterable[EpochRecord]) -> None:
         numbers: dict[str, float] = {}
@@ -56,7 +56,7 @@ class EpochLog(Listener):
 
 
 class TensorBoardLog(EpochLog):
-    """Event files in a folder, for `tensorboard --logdir FOLDER`.
+    """Writes event files in a folder, for `tensorboard --logdir FOLDER`.
 
     Raises:
         SnowError: TensorBoard is not installed.
@@ -90,10 +90,10 @@ class TensorBoardLog(EpochLog):
 
 
 class WandbLog(EpochLog):
-    """A run in a project of Weights & Biases; its environment variables (`WANDB_MODE=offline` …) hold.
+    """Writes a run in a project of Weights & Biases, which reads its environment variables (`WANDB_MODE=offline` …).
 
     Args:
-        folder: where its files are kept; the name of the run.
+        folder: of its files; its name is that of the run.
 
     Raises:
         SnowError: wandb is not installed.
@@ -123,10 +123,10 @@ class WandbLog(EpochLog):
 
 
 class MlflowLog(EpochLog):
-    """A run in an experiment of MLflow, at the address in `MLFLOW_TRACKING_URI`.
+    """Writes a run in an experiment of MLflow, at the address in `MLFLOW_TRACKING_URI`.
 
     Args:
-        folder: the name of the run.
+        folder: its name is that of the run.
 
     Raises:
         SnowError: mlflow is not installed.
@@ -143,8 +143,8 @@ class MlflowLog(EpochLog):
         except ModuleNotFoundError:
             raise SnowError("MLflow is not installed: pip install 'snow-cnn[mlflow]'") from None
         self._client = MlflowClient()
-        found = self._client.get_experiment_by_name(self.experiment)
-        experiment = found.experiment_id if found else self._client.create_experiment(self.experiment)
+        known = self._client.get_experiment_by_name(self.experiment)
+        experiment = known.experiment_id if known else self._client.create_experiment(self.experiment)
         self._run = self._client.create_run(experiment, run_name=self.folder.name).info.run_id
         for name, value in recipe.items():
             self._client.log_param(self._run, name, value)

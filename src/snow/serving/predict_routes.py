@@ -1,0 +1,73 @@
+"""`POST /v1/predict`: the deadline of a request, and its response."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from snow.inference import encode
+from snow.serving import schemas
+from snow.serving.errors import RefusedError
+from snow.serving.limits import limit_rate
+from snow.serving.requests import MAX_TOP_K, PredictRequest, read_predict_request, split_names
+from snow.serving.schemas import refusals
+from snow.serving.service import PredictResult, Service
+
+PICTURE_CODES = ("not_a_picture", "truncated", "broken_picture", "invalid", "too_many_pixels")
+BODY_CODES = ("malformed", "empty", "too_many_bytes", "too_many_pictures", "wrong_type")
+BUSY_CODES = ("rate_limited", "queue_full", "stopping", "unavailable", "deadline")
+
+router = APIRouter(dependencies=[Depends(limit_rate)])
+
+
+@router.post(
+    "/v1/predict",
+    response_model=schemas.PredictResponse,
+    responses=refusals(*BODY_CODES, "unknown_task", "no_tasks", *PICTURE_CODES, *BUSY_CODES),
+    openapi_extra=schemas.PREDICT_BODY,
+    summary="Ask tasks about pictures",
+)
+async def predict(
+    request: Request,
+    tasks: Annotated[list[str] | None, Query(description="names; by default all tasks")] = None,
+    top_k: Annotated[int | None, Query(ge=1, le=MAX_TOP_K, description="classes to list for each task")] = None,
+    deadline_ms: Annotated[int | None, Query(ge=1, description="give up after this time")] = None,
+) -> Response:
+    """Pictures come as the files of a form, as the body itself, or in base64 as JSON; a form and JSON may hold `tasks`
+    and `top_k` too. If one picture cannot be used the whole request is refused, and the error says which picture it
+    is. A task that is broken or fails has an `error` in the place of its prediction, and the others answer."""
+    started = time.perf_counter()
+    service: Service = request.app.state.service
+    limits = service.limits
+    seconds = min(limits.deadline, deadline_ms / 1000 if deadline_ms else limits.deadline)
+    try:
+        async with asyncio.timeout(seconds):
+            with service.batcher.reserve() as reservation:
+                body = await read_predict_request(request, limits)
+                reservation.extend(len(body.pictures))
+                asked = PredictRequest(body.pictures, split_names(tasks or ()) or body.tasks, top_k or body.top_k)
+                result = await service.predict(asked)
+    except TimeoutError:
+        raise RefusedError("deadline", f"no answer within {seconds:g} s") from None
+    return JSONResponse(_response(asked, result, time.perf_counter() - started))
+
+
+def _response(request: PredictRequest, result: PredictResult, seconds: float) -> dict[str, Any]:
+    return {
+        "results": [
+            encode(picture.name, predictions, request.top_k)
+            for picture, predictions in zip(request.pictures, result.pictures, strict=True)
+        ],
+        "timing": {
+            "total": round(1000 * seconds, 3),
+            "decode": round(1000 * result.decode_seconds, 3),
+            "queue": round(1000 * result.queue_seconds, 3),
+            "engine": round(1000 * result.engine_seconds, 3),
+            "batch": result.batch_size,
+        },
+    }

@@ -1,0 +1,136 @@
+"""`/v1/tasks`: list, describe, add, replace and remove tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from snow.errors import SnowError
+from snow.serving import schemas
+from snow.serving.details import describe, summarise
+from snow.serving.errors import RefusedError
+from snow.serving.limits import authorise, limit_rate
+from snow.serving.requests import form_parts
+from snow.serving.schemas import refusals
+from snow.serving.service import Service
+from snow.serving.streams import content_type, read_body, stream_body
+from snow.serving.uploads import ARCHIVES, disk_full, form_files, unpack, write_files
+from snow.store import check_name
+
+MAX_UPLOADS = 4
+"""Tasks that may be uploaded at the same time."""
+
+UPLOAD_SECONDS = 300
+
+UPLOAD_CODES = (
+    *("malformed", "unauthorized", "management_off", "too_many_bytes", "wrong_type", "invalid", "bad_task"),
+    *("rate_limited", "queue_full", "deadline", "disk_full"),
+)
+
+router = APIRouter(prefix="/v1/tasks", dependencies=[Depends(limit_rate)])
+
+
+@router.get("", response_model=schemas.TaskList, responses=refusals("rate_limited"), summary="List the tasks")
+async def list_tasks(request: Request) -> Response:
+    state = request.app.state
+    tasks = state.service.tasks
+    return JSONResponse(
+        {
+            "tasks": [summarise(artifact) for artifact in tasks.sound.values()],
+            "broken": dict(tasks.broken),
+            "source": state.source,
+            "managed": bool(state.token),
+        }
+    )
+
+
+@router.get(
+    "/{name}",
+    response_model=schemas.TaskDetails,
+    responses=refusals("unknown_task", "task_broken", "rate_limited"),
+    summary="Describe a task",
+)
+async def show_task(request: Request, name: str) -> Response:
+    service: Service = request.app.state.service
+    service.require(name)
+    tasks = service.tasks
+    return JSONResponse(await asyncio.to_thread(describe, tasks.sound[name], tasks))
+
+
+@router.get(
+    "/{name}/choice",
+    response_model=schemas.Selection,
+    responses=refusals("unknown_task", "not_found", "task_broken", "rate_limited"),
+    summary="Show which channels a task selected while it was trained",
+)
+async def show_selection(request: Request, name: str) -> Response:
+    return JSONResponse(await request.app.state.service.selection_history(name))
+
+
+@router.put(
+    "/{name}",
+    response_model=schemas.TaskSummary,
+    responses={201: {"model": schemas.TaskSummary, "description": "the task is new"}, **refusals(*UPLOAD_CODES)},
+    openapi_extra=schemas.TASK_BODY,
+    summary="Add a task, or replace it",
+)
+async def put_task(request: Request, name: str) -> Response:
+    """A task is what `tasks/NAME/` of a hub holds: as one archive (ZIP, tar, gzipped tar), or as the files of a form.
+    Requests that were accepted before are answered by the old task, later ones by the new one."""
+    state = request.app.state
+    service: Service = state.service
+    authorise(request, state.token)
+    _check(name)
+    if state.uploads.locked():
+        raise RefusedError("queue_full", "other tasks are being uploaded", retry_after=5)
+    try:
+        async with state.uploads, asyncio.timeout(UPLOAD_SECONDS):
+            with tempfile.TemporaryDirectory(prefix="snow-upload-") as folder:
+                await _receive(request, Path(folder), service.limits.max_upload)
+                replaced = await service.add(name, Path(folder))
+    except TimeoutError:
+        raise RefusedError("deadline", f"not uploaded within {UPLOAD_SECONDS} s") from None
+    except OSError as error:
+        raise disk_full(error) or error from None
+    service.require(name)
+    return JSONResponse(summarise(service.tasks.sound[name]), 200 if replaced else 201)
+
+
+@router.delete(
+    "/{name}",
+    status_code=204,
+    responses=refusals("unauthorized", "management_off", "unknown_task", "invalid", "rate_limited"),
+    summary="Remove a task",
+)
+async def delete_task(request: Request, name: str) -> Response:
+    authorise(request, request.app.state.token)
+    _check(name)
+    await request.app.state.service.remove(name)
+    return Response(status_code=204)
+
+
+async def _receive(request: Request, folder: Path, limit: int) -> None:
+    """Write the files of an uploaded task into `folder`."""
+    kind = content_type(request)
+    if kind == "multipart/form-data":
+        async with form_parts(request, await read_body(request, limit)) as parts:
+            await asyncio.to_thread(write_files, form_files(parts), folder, limit)
+    elif kind in ARCHIVES:
+        with tempfile.TemporaryFile() as archive:
+            async for chunk in stream_body(request, limit):
+                archive.write(chunk)
+            await asyncio.to_thread(unpack, archive, folder, limit)
+    else:
+        raise RefusedError("wrong_type", f"{kind!r}: send multipart/form-data, or one of {', '.join(ARCHIVES)}")
+
+
+def _check(name: str) -> None:
+    try:
+        check_name(name)
+    except SnowError as error:
+        raise RefusedError("invalid", str(error)) from None

@@ -1,0 +1,58 @@
+"""Where a run computes. Nothing here changes what is learned, apart from the rounding of another device."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from snow.errors import SnowError
+from snow.training.sizes import parse_size
+
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a run computes. A stopped run may be resumed with another one, apart from `devices`.
+
+    Attributes:
+        workers: processes that load pictures, for each training process; by default one for each spare core, at most 8.
+        devices: training processes that share each batch, one for each GPU or group of CPU cores.
+        accelerator: auto, cpu, cuda or mps.
+        checkpoint_seconds: longest time between two checkpoints; there is always one at the end of an epoch.
+        cache: a size such as 4GB: keep the source's features of the training pictures within this size, so that the
+            source runs only once for each view of a picture. The choice of channels is then frozen after calibration.
+        cache_dir: folder for the cached features, which other runs may use too; by default they go with the run.
+
+    Raises:
+        SnowError: a value is outside its range. The message gives the name and the range.
+    """
+
+    workers: int | None = None
+    devices: int = 1
+    accelerator: Accelerator = "auto"
+    checkpoint_seconds: float = 60.0
+    cache: str | None = None
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise SnowError(f"workers must be zero or more, or None, not {self.workers}")
+        if self.devices < 1:
+            raise SnowError(f"devices must be at least 1, not {self.devices}")
+        if self.accelerator not in get_args(Accelerator):
+            raise SnowError(f"accelerator must be one of {', '.join(get_args(Accelerator))}, not {self.accelerator!r}")
+        if not 0 <= self.checkpoint_seconds < math.inf:
+            raise SnowError(f"checkpoint_seconds must be zero or more, not {self.checkpoint_seconds}")
+        if self.cache is not None:
+            parse_size(self.cache)
+
+    def loading_workers(self, processes: int = 1) -> int:
+        """Return the number of loading processes of each of `processes` training processes on this machine."""
+        if self.workers is not None:
+            return self.workers
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(8, max(0, cores // processes - 1))
