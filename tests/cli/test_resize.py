@@ -51,7 +51,7 @@ def test_a_mark_at_the_end_is_learned_and_every_door_prepares_alike(
     assert torch.equal(Service(opened)._transform(decode(path)), prepared)
     expected = opened.logits(prepared[None])["edge"].softmax(1).max().item()
     (entry,) = run("predict", hub, path, "--json").json
-    assert entry["tasks"]["edge"][0] == {"class": "bad", "probability": pytest.approx(expected, abs=1e-4)}
+    assert entry["tasks"]["edge"]["classes"][0] == {"class": "bad", "probability": pytest.approx(expected, abs=1e-4)}
 
     assert run("export", hub, tmp_path / "hub.onnx").code == 0
     kept = {one.key: one.value for one in onnx.load(tmp_path / "hub.onnx").metadata_props}
