@@ -69,7 +69,7 @@ _quiet = _Quiet()
 
 
 def decode(path: str | os.PathLike[str]) -> Tensor:
-    """Reads one picture as uint8 RGB of shape (3, H, W), upright.
+    """Decode one picture to RGB, upright: a file -> uint8 (3, H, W).
 
     The content decides, not the extension: JPEG, PNG, WebP, BMP, GIF and TIFF, AVIF and HEIC where Pillow or a
     plugin reads them, the first frame of an animation. EXIF orientation is applied, transparency is blended on
@@ -92,7 +92,7 @@ def decode(path: str | os.PathLike[str]) -> Tensor:
 
 
 def decode_file(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """As `decode`, from an open file; `name` stands for it in errors."""
+    """Decode an open file, as `decode`; `name` stands for it in errors."""
     try:
         return _decode_once(file, name, max_pixels)
     except PictureError as error:
@@ -140,18 +140,18 @@ def _bytes(file: BinaryIO) -> Tensor:
 
 
 def _colour(samples: np.ndarray) -> Image.Image:
-    """A Pillow image of (H, W, 2 to 4) samples: with 2 of gray and alpha."""
+    """Make a Pillow image: (H, W, C) with C of 2 (gray and alpha), 3 or 4."""
     return Image.fromarray(samples, {2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2]])
 
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
-    """`pixels` with the EXIF of `image`, which `to_rgb` applies."""
+    """Give `pixels` the EXIF of `image`, which `to_rgb` applies."""
     pixels.info["exif"] = image.info.get("exif", b"")
     return pixels
 
 
 def to_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """A Pillow image as uint8 RGB of shape (3, H, W), by the rules of `decode`; `name` is for errors."""
+    """Convert a Pillow image by the rules of `decode`: -> uint8 (3, H, W); `name` is for errors."""
     _check_size(image, name, max_pixels)
     try:
         with _quiet:
@@ -175,12 +175,12 @@ def to_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Tenso
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """`path` as one line that any terminal can print."""
+    """Write a path as one line that any terminal can print."""
     return " ".join(os.fspath(path).encode("utf-8", "backslashreplace").decode().split())
 
 
 def _open(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
-    """Reads the header only, and refuses what should not be decoded."""
+    """Read the header only, and refuse what should not be decoded."""
     try:
         with _quiet:
             image = Image.open(file, formats=readable_formats())
@@ -211,7 +211,7 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 
 
 def _is_plain_jpeg(image: Image.Image) -> bool:
-    """Whether torchvision decodes it to what Pillow would, in two thirds of the time.
+    """Tell whether torchvision decodes an image to the same pixels as Pillow, in two thirds of the time.
 
     PNG it decodes more slowly, WebP not much faster. The registered operator is called, since its Python
     wrapper is deprecated and warns. A torchvision that has dropped it leaves everything to Pillow.
@@ -226,7 +226,7 @@ def _is_plain_jpeg(image: Image.Image) -> bool:
 
 
 def _is_16_bit_colour_png(image: Image.Image) -> bool:
-    """Whether Pillow would drop the lower bits of an RGB, RGBA or gray and alpha PNG when it is loaded."""
+    """Tell whether Pillow would drop the lower bits of an RGB, RGBA or gray and alpha PNG when it is loaded."""
     tiles = getattr(image, "tile", [])
     return image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and "16" in str(tiles[0][3] if tiles else "")
 
