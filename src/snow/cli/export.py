@@ -30,7 +30,7 @@ def export_command(
         file: the file to write; ends in .onnx or .pt2.
         tasks: comma-separated names; by default all tasks that can answer.
         source_head: export the source's own head too.
-        device: device that a .pt2 file computes on: cpu, cuda, cuda:1 or mps. ONNX Runtime chooses when it loads a file.
+        device: where a .pt2 file computes: cpu, cuda, cuda:1 or mps. ONNX Runtime chooses when it loads a file.
     """
     target = find_device(device)
     if file.suffix == ".onnx" and target.type != "cpu":
