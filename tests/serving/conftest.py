@@ -107,7 +107,9 @@ def serve(hub: Hub) -> Serve:
         from snow.serving.limits import Limits
         from snow.serving.service import Service
 
-        service = Service(hub, Limits(**{"poll": 0.02, "max_wait": 1.0, "max_pictures": 4, **limits}))
+        service = Service(
+            hub, Limits(**{"poll": 0.02, "max_wait": 1.0, "max_pictures": 4, "deadline": 600.0, **limits})
+        )
         app = create_app(service, token)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,13 +25,25 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], threading.Event]:
         answer = worker.predict
 
         def waiting(images: Any, wanted: Any) -> Any:
-            assert may.wait(20)
+            assert may.wait(300)
             return answer(images, wanted)
 
         monkeypatch.setattr(worker, "predict", waiting)
         return may
 
     return hold
+
+
+class Clock:
+    """The clock of the running event loop, which deadlines go by. It can be turned: not as far as `wait` waits."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.turned, now = 0.0, loop.time
+        loop.time = lambda: now() + self.turned  # ty: ignore[invalid-assignment]
+
+    def turn(self, seconds: float) -> None:
+        self.turned += seconds
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -84,12 +97,18 @@ def test_a_deadline_ends_a_request_and_takes_it_out_of_the_queue(
     serve: Any, held: Any, jpeg: Callable[..., bytes], wait: Wait
 ) -> None:
     async def work() -> None:
-        async with serve(deadline=0.3, max_batch=1) as served:
-            may = held(served)
+        async with serve(deadline=200, max_batch=1) as served:
+            may, clock = held(served), Clock()
             late = [asyncio.create_task(served.predict(jpeg())) for _ in range(2)]
-            response = await served.predict(jpeg(), deadline_ms=50)
+            early = asyncio.create_task(served.predict(jpeg(), deadline_ms=100_000))
+            await until(lambda: served.service.batcher.waiting == 2)
+            assert not early.done()
+            clock.turn(100)
+            response = await early
             assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline")
-            assert "0.05 s" in response.json()["error"]["message"]
+            assert "100 s" in response.json()["error"]["message"]
+            assert not any(request.done() for request in late)
+            clock.turn(100)
             assert [one.status_code for one in await asyncio.gather(*late)] == [504, 504]
             assert served.service.batcher.reserved == 0
             may.set()
@@ -103,11 +122,15 @@ def test_a_deadline_ends_a_request_and_takes_it_out_of_the_queue(
 def test_a_body_that_does_not_come_is_given_up(serve: Any, wait: Wait) -> None:
     async def slow() -> Any:
         yield b"\xff\xd8"
-        await asyncio.sleep(20)
+        await asyncio.Event().wait()
 
     async def work() -> None:
-        async with serve(deadline=0.1) as served:
-            response = await served.client.post("/v1/predict", content=slow())
+        async with serve(deadline=100) as served:
+            clock = Clock()
+            request = asyncio.create_task(served.client.post("/v1/predict", content=slow()))
+            await until(lambda: served.service.batcher.reserved == 1)
+            clock.turn(100)
+            response = await request
             assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline")
             assert served.service.batcher.reserved == 0
 
@@ -129,7 +152,11 @@ def test_a_pass_that_breaks_is_a_fault_and_the_next_one_goes_on(
     wait(work())
 
 
-def test_an_address_that_asks_too_often_is_refused(serve: Any, jpeg: Callable[..., bytes], wait: Wait) -> None:
+def test_an_address_that_asks_too_often_is_refused(
+    serve: Any, jpeg: Callable[..., bytes], wait: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snow.serving.app.RateLimiter", partial(RateLimiter, clock=lambda: 0.0))
+
     async def work() -> None:
         async with serve(rate=0.5, burst=3) as served:
             codes = [(await served.predict(jpeg())).status_code for _ in range(5)]

@@ -12,13 +12,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from cyclopts import App, CycloptsError, Parameter
 
 from snow import __version__
 from snow.errors import SnowError
 from snow.process.crash import DEBUG, report_crash
-from snow.process.startup import keep_freed_memory, limit_openmp_spinning
+from snow.process.startup import importing, keep_freed_memory, limit_openmp_spinning
 
 COMMANDS = {
     "quickstart": "Train two small tasks on images that come with the installation.",
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows `snow`; by default the arguments of this process.
     """
+    is_process = arguments is None
     if arguments is None:
         _print_any_character()
         keep_freed_memory()
@@ -89,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("snow").addHandler(_LineHandler(logging.WARNING))
         arguments = sys.argv[1:]
     try:
-        _use_full_help(arguments)
+        with importing() if is_process else nullcontext():
+            _use_full_help(arguments)
         code = app(
             arguments,
             exit_on_error=False,
@@ -126,7 +129,7 @@ class _LineHandler(logging.Handler):
 
 
 def _use_full_help(arguments: Sequence[str]) -> None:
-    """Let `snow COMMAND --help` show the docstring of the command instead of its line in the list of commands."""
+    """Import the command, and let its `--help` show its docstring instead of its line in the list of commands."""
     if arguments and arguments[0] in COMMANDS and app[arguments[0]].default_command is not None:
         app[arguments[0]].help = None
 

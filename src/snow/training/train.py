@@ -107,7 +107,7 @@ def _sole_run(hub: Path, names: Collection[str], replace: bool) -> Generator[Non
     """
     with ExitStack() as locks:
         for name in sorted(names) if is_first() else ():
-            lock = hub / "runs" / f".{name}.lock"
+            lock = hub / ".locks" / f"{name}.lock"
             locks.enter_context(write_lock(f"task {name} of hub {hub}", lock, activity="trained"))
         require_free(hub, names, replace)  # another run may have ended just now
         yield
