@@ -18,7 +18,6 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from snow.data.formats import HEADER, readable_formats, refusal
-from snow.data.png import without_text
 from snow.errors import SnowError
 
 MAX_PIXELS = 178_956_970
@@ -29,6 +28,10 @@ REASONS = ("absent", "empty", "not_a_picture", "truncated", "too_many_pixels", "
 
 _RGB, _UNCHANGED = 3, 0
 _ORIENTATION = 0x0112
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+"""Chunks that no pixel depends on: text and colour profile."""
 
 
 class PictureError(SnowError):
@@ -99,7 +102,7 @@ def decode_file(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> Tens
         if error.reason != "broken":
             raise
         file.seek(0)
-        smaller = without_text(file.read())
+        smaller = _without_text(file.read())
         if smaller is None:
             raise
         return _decode_once(BytesIO(smaller), name, max_pixels)
@@ -246,3 +249,23 @@ def _refused(error: Exception, name: str) -> PictureError:
     if "truncated" in text.lower():
         return PictureError(f"{name}: the picture is truncated", "truncated")
     return PictureError(f"{name}: the picture is broken ({text or type(error).__name__})", "broken")
+
+
+def _without_text(content: bytes) -> bytes | None:
+    """Copy a PNG without the chunks in `PNG_TEXT_CHUNKS`; None if it has none of them or is no PNG.
+
+    Pillow refuses a PNG with more than 1 MB of compressed text or colour profile, which some generators and scanners
+    write. A chunk is length, type, content and CRC (PNG specification, section 5.3).
+    """
+    if not content.startswith(PNG_SIGNATURE):
+        return None
+    kept, position, dropped = [PNG_SIGNATURE], len(PNG_SIGNATURE), False
+    while position + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 12 + length
+        if kind in PNG_TEXT_CHUNKS:
+            dropped = True
+        else:
+            kept.append(content[position:end])
+        position = end
+    return b"".join(kept) if dropped else None
