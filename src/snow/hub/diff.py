@@ -14,9 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.hub.artifact import files_of
 from snow.hub.folder import store_of
-from snow.hub.task_record import RECORD_FILE
+from snow.hub.task_files import RECORD_FILE, files_of
 from snow.source.source_file import read_source
 from snow.store import read_consistently, read_json
 

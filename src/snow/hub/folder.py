@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from snow.errors import MismatchError, NotFoundError, file_error
-from snow.hub.artifact import SELECTION_FILE
+from snow.hub.task_files import SELECTION_FILE
 from snow.source import Source
 from snow.source.source_file import read_source, write_source
 from snow.store import Store

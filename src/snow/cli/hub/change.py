@@ -14,8 +14,8 @@ from snow.cli.output import note, print_json, print_table
 from snow.cli.sources import open_source
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.hub.artifact import read_config
 from snow.hub.folder import store_of
+from snow.hub.task_files import read_config
 from snow.source.source_file import read_source
 
 

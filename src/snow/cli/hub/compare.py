@@ -12,7 +12,7 @@ from snow.cli.output import note, print_json, print_table
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.hub.diff import Change, diff_hubs, diff_tasks
-from snow.hub.task_record import TOLERANCE, Verification
+from snow.hub.verification import TOLERANCE, Verification
 
 MAX_LINES = 10
 """Most lines per file or task; JSON has all."""

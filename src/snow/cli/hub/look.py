@@ -10,8 +10,8 @@ from snow.cli.hub.place import app, resolve, summary
 from snow.cli.options import Json
 from snow.cli.output import megabytes, note, percent, print_json, print_table
 from snow.errors import SnowError
-from snow.hub.artifact import files_of, read_config
 from snow.hub.folder import store_of
+from snow.hub.task_files import files_of, read_config
 from snow.source.source_file import read_source
 from snow.store import read_json
 

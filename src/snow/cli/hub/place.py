@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 
 from snow.cli.app import command
 from snow.errors import SnowError
-from snow.hub.artifact import read_config
 from snow.hub.folder import store_of
+from snow.hub.task_files import read_config
 from snow.source.source_file import read_source
 from snow.store import read_consistently, read_json
 

@@ -1,0 +1,150 @@
+"""The files of a task: which they are, how they are copied, and what `config.json` must say.
+
+Nothing here imports torch, so that a hub with many tasks is listed at once.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from snow.errors import DamagedError, MismatchError, file_error
+from snow.hub.tensor_file import read_header
+from snow.store.files import read_json
+
+CONFIG_FILE, MODEL_FILE, METRICS_FILE = "config.json", "model.safetensors", "metrics.json"
+
+SELECTION_FILE = "choice.safetensors"
+"""The selection history, which inference does not need."""
+
+RECORD_FILE = "fingerprint.json"
+"""The record of a task at the time it was added, see `snow.hub.task_record`."""
+
+FILES = (CONFIG_FILE, METRICS_FILE, MODEL_FILE, SELECTION_FILE, RECORD_FILE)
+"""All files that a task may have. None can execute code when loaded; other files in the folder are ignored."""
+
+FORMAT = 1
+
+KINDS = {"format": int, "task": str, "classes": list, "method": str, "config": dict, "source": dict, "training": dict}
+"""Keys of `config.json` and their types."""
+
+MAX_SIZE = 2**31
+"""No number in the configuration of a method may be larger: it could not be the size of a tensor."""
+
+
+def files_of(folder: Path) -> list[Path]:
+    """List the files of a task that are there, sorted by name.
+
+    Raises:
+        SnowError: one of them is a link, or not a regular file.
+    """
+    present = sorted(folder / name for name in FILES if os.path.lexists(folder / name))
+    for path in present:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise DamagedError(f"{path} is not a regular file: a task holds no links and no folders")
+    return present
+
+
+def copy_files(folder: Path, new: Path) -> None:
+    """Replace the files of the task in `new` by those in `folder`. Other files are not copied, no link is followed.
+
+    Raises:
+        SnowError: a file of the task is a link or cannot be read.
+    """
+    for path in files_of(new):
+        path.unlink()
+    for path in files_of(folder):
+        (new / path.name).write_bytes(read_plain(path))
+
+
+def read_plain(path: Path) -> bytes:
+    """Read a regular file, without following a link.
+
+    Raises:
+        SnowError: it is missing, a link, or anything but a regular file.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with open(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise DamagedError(f"{path} is not a regular file")
+            return file.read()
+    except OSError as error:
+        raise file_error(f"{path} cannot be read: {error.strerror or error}", error) from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read `config.json` of a task, and check what `Artifact.load` uses of it.
+
+    Raises:
+        SnowError: the file is missing, damaged, or of a newer format.
+    """
+    path = folder / CONFIG_FILE
+    config = read_json(path)
+    if isinstance(config.get("format"), int) and config["format"] > FORMAT:
+        raise MismatchError(
+            f"{folder} has format {config['format']}, newer than this version reads ({FORMAT}): upgrade snow-cnn"
+        )
+    wrong = [key for key, kind in KINDS.items() if not isinstance(config.get(key), kind)]
+    if not wrong and not isinstance(config["source"].get("fingerprint"), str):
+        wrong = ["fingerprint"]
+    if wrong:
+        raise DamagedError(f"{path} is not that of a task: {', '.join(wrong)} is missing or damaged")
+    for label in config["classes"]:
+        if not _is_text(label):
+            raise DamagedError(f"{path} is not that of a task: the class name {ascii(label)[:80]} is not text in UTF-8")
+    for value in _numbers(config["config"]):
+        if abs(value) > MAX_SIZE:
+            raise DamagedError(f"{path} is not that of a task: {value:.3g} is too large for a size")
+    return config
+
+
+def read_summary(folder: Path, name: str, fingerprint: str) -> dict[str, Any]:
+    """Summarise the task `name` from its files, without building its network.
+
+    Args:
+        fingerprint: of the source that it must have been trained on.
+
+    Raises:
+        SnowError: the task is damaged, of another source or of a newer format.
+    """
+    config, metrics = read_config(folder), read_json(folder / METRICS_FILE)
+    if config["source"]["fingerprint"] != fingerprint:
+        raise MismatchError(
+            f"it was trained on another source: its fingerprint is {config['source']['fingerprint']}, that of the hub "
+            f"{fingerprint}"
+        )
+    read_header(folder / MODEL_FILE)
+    return {
+        "task": name,
+        "method": config["method"],
+        "classes": len(config["classes"]),
+        "artifact_bytes": (folder / MODEL_FILE).stat().st_size,
+        "top1": top1(metrics),
+    }
+
+
+def top1(metrics: dict[str, Any]) -> float | None:
+    """Return the accuracy on the test pictures, in 0..1; None if `metrics.json` holds no such number."""
+    test = metrics.get("test")
+    value = test.get("top1") if isinstance(test, dict) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= 1 else None
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def _numbers(value: object) -> Iterator[int | float]:
+    """Iterate over all numbers in a JSON value."""
+    if isinstance(value, int | float):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _numbers(item)
