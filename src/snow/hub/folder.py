@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 
 from snow.errors import MismatchError, NotFoundError, file_error
 from snow.hub.task_files import SELECTION_FILE
+from snow.hub.task_record import require_unchanged
 from snow.source import Source
 from snow.source.source_file import read_source, write_source
 from snow.store import Store
@@ -62,6 +63,7 @@ def read_selection_history(path: Path, name: str) -> SelectionHistory:
             raise NotFoundError(
                 f"task {name} has no {SELECTION_FILE}: its method selects no channels, or it was not trained here"
             )
+        require_unchanged(folder, [SELECTION_FILE])
         return SelectionHistory.load(folder / SELECTION_FILE)
 
     return store_of(path).read(name, read)

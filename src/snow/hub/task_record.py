@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from snow.errors import DamagedError
-from snow.hub.task_files import RECORD_FILE, files_of, read_plain
+from snow.hub.task_files import FILES, RECORD_FILE, SELECTION_FILE, files_of, read_plain
 from snow.store import read_json
 
 KINDS = {"files": dict, "tensors": dict, "logits": list}
@@ -57,24 +57,29 @@ def recorded_files(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in files_of(folder) if path.name != RECORD_FILE}
 
 
-def require_unchanged(folder: Path) -> bool:
-    """Compare the files of a task with its record, and return whether it has one.
+def require_unchanged(folder: Path, names: Collection[str] = FILES) -> None:
+    """Compare files of a task with its record, if it has one.
 
-    Files that came later, and that the record does not name, are not compared: nothing that answers reads them.
+    Files that the record does not name are not compared. The selection history may be removed: nothing that answers
+    reads it.
+
+    Args:
+        names: the files to compare; by default all.
 
     Raises:
         SnowError: the record is damaged, or a file that it names is missing or has changed.
     """
     record = read_record(folder)
     if record is None:
-        return False
+        return
     present = recorded_files(folder)
     for name, recorded in record["files"].items():
+        if name not in names or (name not in present and name == SELECTION_FILE):
+            continue
         if name not in present:
             raise DamagedError(f"{folder / name} cannot be read: it is missing")
         if digest(read_plain(present[name])) != recorded:
             raise DamagedError(f"{folder / name} has changed since the task was added: snow hub verify says where")
-    return True
 
 
 def digest(content: bytes) -> str:
