@@ -12,6 +12,7 @@ from snow.hub.artifact import Artifact
 from snow.hub.blueprint import Blueprints
 from snow.hub.folder import store_of, unknown_task
 from snow.inference import SOURCE_HEAD, Failure, Request
+from snow.process.memory import without_collection
 from snow.source import Source
 from snow.store import Stamp
 
@@ -83,7 +84,8 @@ class LoadedTasks:
 
     def broken(self) -> dict[str, str]:
         """Map the name of each task that cannot answer to the reason."""
-        reasons = {name: self.why_broken(name) for name in self.store.names()}
+        with without_collection():
+            reasons = {name: self.why_broken(name) for name in self.store.names()}
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
     def sound(self) -> list[str]:
