@@ -18,7 +18,7 @@ from managing import MANAGER, answer_of, tarred, zipped
 from safetensors.torch import save_file
 
 from snow.hub import Hub
-from snow.hub.folder import store_of
+from snow.hub.listing import store_of
 from snow.serving import task_routes, uploads
 from snow.serving.errors import RefusedError
 from snow.serving.uploads import unpack

@@ -6,13 +6,15 @@ import json
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from snow.data.pictures import Progress as ProgressCallback
-from snow.training.listeners import Listener, ProgressBar
+if TYPE_CHECKING:
+    from snow.data.pictures import Progress as ProgressCallback
+    from snow.training.listeners import Listener
 
 
 def print_json(value: object) -> None:
@@ -65,5 +67,7 @@ def counting(description: str) -> Generator[ProgressCallback | None, None, None]
 
 def announce(stage: str) -> Sequence[Listener]:
     """Print the name of a training run, and return a progress bar for it."""
+    from snow.training.listeners import ProgressBar  # imports torch, which takes seconds
+
     note(f"{stage} …")
     return (ProgressBar(),)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snow.errors import NotFoundError, SnowError, file_error
 from snow.hub.hub import Hub
-from snow.hub.verification import TOLERANCE
+from snow.hub.task_record import TOLERANCE
 from snow.inference import SOURCE_HEAD
 from snow.inference.fused import example, fuse_for_inference, fuse_method
 from snow.inference.onnx_tools import first_line, onnx_program, quiet_exporters, require_onnx

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from snow.errors import DamagedError, MismatchError, file_error
-from snow.hub.tensor_file import read_header
 from snow.store.files import read_json
 
 CONFIG_FILE, MODEL_FILE, METRICS_FILE = "config.json", "model.safetensors", "metrics.json"
@@ -100,39 +99,6 @@ def read_config(folder: Path) -> dict[str, Any]:
         if abs(value) > MAX_SIZE:
             raise DamagedError(f"{path} is not that of a task: {value:.3g} is too large for a size")
     return config
-
-
-def read_summary(folder: Path, name: str, fingerprint: str) -> dict[str, Any]:
-    """Summarise the task `name` from its files, without building its network.
-
-    Args:
-        fingerprint: of the source that it must have been trained on.
-
-    Raises:
-        SnowError: the task is damaged, of another source or of a newer format.
-    """
-    config, metrics = read_config(folder), read_json(folder / METRICS_FILE)
-    if config["source"]["fingerprint"] != fingerprint:
-        raise MismatchError(
-            f"it was trained on another source: its fingerprint is {config['source']['fingerprint']}, that of the hub "
-            f"{fingerprint}"
-        )
-    read_header(folder / MODEL_FILE)
-    return {
-        "task": name,
-        "method": config["method"],
-        "classes": len(config["classes"]),
-        "artifact_bytes": (folder / MODEL_FILE).stat().st_size,
-        "top1": top1(metrics),
-    }
-
-
-def top1(metrics: dict[str, Any]) -> float | None:
-    """Return the accuracy on the test pictures, in 0..1; None if `metrics.json` holds no such number."""
-    test = metrics.get("test")
-    value = test.get("top1") if isinstance(test, dict) else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value <= 1 else None
 
 
 def _is_text(value: object) -> bool:

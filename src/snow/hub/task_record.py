@@ -19,6 +19,9 @@ from snow.store import read_json
 KINDS = {"files": dict, "tensors": dict, "logits": list}
 """Content of the record: {FILE: digest}, {FILE: {TENSOR: digest}}, and one row of logits per test pattern."""
 
+TOLERANCE = 1e-3
+"""Allowed difference of logits, relative to the largest: machines and versions of torch round differently."""
+
 OWN_DIGEST = "digest"
 """Key for the digest of the record's other keys. Records of version 0.1.0 have none."""
 

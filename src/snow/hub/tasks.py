@@ -10,7 +10,7 @@ from pathlib import Path
 from snow.errors import NotFoundError, SnowError
 from snow.hub.artifact import Artifact
 from snow.hub.blueprint import Blueprints
-from snow.hub.folder import store_of, unknown_task
+from snow.hub.listing import store_of, unknown_task
 from snow.inference import SOURCE_HEAD, Failure, Request
 from snow.process.memory import without_collection
 from snow.source import Source

@@ -16,12 +16,9 @@ from torch import Tensor
 from snow.errors import DamagedError, SnowError
 from snow.hub.artifact import Artifact
 from snow.hub.task_files import RECORD_FILE
-from snow.hub.task_record import digest, read_record, recorded_files, write_values
+from snow.hub.task_record import TOLERANCE, digest, read_record, recorded_files, write_values
 from snow.methods import Method
 from snow.source import Features, Source
-
-TOLERANCE = 1e-3
-"""Allowed difference of logits, relative to the largest: machines and versions of torch round differently."""
 
 
 @dataclass(frozen=True)
