@@ -1,6 +1,6 @@
 """Compare the channel selections of tasks: intersection over union, and its value by chance.
 
-Shape letters: T tasks, N channels of a map.
+Shape letters: T tasks, R of them that are compared with all, N channels of a map.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Masks = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class TapOverlap:
-    """The overlaps of T tasks at one tap; those of tasks without the tap are 0 / 0.
+    """The overlaps of R tasks with T tasks at one tap; those of tasks without the tap are 0 / 0.
 
     Attributes:
-        both: (T, T), channels that two tasks share.
-        either: (T, T), channels that at least one of two tasks selects.
-        chance: (T, T), expected `both / either` if both tasks selected as many channels at random.
+        both: (R, T), channels that two tasks share.
+        either: (R, T), channels that at least one of two tasks selects.
+        chance: (R, T), expected `both / either` if both tasks selected as many channels at random.
     """
 
     both: Tensor
@@ -38,19 +38,27 @@ class TapOverlap:
 
 
 class Overlaps:
-    """The overlaps of all pairs of T tasks at all taps, computed by one matrix product per tap.
+    """The overlaps of R tasks with T tasks at all taps, computed by one matrix product per tap.
 
     Args:
         masks: task -> its selection. Maps of one tap that differ in size are not compared.
+        compared: the R tasks; by default all T.
+
+    Attributes:
+        names, compared: the T and the R tasks.
+        iou, chance: (R, T), means over the common taps; NaN where there is none.
     """
 
-    def __init__(self, masks: Mapping[str, Masks]) -> None:
+    def __init__(self, masks: Mapping[str, Masks], compared: Sequence[str] | None = None) -> None:
         self.names = list(masks)
+        self.compared = self.names if compared is None else list(compared)
+        rows = [self.names.index(name) for name in self.compared] if compared is not None else slice(None)
         sizes = {tap: len(mask) for by_tap in masks.values() for tap, mask in by_tap.items()}
         self.taps = {
-            tap: _at_tap([_of_size(masks[name].get(tap), size) for name in masks], size) for tap, size in sizes.items()
+            tap: _at_tap(torch.stack([_of_size(masks[name].get(tap), size) for name in masks]), rows)
+            for tap, size in sizes.items()
         }
-        zeros = torch.zeros(len(self.names), len(self.names), dtype=torch.float64)
+        zeros = torch.zeros(len(self.compared), len(self.names), dtype=torch.float64)
         self._common, self.iou, self.chance = zeros.clone(), zeros.clone(), zeros.clone()
         for overlap in self.taps.values():
             has_tap = overlap.either > 0
@@ -61,7 +69,7 @@ class Overlaps:
         self.chance /= self._common
 
     def pair(self, first: int, second: int) -> dict[str, Any]:
-        """Describe the pair of two tasks, by their places in `names`, as JSON values.
+        """Describe a pair of tasks, by their places in `compared` and `names`, as JSON values.
 
         Returns:
             `{"taps": {TAP: {"both", "either", "iou", "chance"}}, "iou", "chance"}`; `iou` and `chance` of the pair are
@@ -136,16 +144,15 @@ def chance(channels: int, first: int, second: int) -> float:
 
 def _of_size(mask: Tensor | None, channels: int) -> Tensor:
     """Return a mask as numbers: (N,) of float32; zeros if it is missing or of another size."""
-    return mask.float() if mask is not None and len(mask) == channels else torch.zeros(channels)
+    return mask.float().cpu() if mask is not None and len(mask) == channels else torch.zeros(channels)
 
 
-def _at_tap(masks: Sequence[Tensor], channels: int) -> TapOverlap:
-    stacked = torch.stack(list(masks)).cpu()
-    both = (stacked @ stacked.T).round().long()
-    selected = both.diagonal()
-    either = selected[:, None] + selected - both
-    has_tap = selected > 0
-    either = torch.where(has_tap[:, None] & has_tap, either, 0)
+def _at_tap(masks: Tensor, rows: list[int] | slice) -> TapOverlap:
+    """Compare some masks with all of them: (T, N) -> the overlaps (R, T)."""
+    channels, selected = masks.shape[1], masks.sum(1).long()
+    both = (masks[rows] @ masks.T).long()
+    either = selected[rows][:, None] + selected - both
+    either = torch.where((selected[rows] > 0)[:, None] & (selected > 0), either, 0)
     counts, place = selected.unique(return_inverse=True)
     table = [[chance(channels, a, b) if a and b else 0.0 for b in counts.tolist()] for a in counts.tolist()]
-    return TapOverlap(both, either, torch.tensor(table, dtype=torch.float64)[place][:, place])
+    return TapOverlap(both, either, torch.tensor(table, dtype=torch.float64)[place[rows]][:, place])

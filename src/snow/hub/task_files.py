@@ -5,7 +5,9 @@ Nothing here imports torch, so that a hub with many tasks is listed at once.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,11 +58,11 @@ def copy_files(folder: Path, new: Path) -> None:
     for path in files_of(new):
         path.unlink()
     for path in files_of(folder):
-        (new / path.name).write_bytes(read_plain(path))
+        shutil.copyfile(path, new / path.name, follow_symlinks=False)
 
 
-def read_plain(path: Path) -> bytes:
-    """Read a regular file, without following a link.
+def digest_of(path: Path) -> str:
+    """Hash a regular file, without following a link.
 
     Raises:
         SnowError: it is missing, a link, or anything but a regular file.
@@ -70,7 +72,7 @@ def read_plain(path: Path) -> bytes:
         with open(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise DamagedError(f"{path} is not a regular file")
-            return file.read()
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     except OSError as error:
         raise file_error(f"{path} cannot be read: {error.strerror or error}", error) from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from snow.errors import DamagedError
-from snow.hub.task_files import FILES, RECORD_FILE, SELECTION_FILE, files_of, read_plain
+from snow.hub.task_files import FILES, RECORD_FILE, SELECTION_FILE, digest_of, files_of
 from snow.store import read_json
 
 KINDS = {"files": dict, "tensors": dict, "logits": list}
@@ -52,7 +52,8 @@ def write_values(folder: Path, values: Mapping[str, Any]) -> None:
 def own_digest(values: Mapping[str, Any]) -> str:
     """Hash the content of a record except for its own digest."""
     rest = {key: value for key, value in values.items() if key != OWN_DIGEST}
-    return digest(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
+    content = json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def recorded_files(folder: Path) -> dict[str, Path]:
@@ -81,9 +82,5 @@ def require_unchanged(folder: Path, names: Collection[str] = FILES) -> None:
             continue
         if name not in present:
             raise DamagedError(f"{folder / name} cannot be read: it is missing")
-        if digest(read_plain(present[name])) != recorded:
+        if digest_of(present[name]) != recorded:
             raise DamagedError(f"{folder / name} has changed since the task was added: snow hub verify says where")
-
-
-def digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -72,10 +72,10 @@ def header_of(content: bytes, path: Path) -> dict[str, StoredTensor]:
 def require_finite(content: bytes, stored: Mapping[str, StoredTensor], path: Path) -> None:
     """Raise DamagedError if a number in a whole file is NaN or infinite."""
     for dtype, start, stop in _runs(stored):
-        kind = np.dtype(FLOATS[dtype])
+        kind: np.dtype[Any] = np.dtype(FLOATS[dtype])
         values = np.frombuffer(content, kind, (stop - start) // kind.itemsize, _data_start(content) + start)
-        is_finite = (values & BF16_INFINITY) != BF16_INFINITY if dtype == "BF16" else np.isfinite(values)
-        if not is_finite.all():
+        is_special = np.bitwise_and(values, BF16_INFINITY) == BF16_INFINITY if dtype == "BF16" else ~np.isfinite(values)
+        if is_special.any():
             raise DamagedError(f"{path} holds NaN or infinity")
 
 

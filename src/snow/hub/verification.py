@@ -15,8 +15,8 @@ from torch import Tensor
 
 from snow.errors import DamagedError, SnowError
 from snow.hub.artifact import Artifact
-from snow.hub.task_files import RECORD_FILE
-from snow.hub.task_record import TOLERANCE, digest, read_record, recorded_files, write_values
+from snow.hub.task_files import RECORD_FILE, digest_of
+from snow.hub.task_record import TOLERANCE, read_record, recorded_files, write_values
 from snow.methods import Method
 from snow.source import Features, Source
 
@@ -99,7 +99,7 @@ def write_record(folder: Path, reference: ReferencePictures) -> None:
     logits = _reference_logits(artifact, reference)
     files = recorded_files(folder)
     values = {
-        "files": {name: digest(path.read_bytes()) for name, path in files.items()},
+        "files": {name: digest_of(path) for name, path in files.items()},
         "tensors": {name: _tensors(path) for name, path in files.items() if path.suffix == ".safetensors"},
         "logits": [[float(f"{value:.9g}") for value in row] for row in logits.tolist()],
     }
@@ -148,7 +148,7 @@ def _changed_files(folder: Path, record: dict[str, Any]) -> Iterator[Difference]
             yield Difference(f"{name} is missing", name)
         elif name not in record["files"]:
             yield Difference(f"{name} is new", name)
-        elif digest(present[name].read_bytes()) != record["files"][name]:
+        elif digest_of(present[name]) != record["files"][name]:
             tensors = list(_changed_tensors(present[name], record["tensors"].get(name)))
             yield from tensors or [Difference(f"{name} differs", name)]
 
