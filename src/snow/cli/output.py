@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from snow.errors import printable
+
 if TYPE_CHECKING:
     from snow.data.pictures import Progress as ProgressCallback
     from snow.training.listeners import Listener
@@ -24,13 +26,13 @@ def print_json(value: object) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table with numbers right-aligned. It may exceed 80 columns unless stdout is a terminal.
 
-    Markup in cells is printed literally.
+    Markup in cells is printed literally, and control characters are escaped.
     """
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[printable(str(cell)) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numeric = all(row[index][:1].isdigit() for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, emoji=False, highlight=False)
@@ -42,7 +44,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 def note(line: str) -> None:
     """Print one line to stderr."""
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)
 
 
 def percent(fraction: float | None) -> str:

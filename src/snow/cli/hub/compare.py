@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from snow.cli.hub.place import DIFFERENT, app, resolve
 from snow.cli.options import Json
 from snow.cli.output import note, print_json, print_table
-from snow.errors import SnowError
+from snow.errors import SnowError, printable
 from snow.hub.task_record import TOLERANCE
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def diff(here: Path, there: Path, /, *, json: Json = False) -> int:
         ("same", difference.same),
     ):
         if names:
-            print(f"{label}: {', '.join(names)}")
+            print(printable(f"{label}: {', '.join(names)}"))
     for name, changes in difference.differ.items():
         _print_changes(f"{name}/", changes)
     return DIFFERENT if difference else 0
