@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from snow import __version__
-from snow.errors import SnowError
+from snow.errors import SnowError, printable
 from snow.process.startup import keep_freed_memory, limit_openmp_spinning
 
 COMMANDS = {
@@ -117,5 +117,5 @@ def _print_any_character() -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return BAD_INPUT

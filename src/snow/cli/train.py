@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SnowOptions, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SourceOptions
 from snow.cli.output import counting, megabytes, note, percent, print_json, print_table
 from snow.cli.sources import open_source
+from snow.cli.training_options import SnowOptions
 from snow.data import open_dataset
 from snow.distributed.ray_map import Workers, ray_map
 from snow.distributed.train_job import TrainRequest, train_job

@@ -18,6 +18,7 @@ from snow import __version__
 from snow.serving import predict_routes, schemas, task_routes
 from snow.serving.details import describe_source
 from snow.serving.errors import RefusedError
+from snow.serving.facts import encode_json
 from snow.serving.limits import RateLimiter
 from snow.serving.middleware import RequestMetrics, handle_refusals
 from snow.serving.schemas import refusals
@@ -54,7 +55,7 @@ def create_app(service: Service, token: str | None = None) -> FastAPI:
     )
     app.state.service, app.state.token = service, token
     app.state.rate_limiter = RateLimiter(service.limits.rate, service.limits.burst)
-    app.state.source = describe_source(service.hub.source)
+    app.state.source = encode_json(describe_source(service.hub.source))
     app.state.uploads = asyncio.Semaphore(task_routes.MAX_UPLOADS)
     handle_refusals(app, service.metrics)
     app.add_middleware(RequestMetrics, metrics=service.metrics)
@@ -79,7 +80,8 @@ async def readiness(request: Request) -> Response:
 
 @router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
 async def metrics(request: Request) -> Response:
-    return Response(request.app.state.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    text = await asyncio.to_thread(request.app.state.service.metrics.text)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/", include_in_schema=False)

@@ -18,8 +18,7 @@ from typing import IO
 from starlette.datastructures import UploadFile
 
 from snow.data import is_junk_path
-from snow.hub.artifact import SELECTION_FILE
-from snow.hub.task_record import RECORD_FILE
+from snow.hub.task_files import RECORD_FILE, SELECTION_FILE
 from snow.serving.errors import CODES, RefusedError
 
 REQUIRED = ("config.json", "model.safetensors", "metrics.json")
