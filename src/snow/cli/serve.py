@@ -56,11 +56,14 @@ def serve_command(
     address = address or Address()
     try:
         from snow.process.threads import on_one_core
+        from snow.serving.decoders import fork_server
         from snow.serving.server import serve
         from snow.serving.service import Service
     except ImportError as error:
         raise _missing(error, "snow serve", "serve") from None
     on_one_core()
+    if launcher != RAY:
+        fork_server().start()  # its imports take as long as opening the hub
     opened = Hub.open(hub, engine=(inner_engine or "auto") if launcher == RAY else engine)
     if launcher != RAY:
         serve(Service(opened, limits, device), address, token, access_log)

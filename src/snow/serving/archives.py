@@ -1,8 +1,8 @@
 """Archives: the regular files in a ZIP, tar or gzipped tar that a client sent.
 
 Python's `tarfile` follows whatever headers say: extended headers of any length, sparse files, links. A task needs none
-of them, so a tar is read here as what it is: blocks of 512 bytes, a header and the content of a file (POSIX.1-2017, pax,
-"ustar Interchange Format"). Numbers of members and sizes of headers are bounded.
+of them, so a tar is read here as what it is: blocks of 512 bytes, a header and the content of a file (POSIX.1-2017,
+pax, "ustar Interchange Format"). Numbers of members and sizes of headers are bounded.
 """
 
 from __future__ import annotations

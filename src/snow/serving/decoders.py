@@ -182,8 +182,8 @@ class _Lane:
         return True
 
     async def _lose(self, job: _Job, number: int) -> None:
-        """Move a picture whose process died to the slow lane, or refuse it."""
-        if number == signal.SIGPROF and self.overflow is not None:
+        """Move a picture whose process died to the slow lane, or refuse it if it had that process to itself."""
+        if self.overflow is not None:
             await self.overflow.push(job, self.decoding.max_pixels)
         elif number in (signal.SIGPROF, signal.SIGKILL):
             what = "time" if number == signal.SIGPROF else "memory"
