@@ -23,6 +23,13 @@ from snow.errors import SnowError
 MAX_PIXELS = 178_956_970
 """More than this is taken for a decompression bomb, as in Pillow, and never decoded."""
 
+MAX_SCANS = 500
+"""A JPEG with more scans is taken for a bomb: a scan of a few bytes can take as long as a picture. libjpeg-turbo's own
+fuzzers stop there too; encoders write up to about a dozen."""
+
+_SCAN = b"\xff\xda"
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+
 REASONS = ("absent", "empty", "not_a_picture", "truncated", "too_many_pixels", "broken")
 """Why a picture cannot be had, for programs."""
 
@@ -106,6 +113,12 @@ def decode_file(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> Tens
         if smaller is None:
             raise
         return _decode_once(BytesIO(smaller), name, max_pixels)
+
+
+def count_pixels(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> int:
+    """Count the pixels that a picture has by its header. Raises PictureError: as `decode_file`."""
+    image = _open(file, name, max_pixels)
+    return image.width * image.height
 
 
 def _decode_once(file: BinaryIO, name: str, max_pixels: int) -> Tensor:
@@ -202,7 +215,20 @@ def _open(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
             raise PictureError(f"{name}: {refusal(file.read(HEADER))}", "not_a_picture") from None
         raise _refused(error, name) from None
     _check_size(image, name, max_pixels)
+    _check_scans(image, file, name)
     return image
+
+
+def _check_scans(image: Image.Image, file: BinaryIO, name: str) -> None:
+    """Refuse a JPEG with too many scans. The marker of a scan cannot be part of coded data (ITU T.81, B.1.1.5)."""
+    if image.format not in ("JPEG", "MPO"):
+        return
+    position = file.tell()
+    file.seek(0)
+    scans = file.read().count(_SCAN)
+    file.seek(position)
+    if scans > MAX_SCANS:
+        raise PictureError(f"{name}: the picture is broken ({scans:,} scans are more than {MAX_SCANS})", "broken")
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -211,6 +237,12 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         raise PictureError(f"{name}: {width} x {height} is more than {max_pixels:,} pixels", "too_many_pixels")
     if not width * height:
         raise PictureError(f"{name}: the picture has no pixels", "empty")
+    tags = getattr(image, "tag_v2", {})
+    tile_width, tile_length = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)
+    if isinstance(tile_width, int) and isinstance(tile_length, int) and tile_width * tile_length > max_pixels:
+        raise PictureError(
+            f"{name}: a tile of {tile_width} x {tile_length} is more than {max_pixels:,} pixels", "too_many_pixels"
+        )
 
 
 def _is_plain_jpeg(image: Image.Image) -> bool:
