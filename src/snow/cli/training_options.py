@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from snow.methods import SnowConfig
 from snow.subscribe import PoolingConfig
-from snow.training.runtime import Accelerator, Runtime
+from snow.training.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,18 @@ class SnowOptions(SnowConfig):
 
 
 @dataclass(frozen=True)
+class TrainRuntime(Runtime):
+    """Runtime options of `snow train`."""
+
+    accelerator: Annotated[
+        str, Parameter(name=("--device", "--accelerator"), help="auto, cpu, cuda, cuda:1 (the second GPU) or mps.")
+    ] = "auto"
+
+
+@dataclass(frozen=True)
 class ExperimentRuntime(Runtime):
     """Runtime options of commands with many runs: each has one process."""
 
     devices: Annotated[int, Parameter(parse=False)] = 1
-    accelerator: Annotated[Accelerator, Parameter(parse=False)] = "auto"
+    accelerator: Annotated[str, Parameter(parse=False)] = "auto"
     cache_dir: Annotated[Path | None, Parameter(parse=False)] = None

@@ -28,7 +28,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     """n pictures with T labels each; -1 means that there is no label for that task.
 
     Args:
-        items: n files or callables.
+        items: n files or callables. Files keep their place if the process goes to another folder.
         labels: integers, (n, T), or (n,) for one task.
         transform: applied to every picture; None leaves it as decoded.
 
@@ -37,7 +37,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, items: Iterable[Item], labels: Tensor, transform: Transform | None = None) -> None:
-        self.items = tuple(items)
+        self.items = tuple(item.absolute() if isinstance(item, Path) else item for item in items)
         self.labels = (labels.unsqueeze(1) if labels.ndim == 1 else labels).to(torch.int64)
         self.transform = transform
         if len(self.items) != len(self.labels):
