@@ -40,7 +40,7 @@ def train(source: Source, learner: Learner, images: Tensor, labels: Tensor, prog
 
 
 def make_learner(method: LearningWithoutForgetting) -> Learner:
-    return Learner("x", method, 0, Recipe(lr=1e-2, label_smoothing=0), open_fabric("fp32", "cpu"))
+    return Learner("x", method, 0, Recipe(lr=1e-2, label_smoothing=0), open_fabric("32", "cpu"))
 
 
 def test_it_starts_as_the_network_before(source: Source, draw: Draw) -> None:
@@ -95,7 +95,7 @@ def test_the_loss_has_the_penalty_once_for_each_labelled_picture(resnet: Source,
     images, labels = draw(6)
     labels[0] = -1
     _, method = make_two(resnet)
-    learner = Learner("x", method.train(), 0, Recipe(), open_fabric("fp32", "cpu"))
+    learner = Learner("x", method.train(), 0, Recipe(), open_fabric("32", "cpu"))
     learner.prepare(1.0, 0.5)
     method.network.eval()
     features = resnet(images, ())

@@ -28,7 +28,8 @@ from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
 from snow.training import Recipe, Runtime
 from snow.training.launch import is_launched
-from snow.training.listeners import LOGS, Listener, ProgressBar
+from snow.training.listeners import Listener, ProgressBar
+from snow.training.trackers import LOGS
 from snow.training.train import CHECKPOINT, require_free, rollback, run_folder, train
 
 Method = Annotated[str, Parameter(help=f"how to train: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
