@@ -158,14 +158,23 @@ def _filled(module: Any, prefix: str, tensors: Content) -> Any:
         attributes[key] = value.copy() if isinstance(value, dict | list | set) else value
     for key, value in module._parameters.items():
         if value is not None:
-            attributes["_parameters"][key] = nn.Parameter(tensors[prefix + key], requires_grad=value.requires_grad)
+            attributes["_parameters"][key] = nn.Parameter(
+                _laid_out(tensors[prefix + key], value), requires_grad=value.requires_grad
+            )
     for key, value in module._buffers.items():
         if value is not None:
-            attributes["_buffers"][key] = tensors[prefix + key]
+            attributes["_buffers"][key] = _laid_out(tensors[prefix + key], value)
     for key, value in module._modules.items():
         if value is not None:
             attributes["_modules"][key] = _filled(value, f"{prefix}{key}.", tensors)
     return new
+
+
+def _laid_out(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return the values in the memory layout of a built network: kernels round otherwise in another one."""
+    if tensor.stride() == like.stride():
+        return tensor
+    return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype).copy_(tensor)
 
 
 def _lists(value: object) -> Iterator[list[Any]]:

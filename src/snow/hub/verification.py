@@ -15,6 +15,7 @@ from torch import Tensor
 
 from snow.errors import DamagedError, SnowError
 from snow.hub.artifact import Artifact
+from snow.hub.blueprint import Blueprints
 from snow.hub.task_files import RECORD_FILE, digest_of
 from snow.hub.task_record import TOLERANCE, read_record, recorded_files, write_values
 from snow.methods import Method
@@ -57,7 +58,7 @@ class ReferencePictures:
     """
 
     def __init__(self, source: Source) -> None:
-        self.source = source
+        self.source, self.blueprints = source, Blueprints(source)
         self._features: Features | None = None
 
     @staticmethod
@@ -91,7 +92,7 @@ def write_record(folder: Path, reference: ReferencePictures) -> None:
     Raises:
         SnowError: the task does not fit the source, is damaged, gives NaN, or differs from its record.
     """
-    artifact = Artifact.load(folder, reference.source)
+    artifact = Artifact.load(folder, reference.source, blueprints=reference.blueprints)
     if (folder / RECORD_FILE).exists():
         if differences := verify_task(folder, reference).differences:
             raise DamagedError(f"task {artifact.name} has changed since it was added: {differences[0].why}")
@@ -115,7 +116,7 @@ def verify_task(folder: Path, reference: ReferencePictures, tolerance: float = T
         record = read_record(folder)
         if record:
             differences.extend(_changed_files(folder, record))
-        now = _reference_logits(Artifact.load(folder, reference.source), reference)
+        now = _reference_logits(Artifact.load(folder, reference.source, blueprints=reference.blueprints), reference)
         if record:
             logits, why = _compare_logits(now, record["logits"], tolerance)
             differences.extend([Difference(why)] if why else [])
