@@ -18,7 +18,7 @@ from snow.hub import Hub
 from snow.methods import METHODS
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-PER_CLASS = 3
+PER_CLASS = 2
 PATIENCE = 60
 """Seconds."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +72,42 @@ def test_a_reader_that_has_gone_away_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait() == 1
+
+
+FAULTY = """
+import sys
+import snow.cli.export as command
+from snow.cli.app import main
+
+command.Hub.open = lambda path: 1 / 0
+sys.argv = ["snow", "export", "hub", "hub.onnx"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("home", ["a home", "no home"])
+def test_an_unexpected_error_is_one_line_and_its_traceback_in_a_file(tmp_path: Path, home: str) -> None:
+    state = tmp_path / "state"
+    if home == "no home":
+        state.write_text("a file where the folder should be")
+    places = {"XDG_STATE_HOME": str(state), "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "LOCALAPPDATA": str(state)}
+    faulty = [sys.executable, "-c", FAULTY]
+    ended = subprocess.run(faulty, capture_output=True, text=True, env={**os.environ, **places}, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("error: unexpected ZeroDivisionError: division by zero (details in ")
+    assert ended.stderr.count("\n") == 1
+    (log,) = tmp_path.rglob("error-*.log")
+    assert str(log) in ended.stderr
+    text = log.read_text()
+    assert text.startswith(f"snow {__version__}, Python 3")
+    assert "Traceback (most recent call last)" in text
+    assert "ZeroDivisionError" in text
+
+
+def test_an_unexpected_error_is_raised_for_those_who_ask(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FAULTY], capture_output=True, text=True, env={**os.environ, "SNOW_DEBUG": "1"}
+    )
+    assert ended.returncode == 1
+    assert "Traceback (most recent call last)" in ended.stderr
+    assert not list(tmp_path.iterdir())

@@ -21,6 +21,7 @@ def two(hub: Path) -> Path:
     folder = Path(shutil.copytree(hub / "tasks/colours", hub / "tasks/paints"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "task": "paints"}))
+    (folder / "fingerprint.json").unlink()
     return hub
 
 

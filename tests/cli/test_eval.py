@@ -20,7 +20,9 @@ Run = Callable[..., Any]
 def test_it_measures_what_training_measured(run: Run, learned: Path, colours: Path) -> None:
     result = run("eval", learned, colours, "--task", "colours", "--json")
     assert result.code == 0
-    assert result.json == {**from_training(learned, "colours"), "measured": "test"}
+    measured = result.json
+    assert measured.pop("per_class").keys() == {"blue", "green", "red"}
+    assert measured == {**from_training(learned, "colours"), "measured": "test"}
     assert result.err == "measured: the test part of the data, 12 pictures\n"
 
 
@@ -154,3 +156,41 @@ def test_it_computes_as_training_did(
     assert run("eval", learned, colours, "--task", "colours", "--precision", precision).code == 0
     (source,) = sources
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in source.cnn.modules())
+
+
+def test_figures_of_each_class_add_up(run: Run, hub: Path, pictures: Path) -> None:
+    """Two green pictures lie in the folder of red ones."""
+    for number, path in enumerate(sorted((pictures / "test" / "green").iterdir())[:2]):
+        path.rename(pictures / "test" / "red" / f"green-{number}.png")
+    measured = run("eval", hub, pictures, "--task", "colours", "--json").json
+    classes = measured["per_class"]
+    assert {name: entry["images"] for name, entry in classes.items()} == {"blue": 4, "green": 2, "red": 6}
+    assert sum(entry["correct"] for entry in classes.values()) == round(measured["top1"] * measured["images"])
+    for name, entry in classes.items():
+        assert entry["recall"] == entry["correct"] / entry["images"]
+        assert entry["predicted"].get(name, 0) == entry["correct"]
+        assert sum(entry["predicted"].values()) == entry["images"]
+    assert classes["red"]["predicted"]["green"] >= 1
+    table = run("eval", hub, pictures, "--task", "colours", "--per-class")
+    assert "taken for" in table.out
+    assert f"green ({classes['red']['predicted']['green']})" in table.out
+    assert "taken for" not in run("eval", hub, pictures, "--task", "colours").out
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "predict", "export"])
+@pytest.mark.parametrize("device", ["cuda:7", "abacus"])
+def test_a_device_that_is_not_there_is_refused(
+    refused: Callable[..., str], hub: Path, pictures: Path, tmp_path: Path, command: str, device: str
+) -> None:
+    arguments = {
+        "train": (pictures, "--hub", hub, "--task", "new"),
+        "eval": (hub, pictures, "--task", "colours"),
+        "predict": (hub, pictures),
+        "export": (hub, tmp_path / "hub.pt2"),
+    }
+    assert device in refused(command, *arguments[command], "--device", device)
+
+
+def test_the_cpu_is_a_device(run: Run, hub: Path, pictures: Path) -> None:
+    assert run("eval", hub, pictures, "--task", "colours", "--device", "cpu").code == 0
+    assert run("predict", hub, pictures / "test", "--device", "auto").code == 0

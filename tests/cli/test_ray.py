@@ -70,24 +70,24 @@ def test_a_worker_is_killed_and_each_task_is_what_it_would_have_been(
     table = tmp_path / "labels.csv"
     table.write_text("\n".join(["path,split,colour,shape", *rows]) + "\n")
     options = (*TINY, *LEARN, "--epochs", "20")
-    apart, exclusive = tmp_path / "apart", tmp_path / "alone"
+    on_ray, local = tmp_path / "ray", tmp_path / "local"
 
     def kill(root: int) -> bool:
         """A worker that has a checkpoint to go on from, and is not done."""
         workers = titled(root, b"ray::train_job")
-        if not (apart / "runs" / "colour" / "checkpoint.pt").exists() or not workers:
+        if not (on_ray / "runs" / "colour" / "checkpoint.pt").exists() or not workers:
             return False
         for one in workers:
             os.kill(one, signal.SIGKILL)
-        return not (apart / "tasks" / "colour").exists()
+        return not (on_ray / "tasks" / "colour").exists()
 
-    command = ("train", str(table), "--tasks", "colour,shape", "--hub", str(apart), "--engine", "ray", *options)
+    command = ("train", str(table), "--tasks", "colour,shape", "--hub", str(on_ray), "--engine", "ray", *options)
     finish(command, kill)
     for task in ("colour", "shape"):
-        assert run("train", table, "--task", task, "--labels", task, "--hub", exclusive, *options).code == 0
-        one, other = (hub / "tasks" / task / "model.safetensors" for hub in (apart, exclusive))
+        assert run("train", table, "--task", task, "--labels", task, "--hub", local, *options).code == 0
+        one, other = (hub / "tasks" / task / "model.safetensors" for hub in (on_ray, local))
         assert one.read_bytes() == other.read_bytes()
-    assert not list(apart.rglob("checkpoint.pt"))
+    assert not list(on_ray.rglob("checkpoint.pt"))
 
 
 @pytest.mark.ray
@@ -96,16 +96,16 @@ def test_a_worker_is_killed_and_the_trials_of_a_sweep_are_what_they_would_have_b
 ) -> None:
     pytest.importorskip("optuna")
     options = ("--over", "keep=1/4", "--together", "1", *TINY, *LEARN, "--epochs", "20")
-    apart, exclusive = tmp_path / "apart.json", tmp_path / "alone.json"
+    on_ray, local = tmp_path / "ray.json", tmp_path / "local.json"
 
     def kill(root: int) -> bool:
-        workers = titled(root, b"ray::measured")
-        if len(list(tmp_path.glob(".apart.*.checkpoint.pt"))) < 1 or not workers:
+        workers = titled(root, b"ray::group_results")
+        if len(list(tmp_path.glob(".ray.*.checkpoint.pt"))) < 1 or not workers:
             return False
         os.kill(workers[0], signal.SIGKILL)
         return True
 
-    finish(("sweep", str(colours), "--out", str(apart), "--engine", "ray", *options), kill)
-    assert run("sweep", colours, "--out", exclusive, *options).code == 0
-    one, other = (json.loads(path.read_text())["trials"] for path in (apart, exclusive))
+    finish(("sweep", str(colours), "--out", str(on_ray), "--engine", "ray", *options), kill)
+    assert run("sweep", colours, "--out", local, *options).code == 0
+    one, other = (json.loads(path.read_text())["trials"] for path in (on_ray, local))
     assert sorted(one, key=str) == sorted(other, key=str)

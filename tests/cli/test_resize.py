@@ -51,7 +51,7 @@ def test_a_mark_at_the_end_is_learned_and_every_door_prepares_alike(
     assert torch.equal(Service(opened)._transform(decode(path)), prepared)
     expected = opened.logits(prepared[None])["edge"].softmax(1).max().item()
     (entry,) = run("predict", hub, path, "--json").json
-    assert entry["tasks"]["edge"][0] == {"class": "bad", "probability": pytest.approx(expected, abs=1e-4)}
+    assert entry["tasks"]["edge"]["classes"][0] == {"class": "bad", "probability": pytest.approx(expected, abs=1e-4)}
 
     assert run("export", hub, tmp_path / "hub.onnx").code == 0
     kept = {one.key: one.value for one in onnx.load(tmp_path / "hub.onnx").metadata_props}
@@ -62,7 +62,7 @@ def test_a_hub_keeps_its_way(run: Callable[..., Any], refused: Callable[..., str
     hub = tmp_path / "hub"
     assert run("hub", "init", hub, "--resize", "pad", *TINY).code == 0
     options = ("train", wide, "--task", "edge", "--hub", hub)
-    assert "resized by pad, not crop: leave --resize out" in refused(*options, "--resize", "crop")
+    assert "resized by pad, not crop: omit --resize" in refused(*options, "--resize", "crop")
     assert run(*options, *QUICK[:1], "1", *QUICK[2:]).code == 0
     assert run("hub", "verify", hub).code == 0
     plain, padded = tmp_path / "plain", json.loads((hub / "source.json").read_text())

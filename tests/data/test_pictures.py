@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from snow.data import Pictures, train_transform
+from snow.data import Pictures, open_dataset, train_transform
 from snow.errors import SnowError
 from snow.source import Preprocessing
 
@@ -117,3 +117,15 @@ def test_another_seed_splits_otherwise():
 def test_a_split_needs_two_parts(fraction):
     with pytest.raises(SnowError, match="between 0 and 1"):
         noise(4).split(fraction, seed=0)
+
+
+def test_files_keep_their_place_when_the_process_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((40, 30), 90).save(tmp_path / "pictures" / name)
+    monkeypatch.chdir(tmp_path)
+    dataset = open_dataset("pictures")
+    monkeypatch.chdir("/")
+    assert dataset.train[0][0].shape == (3, 30, 40)

@@ -139,7 +139,7 @@ def test_forgetting_is_the_mean_loss_of_the_earlier_tasks() -> None:
 
 def test_tasks_that_cannot_be_told_apart_are_refused(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:
     for some in (datasets[:1], [datasets[0], datasets[0]]):
-        with pytest.raises(SnowError, match="two or more tasks with names of their own"):
+        with pytest.raises(SnowError, match="two or more tasks with different names"):
             run_lifelong(source, some, Variant.parse("fo"), RECIPE, tmp_path / "hubs")
     assert not (tmp_path / "hubs").exists()
 
@@ -175,13 +175,13 @@ def test_the_command_prints_a_table(folders: list[str], capsys: pytest.CaptureFi
     assert lines[1].startswith("first")
     assert len(lines[1].split()) == 3
     assert len(lines[2].split()) == 2
-    assert "lost of the earlier tasks at the end: 0.0 %" in lines
+    assert "average accuracy lost on earlier tasks: 0.0 %" in lines
     assert sorted(path.name for path in hubs.iterdir()) == ["first+second", "second+first"]
     assert (tmp_path / "new/one.png").read_bytes().startswith(b"\x89PNG")
     assert list(json.loads((tmp_path / "some/results.json").read_text())["orders"][0]["methods"]) == ["fo"]
 
 
-@pytest.mark.parametrize(("kept", "told"), [(True, "the same command goes on"), (False, "with --hubs DIR")])
+@pytest.mark.parametrize(("kept", "told"), [(True, "run the same command to continue"), (False, "with --hubs DIR")])
 def test_a_stopped_command_says_how_to_go_on(
     kept: bool,
     told: str,
@@ -193,7 +193,7 @@ def test_a_stopped_command_says_how_to_go_on(
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted("stopped; a file in a folder that is gone is saved", 15)
 
-    monkeypatch.setattr("snow.cli.lifelong.lifelong", stopped)
+    monkeypatch.setattr("snow.cli.lifelong.run_lifelong", stopped)
     hubs = ["--hubs", str(tmp_path / "hubs")] if kept else []
     assert main(["lifelong", *folders, *hubs, *OPTIONS]) == 128 + 15
     line = capsys.readouterr().err.splitlines()[-1]
@@ -214,7 +214,7 @@ def test_bad_input_is_one_line(folders: list[str], capsys: pytest.CaptureFixture
 
 def test_orders_are_of_all_tasks(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:
     for wrong in (["first", "second"], ["first", "second", "fourth"], ["first", "second", "third", "third"]):
-        with pytest.raises(SnowError, match=r"an order has each of first, second, third once, not first, second"):
+        with pytest.raises(SnowError, match=r"an order holds each of first, second, third once, not first, second"):
             run_lifelong(source, datasets, Variant.parse("fo"), RECIPE, tmp_path / "hubs", orders=[wrong])
 
 

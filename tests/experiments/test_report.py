@@ -41,7 +41,7 @@ def test_a_page_that_was_edited_is_found_and_written_anew(copy: Path) -> None:
     before = page.read_text("utf-8")
     page.write_text(before.replace("26.8", "26.9", 1), "utf-8")
     told = report(copy, "--check")
-    assert told == "docs/reproduction.md: not what the results say: run python benchmarks/report.py"
+    assert told == "docs/reproduction.md does not match the results: run python benchmarks/report.py"
     assert report(copy) is None
     assert page.read_text("utf-8") == before
 
@@ -83,7 +83,7 @@ LOAD = {
                 "batch_size": 32,
                 "method": "snow",
             },
-            ("| one after another | 3.0 | 2.0 | 4.0 |", "learn 1.82 times as fast (1.70–1.90)"),
+            ("| one after another | 3.0 | 2.0 | 4.0 |", "are 1.82 times as fast (1.70–1.90)"),
         ),
         (
             {
@@ -138,4 +138,4 @@ def test_every_table_and_figure_is_on_the_page() -> None:
     page = (ROOT / "docs" / "reproduction.md").read_text("utf-8")
     for experiment in EXPERIMENTS.values():
         assert f"## {experiment.title}\n" in page
-        assert experiment.differs in page
+        assert experiment.deviations in page

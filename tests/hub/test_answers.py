@@ -6,15 +6,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_hub import CLASSES, task
 from torch import Tensor
 
 from snow.data import decode, eval_transform
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.inference import SOURCE_HEAD
+from snow.inference import SOURCE_HEAD, ClassPrediction
 from snow.source import Source
 
 
@@ -105,3 +107,55 @@ def test_a_damaged_task_that_is_mended_answers_after_a_refresh(hub: Hub, resnet:
     assert hub.logits(images) == {}
     assert hub.refresh() == ["a"]
     assert set(hub.logits(images)) == {"a"}
+
+
+def test_a_hub_keeps_its_place_when_the_process_goes_elsewhere(
+    hub: Hub, resnet: Source, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add(task(resnet, "a"))
+    monkeypatch.chdir(hub.path.parent)
+    opened = Hub(hub.path.name, resnet)
+    monkeypatch.chdir("/")
+    assert list(opened.predict(images)[0]) == ["a"]
+    assert opened.folder("a") == hub.folder("a")
+
+
+def test_a_hub_whose_folder_has_gone_is_an_error_and_no_empty_answer(hub: Hub, images: Tensor) -> None:
+    assert hub.predict(images) == [{}] * 3
+    shutil.rmtree(hub.path)
+    with pytest.raises(SnowError, match="hub .* is not there any more"):
+        hub.predict(images)
+
+
+def test_probabilities_of_a_task_are_an_array_in_the_order_of_its_classes(
+    hub: Hub, resnet: Source, images: Tensor
+) -> None:
+    hub.add(task(resnet, "a", method="snow"))
+    for name in ("a", SOURCE_HEAD):
+        probabilities = hub.predict_proba(images, name)
+        classes = hub.classes(name)
+        assert probabilities.shape == (3, len(classes))
+        for row, answer in zip(probabilities.tolist(), hub.predict(images, [name]), strict=True):
+            prediction = answer[name]
+            assert isinstance(prediction, ClassPrediction)
+            assert dict(zip(prediction.classes, prediction.probabilities, strict=True)) == pytest.approx(
+                dict(zip(classes, row, strict=True))
+            )
+    assert hub.predict_proba([], "a").shape == (0, len(CLASSES))
+    with pytest.raises(SnowError, match="has no task 'b'"):
+        hub.predict_proba(images, "b")
+
+
+def test_no_picture_has_no_answer_and_is_no_error(hub: Hub, resnet: Source) -> None:
+    hub.add(task(resnet, "a"))
+    assert hub.predict([]) == []
+
+
+def test_a_picture_in_any_form_has_the_same_answer(hub: Hub, resnet: Source, images: Tensor, tmp_path: Path) -> None:
+    hub.add(task(resnet, "a"))
+    picture = Image.fromarray(images[0].permute(1, 2, 0).numpy())
+    picture.save(tmp_path / "a.png")
+    (expected,) = hub.predict([tmp_path / "a.png"])
+    for form in (str(tmp_path / "a.png"), picture, np.asarray(picture), (tmp_path / "a.png").read_bytes(), images[0]):
+        assert hub.predict(form) == hub.predict([form]) == [expected]
+    assert hub.predict(images.float()) == hub.predict(images)

@@ -16,6 +16,7 @@ from snow.inference.features import observe
 from snow.methods.learning_without_forgetting import LearningWithoutForgetting
 from snow.source import Source
 from snow.training import Recipe
+from snow.training.launch import open_fabric
 from snow.training.learner import Learner
 
 Draw = Callable[..., tuple[Tensor, Tensor]]
@@ -39,7 +40,7 @@ def train(source: Source, learner: Learner, images: Tensor, labels: Tensor, prog
 
 
 def make_learner(method: LearningWithoutForgetting) -> Learner:
-    return Learner("x", method, 0, Recipe(lr=1e-2, label_smoothing=0), torch.device("cpu"))
+    return Learner("x", method, 0, Recipe(lr=1e-2, label_smoothing=0), open_fabric("32", "cpu"))
 
 
 def test_it_starts_as_the_network_before(source: Source, draw: Draw) -> None:
@@ -94,7 +95,7 @@ def test_the_loss_has_the_penalty_once_for_each_labelled_picture(resnet: Source,
     images, labels = draw(6)
     labels[0] = -1
     _, method = make_two(resnet)
-    learner = Learner("x", method.train(), 0, Recipe(), torch.device("cpu"))
+    learner = Learner("x", method.train(), 0, Recipe(), open_fabric("32", "cpu"))
     learner.prepare(1.0, 0.5)
     method.network.eval()
     features = resnet(images, ())

@@ -57,6 +57,9 @@ def test_each_way_to_send_pictures_gets_the_answers_of_the_hub(
             encoded = [base64.b64encode(content).decode() for content in contents]
             check(await post("/v1/predict", json={"images": encoded[1:]}), [None, None], [1, 2])
             check(await post("/v1/predict", json={"images": [f"data:image/png;base64,{encoded[1]}"]}), [None], [1])
+            lines = base64.encodebytes(contents[2]).decode()
+            assert lines.count("\n") > 5
+            check(await post("/v1/predict", json={"images": [lines, lines.replace("\n", "\r\n")]}), [None] * 2, [2, 2])
 
     wait(work())
 

@@ -283,3 +283,20 @@ def test_a_file_in_the_place_of_a_folder_is_replaced_on_demand_only(tmp_path: Pa
     with atomic_folder(tmp_path / "a", replace=True):
         pass
     assert [path.is_dir() for path in tmp_path.iterdir()] == [True]
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o007, 0o660, 0o770)])
+def test_files_get_the_permissions_of_the_umask(tmp_path: Path, umask: int, file_mode: int, folder_mode: int) -> None:
+    """Whatever wrote them: safetensors makes its files private, and a copy has the permissions of its original."""
+    before = os.umask(umask)
+    try:
+        with atomic_file(tmp_path / "weights") as new:
+            new.unlink(missing_ok=True)
+            os.close(os.open(new, os.O_CREAT | os.O_WRONLY, 0o600))
+        with atomic_folder(tmp_path / "task") as folder:
+            (folder / "inner").mkdir(0o700)
+            (folder / "inner" / "file").touch(0o444)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"weights": file_mode, "task": folder_mode, "inner": folder_mode, "file": file_mode}

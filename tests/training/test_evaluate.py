@@ -56,3 +56,18 @@ def test_each_learner_has_the_column_of_its_task() -> None:
 def test_no_picture_is_no_success() -> None:
     empty = tiny_pictures(torch.empty(0, 1, dtype=torch.int64))
     assert evaluate(tiny_source(), {"any": Ranked(3)}, empty, runtime=tiny_runtime()) == {"any": Metrics(0.0, 0.0, 0)}
+
+
+def test_predictions_are_counted_by_class() -> None:
+    answer = evaluate(
+        tiny_source(), {"any": Ranked(8)}, tiny_pictures(LABELS), batch_size=2, runtime=tiny_runtime(), confusion=True
+    )["any"]
+    assert answer.confusion is not None
+    assert answer.confusion[:, 0].tolist() == [2, 1, 0, 0, 1, 1, 0, 1]
+    assert answer.confusion.sum() == answer.images
+    classes = answer.per_class("abcdefgh")
+    assert classes["a"] == {"images": 2, "correct": 2, "recall": 1.0, "predicted": {"a": 2}}
+    assert classes["b"] == {"images": 1, "correct": 0, "recall": 0.0, "predicted": {"a": 1}}
+    assert classes["c"] == {"images": 0, "correct": 0, "recall": None, "predicted": {}}
+    with pytest.raises(SnowError, match="evaluate with confusion=True"):
+        Metrics(1.0, 1.0, 1).per_class("ab")

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import tiny_dataset
 
 from snow.data import Pictures
-from snow.errors import SnowError
-from snow.training.loader import DeviceLoader, sequential_batches
+from snow.errors import NoSpaceError, SnowError
+from snow.training.loader import DeviceLoader, _collate_arrays, sequential_batches
 
 CPU = torch.device("cpu")
 
@@ -49,3 +50,29 @@ def test_a_broken_file_is_named_in_one_line(workers: int, tmp_path: Path) -> Non
         list(DeviceLoader(pictures, [[0]], workers, CPU))
     assert str(caught.value).count("cat.jpg") == 1
     assert "Traceback" not in str(caught.value)
+
+
+def test_a_small_shared_memory_is_gone_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container: /dev/shm of 1 kB, and batches that are larger."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1024))
+    pictures, keys = tiny_dataset().train, sequential_batches(range(24), 12)
+    loader = DeviceLoader(pictures, keys, 2, CPU)
+    assert loader._loader.collate_fn is _collate_arrays
+    for (images, labels), (expected, numbers) in zip(loader, DeviceLoader(pictures, keys, 0, CPU), strict=True):
+        assert torch.equal(images, expected)
+        assert torch.equal(labels, numbers)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["unable to allocate shared memory(shm) for file </torch_1>", "worker (pid 1) is killed by signal: Bus error"],
+)
+def test_a_shared_memory_that_others_fill_is_one_line(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError(f"Caught RuntimeError in a worker.\nTraceback: {message}")
+
+    loader = DeviceLoader(tiny_dataset().train, [[0]], 0, CPU)
+    monkeypatch.setattr(type(loader._loader), "__iter__", full)
+    with pytest.raises(NoSpaceError, match="shared memory .* is full: load pictures with fewer workers") as caught:
+        list(loader)
+    assert "\n" not in str(caught.value)

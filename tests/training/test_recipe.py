@@ -46,7 +46,7 @@ def test_a_value_outside_its_range_is_refused_by_name(field: str, value: Any) ->
     [
         ("workers", -1, "workers must be zero or more"),
         ("devices", 0, "devices must be at least 1"),
-        ("accelerator", "abacus", "accelerator must be one of auto, cpu, cuda, mps"),
+        ("accelerator", "abacus", "accelerator must be one of auto, cpu, cuda, cuda:1"),
         ("checkpoint_seconds", -1.0, "checkpoint_seconds must be zero or more"),
         ("cache", "much", "'much' is not a size"),
     ],

@@ -117,3 +117,29 @@ def test_too_little_memory_is_one_line(hub: snow.Hub, dataset: snow.Dataset, mon
 def test_an_unknown_method_is_refused_with_those_there_are(hub: snow.Hub, dataset: snow.Dataset) -> None:
     with pytest.raises(snow.SnowError, match="no method 'magic': there are snow, fo"):
         snow.train(hub, dataset, RECIPE, runtime=RUNTIME, method="magic")
+
+
+def test_a_second_run_of_a_name_is_refused_before_its_first_step(hub: snow.Hub, dataset: snow.Dataset) -> None:
+    refused: list[str] = []
+
+    class Second(Told):
+        def on_start(self, run: RunInfo) -> None:
+            with pytest.raises(snow.SnowError) as caught:
+                snow.train(hub, dataset, RECIPE, runtime=RUNTIME, listeners=[never], replace=True)
+            refused.append(str(caught.value))
+
+    never = Told()
+    snow.train(hub, dataset, RECIPE, runtime=RUNTIME, listeners=[Second()])
+    assert refused == [f"task colours of hub {hub.path} is being trained by another process: try again later"]
+    assert never.heard == []
+    assert hub.names() == ["colours"]
+
+
+def test_a_hub_that_cannot_take_the_task_is_refused_before_the_first_step(
+    hub: snow.Hub, dataset: snow.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, _: Path(path).name != "tasks")
+    never = Told()
+    with pytest.raises(snow.SnowError, match="tasks is read-only for this user"):
+        snow.train(hub, dataset, RECIPE, runtime=RUNTIME, listeners=[never])
+    assert never.heard == []

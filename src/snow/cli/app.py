@@ -6,6 +6,7 @@ This file does not import torch, so that `snow --help` answers at once.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,8 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from snow import __version__
-from snow.errors import SnowError
+from snow.errors import SnowError, printable
+from snow.process.crash import DEBUG, report_crash
 from snow.process.startup import keep_freed_memory, limit_openmp_spinning
 
 COMMANDS = {
@@ -48,6 +50,7 @@ TARGETS = {
 
 BAD_INPUT = 2
 BROKEN_PIPE = 1
+UNEXPECTED = 1
 
 app = App(
     name="snow",
@@ -69,7 +72,10 @@ def command(name: str, example: str) -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 2 for bad input, or 128 plus the number of the signal that stopped it.
+    """Run a command and return its exit code.
+
+    It is 0, 2 for bad input, 1 for an unexpected error, whose traceback goes to a file, or 128 plus the number of the
+    signal that stopped the command.
 
     Args:
         arguments: what follows `snow`; by default the arguments of this process.
@@ -80,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limit_openmp_spinning()
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
+        logging.getLogger("snow").addHandler(_LineHandler(logging.WARNING))
         arguments = sys.argv[1:]
     try:
         _use_full_help(arguments)
@@ -101,6 +108,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return 128 + getattr(error, "signal", signal.SIGINT)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        return _fail(report_crash(error, __version__), UNEXPECTED)
+
+
+class _LineHandler(logging.Handler):
+    """Prints what the package logs in one line each, with tracebacks in a file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = " ".join(record.getMessage().split())
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            line = f"{line}: {report_crash(error, __version__)}"
+        print(f"{record.levelname.lower()}: {line}", file=sys.stderr)
 
 
 def _use_full_help(arguments: Sequence[str]) -> None:
@@ -116,6 +138,6 @@ def _print_any_character() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return BAD_INPUT
+def _fail(message: str, code: int = BAD_INPUT) -> int:
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    return code

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from snow.cli.app import command
-from snow.cli.options import Json
+from snow.cli.options import Flag, Json
 from snow.cli.output import counting, note, percent, print_json, print_table
 from snow.data import Dataset, Measured, SplitRecord, Task, open_measured
 from snow.data.cells import PARQUET, TEXT, read_columns
 from snow.data.pictures import Progress
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
+from snow.process.devices import find_device
 from snow.training import Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.evaluate import evaluate
 from snow.training.recipe import Precision
+
+MISTAKES = 3
+"""Classes that the table of classes names beside each."""
 
 app = command("eval", "snow eval my-hub pictures/ --task insects")
 
@@ -34,6 +39,8 @@ def eval_command(
     batch_size: int = 64,
     workers: int = 0,
     precision: Precision | None = None,
+    device: str = "auto",
+    per_class: Flag = False,
     json: Json = False,
 ) -> None:
     """Evaluate a task on labelled images. Their classes must have the same names as in training, in any order.
@@ -49,9 +56,12 @@ def eval_command(
         batch_size: images per batch.
         workers: processes that load images.
         precision: numerical precision; by default that of training.
-        json: print {"top1", "top5", "images", "measured"}; accuracies are fractions, and "measured" is held-out, test,
-            train or all.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        per_class: print a second table, with the recall of each class and what its images were taken for.
+        json: print {"top1", "top5", "images", "measured", "per_class": {CLASS: {"images", "correct", "recall",
+            "predicted": {CLASS: images}}}}; accuracies are fractions, and "measured" is held-out, test, train or all.
     """
+    find_device(device)
     opened = Hub.open(hub)
     artifact = opened.task(task)
     if batch_size < 1 or workers < 0:
@@ -67,13 +77,25 @@ def eval_command(
         measured.pictures,
         batch_size=batch_size,
         precision=precision or artifact.training.get("recipe", {}).get("precision", "auto"),
-        runtime=Runtime(workers=workers),
+        runtime=Runtime(workers=workers, accelerator=device),
+        confusion=True,
     )[task]
+    classes = metrics.per_class(artifact.classes)
     if json:
-        print_json({**metrics.to_dict(), "measured": measured.basis})
-    else:
-        row = (task, percent(metrics.top1), percent(metrics.top5), metrics.images, measured.basis)
-        print_table(("task", "top-1", "top-5", "images", "measured"), [row])
+        print_json({**metrics.to_dict(), "measured": measured.basis, "per_class": classes})
+        return
+    row = (task, percent(metrics.top1), percent(metrics.top5), metrics.images, measured.basis)
+    print_table(("task", "top-1", "top-5", "images", "measured"), [row])
+    if per_class:
+        print()
+        print_table(("class", "images", "recall", "taken for"), [_class_row(*entry) for entry in classes.items()])
+
+
+def _class_row(name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    mistakes = sorted(entry["predicted"].items(), key=lambda item: -item[1])
+    others = [f"{other} ({count})" for other, count in mistakes if other != name]
+    more = [f"and {len(others) - MISTAKES} more"] if len(others) > MISTAKES else []
+    return name, str(entry["images"]), percent(entry["recall"]), ", ".join(others[:MISTAKES] + more)
 
 
 def _measured(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SnowOptions, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SourceOptions
 from snow.cli.output import counting, megabytes, note, percent, print_json, print_table
 from snow.cli.sources import open_source
+from snow.cli.training_options import SnowOptions, TrainRuntime
 from snow.data import open_dataset
 from snow.distributed.ray_map import Workers, ray_map
 from snow.distributed.train_job import TrainRequest, train_job
@@ -24,10 +24,12 @@ from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.methods import METHODS
 from snow.methods.variant import Variant
+from snow.process.devices import find_device
 from snow.process.interrupt import Interrupted
-from snow.training import Recipe, Runtime
-from snow.training.launch import is_launched
-from snow.training.listeners import LOGS, Listener, ProgressBar
+from snow.training import Recipe
+from snow.training.launch import is_first
+from snow.training.listeners import Listener, ProgressBar
+from snow.training.trackers import LOGS
 from snow.training.train import CHECKPOINT, require_free, rollback, run_folder, train
 
 Method = Annotated[str, Parameter(help=f"how to train: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
@@ -58,7 +60,7 @@ def train_command(
     workers: Annotated[Workers | None, Parameter(name="*")] = None,
     source: Annotated[SourceOptions | None, Parameter(name="*", group=SOURCE)] = None,
     recipe: Annotated[Recipe | None, Parameter(name="*", group=RECIPE)] = None,
-    runtime: Annotated[Runtime | None, Parameter(name="*", group=RUNTIME)] = None,
+    runtime: Annotated[TrainRuntime | None, Parameter(name="*", group=RUNTIME)] = None,
     options: Annotated[SnowOptions | None, Parameter(name="*", group=SNOW)] = None,
 ) -> None:
     """Train a task, or several at once, on the frozen CNN of a hub, and add them to the hub.
@@ -80,7 +82,7 @@ def train_command(
             cluster that RAY_ADDRESS names or one of this machine, and continues where a worker is lost.
         json: print {"hub", "tasks": [{"task", "folder", "top1", "top5", "images", …}]}.
     """
-    recipe, runtime, source = recipe or Recipe(), runtime or Runtime(), source or SourceOptions()
+    recipe, runtime, source = recipe or Recipe(), runtime or TrainRuntime(), source or SourceOptions()
     names = _task_names(task, labels)
     require_free(hub, names, replace)
     variant, config = _method_options(method, options)
@@ -106,14 +108,10 @@ def train_command(
         return
     if workers is not None:
         raise SnowError("worker_cpus and worker_gpus need --engine ray")
+    find_device(runtime.accelerator)  # before any picture is read
     target, artifacts = _train_here(request, labels, source, resume, listeners)
-    if _is_first():
+    if is_first():
         _report(target, artifacts, json)
-
-
-def _is_first() -> bool:
-    """Whether this process writes and prints; False in all but one of those that torchrun starts."""
-    return not is_launched() or os.environ["RANK"] == "0"
 
 
 def _train_here(
@@ -132,12 +130,12 @@ def _train_here(
             root=request.root,
         )
     checkpoint = run_folder(request.hub, [task.name for task in dataset.tasks]) / CHECKPOINT
-    if _is_first():
+    if is_first():
         for warning in dataset.warnings:
             note(f"warning: {warning}")
         _warn_of_restart(checkpoint, resume)
     with rollback(request.hub, keep=checkpoint), _resume_hint(checkpoint):
-        target = Hub.create(request.hub, opened) if _is_first() else Hub(request.hub, opened)
+        target = Hub.create(request.hub, opened) if is_first() else Hub(request.hub, opened)
         artifacts = train(
             target,
             dataset,

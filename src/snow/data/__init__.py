@@ -71,7 +71,7 @@ from __future__ import annotations
 
 from snow.data.decode import MAX_PIXELS, decode, to_rgb
 from snow.data.formats import EXTENSIONS
-from snow.data.inputs import Input, to_pixels
+from snow.data.inputs import Input, to_batch, to_pixels
 from snow.data.listing import is_junk_path, picture_files
 from snow.data.measured import Measured, open_measured
 from snow.data.open import open_dataset
@@ -98,6 +98,7 @@ __all__ = [
     "open_dataset",
     "open_measured",
     "picture_files",
+    "to_batch",
     "to_pixels",
     "to_rgb",
     "train_transform",

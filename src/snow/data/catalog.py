@@ -32,8 +32,8 @@ class Entry:
     name: str
 
     def __call__(self) -> Image.Image:
-        found = self.source[self.index][0]
-        return found if isinstance(found, Image.Image) else Image.open(found)
+        image = self.source[self.index][0]
+        return image if isinstance(image, Image.Image) else Image.open(image)
 
     def __str__(self) -> str:
         return f"{self.name}, picture {self.index}"
@@ -46,7 +46,7 @@ def is_catalog_name(spec: str) -> bool:
 
 
 def read_catalog(spec: str, task: str, root: Path | None, opening: Opening) -> Listing:
-    """One task with the data set's own classes in its own order. Needs a network unless the files are there.
+    """List a named data set as one task with its own classes in its own order; downloads it unless the files are there.
 
     Raises:
         SnowError: it cannot be loaded (the reason is in the message), or is a stream; else as in the rules of
@@ -103,10 +103,10 @@ def _load(spec: str, split: str, root: Path | None) -> CatalogPart:
     folder = (root or FOLDER).expanduser() if torchvision else root
     try:
         with redirect_stdout(sys.stderr):
-            found = create_dataset(
+            dataset = create_dataset(
                 spec, root=None if folder is None else str(folder), split=split, download=torchvision
             )
-            return _part(found, f"{spec} {split}")
+            return _part(dataset, f"{spec} {split}")
     except Exception as error:
         if isinstance(error, ValueError) and "unknown split" in str(error).lower():
             raise MissingSplit from None
@@ -115,14 +115,14 @@ def _load(spec: str, split: str, root: Path | None) -> CatalogPart:
         raise SnowError(f"{spec}: cannot be loaded; it needs a network connection{where} ({reason})") from None
 
 
-def _part(found: Any, name: str) -> CatalogPart:
-    if hasattr(found, "reader"):
-        reader = found.reader
+def _part(dataset: Any, name: str) -> CatalogPart:
+    if hasattr(dataset, "reader"):
+        reader = dataset.reader
         classes = tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__))
         return CatalogPart(reader, list(reader.dataset[reader.label_key]), classes, name)
-    labels = getattr(found, "targets", None)
-    labels = [found[index][1] for index in range(len(found))] if labels is None else list(map(int, labels))
-    return CatalogPart(found, labels, _unique(getattr(found, "classes", ())), name)
+    labels = getattr(dataset, "targets", None)
+    labels = [dataset[index][1] for index in range(len(dataset))] if labels is None else list(map(int, labels))
+    return CatalogPart(dataset, labels, _unique(getattr(dataset, "classes", ())), name)
 
 
 def _unique(classes: Sequence[str | Sequence[str]]) -> tuple[str, ...]:

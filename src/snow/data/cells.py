@@ -24,7 +24,7 @@ class TableRow(NamedTuple):
 
 
 def read_columns(file: Path) -> list[str]:
-    """The names of the columns.
+    """Read the names of the columns.
 
     Raises:
         SnowError: the file cannot be read, is empty, or is not UTF-8, CSV or Parquet.
@@ -37,7 +37,7 @@ def read_columns(file: Path) -> list[str]:
 
 
 def read_lines(file: Path, columns: Sequence[str]) -> tuple[list[TableRow], list[str]]:
-    """The cells of `columns`, and a line for every row that does not fit the header and is left out.
+    """Read the cells of `columns`, and a warning for every row that does not fit the header and is skipped.
 
     Raises:
         SnowError: as `read_columns`; a cell of a Parquet file that is neither text nor a number.
@@ -62,7 +62,7 @@ def read_lines(file: Path, columns: Sequence[str]) -> tuple[list[TableRow], list
 
 
 def _records(file: Path) -> list[tuple[int, list[str]]]:
-    """Line number and cells of the header and of every row that is not blank."""
+    """Read line number and cells of the header and of every row that is not blank."""
     reader = None
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:

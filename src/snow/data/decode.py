@@ -18,7 +18,6 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from snow.data.formats import HEADER, readable_formats, refusal
-from snow.data.png import without_text
 from snow.errors import SnowError
 
 MAX_PIXELS = 178_956_970
@@ -36,6 +35,10 @@ REASONS = ("absent", "empty", "not_a_picture", "truncated", "too_many_pixels", "
 
 _RGB, _UNCHANGED = 3, 0
 _ORIENTATION = 0x0112
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+"""Chunks that no pixel depends on: text and colour profile."""
 
 
 class PictureError(SnowError):
@@ -76,7 +79,7 @@ _quiet = _Quiet()
 
 
 def decode(path: str | os.PathLike[str]) -> Tensor:
-    """Reads one picture as uint8 RGB of shape (3, H, W), upright.
+    """Decode one picture to RGB, upright: a file -> uint8 (3, H, W).
 
     The content decides, not the extension: JPEG, PNG, WebP, BMP, GIF and TIFF, AVIF and HEIC where Pillow or a
     plugin reads them, the first frame of an animation. EXIF orientation is applied, transparency is blended on
@@ -99,14 +102,14 @@ def decode(path: str | os.PathLike[str]) -> Tensor:
 
 
 def decode_file(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """As `decode`, from an open file; `name` stands for it in errors."""
+    """Decode an open file, as `decode`; `name` stands for it in errors."""
     try:
         return _decode_once(file, name, max_pixels)
     except PictureError as error:
         if error.reason != "broken":
             raise
         file.seek(0)
-        smaller = without_text(file.read())
+        smaller = _without_text(file.read())
         if smaller is None:
             raise
         return _decode_once(BytesIO(smaller), name, max_pixels)
@@ -157,18 +160,18 @@ def _bytes(file: BinaryIO) -> Tensor:
 
 
 def _colour(samples: np.ndarray) -> Image.Image:
-    """A Pillow image of (H, W, 2 to 4) samples: with 2 of gray and alpha."""
+    """Make a Pillow image: (H, W, C) with C of 2 (gray and alpha), 3 or 4."""
     return Image.fromarray(samples, {2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2]])
 
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
-    """`pixels` with the EXIF of `image`, which `to_rgb` applies."""
+    """Give `pixels` the EXIF of `image`, which `to_rgb` applies."""
     pixels.info["exif"] = image.info.get("exif", b"")
     return pixels
 
 
 def to_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """A Pillow image as uint8 RGB of shape (3, H, W), by the rules of `decode`; `name` is for errors."""
+    """Convert a Pillow image by the rules of `decode`: -> uint8 (3, H, W); `name` is for errors."""
     _check_size(image, name, max_pixels)
     try:
         with _quiet:
@@ -192,12 +195,12 @@ def to_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Tenso
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """`path` as one line that any terminal can print."""
+    """Write a path as one line that any terminal can print."""
     return " ".join(os.fspath(path).encode("utf-8", "backslashreplace").decode().split())
 
 
 def _open(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
-    """Reads the header only, and refuses what should not be decoded."""
+    """Read the header only, and refuse what should not be decoded."""
     try:
         with _quiet:
             image = Image.open(file, formats=readable_formats())
@@ -252,7 +255,7 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 
 
 def _is_plain_jpeg(image: Image.Image) -> bool:
-    """Whether torchvision decodes it to what Pillow would, in two thirds of the time.
+    """Tell whether torchvision decodes an image to the same pixels as Pillow, in two thirds of the time.
 
     PNG it decodes more slowly, WebP not much faster. The registered operator is called, since its Python
     wrapper is deprecated and warns. A torchvision that has dropped it leaves everything to Pillow.
@@ -267,7 +270,7 @@ def _is_plain_jpeg(image: Image.Image) -> bool:
 
 
 def _is_16_bit_colour_png(image: Image.Image) -> bool:
-    """Whether Pillow would drop the lower bits of an RGB, RGBA or gray and alpha PNG when it is loaded."""
+    """Tell whether Pillow would drop the lower bits of an RGB, RGBA or gray and alpha PNG when it is loaded."""
     tiles = getattr(image, "tile", [])
     return image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and "16" in str(tiles[0][3] if tiles else "")
 
@@ -287,3 +290,23 @@ def _refused(error: Exception, name: str) -> PictureError:
     if "truncated" in text.lower():
         return PictureError(f"{name}: the picture is truncated", "truncated")
     return PictureError(f"{name}: the picture is broken ({text or type(error).__name__})", "broken")
+
+
+def _without_text(content: bytes) -> bytes | None:
+    """Copy a PNG without the chunks in `PNG_TEXT_CHUNKS`; None if it has none of them or is no PNG.
+
+    Pillow refuses a PNG with more than 1 MB of compressed text or colour profile, which some generators and scanners
+    write. A chunk is length, type, content and CRC (PNG specification, section 5.3).
+    """
+    if not content.startswith(PNG_SIGNATURE):
+        return None
+    kept, position, dropped = [PNG_SIGNATURE], len(PNG_SIGNATURE), False
+    while position + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 12 + length
+        if kind in PNG_TEXT_CHUNKS:
+            dropped = True
+        else:
+            kept.append(content[position:end])
+        position = end
+    return b"".join(kept) if dropped else None

@@ -23,7 +23,7 @@ class Part:
 
 
 def read_folder(root: Path, task: str, opening: Opening) -> Listing:
-    """One task whose classes are the sorted names of the class folders; what lies deeper in these counts too.
+    """List the pictures of class folders, and deeper ones, as one task; its classes are the folders' names, sorted.
 
     Raises:
         SnowError: as in the rules of `snow.data`.
@@ -46,7 +46,7 @@ def read_folder(root: Path, task: str, opening: Opening) -> Listing:
 
 
 def _parts(root: Path, opening: Opening) -> tuple[list[Part], list[str]]:
-    """The folders that hold class folders, and a line for each folder that is not used.
+    """Find the folders that hold class folders, and warn of each folder that is not used.
 
     A folder with the name of a part (`part_name`) is one if it holds class folders: `car/`, `plane/` and `train/` with
     pictures in each are three classes.
@@ -84,14 +84,14 @@ def _split(path: Path) -> Split:
 
 
 def _holds_classes(inside: Sequence[Path], plain: Sequence[Path]) -> bool:
-    """Whether these folders are class folders of a part; one beside other folders is rather a class's own."""
+    """Tell whether these are class folders of a part; a single one beside other folders belongs to a class."""
     return len(inside) > 1 or (len(inside) == 1 and not plain)
 
 
 def _without_train(
     root: Path, folders: list[Path], plain: list[Path], test: Path | None, inside: dict[Path, list[Path]]
 ) -> tuple[list[Part], list[str]]:
-    """All folders are classes, but for a `test/` whose folders have the names of those beside it."""
+    """Take all folders for classes, except a `test/` whose folders have the names of those beside it."""
     names = {clean_name(path.name) for path in plain}
     if test is None or not {clean_name(path.name) for path in inside[test]} <= names:
         return [Part(root, folders, None)], []
@@ -114,7 +114,7 @@ def _count_loose(folder: Path) -> int:
 
 
 def _class_names(part: Part, warnings: list[str]) -> dict[Path, str]:
-    """The class of each class folder; folders whose names look alike in another encoding or spacing are one class."""
+    """Name the class of each class folder; names that differ in spaces or Unicode form only are one class."""
     named = {path: clean_name(require_text(path.name, f"{shown(part.folder)}: class folder")) for path in part.classes}
     first: dict[str, Path] = {}
     for path, name in named.items():
@@ -126,13 +126,13 @@ def _class_names(part: Part, warnings: list[str]) -> dict[Path, str]:
 
 def _require_two(folder: Path, classes: Sequence[str], loose: int) -> None:
     if len(classes) < 2:
-        found = f"there is only {classes[0]!r}" if classes else "there is none"
+        number = f"there is only {classes[0]!r}" if classes else "there is none"
         pictures = f"; its {loose} pictures are in no class folder and have no labels" if loose else ""
-        raise SnowError(f"{shown(folder)}: at least two class folders are needed, and {found}{pictures}")
+        raise SnowError(f"{shown(folder)}: at least two class folders are needed, and {number}{pictures}")
 
 
 def _pictures(folder: Path, warnings: list[str]) -> list[Path]:
-    """Pictures in `folder` and below, and a line for every folder with files that are none."""
+    """Find the pictures in `folder` and below, and warn of every folder with other files."""
     pictures: list[Path] = []
     for place, files in walk(folder):
         others = [path.name for path in files if not is_picture(path)]

@@ -40,20 +40,20 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that are read here: `ALWAYS`, and AVIF and HEIF where Pillow or a plugin has them.
+    """List Pillow's names of the formats that are read: `ALWAYS`, and AVIF and HEIF where Pillow or a plugin has them.
 
     AVIF comes with Pillow or `pillow-avif-plugin`, HEIF (.heic) with `pillow-heif`. A plugin that cannot be imported
     counts as absent.
     """
-    found = list(ALWAYS)
+    names = list(ALWAYS)
     with suppress(Exception):
         importlib.import_module("pillow_avif")
     if features.check("avif") or "AVIF" in Image.OPEN:
-        found.append("AVIF")
+        names.append("AVIF")
     with suppress(Exception):
         importlib.import_module("pillow_heif").register_heif_opener()
-        found.append("HEIF")
-    return tuple(found)
+        names.append("HEIF")
+    return tuple(names)
 
 
 def refusal(header: bytes) -> str:
@@ -73,7 +73,7 @@ def refusal(header: bytes) -> str:
 
 
 def _isobmff_kind(header: bytes) -> str | None:
-    """HEIC, AVIF or video by the brands of an ISO base media file (ISO/IEC 14496-12, box `ftyp`)."""
+    """Tell HEIC, AVIF and video apart by the brands of an ISO base media file (ISO/IEC 14496-12, box `ftyp`)."""
     if header[4:8] != b"ftyp":
         return None
     size = int.from_bytes(header[:4], "big")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from io import BytesIO
+from collections.abc import Iterable, Mapping
+from io import BytesIO, IOBase
 
 import numpy as np
 import torch
@@ -11,10 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from snow.data.decode import decode, decode_file, to_8_bits, to_rgb
+from snow.data.transforms import eval_transform
 from snow.errors import SnowError
+from snow.source import Preprocessing
 
 Input = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray | Tensor
 """What `to_pixels` takes."""
+
+_ONE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, IOBase, Mapping)
+"""Iterable things that are no sequence of pictures."""
 
 
 def to_pixels(image: object, name: str = "picture") -> Tensor:
@@ -24,7 +30,7 @@ def to_pixels(image: object, name: str = "picture") -> Tensor:
         image: the path of a file; the content of one as bytes or as an open binary file; a Pillow image; a NumPy array
             (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a tensor (H, W), (1, H, W), (3, H, W) or (4, H, W), where an
             array may also be (C, H, W) and a tensor (H, W, C) if only that fits. Numbers are uint8 or uint16, or
-            floating in 0..1.
+            floating: in 0..1, or whole numbers up to 255.
         name: stands for the picture in errors; a path names itself.
 
     Raises:
@@ -50,6 +56,31 @@ def to_pixels(image: object, name: str = "picture") -> Tensor:
         return decode_file(BytesIO(content), name)
     kinds = "a path, bytes, an open binary file, a Pillow image, an array or a tensor"
     raise SnowError(f"{name}: {type(image).__name__} is no picture: pass {kinds}")
+
+
+def to_batch(images: object, preprocessing: Preprocessing) -> Tensor:
+    """Prepare pictures for a source: one, or any number of `Input` -> uint8 (B, 3, S, S).
+
+    Args:
+        images: one picture or an iterable of pictures, which are resized and cropped as in evaluation; or a tensor
+            (B, 3, S, S) of pictures that are prepared already.
+
+    Raises:
+        SnowError: as `to_pixels`, which says the number of the picture; or a tensor of another shape.
+    """
+    size = preprocessing.image_size
+    if isinstance(images, Tensor) and images.ndim == 4:
+        if images.shape[1:] != (3, size, size):
+            expected = f"pictures of shape (3, {size}, {size})"
+            raise SnowError(f"the source takes {expected} in a batch, not {tuple(images.shape[1:])}: pass a list")
+        if images.dtype == torch.uint8:
+            return images
+        return torch.stack([to_pixels(image, f"picture {n}") for n, image in enumerate(images)])
+    is_one = isinstance(images, _ONE) or (isinstance(images, Tensor | np.ndarray) and images.ndim < 4)
+    pictures: list[object] = [images] if is_one or not isinstance(images, Iterable) else list(images)
+    prepare = eval_transform(preprocessing)
+    prepared = [prepare(to_pixels(image, f"picture {n}")) for n, image in enumerate(pictures)]
+    return torch.stack(prepared) if prepared else torch.empty(0, 3, size, size, dtype=torch.uint8)
 
 
 def _from_numbers(values: np.ndarray, name: str, channels_first: bool) -> Tensor:
@@ -85,5 +116,7 @@ def _to_bytes(values: np.ndarray, name: str) -> np.ndarray:
         low, high = float(values.min()), float(values.max())
         if low >= 0 and high <= 1:
             return (values * 255).round().astype(np.uint8)
-        raise SnowError(f"{name}: floats from {low:g} to {high:g} are not in 0..1: divide by 255, or pass uint8")
+        if low >= 0 and high <= 255 and (values == np.floor(values)).all():
+            return values.astype(np.uint8)
+        raise SnowError(f"{name}: floats from {low:g} to {high:g} are neither in 0..1 nor whole numbers up to 255")
     raise SnowError(f"{name}: numbers of type {values.dtype} have no agreed range: pass uint8, or floats in 0..1")

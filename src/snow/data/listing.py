@@ -27,12 +27,12 @@ JUNK = frozenset(
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder of this name is hidden (`.DS_Store`, `._x.jpg`) or in `JUNK`."""
+    """Tell whether a file or folder of this name is hidden (`.DS_Store`, `._x.jpg`) or in `JUNK`."""
     return name.startswith(".") or name.lower() in JUNK
 
 
 def is_junk_path(path: str) -> bool:
-    """Whether any part of a relative path, as archives have them, is junk: `__MACOSX/cat/._x.jpg`."""
+    """Tell whether any part of a relative path, as archives have them, is junk: `__MACOSX/cat/._x.jpg`."""
     return any(is_junk(part) for part in PurePath(path.replace("\\", "/")).parts if part != "..")
 
 
@@ -41,22 +41,22 @@ def is_picture(path: Path) -> bool:
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Folders and other entries, each in order of name, without junk.
+    """List folders and other entries, each in order of name, without junk.
 
     Raises:
         SnowError: the folder cannot be read.
     """
     try:
         with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_dir()) for entry in entries)
+            names = sorted((entry.name, entry.is_dir()) for entry in entries)
     except OSError as error:
         raise SnowError(f"{shown(folder)}: cannot be read ({error.strerror or error})") from None
-    visible = [(folder / name, is_dir) for name, is_dir in found if not is_junk(name)]
+    visible = [(folder / name, is_dir) for name, is_dir in names if not is_junk(name)]
     return [path for path, is_dir in visible if is_dir], [path for path, is_dir in visible if not is_dir]
 
 
 def walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[tuple[Path, list[Path]]]:
-    """Every folder from `folder` downwards with its files, without junk.
+    """Yield every folder from `folder` downwards with its files, without junk.
 
     Args:
         above: real paths of the folders that led here: a link back to one of them, or to a folder that holds one, is
@@ -75,7 +75,7 @@ def walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[tuple[Pa
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures in a folder and below, by the rules of `snow.data`.
+    """Find the pictures in a folder and below, by the rules of `snow.data`.
 
     Raises:
         SnowError: a folder cannot be read.

@@ -95,7 +95,7 @@ Choice = tuple[list[int], Basis, str]
 
 
 def _readable(listing: Listing, progress: Progress | None, warnings: list[str]) -> tuple[list[Row], list[Inspection]]:
-    """The rows with a label and a picture that can be read."""
+    """Select the rows with a label and a readable picture."""
     rows = [row for row in listing.rows if row.classes[0] is not None]
     looks = inspect([row.item for row in rows], progress)
     warnings += [f"skipped {look.fault}" for look in looks if look.fault]
@@ -104,7 +104,7 @@ def _readable(listing: Listing, progress: Progress | None, warnings: list[str]) 
 
 
 def _class_numbers(rows: Sequence[Row], task: Task, source: str) -> tuple[list[int], list[str]]:
-    """The task's number of each row's class, and the classes that have no picture. Names meet normalised."""
+    """Number each row's class as the task does, and name the classes without a picture. Names are normalised first."""
     known: dict[str, int] = {}
     for spelled in (whole_numbers(task.classes), {name: clean_name(name) for name in task.classes}):
         known |= {spelled[name]: number for number, name in enumerate(task.classes) if name in spelled}
@@ -151,7 +151,7 @@ def _by_guess(
     source: str,
     held_out_before: Callable[[Dataset], Dataset | None] | None,
 ) -> tuple[list[int], Basis, str, list[str]]:
-    """For a task that recorded no split: the split is drawn again, if this is the data that it was drawn from."""
+    """Choose for a task without a record: draw its split again, if this is the data that it was drawn from."""
     everything = list(range(len(pictures)))
     if part == "all":
         return everything, "all", f"all of the data, {_count(everything)}", []

@@ -29,7 +29,7 @@ def open_dataset(
     progress: Progress | None = None,
     root: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """Opens labelled pictures for training and testing; `snow.data` has the rules about bad data.
+    """Open labelled pictures for training and testing; `snow.data` has the rules about bad data.
 
     Args:
         spec: a folder of class folders, a `.csv`, `.tsv` or `.parquet` file, a folder as the authors of one of the
@@ -55,7 +55,7 @@ def open_dataset(
 def read_listing(
     spec: str | os.PathLike[str], task: str, labels: Sequence[str] | None, root: Path | None, opening: Opening
 ) -> Listing:
-    """The pictures of any kind of data with their class names, none of them read; arguments as for `open_dataset`."""
+    """List the pictures of any kind of data with their class names, without reading them; see `open_dataset`."""
     path = Path(spec)
     suffix = path.suffix.lower()
     if labels is not None and suffix not in TEXT | PARQUET:
@@ -63,7 +63,7 @@ def read_listing(
     if path.is_dir():
         if root is not None:
             raise SnowError(f"{shown(path)}: root is for a table or a named data set, not for a folder")
-        known = next((one for one in PUBLISHED.values() if one.is_at(path)), None)
+        known = next((published for published in PUBLISHED.values() if published.is_at(path)), None)
         return read_folder(path, task, opening) if known is None else read_published(known, path, task)
     if path.is_file() and suffix in TEXT | PARQUET:
         if root is not None and not root.is_dir():

@@ -28,7 +28,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     """n pictures with T labels each; -1 means that there is no label for that task.
 
     Args:
-        items: n files or callables.
+        items: n files or callables. Files keep their place if the process goes to another folder.
         labels: integers, (n, T), or (n,) for one task.
         transform: applied to every picture; None leaves it as decoded.
 
@@ -37,7 +37,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, items: Iterable[Item], labels: Tensor, transform: Transform | None = None) -> None:
-        self.items = tuple(items)
+        self.items = tuple(item.absolute() if isinstance(item, Path) else item for item in items)
         self.labels = (labels.unsqueeze(1) if labels.ndim == 1 else labels).to(torch.int64)
         self.transform = transform
         if len(self.items) != len(self.labels):
@@ -47,10 +47,10 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return len(self.items)
 
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The picture, uint8 (3, S, S), and its labels, int64 (T,).
+        """Load a picture and its labels: uint8 (3, S, S), int64 (T,).
 
-        With `(index, seed)` the transform draws from torch's CPU generator seeded with `seed`, which is put
-        back afterwards: augmentation depends on the seed and on nothing else.
+        With `(index, seed)` the transform draws from torch's CPU generator seeded with `seed`, whose state is
+        restored afterwards: augmentation depends on the seed alone.
 
         Raises:
             SnowError: the picture cannot be read; the message names it and the reason.
@@ -67,16 +67,16 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return pixels if self.transform is None else self.transform(pixels)
 
     def with_transform(self, transform: Transform | None) -> Pictures:
-        """The same pictures seen through another transform."""
+        """Return the same pictures with another transform."""
         return Pictures(self.items, self.labels, transform)
 
     def subset(self, indices: Sequence[int]) -> Pictures:
-        """The pictures at `indices`, in that order."""
+        """Return the pictures at `indices`, in that order."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return Pictures([self.items[index] for index in chosen.tolist()], self.labels[chosen], self.transform)
 
     def split(self, fraction: float, seed: int) -> tuple[Pictures, Pictures]:
-        """Parts at random into `(rest, part)`, `part` with about `fraction` of each class of the first task.
+        """Split at random into `(rest, part)`: `part` has about `fraction` of each class of the first task.
 
         A class of that task with two or more pictures has one or more on either side; `rest` keeps at least
         one of every class of every task. The same pictures and seed give the same parts.
@@ -101,7 +101,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
 
 def load(item: Item) -> Tensor:
-    """The picture as uint8 RGB, (3, H, W), by the rules of `decode`.
+    """Load a picture as RGB by the rules of `decode`: -> uint8 (3, H, W).
 
     Raises:
         SnowError: it cannot be read; the message names it and the reason.
@@ -124,26 +124,26 @@ _BLOCK = 256
 
 
 class Inspection(NamedTuple):
-    """One picture that was looked at: why it cannot be read (None: it can), and the SHA-256 of its content."""
+    """The check of one picture: why it cannot be read (None: it can), and the SHA-256 of its content."""
 
     fault: str | None
     digest: bytes
 
 
 def inspect(items: Sequence[Item], progress: Progress | None = None, decoded: bool = True) -> list[Inspection]:
-    """Look at every picture.
+    """Check every picture and hash its content.
 
     Args:
         decoded: decode each. Without it no picture has a fault.
     """
     look = _inspect if decoded else _digest_only
-    found: list[Inspection] = []
+    inspections: list[Inspection] = []
     with ThreadPoolExecutor(_threads()) as pool:
         for start in range(0, len(items), _BLOCK):
-            found += pool.map(look, items[start : start + _BLOCK])
+            inspections += pool.map(look, items[start : start + _BLOCK])
             if progress is not None:
-                progress(len(found), len(items))
-    return found
+                progress(len(inspections), len(items))
+    return inspections
 
 
 def _inspect(item: Item) -> Inspection:
@@ -155,7 +155,7 @@ def _inspect(item: Item) -> Inspection:
 
 
 def _digest_only(item: Item) -> Inspection:
-    """The digest of a file is that of its bytes; of a callable, or a file that cannot be read, that of its name."""
+    """Hash the bytes of a file; of a callable, or a file that cannot be read, the name."""
     if isinstance(item, Path):
         try:
             with item.open("rb") as file:

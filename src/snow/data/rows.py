@@ -1,4 +1,4 @@
-"""What every reader finds, rows of picture and class names, and the one way from there to a data set."""
+"""Rows of picture and class names, which every reader makes, and how a data set is made of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FILLERS = frozenset({"", "set", "data", "dataset", "split", "seg", "img", "imgs
 
 
 def part_name(name: str) -> str | None:
-    """The key of `SPLITS` that a folder or cell names: "training_set", "seg_train", "Train2017" -> "training", …"""
+    """Find the key of `SPLITS` that a folder or cell names: "training_set" -> "training", "seg_train" -> "train"."""
     words = [word.removesuffix("set") for word in re.split(r"[\W_\d]+", name.lower())]
     words = [word for word in words if word not in _FILLERS]
     return words[0] if len(words) == 1 and words[0] in SPLITS else None
@@ -64,7 +64,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a reader finds.
+    """The pictures of a data set before any is read.
 
     Attributes:
         tasks: name of each.
@@ -82,7 +82,7 @@ class Listing:
 
 
 def assemble(listing: Listing, opening: Opening) -> Dataset:
-    """Leaves out what cannot be read, draws the parts if rows have none, refuses what cannot be learned.
+    """Make a data set: skip unreadable pictures, draw the parts if rows have none, refuse what cannot be learned.
 
     Raises:
         SnowError: a class without a training picture, a test picture of an unknown class, no test picture.
@@ -95,10 +95,10 @@ def assemble(listing: Listing, opening: Opening) -> Dataset:
     broken: list[str] = []
     digests: list[bytes] | None = None
     if opening.check or rows[0].split is None:
-        found = inspect([row.item for row in rows], opening.progress, decoded=opening.check)
-        broken = [f"skipped {look.fault}" for look in found if look.fault]
-        digests = [look.digest for look in found if not look.fault]
-        rows = [row for row, look in zip(rows, found, strict=True) if not look.fault]
+        looks = inspect([row.item for row in rows], opening.progress, decoded=opening.check)
+        broken = [f"skipped {look.fault}" for look in looks if look.fault]
+        digests = [look.digest for look in looks if not look.fault]
+        rows = [row for row, look in zip(rows, looks, strict=True) if not look.fault]
         _refuse_untaught(tasks, rows, reasons + broken, source)
     pictures = Pictures([row.item for row in rows], _labels(tasks, rows))
     if rows[0].split is None and digests is not None:
@@ -120,7 +120,7 @@ def assemble(listing: Listing, opening: Opening) -> Dataset:
 
 
 def _labels(tasks: Sequence[Task], rows: Sequence[Row]) -> torch.Tensor:
-    """Class numbers (n, T), -1 for none."""
+    """Number the classes of rows: int64 (n, T), -1 for no label."""
     numbers = [{name: number for number, name in enumerate(task.classes)} for task in tasks]
     table = [[numbers[t].get(name or "", -1) for t, name in enumerate(row.classes)] for row in rows]
     return torch.tensor(table, dtype=torch.int64)
@@ -128,9 +128,9 @@ def _labels(tasks: Sequence[Task], rows: Sequence[Row]) -> torch.Tensor:
 
 def _refuse_strangers(tasks: Sequence[Task], rows: Sequence[Row], source: str) -> None:
     for t, task in enumerate(tasks):
-        found = {row.classes[t] for row in rows if row.split == "test"} - {None, *task.classes}
-        if found:
-            names = ", ".join(sorted(repr(name) for name in found))
+        strangers = {row.classes[t] for row in rows if row.split == "test"} - {None, *task.classes}
+        if strangers:
+            names = ", ".join(sorted(repr(name) for name in strangers))
             raise SnowError(f"{source}: the test split of task {task.name!r} has {names}, which training has not")
 
 
@@ -146,7 +146,7 @@ def _refuse_untaught(tasks: Sequence[Task], rows: Sequence[Row], reasons: Sequen
 
 
 def _first(reasons: Sequence[str]) -> str:
-    """The first reason why pictures are missing; skipped ones say more than ignored ones."""
+    """Quote the first reason why pictures are missing; skipped pictures say more than ignored files."""
     skipped = [line for line in reasons if line.startswith("skipped")]
     if skipped:
         return f" ({len(skipped)} skipped in all, first {skipped[0].removeprefix('skipped ')})"
@@ -164,7 +164,7 @@ def _untested(tasks: Sequence[Task], test: Pictures) -> list[str]:
 
 
 def _copies(rows: Sequence[Row], digests: Sequence[bytes], dataset: Dataset) -> list[str]:
-    """A line for test pictures that are training pictures, and one for pictures with several classes."""
+    """Warn of test pictures that are training pictures, and of pictures in several classes."""
     if dataset.digests is None:
         return []
     train, test = (
@@ -179,8 +179,8 @@ def _copies(rows: Sequence[Row], digests: Sequence[bytes], dataset: Dataset) -> 
 
 
 def _first_items(digests: Sequence[bytes], items: Sequence[Item]) -> dict[bytes, Item]:
-    """The first picture of each content."""
-    found: dict[bytes, Item] = {}
+    """Map each digest to the first picture with it."""
+    first: dict[bytes, Item] = {}
     for digest, item in zip(digests, items, strict=True):
-        found.setdefault(digest, item)
-    return found
+        first.setdefault(digest, item)
+    return first

@@ -32,7 +32,7 @@ def enlarge(values: np.ndarray) -> Image.Image:
 
 
 def split(labels: np.ndarray, train: int, test: int, seed: int) -> Iterator[tuple[str, int]]:
-    """`labels`: (n,), one class a picture. Draws `train` and `test` pictures of each class, none twice.
+    """Draw `train` and `test` pictures of each class, none twice: labels (n,), one class a picture.
 
     Yields ("train" or "test", index of the picture).
     """
@@ -48,7 +48,7 @@ def packaged(name: str) -> Path:
 
 
 def photograph(name: str) -> np.ndarray:
-    """Returns (H, W), floating, 0 is black and 1 is white.
+    """Load a photograph of scikit-image as gray: floats (H, W), 0 is black and 1 is white.
 
     Raises:
         FileNotFoundError: the installed scikit-image does not carry it.
@@ -58,7 +58,7 @@ def photograph(name: str) -> np.ndarray:
 
 
 def digits(seed: int) -> Iterator[Sample]:
-    """Ten digits, each with 50 pictures to train on and 40 to test on, out of scikit-learn's 1,797.
+    """Draw ten digits, each with 50 pictures to train on and 40 to test on, out of scikit-learn's 1,797.
 
     They are 8 by 8 pixels with 17 gray levels, white on black, and the same people wrote the training and the
     test pictures. The strokes reach the edge, so a black margin of one pixel keeps a centre crop from cutting
@@ -73,7 +73,7 @@ def digits(seed: int) -> Iterator[Sample]:
 
 
 def faces(seed: int) -> Iterator[Sample]:
-    """Faces and other things, each with 60 pictures to train on and 40 to test on, out of scikit-image.
+    """Draw faces and other things, each with 60 pictures to train on and 40 to test on, out of scikit-image.
 
     They are gray patches of 25 by 25 pixels from Labeled Faces in the Wild, the others from the backgrounds
     of the same photographs. A file's name is the picture's place in `skimage.data.lfw_subset()`.
@@ -90,7 +90,7 @@ DRAWN = {"train": 120, "test": 60}
 
 
 def textures(seed: int) -> Iterator[Sample]:
-    """Brick, grass and gravel, each with 120 pictures to train on and 60 to test on, out of scikit-image.
+    """Draw brick, grass and gravel, each with 120 pictures to train on and 60 to test on, out of scikit-image.
 
     Each is one photograph, 512 by 512 pixels: 16 rows of 16 tiles of 32 by 32 pixels, which don't overlap.
     Training tiles come from the upper ten rows and test tiles from the lower five; the row between them,
@@ -98,12 +98,12 @@ def textures(seed: int) -> Iterator[Sample]:
     """
     rng = np.random.default_rng(seed)
     for label in ("brick", "grass", "gravel"):
-        whole = photograph(label)
+        photo = photograph(label)
         for part, rows in ROWS.items():
-            tiles = [(row, column) for row in rows for column in range(whole.shape[1] // TILE)]
+            tiles = [(row, column) for row in rows for column in range(photo.shape[1] // TILE)]
             for row, column in rng.permutation(tiles)[: DRAWN[part]]:
                 top, left = row * TILE, column * TILE
-                patch = whole[top : top + TILE, left : left + TILE]
+                patch = photo[top : top + TILE, left : left + TILE]
                 yield Sample(part, label, f"{row:02d}-{column:02d}", enlarge(patch))
 
 
@@ -116,9 +116,9 @@ SAMPLES: dict[str, Callable[[int], Iterator[Sample]]] = {
 
 
 def write_samples(name: str, folder: str | Path, seed: int = 0) -> Path:
-    """Writes a set of `SAMPLES` as the image folder `folder/NAME-SEED/{train,test}/CLASS/*.png`.
+    """Write a set of `SAMPLES` as the image folder `folder/NAME-SEED/{train,test}/CLASS/*.png`.
 
-    It appears whole or not at all. Returns that image folder; one that is already there is left as it is.
+    It appears in one step. Return that image folder; an existing one is left as it is.
 
     Raises:
         SnowError: an unknown name, a negative seed, or a folder that can't be written.
@@ -145,7 +145,7 @@ def write_samples(name: str, folder: str | Path, seed: int = 0) -> Path:
 
 
 def move(draft: Path, target: Path) -> None:
-    """Renames a folder; where another process has put the same one meanwhile, that one stays."""
+    """Rename a folder; where another process has put the same one meanwhile, that one stays."""
     try:
         draft.rename(target)
     except OSError:

@@ -60,7 +60,7 @@ def hold_out(labels: Tensor, digests: Sequence[bytes], fraction: float, seed: in
 
 
 def copies_in_test(train: Mapping[bytes, Item], test: Mapping[bytes, Item], count: int) -> list[str]:
-    """A line if test pictures have the content of training pictures.
+    """Warn, in at most one line, of test pictures with the content of training pictures.
 
     Args:
         train: digest -> a training picture with it; `test` likewise.
@@ -74,7 +74,7 @@ def copies_in_test(train: Mapping[bytes, Item], test: Mapping[bytes, Item], coun
 
 
 def in_several_classes(items: Sequence[Item], classes: Sequence[str | None], digests: Sequence[bytes]) -> list[str]:
-    """A line if pictures with the same content have different classes."""
+    """Warn, in at most one line, of pictures with the same content and different classes."""
     first: dict[bytes, int] = {}
     conflicts: dict[bytes, tuple[int, int]] = {}
     for index, (name, digest) in enumerate(zip(classes, digests, strict=True)):
@@ -82,14 +82,14 @@ def in_several_classes(items: Sequence[Item], classes: Sequence[str | None], dig
             conflicts.setdefault(digest, (first[digest], index))
     if not conflicts:
         return []
-    one, other = next(iter(conflicts.values()))
-    example = f"{shown(str(items[one]))} ({classes[one]}) and {shown(str(items[other]))} ({classes[other]})"
+    first_index, index = next(iter(conflicts.values()))
+    example = " and ".join(f"{shown(str(items[number]))} ({classes[number]})" for number in (first_index, index))
     return [f"{len(conflicts)} pictures are in more than one class, such as {example} with the same content"]
 
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """What a task remembers of its data: the first `BYTES` bytes of digests.
+    """Record of the split of a task's data: the first `BYTES` bytes of digests.
 
     Attributes:
         held_out: of the test pictures; empty where the data had a test part of its own.
@@ -103,7 +103,7 @@ class SplitRecord:
 
     @classmethod
     def of(cls, dataset: Dataset, column: int = 0) -> SplitRecord | None:
-        """The record of one task; None where the content of the pictures is not known.
+        """Make the record of one task; None where the pictures were not hashed.
 
         Args:
             column: of the task among those of the data set. Pictures without its label do not count.
@@ -119,7 +119,7 @@ class SplitRecord:
         return cls(held_out, frozenset(smallest), len(smallest) == len(train))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values: digests one after another, sorted, in base64."""
+        """Convert to JSON values: sorted digests, joined, in base64."""
         return {
             "format": FORMAT,
             "held_out": _encoded(self.held_out),
@@ -129,7 +129,7 @@ class SplitRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SplitRecord:
-        """Raises SnowError: the record is damaged or from a newer version."""
+        """Read what `to_dict` gave; SnowError if it is damaged or from a newer version."""
         if values.get("format") != FORMAT:
             raise SnowError(f"a split is recorded in format {values.get('format')!r}: this version reads {FORMAT}")
         try:
@@ -142,7 +142,7 @@ class SplitRecord:
         return digest[:BYTES] in self.held_out
 
     def was_trained(self, digest: bytes) -> bool:
-        """Whether a picture was learned; False for some that were where `all_trained` is False."""
+        """Tell whether a picture was trained on; False for some that were where `all_trained` is False."""
         return digest[:BYTES] in self.trained
 
 

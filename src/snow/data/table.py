@@ -17,7 +17,7 @@ PATH, LABEL, SPLIT = "path", "label", "split"
 
 
 def read_table(file: Path, task: str, labels: Sequence[str] | None, root: Path | None, opening: Opening) -> Listing:
-    """Rows with paths that start in the table's folder or in `root`; classes are the sorted labels for training.
+    """Read rows with paths that start in the table's folder or in `root`; classes are the sorted training labels.
 
     Args:
         task: the task's name where there is one label column; several columns name their tasks themselves.
@@ -59,7 +59,7 @@ def _label_columns(file: Path, columns: Sequence[str], labels: Sequence[str] | N
 
 
 def _with_labels(file: Path, lines: Sequence[TableRow], labels: Sequence[str], warnings: list[str]) -> list[TableRow]:
-    """The rows with their labels normalised, and "" for those that mean "no label"; a line for each such column."""
+    """Normalise labels, "" for those that mean "no label"; a warning for each column with such labels."""
     columns = [[line.cells[number] for line in lines] for number in range(1, 1 + len(labels))]
     for name, column in zip(labels, columns, strict=True):
         missing = sorted({cell for cell in column if cell in MISSING} - {""})
@@ -82,7 +82,7 @@ def _with_labels(file: Path, lines: Sequence[TableRow], labels: Sequence[str], w
 
 
 def _parts(file: Path, lines: Sequence[TableRow], warnings: list[str], opening: Opening) -> Mapping[str, Split | None]:
-    """The part of every row that is in one, from the last cell."""
+    """Map each row that is in a part to its part, from the last cell."""
     named: dict[str, list[TableRow]] = {}
     for line in lines:
         name = part_name(line.cells[-1])
@@ -114,7 +114,7 @@ def _rows(
     root: Path | None,
     warnings: list[str],
 ) -> list[tuple[Row, bool]]:
-    """Every row, and whether it can be used; a line for each that cannot.
+    """Make all rows, each with whether it can be used, and a warning for each that cannot.
 
     Raises:
         SnowError: a path has two different labels or splits; no picture is there at all.
@@ -144,7 +144,7 @@ def _rows(
 
 
 def _located(folder: Path, cell: str) -> Path:
-    """The file that a cell names: as it stands, with the slashes of Windows, or in another Unicode form."""
+    """Find the file that a cell names: as it stands, with the slashes of Windows, or in another Unicode form."""
     spellings = [cell, PureWindowsPath(cell).as_posix()]
     spellings += [unicodedata.normalize(form, cell) for form in ("NFC", "NFD")]
     paths = [Path(os.path.normpath(folder / spelling)) for spelling in spellings]

@@ -28,8 +28,8 @@ class Task:
         if not self.name.strip() or self.name.startswith(".") or any(mark in self.name for mark in "/\\\0\n"):
             raise SnowError(f"{self.name!r} cannot name a task: use a name that could be a folder's")
         if len(self.classes) < 2:
-            found = f"only {self.classes[0]!r}" if self.classes else "none"
-            raise SnowError(f"task {self.name!r} needs at least two classes, and there is {found}")
+            number = f"only {self.classes[0]!r}" if self.classes else "none"
+            raise SnowError(f"task {self.name!r} needs at least two classes, and there is {number}")
         if not all(self.classes):
             raise SnowError(f"task {self.name!r} has a class without a name")
         for name in (self.name, *self.classes):
@@ -80,10 +80,10 @@ class Dataset:
                     raise SnowError(f"a {split} label of task {task.name!r} is outside -1..{len(task.classes) - 1}")
 
     def held_out(self, fraction: float, seed: int) -> Dataset:
-        """What settings are chosen on: learns a part of the training pictures and is tested on the rest of them.
+        """Split the training pictures in two, to compare settings without the test pictures.
 
         Args:
-            fraction: of the training pictures that stands in the place of the test pictures.
+            fraction: of the training pictures that takes the place of the test pictures.
 
         Raises:
             SnowError: as `Pictures.split`.

@@ -17,7 +17,7 @@ LONGEST = 8
 
 
 class Middle(torch.nn.Module):
-    """Cuts (3, H, W) so that the long side is at most `LONGEST` times the short one.
+    """Crop the middle of a picture (3, H, W) so that the long side is at most `LONGEST` times the short one.
 
     Without it, resizing the short side of a strip of 1 x 60,000 pixels would ask for gigabytes.
     """
@@ -30,7 +30,7 @@ class Middle(torch.nn.Module):
 
 
 class Square(torch.nn.Module):
-    """Fits all of a picture into a square: (3, H, W) -> (3, side, side).
+    """Fit all of a picture into a square: (3, H, W) -> (3, side, side).
 
     Args:
         preprocessing: pad resizes the long side and fills the rest with the mean, squash resizes both sides.
@@ -97,12 +97,12 @@ AUGMENTS: dict[str, Callable[[Preprocessing], list[torch.nn.Module]]] = {
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """Resizes the short side and cuts the centre, as timm does for evaluation; or as `Preprocessing.resize` says."""
+    """Make the transform of evaluation: resize and crop the centre, or as `Preprocessing.resize` says."""
     return v2.Compose(_central(preprocessing))
 
 
 def train_transform(preprocessing: Preprocessing, augment: str = "crop") -> Transform:
-    """One of `AUGMENTS`. It draws from torch's global CPU generator, anew for every picture.
+    """Make one of `AUGMENTS`, which draws from torch's global CPU generator, anew for every picture.
 
     Raises:
         SnowError: an unknown name.

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from snow.data import decode, eval_transform
-from snow.errors import MismatchError, SnowError
-from snow.hub.artifact import Artifact, copy_files, read_config
+from snow.data import Input, to_batch
+from snow.errors import MismatchError, NotFoundError, SnowError
+from snow.hub.artifact import Artifact
 from snow.hub.card import hub_card
 from snow.hub.folder import prepare_folder
 from snow.hub.sharing import Shared, kept, located
-from snow.hub.task_record import TOLERANCE, Difference, ReferencePictures, Verification, verify_task, write_record
+from snow.hub.task_files import copy_files, read_config
+from snow.hub.task_record import TOLERANCE
 from snow.hub.tasks import LoadedTasks
+from snow.hub.verification import Difference, ReferencePictures, Verification, verify_task, write_record
 from snow.inference import SOURCE_HEAD, Engine, Failure, Prediction, Predictor, open_engine, tasks_per_picture
 from snow.source import Source
-from snow.source.source_file import open_source, read_source
+from snow.source.description import read_source
+from snow.source.source_file import open_source
 from snow.store import check_name, read_consistently, read_json
 
 
@@ -38,7 +41,7 @@ class Hub(Shared):
     """
 
     def __init__(self, path: str | Path, source: Source, engine: str = "eager") -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # the process may go to another folder
         self.source = source
         self.predictor = Predictor(open_engine(engine, source))
         self.tasks = LoadedTasks(self.path, source)
@@ -191,31 +194,52 @@ class Hub(Shared):
         return self.predictor.logits(images, methods)
 
     def predict(
-        self, images: Sequence[str | Path] | Tensor, tasks: Collection[str] | Sequence[Collection[str]] | None = None
+        self, images: Input | Iterable[Input], tasks: Collection[str] | Sequence[Collection[str]] | None = None
     ) -> list[dict[str, Prediction | Failure]]:
         """Predict with one pass of the source: B pictures -> B dicts of predictions by task.
 
         A task that is broken or fails gets a `Failure`, and the others answer.
 
         Args:
-            images: files, or a tensor (B, 3, S, S) of uint8.
+            images: one picture or any number of them: paths, content of files as bytes, open binary files, Pillow
+                images, NumPy arrays (H, W, 3) and tensors (3, H, W), of uint8 or floating in 0..1. Each is resized and
+                cropped as in evaluation, apart from a tensor (B, 3, S, S), which is taken to be prepared already.
             tasks: one list of names for all pictures, or one list for each picture; by default all tasks.
                 `SOURCE_HEAD` stands for the source's own head.
 
         Raises:
-            SnowError: a file is not a readable picture, a task is unknown, or the number of lists is not that of the
+            SnowError: an image is not a readable picture, a task is unknown, or the number of lists is not that of the
                 pictures.
         """
-        if not isinstance(images, Tensor):
-            prepare = eval_transform(self.source.preprocessing)
-            images = torch.stack([prepare(decode(Path(path))) for path in images])
-        asked = tasks_per_picture(self.names() if tasks is None else tasks, len(images))
+        batch = to_batch(images, self.source.preprocessing)
+        present = self.names() if tasks is None else []
+        if tasks is None and not present and not self.path.exists():
+            raise NotFoundError(f"hub {self.path} is not there any more")
+        asked = tasks_per_picture(present if tasks is None else tasks, len(batch))
         names = {name: None for row in asked for name in row}
         for name in names if tasks is not None else ():
             if name != SOURCE_HEAD:
                 self.tasks.require(name)
         requests = {name: self.tasks.request(name) for name in names}
-        return self.predictor.run(images, [{name: requests[name] for name in row} for row in asked])
+        return self.predictor.run(batch, [{name: requests[name] for name in row} for row in asked])
+
+    def predict_proba(self, images: Input | Iterable[Input], task: str) -> np.ndarray:
+        """Compute the class probabilities of one task: B pictures -> (B, C), in the order of `classes(task)`.
+
+        Args:
+            images: as for `predict`.
+            task: its name; `SOURCE_HEAD` stands for the source's own head.
+
+        Raises:
+            SnowError: an image is not a readable picture, or the task is unknown, broken, or gives NaN.
+        """
+        batch = to_batch(images, self.source.preprocessing)
+        if not len(batch):
+            return np.empty((0, len(self.classes(task))), np.float32)
+        probabilities = self.logits(batch, [task])[task].float().softmax(1).cpu()
+        if not probabilities.isfinite().all():
+            raise SnowError(f"task {task} gives NaN")
+        return probabilities.numpy()
 
     def _keep(self, name: str, fill: Callable[[Path], object], replace: bool = False) -> Path:
         with self.tasks.store.writing(name, replace) as new:

@@ -22,6 +22,7 @@ from snow.serving import predict_routes, schemas, task_routes
 from snow.serving.access import HostCheck, TokenGuard
 from snow.serving.details import describe_source
 from snow.serving.errors import RefusedError
+from snow.serving.facts import encode_json
 from snow.serving.fairness import FairBudget
 from snow.serving.limits import RateLimiter
 from snow.serving.middleware import RequestMetrics, handle_refusals
@@ -82,7 +83,7 @@ def create_app(
     app.state.bodies = FairBudget(service.limits.max_bodies)
     app.state.parser = ThreadPoolExecutor(PARSERS, "snow-parsing")
     app.state.rate_limiter = RateLimiter(service.limits.rate, service.limits.burst)
-    app.state.source = describe_source(service.hub.source)
+    app.state.source = encode_json(describe_source(service.hub.source))
     app.state.uploads = asyncio.Semaphore(task_routes.MAX_UPLOADS)
     handle_refusals(app, service.metrics)
     if cors_origins:
@@ -124,7 +125,8 @@ async def readiness(request: Request) -> Response:
 
 @router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
 async def metrics(request: Request) -> Response:
-    return Response(request.app.state.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    text = await asyncio.to_thread(request.app.state.service.metrics.text)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/", include_in_schema=False)

@@ -179,8 +179,9 @@ def _check_marks(body: bytearray, max_pictures: int) -> None:
 
 
 def _decode_base64(text: str, number: int) -> bytes:
-    """Decode base64, which may come as a `data:` URL."""
+    """Decode base64, which may come as a `data:` URL, and in lines."""
     try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+        content = text.partition(",")[2] if text.startswith("data:") else text
+        return base64.b64decode("".join(content.split()), validate=True)
     except (binascii.Error, ValueError):
         raise RefusedError("malformed", f"picture {number} is not base64", number) from None

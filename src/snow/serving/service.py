@@ -14,7 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.hub.folder import read_selection_history, store_of
+from snow.hub.folder import read_selection_history
+from snow.hub.listing import store_of
 from snow.inference import SOURCE_HEAD, Failure, Prediction
 from snow.process.threads import engine_executor, worker_executor
 from snow.serving.batching import Batcher

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from starlette.responses import JSONResponse, Response
 
 from snow.errors import SnowError
 from snow.serving import schemas
-from snow.serving.details import describe, summarise
+from snow.serving.details import describe
 from snow.serving.errors import RefusedError, printable
+from snow.serving.facts import encode_json
 from snow.serving.limits import limit_rate
 from snow.serving.schemas import refusals
 from snow.serving.service import Service
@@ -46,16 +48,16 @@ router = APIRouter(prefix="/v1/tasks", dependencies=[Depends(limit_rate)])
 
 @router.get("", response_model=schemas.TaskList, responses=refusals("rate_limited"), summary="List the tasks")
 async def list_tasks(request: Request) -> Response:
+    """The response has an ETag, which changes with the tasks: with `If-None-Match` nothing is sent until then."""
     state = request.app.state
-    tasks = state.service.tasks
-    return JSONResponse(
-        {
-            "tasks": [summarise(artifact) for artifact in tasks.sound.values()],
-            "broken": dict(tasks.broken),
-            "source": state.source,
-            "managed": state.token_guard.enabled,
-        }
-    )
+    tasks, broken = state.service.tasks.encoded
+    source, managed = state.source, encode_json(state.token_guard.enabled)
+    body = b'{"tasks":%b,"broken":%b,"source":%b,"managed":%b}' % (tasks, broken, source, managed)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 @router.get(
@@ -68,7 +70,8 @@ async def show_task(request: Request, name: str) -> Response:
     service: Service = request.app.state.service
     service.require(name)
     tasks = service.tasks
-    return JSONResponse(await asyncio.to_thread(describe, tasks.sound[name], tasks))
+    body = await asyncio.to_thread(lambda: encode_json(describe(name, tasks)))
+    return Response(body, media_type="application/json")
 
 
 @router.get(
@@ -107,7 +110,8 @@ async def put_task(request: Request, name: str) -> Response:
     except OSError as error:
         raise storage_refusal(error) or error from None
     service.require(name)
-    return JSONResponse(summarise(service.tasks.sound[name]), 200 if replaced else 201)
+    summary = encode_json(service.tasks.described[name].summary)
+    return Response(summary, 200 if replaced else 201, media_type="application/json")
 
 
 @router.delete(

@@ -14,8 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from snow.data import is_junk_path
-from snow.hub.artifact import SELECTION_FILE
-from snow.hub.task_record import RECORD_FILE
+from snow.hub.task_files import RECORD_FILE, SELECTION_FILE
 from snow.serving.archives import CHUNK, Member, Readable, members
 from snow.serving.errors import CODES, RefusedError, printable
 from snow.serving.forms import form_parts

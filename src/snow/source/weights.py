@@ -111,9 +111,9 @@ def with_head(weights: Mapping[str, Tensor], model: nn.Module, origin: str) -> d
     """
     expected = model.state_dict()
     head = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1:]
-    mine = {name for name in expected if head and name.startswith(f"{head[0]}.")}
+    head_names = {name for name in expected if head and name.startswith(f"{head[0]}.")}
     missing = {name for name in expected if name not in weights and not name.endswith("num_batches_tracked")}
-    if not missing or missing != mine:
+    if not missing or missing != head_names:
         return dict(weights)
     log.warning("%s has no head: tasks can be trained, and the source's own answers are all alike", origin)
     others = {name: value for name, value in weights.items() if name in expected or not name.startswith(f"{head[0]}.")}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import secrets
 import shutil
+import stat
 import sys
-import tempfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,6 +43,8 @@ def exchange(first: Path, second: Path) -> bool:
 def atomic_folder(folder: Path, replace: bool = False) -> Generator[Path]:
     """Yield a temporary folder that becomes `folder` in one step if the block succeeds, and is removed otherwise.
 
+    Folder and files get the permissions that the umask gives new ones, whatever wrote them.
+
     Raises:
         SnowError: `folder` exists and `replace` is False, or it cannot be written (a full disk, no permission).
     """
@@ -50,10 +53,12 @@ def atomic_folder(folder: Path, replace: bool = False) -> Generator[Path]:
         if os.path.lexists(folder) and not replace:
             raise MismatchError(f"{folder} is there already: remove it or choose another name")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        new.mkdir()
+        mode = _mode(new)
         yield new
         for path in (*new.rglob("*"), new):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+            _set_mode(path, mode if path.is_dir() else mode & 0o666)
             _sync(path)
         if os.path.lexists(folder):
             _replace(new, folder)
@@ -69,10 +74,17 @@ def atomic_folder(folder: Path, replace: bool = False) -> Generator[Path]:
 
 @contextmanager
 def atomic_file(file: Path) -> Generator[Path]:
-    """Yield a temporary file that becomes `file` in one step if the block succeeds, and is removed otherwise."""
+    """Yield a temporary file that becomes `file` in one step if the block succeeds, and is removed otherwise.
+
+    It gets the permissions that the umask gives new files, whatever writes it: safetensors makes files private.
+    """
     new = file.with_name(f".{file.name}.{os.getpid()}.new")
     try:
+        new.unlink(missing_ok=True)
+        new.touch()
+        mode = _mode(new)
         yield new
+        _set_mode(new, mode)
         _sync(new)
         os.replace(new, file)
         _sync(file.parent)
@@ -119,6 +131,16 @@ def remove_path(path: Path) -> None:
         path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Set permissions where they differ. A file system without permissions refuses even those that it shows."""
+    if _mode(path) != mode:
+        path.chmod(mode)
 
 
 def _replace(new: Path, folder: Path) -> None:

@@ -12,13 +12,14 @@ from snow.errors import SnowError, file_error
 
 
 @contextmanager
-def write_lock(target: Path, lock: Path, timeout: float = 0.0) -> Generator[None]:
+def write_lock(target: Path | str, lock: Path, timeout: float = 0.0, activity: str = "written") -> Generator[None]:
     """Hold the lock of a file or folder during the block.
 
     Args:
         target: what an error message says is being written.
         lock: file used for locking only; its folder is created.
         timeout: seconds to wait for another writer.
+        activity: what an error message says another process does with it.
 
     Raises:
         SnowError: another writer works for longer, or the lock file cannot be written.
@@ -28,8 +29,8 @@ def write_lock(target: Path, lock: Path, timeout: float = 0.0) -> Generator[None
         file_lock = FileLock(lock, timeout=timeout, poll_interval=0.01)
         file_lock.acquire()
     except Timeout:
-        raise SnowError(f"{target} is being written by another process: try again later") from None
-    except OSError as error:
+        raise SnowError(f"{target} is being {activity} by another process: try again later") from None
+    except (OSError, NotImplementedError) as error:  # a file system without locks
         raise file_error(f"{target} cannot be written: {error}", error) from error
     try:
         yield

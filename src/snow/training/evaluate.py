@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from snow.data import Pictures, eval_transform
 from snow.errors import SnowError
@@ -26,14 +27,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Top-1 and top-5 accuracy on `images` labelled pictures, as fractions."""
+    """Top-1 and top-5 accuracy on `images` labelled pictures, as fractions.
+
+    Attributes:
+        confusion: (C, C), number of pictures by class and predicted class, if it was asked for.
+    """
 
     top1: float
     top5: float
     images: int
+    confusion: Tensor | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, float]:
-        return asdict(self)
+        return {"top1": self.top1, "top5": self.top5, "images": self.images}
+
+    def per_class(self, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Describe each class: its pictures, those of them that were recognised, and what they were taken for.
+
+        Args:
+            classes: names in the order of the logits.
+
+        Returns:
+            `{CLASS: {"images", "correct", "recall", "predicted": {CLASS: pictures}}}`, with a recall of None for a
+            class without pictures, and only predicted classes that occur.
+        """
+        if self.confusion is None:
+            raise SnowError("predictions were not counted by class: evaluate with confusion=True")
+        rows: dict[str, dict[str, Any]] = {}
+        for number, (name, row) in enumerate(zip(classes, self.confusion, strict=True)):
+            images, correct = int(row.sum()), int(row[number])
+            predicted = {classes[other]: int(row[other]) for other in row.nonzero().flatten().tolist()}
+            recall = correct / images if images else None
+            rows[name] = {"images": images, "correct": correct, "recall": recall, "predicted": predicted}
+        return rows
 
 
 def evaluate(
@@ -46,6 +72,7 @@ def evaluate(
     precision: str = "auto",
     runtime: Runtime | None = None,
     fabric: Fabric | None = None,
+    confusion: bool = False,
 ) -> dict[str, Metrics]:
     """Measure methods on one pass of the source, with centre crops and no augmentation.
 
@@ -58,6 +85,7 @@ def evaluate(
         precision: as in `Recipe`; of the source only, if there is a `fabric`.
         runtime: accelerator and loading processes; by default pictures are loaded in this process.
         fabric: one that is launched already; its processes share the pictures.
+        confusion: count the predictions by class, too.
 
     Raises:
         SnowError: a learner without a label column, or a picture that cannot be read.
@@ -75,7 +103,7 @@ def evaluate(
     keys = sequential_batches(range(len(pictures)), max(1, batch_size // group.count), group.rank, group.count)
     cropped = pictures.with_transform(eval_transform(source.preprocessing))
     loader = DeviceLoader(cropped, keys, runtime.loading_workers(group.count), fabric.device)
-    return evaluate_batches(learners, columns, LiveFeatures(source, loader), fabric)
+    return evaluate_batches(learners, columns, LiveFeatures(source, loader), fabric, confusion)
 
 
 def label_columns(learners: Iterable[str], width: int, tasks: Sequence[str] | None) -> dict[str, int]:
@@ -96,8 +124,11 @@ def evaluate_batches(
     columns: Mapping[str, int],
     batches: Iterable[FeatureBatch],
     fabric: Fabric,
+    confusion: bool = False,
 ) -> dict[str, Metrics]:
     """Measure methods on batches of features, as `evaluate`. `columns`: the label column of each learner."""
+    sizes = [method.num_classes if confusion else 0 for method in learners.values()]
+    tables = [torch.zeros(size * size, dtype=torch.int64, device=fabric.device) for size in sizes]
     counts = torch.zeros(len(learners), 3, dtype=torch.int64, device=fabric.device)
     with ExitStack() as modes:
         for method in learners.values():
@@ -109,12 +140,18 @@ def evaluate_batches(
                 outputs = [method(features) for method, features in pairs]
             for row, (name, logits) in enumerate(zip(learners, outputs, strict=True)):
                 labels = batch.labels[:, columns[name]]
-                correct = logits.float().topk(min(5, logits.shape[1])).indices == labels[:, None]
+                ranked = logits.float().topk(min(5, logits.shape[1])).indices
+                correct = ranked == labels[:, None]
                 counts[row] += torch.stack([correct[:, 0].sum(), correct.sum(), (labels >= 0).sum()])
-    totals = ProcessGroup(fabric).sum(counts).tolist()
+                if confusion:
+                    cells = (labels * sizes[row] + ranked[:, 0])[labels >= 0]
+                    tables[row] += torch.bincount(cells, minlength=sizes[row] ** 2)
+    group = ProcessGroup(fabric)
+    totals = group.sum(counts).tolist()
+    confusions = [group.sum(table).cpu().view(size, size) for table, size in zip(tables, sizes, strict=True)]
     return {
-        name: Metrics(top1 / max(1, images), top5 / max(1, images), images)
-        for name, (top1, top5, images) in zip(learners, totals, strict=True)
+        name: Metrics(top1 / max(1, images), top5 / max(1, images), images, table if confusion else None)
+        for name, (top1, top5, images), table in zip(learners, totals, confusions, strict=True)
     }
 
 

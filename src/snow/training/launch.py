@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from snow.errors import SnowError
+from snow.process.devices import check_device_name, find_device
 from snow.process.interrupt import Interrupt, Interrupted
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ def is_launched() -> bool:
     return is_child() or _is_torchrun()
 
 
+def is_first() -> bool:
+    """Whether this process writes and prints; False in all but one of those that torchrun, or `spawn`, has started."""
+    return not is_launched() or os.environ["RANK"] == "0"
+
+
 def is_child() -> bool:
     """Whether `spawn` below has started this process."""
     return _CHILD in os.environ
@@ -58,7 +64,7 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
 
     Args:
         precision: as in `Recipe`; with "int8", the learners compute as with "auto".
-        accelerator: "auto", "cpu", "cuda" or "mps".
+        accelerator: "auto", "cpu", "cuda", "cuda:1" or "mps".
         devices: processes on this machine; read from the environment if a launcher started this process.
 
     Raises:
@@ -68,12 +74,11 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
     from lightning_fabric.plugins.environments import LightningEnvironment
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    if accelerator == "auto":
-        mps = torch.backends.mps.is_available()
-        accelerator = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-        accelerator = "cpu" if precision == "int8" else accelerator
-    if precision == "int8" and accelerator != "cpu":
+    check_device_name(accelerator)
+    if precision == "int8" and accelerator not in ("auto", "cpu"):
         raise SnowError("precision int8 is for CPUs: use bf16 or 16 on a GPU")
+    device = find_device("cpu" if precision == "int8" else accelerator)
+    accelerator = device.type
     if precision in ("auto", "int8"):
         precision = "bf16" if computes_in_bf16(accelerator) else "32"
     if precision == "16" and accelerator == "cpu":
@@ -84,11 +89,13 @@ def open_fabric(precision: str = "auto", accelerator: str = "auto", devices: int
     nodes, strategy = 1, "auto"
     if is_launched():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        if device.index is not None:
+            raise SnowError(f"{device} is one device, and this run has {devices} on this machine: leave out its number")
         nodes, strategy = int(os.environ["WORLD_SIZE"]) // devices, "ddp"
     try:
         fabric = Fabric(
             accelerator=accelerator,
-            devices=devices,
+            devices=devices if device.index is None else [device.index],
             num_nodes=nodes,
             strategy=strategy,
             precision=_PRECISIONS[precision],
@@ -115,7 +122,7 @@ def spawn(function: Callable[..., Any], arguments: Sequence[Any], processes: int
     Raises:
         SnowError: a process raised it, or the arguments cannot be pickled.
         Interrupted: the processes raised it.
-        RuntimeError: a process died; its own message is on the standard error.
+        RuntimeError: a process died. The notes of the error have the traceback of the process.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SnowError('to train on several devices, put your script\'s code below if __name__ == "__main__":')
@@ -140,7 +147,7 @@ def spawn(function: Callable[..., Any], arguments: Sequence[Any], processes: int
                 for child in children:
                     child.kill()
                     child.join()
-        errors = [pickle.loads(path.read_bytes()) for path in sorted(folder.glob("error-*"))]
+        errors: list[Exception] = [pickle.loads(path.read_bytes()) for path in sorted(folder.glob("error-*"))]
         if errors:
             raise errors[0]
         if (folder / "result").exists():
@@ -148,7 +155,7 @@ def spawn(function: Callable[..., Any], arguments: Sequence[Any], processes: int
         if interrupt.signal is not None:
             raise Interrupted("stopped before there was a step to finish", interrupt.signal)
         codes = ", ".join(str(child.exitcode) for child in children)
-        raise RuntimeError(f"a training process died (exit codes {codes}); what it said is above")
+        raise _death(codes, [path.read_text("utf-8") for path in sorted(folder.glob("traceback-*"))])
 
 
 def _supervise(children: Sequence[BaseProcess], interrupt: Interrupt) -> None:
@@ -193,8 +200,18 @@ def _child(name: str, rank: int, processes: int, port: int) -> None:
             (folder / f"error-{rank}").write_bytes(pickle.dumps(error))
             sys.exit(1)
         except BaseException:
-            traceback.print_exc()
+            text = traceback.format_exc()
+            (folder / f"traceback-{rank}").write_text(text, "utf-8", "backslashreplace")
             sys.exit(1)
+
+
+def _death(codes: str, tracebacks: Sequence[str]) -> RuntimeError:
+    """Make the error of processes that died, with the tracebacks that they left."""
+    reason = f": {tracebacks[0].strip().splitlines()[-1]}" if tracebacks else ", perhaps for lack of memory"
+    error = RuntimeError(f"a training process died (exit codes {codes}){reason}")
+    for text in tracebacks:
+        error.add_note(text)
+    return error
 
 
 def _free_port() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -17,7 +18,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from snow.data import Pictures
-from snow.errors import SnowError
+from snow.errors import NoSpaceError, SnowError
+
+SHARED_MEMORY = "/dev/shm"
+"""Where Linux keeps what processes share. A container has 64 MB of it unless it is told otherwise."""
+
+PREFETCHED = 2
+"""Batches that a loading process makes ahead, the default of `DataLoader`."""
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -83,6 +90,11 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return self.batches - self._first
 
+    @property
+    def largest(self) -> int:
+        """Number of pictures in this process's largest batch."""
+        return -(-self.pictures // (self.batches * self.processes))
+
     def _generator(self, *numbers: int) -> torch.Generator:
         seed = int(np.random.SeedSequence((self.seed, *numbers)).generate_state(1, np.uint64)[0])
         return torch.Generator().manual_seed(seed)
@@ -93,6 +105,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 class DeviceLoader:
     """Loads batches of pictures onto a device, in processes that start once and stay.
+
+    Batches come from these processes through shared memory, or through a pipe where that is too small.
 
     Args:
         pictures: with their transform.
@@ -108,6 +122,7 @@ class DeviceLoader:
             pictures,
             batch_sampler=batches,
             num_workers=workers,
+            collate_fn=_collate_arrays if workers and _exceeds_shared_memory(pictures, batches, workers) else None,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
             worker_init_fn=_ignore_stop_signals,
@@ -119,17 +134,42 @@ class DeviceLoader:
         """Yield images (B, 3, S, S) uint8 and labels (B, T) int64.
 
         Raises:
-            SnowError: a picture cannot be read.
+            SnowError: a picture cannot be read, or shared memory is full.
         """
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
                 batches = iter(self._loader)
             for images, labels in batches:
+                images, labels = torch.as_tensor(images), torch.as_tensor(labels)
                 yield images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
         except SnowError as error:
             marker = f"{type(error).__module__}.{type(error).__qualname__}: "  # torch puts a traceback before it
             raise SnowError(str(error).rpartition(marker)[2]) from None
+        except RuntimeError as error:
+            if "shared memory" not in str(error) and "Bus error" not in str(error):
+                raise
+            raise NoSpaceError(
+                f"the shared memory of this machine ({SHARED_MEMORY}) is full: load pictures with fewer workers, or "
+                "none, or give a container more of it (docker run --shm-size)"
+            ) from None
+
+
+def _exceeds_shared_memory(pictures: Pictures, batches: Any, workers: int) -> bool:
+    """Whether the batches that wait for the training process may fill half of the free shared memory."""
+    largest = batches.largest if isinstance(batches, EpochSampler) else max(map(len, batches), default=0)
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        picture = pictures[0, 0][0].nbytes if largest else 0
+    except (OSError, SnowError):  # another system; a picture that is refused when its turn comes
+        return False
+    return 2 * (workers * PREFETCHED + 1) * largest * picture > free
+
+
+def _collate_arrays(samples: list[tuple[Tensor, Tensor]]) -> tuple[np.ndarray, np.ndarray]:
+    """Make a batch of NumPy arrays, which a loading process sends through a pipe."""
+    images, labels = zip(*samples, strict=True)
+    return torch.stack(images).numpy(), torch.stack(labels).numpy()
 
 
 def sequential_batches(indices: Sequence[int], batch_size: int, rank: int = 0, processes: int = 1) -> list[list[int]]:

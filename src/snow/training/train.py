@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from dataclasses import replace as with_changes
 from pathlib import Path
@@ -16,15 +17,16 @@ from snow.data import Dataset, SplitRecord, Task
 from snow.data.labels import require_text
 from snow.errors import MismatchError, NoSpaceError, NotFoundError, SnowError
 from snow.hub import Artifact, Hub
-from snow.hub.folder import store_of
+from snow.hub.listing import store_of
 from snow.methods import METHODS, Method
 from snow.methods.method import option_values
 from snow.process.randomness import fork_rng, seed_all
-from snow.store import check_name
+from snow.store import check_name, write_lock
 from snow.training.checkpoint import data_digest
 from snow.training.fit import run_job
 from snow.training.history import Fitted
 from snow.training.job import RunPaths, TrainingJob
+from snow.training.launch import is_first
 from snow.training.listeners import Listener
 from snow.training.recipe import Recipe
 from snow.training.runtime import Runtime
@@ -68,12 +70,13 @@ def train(
 
     Raises:
         SnowError: an impossible name, an unknown method or option, data that does not fit; the hub is unchanged.
-        MismatchError: a name is taken, or the checkpoint is of another run.
+        MismatchError: a name is taken, or being trained, or the checkpoint is of another run.
         NoSpaceError: too little memory or disk.
         Interrupted: as in `fit`.
     """
     names = [task.name for task in dataset.tasks]
     require_free(hub.path, names, replace)
+    require_writable(hub.path)
     folder = run_folder(hub.path, names)
     recipe, runtime = recipe or Recipe(), runtime or Runtime()
     if runtime.cache is not None and not method_named(method).uses_source:
@@ -82,16 +85,32 @@ def train(
         runtime = with_changes(runtime, cache_dir=folder / CACHE)
     learners = build_learners(hub, dataset, method, config, recipe.seed)
     job = TrainingJob(hub.source, learners, dataset, recipe, runtime, RunPaths(folder / CHECKPOINT, resume))
-    if not (resume and (folder / CHECKPOINT).exists()):
-        shutil.rmtree(folder / CACHE, ignore_errors=True)
-    with rollback(folder, keep=folder / CHECKPOINT), _memory_errors(job):
-        fitted = run_job(job, listeners)
-    artifacts = [artifact_of(task, fitted, job, about) for task in dataset.tasks]
-    if fitted.is_first:
-        for artifact in artifacts:
-            hub.add(artifact, replace)
-        remove_run(folder)
+    with _sole_run(hub.path, names, replace):
+        if not (resume and (folder / CHECKPOINT).exists()):
+            shutil.rmtree(folder / CACHE, ignore_errors=True)
+        with rollback(folder, keep=folder / CHECKPOINT), _memory_errors(job):
+            fitted = run_job(job, listeners)
+        artifacts = [artifact_of(task, fitted, job, about) for task in dataset.tasks]
+        if fitted.is_first:
+            for artifact in artifacts:
+                hub.add(artifact, replace)
+            remove_run(folder)
     return artifacts
+
+
+@contextmanager
+def _sole_run(hub: Path, names: Collection[str], replace: bool) -> Generator[None]:
+    """Keep other processes from training tasks of these names during the block.
+
+    Raises:
+        SnowError: another process trains one of them, or the hub cannot be written; and as `require_free`.
+    """
+    with ExitStack() as locks:
+        for name in sorted(names) if is_first() else ():
+            lock = hub / "runs" / f".{name}.lock"
+            locks.enter_context(write_lock(f"task {name} of hub {hub}", lock, activity="trained"))
+        require_free(hub, names, replace)  # another run may have ended just now
+        yield
 
 
 def build_learners(hub: Hub, dataset: Dataset, method: str, config: object, seed: int) -> dict[str, Method]:
@@ -131,6 +150,17 @@ def require_free(hub: Path, names: Collection[str], replace: bool) -> None:
         check_name(name)
         if not replace and store_of(hub).has(name):
             raise MismatchError(f"hub {hub} has a task {name!r} already: replace it or choose another name")
+
+
+def require_writable(hub: Path) -> None:
+    """Check before the first step that the hub can take a task after the last one.
+
+    Raises:
+        SnowError: its folder is read-only, or belongs to another user.
+    """
+    for folder in (hub, hub / "tasks", hub / "runs"):
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise SnowError(f"hub {hub} cannot be written: {folder} is read-only for this user")
 
 
 def method_named(name: str) -> type[Method]:

@@ -182,7 +182,7 @@ def test_without_matplotlib_all_but_the_picture_is_written(
     assert main(["reproduce", "table5", "--out", str(tmp_path), "--json", "--no-speeds", "--methods", "fo"]) == 0
     told = capsys.readouterr().err.splitlines()
     assert told[-2] == "no plot was written: plots need matplotlib: pip install 'snow-cnn[plots]'"
-    assert told[-1] == f"written: {tmp_path / 'table5.json'}, {tmp_path / 'table5.md'}"
+    assert told[-1] == f"wrote {tmp_path / 'table5.json'}, {tmp_path / 'table5.md'}"
 
 
 def test_parameters_need_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from snow.data import Dataset, open_dataset
 from snow.errors import SnowError
 from snow.experiments.plots.sweep import draw_sweep
-from snow.experiments.sweep import Option, Sweep, TrialConfig
+from snow.experiments.sweep import Option, Sweep, TrialConfig, run_sweep
 from snow.experiments.sweep.table import COLUMNS, rows
 from snow.methods import Method, SnowConfig
 from snow.process.interrupt import Interrupted
@@ -52,7 +52,7 @@ def options(*texts: str, base: TrialConfig = AROUND) -> tuple[Option, ...]:
 
 
 @pytest.fixture
-def run_sweep(resnet: Source, write_folder: Callable[..., Path], tmp_path: Path) -> Sweep:
+def work(resnet: Source, write_folder: Callable[..., Path], tmp_path: Path) -> Sweep:
     dataset = open_dataset(write_folder(tmp_path / "pictures"), seed=0)
     return Sweep(
         resnet,
@@ -202,11 +202,11 @@ def test_the_table_and_the_picture(work: Sweep, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"options": ()}, "one option or more"),
-        ({"options": options("keep=1/4", "keep=1/2")}, "each named once, not keep, keep"),
+        ({"options": ()}, "at least one option"),
+        ({"options": options("keep=1/4", "keep=1/2")}, "each of them once, not keep, keep"),
         ({"seeds": ()}, "at least one seed"),
         ({"together": 0}, "at least one"),
-        ({"search": -1}, "no fewer than 0"),
+        ({"search": -1}, "search of at least 0"),
     ],
 )
 def test_no_sweep(work: Sweep, changes: dict[str, Any], told: str) -> None:
@@ -215,7 +215,7 @@ def test_no_sweep(work: Sweep, changes: dict[str, Any], told: str) -> None:
 
 
 def test_results_are_not_the_trials(work: Sweep, tmp_path: Path) -> None:
-    with pytest.raises(SnowError, match=r"name the results, such as .*sweep.json"):
+    with pytest.raises(SnowError, match=r"name a results file, such as .*sweep.json"):
         run_sweep(work, out=tmp_path / "sweep.db")
     (tmp_path / "compared.json").write_text('{"methods": {}}')
     with pytest.raises(SnowError, match=r"compared.json holds other results"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from snow.data.published.published import Published, found_in, read_published
 from snow.data.published.sets import CARS, CUB200, DTD, FOOD101, STANFORD40
 
-PUBLISHED: dict[str, Published] = {one.name: one for one in (FOOD101, DTD, STANFORD40, CARS, CUB200)}
+PUBLISHED: dict[str, Published] = {published.name: published for published in (FOOD101, DTD, STANFORD40, CARS, CUB200)}
 """By name, in the order of Table 3."""
 
 

@@ -62,7 +62,7 @@ class Published:
 
     def missing(self, folder: Path) -> list[str]:
         """What `folder` lacks of what the set consists of."""
-        return [need for need in self.needs if not any((folder / one).exists() for one in need.split(" or "))]
+        return [need for need in self.needs if not any((folder / name).exists() for name in need.split(" or "))]
 
     def is_whole(self, classes: int, train: int, test: int) -> bool:
         """Whether these are the sizes of Table 3."""
@@ -70,39 +70,39 @@ class Published:
 
 
 def lines(file: Path) -> list[str]:
-    """The lines of a list that are not empty, stripped.
+    """Read the lines of a list that are not empty, stripped.
 
     Raises:
         SnowError: it cannot be read, or there are none.
     """
     try:
-        found = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+        texts = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise SnowError(f"{shown(file)}: the text is not UTF-8: the file is damaged") from None
     except OSError as error:
         raise SnowError(f"{shown(file)}: cannot be read ({error.strerror or error})") from None
-    if not found:
+    if not texts:
         raise SnowError(f"{shown(file)}: the list is empty: the file is damaged")
-    return found
+    return texts
 
 
 def pairs(file: Path) -> dict[str, str]:
-    """A list of `KEY VALUE` lines, in order.
+    """Read a list of `KEY VALUE` lines, in order.
 
     Raises:
         SnowError: a line without a value; and as `lines`.
     """
-    found = {}
+    values = {}
     for number, line in enumerate(lines(file), 1):
         key, _, value = line.partition(" ")
         if not value:
             raise SnowError(f"{shown(file)}, line {number}: {shown(line)!r} is not a key and a value")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 def classes_of(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The classes that the rows have, sorted."""
+    """Sort the classes of the rows."""
     return tuple(sorted({name for row in rows for name in row.classes if name}))
 
 
@@ -111,7 +111,7 @@ DEPTH = 2
 
 
 def found_in(known: Published, folder: Path) -> Path | None:
-    """Where below `folder`, or there itself, the set is, be it only in part; a whole one first."""
+    """Find the folder of a set, at or below `folder`; a complete one first, then one with parts missing."""
     level, places = [folder], list[Path]()
     for _ in range(DEPTH + 1):
         places += [place for place in level if known.is_at(place)]
@@ -120,7 +120,7 @@ def found_in(known: Published, folder: Path) -> Path | None:
 
 
 def read_published(known: Published, folder: Path, task: str) -> Listing:
-    """One task with the set's own classes and official parts.
+    """Read a set as one task with its own classes and official parts.
 
     Raises:
         SnowError: the set is not there, or a part of it is missing; the line says which, and where to get it.
