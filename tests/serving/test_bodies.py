@@ -54,7 +54,7 @@ def contents(archive: bytes, limit: int = MEGABYTE) -> dict[str, bytes]:
 
 
 def test_archives_that_tools_write_are_read() -> None:
-    files = {"config.json": b"{}", "a/model.safetensors": bytes(70_000), f"{'d' * 90}/{'e' * 120}/x.json": b"x"}
+    files = {"config.json": b"{}", "a/model.safetensors": bytes(70_000), f"{'d' * 90}/{'e' * 50}/x.json": b"x"}
     for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w", format=form) as archive:
@@ -188,7 +188,7 @@ def test_bodies_of_requests_for_predictions_are_parsed_in_no_time(
     cases = [
         (b'{"images":["aGk="],"tasks":["' + b'","'.join(b"%x" % number for number in range(400_000)) + b'"]}', 413),
         (b'{"images":[' + b"1," * 3_000_000 + b"1]}", 413),
-        (b'{"images":["aGk="],"top_k":' + b"1" * 20_000_000 + b"}", 422),
+        (b'{"images":["aGk="],"top_k":' + b"1" * 20_000_000 + b"}", 400),
         (b'{"images":["aGk="],"top_k":0.' + b"1" * 20_000_000 + b"}", 422),
         (b'{"' + b"k" * 20_000_000 + b'":1}', 422),
         (b'{"images":["' + b"\\u0041" * 3_000_000 + b'"]}', 422),

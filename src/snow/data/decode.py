@@ -115,10 +115,14 @@ def decode_file(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> Tens
         return _decode_once(BytesIO(smaller), name, max_pixels)
 
 
-def count_pixels(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> int:
-    """Count the pixels that a picture has by its header. Raises PictureError: as `decode_file`."""
+def measure(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Count the pixels and the scans of a picture without decoding it; only a JPEG has more than one scan.
+
+    Raises:
+        PictureError: as `decode_file`.
+    """
     image = _open(file, name, max_pixels)
-    return image.width * image.height
+    return image.width * image.height, _count_scans(image, file)
 
 
 def _decode_once(file: BinaryIO, name: str, max_pixels: int) -> Tensor:
@@ -219,14 +223,19 @@ def _open(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     return image
 
 
-def _check_scans(image: Image.Image, file: BinaryIO, name: str) -> None:
-    """Refuse a JPEG with too many scans. The marker of a scan cannot be part of coded data (ITU T.81, B.1.1.5)."""
+def _count_scans(image: Image.Image, file: BinaryIO) -> int:
+    """Count the scans of a JPEG. The marker of a scan cannot be part of coded data (ITU T.81, B.1.1.5)."""
     if image.format not in ("JPEG", "MPO"):
-        return
+        return 1
     position = file.tell()
     file.seek(0)
     scans = file.read().count(_SCAN)
     file.seek(position)
+    return scans
+
+
+def _check_scans(image: Image.Image, file: BinaryIO, name: str) -> None:
+    scans = _count_scans(image, file)
     if scans > MAX_SCANS:
         raise PictureError(f"{name}: the picture is broken ({scans:,} scans are more than {MAX_SCANS})", "broken")
 

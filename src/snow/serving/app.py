@@ -17,6 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from snow import __version__
+from snow.process.startup import release_freed_memory
 from snow.serving import predict_routes, schemas, task_routes
 from snow.serving.access import HostCheck, TokenGuard
 from snow.serving.details import describe_source
@@ -33,6 +34,9 @@ PAGE = Path(str(files("snow.serving"))) / "page"
 
 PARSERS = 2
 """Threads that parse bodies. Each may hold copies of one body, beside `Limits.max_bodies`."""
+
+TRIM_SECONDS = 2.0
+TRIM_BYTES = 16 * 2**20
 
 router = APIRouter()
 
@@ -56,9 +60,11 @@ def create_app(
         app.state.spool = Spool()
         try:
             await service.start()
+            trimming = asyncio.create_task(release_memory(app.state.bodies))
             try:
                 yield
             finally:
+                trimming.cancel()
                 await service.stop()
         finally:
             app.state.spool.close()
@@ -93,6 +99,15 @@ def create_app(
         app.include_router(routes)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     return app
+
+
+async def release_memory(bodies: FairBudget) -> None:
+    """Return the memory of many or large bodies to the system once they are gone: the process keeps freed memory."""
+    while True:
+        await asyncio.sleep(TRIM_SECONDS)
+        if bodies.peak >= TRIM_BYTES and bodies.used < bodies.peak / 2:
+            bodies.peak = bodies.used
+            await asyncio.to_thread(release_freed_memory)
 
 
 @router.get("/healthz", response_model=schemas.State, responses=refusals("internal"), summary="Is the process alive?")

@@ -37,11 +37,14 @@ PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SPARE_FILES = 100
 """Open files that a service needs beside its connections."""
 
+BACKLOG = 2048
+"""Connections that may be accepted at once, before any can be closed."""
+
 
 def raise_file_limit(connections: int) -> int:
     """Let the process have as many open files as the system allows. Returns the connections that fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + SPARE_FILES
+    wanted = connections + SPARE_FILES + BACKLOG
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with suppress(OSError, ValueError):

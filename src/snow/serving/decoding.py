@@ -20,7 +20,7 @@ from io import BytesIO
 import torch
 from torch import Tensor
 
-from snow.data.decode import PictureError, count_pixels, decode_file
+from snow.data.decode import PictureError, decode_file, measure
 from snow.data.pictures import Transform
 from snow.data.transforms import eval_transform
 from snow.process.threads import on_one_core
@@ -35,12 +35,15 @@ SIZE = struct.Struct("<Q")
 REQUEST = struct.Struct("<IQ")
 """Index of a picture in its request, and its bytes."""
 REPLY = struct.Struct("<cQ")
-"""One of the letters below, and the bytes that follow, or the number of pixels of a large picture."""
+"""One of the letters below, and the bytes that follow, or the cost of a large picture."""
 DECODED, REFUSED, LARGE = b"D", b"R", b"L"
 
 BYTES_PER_PIXEL = 24
 """Memory that decoding may take: the coefficients of a progressive JPEG, or RGBA and its copies."""
 OTHER_BYTES = 2**28
+
+USUAL_SCANS = 16
+"""Scans of a JPEG that cost about as much as its pixels."""
 
 SHORTEST = 1.0
 """Processor seconds that any picture may take; libraries are loaded in the first."""
@@ -52,7 +55,7 @@ class Decoding:
 
     Attributes:
         max_pixels: a larger picture is refused.
-        large_pixels: a larger picture is not decoded: the reply is the number of its pixels.
+        large_cost: a picture that costs more is not decoded: the reply is its cost, in pixels.
         seconds: of processor time for a picture of `max_pixels`; less for a smaller one, in proportion.
         longest: of processor time for any picture.
         niceness: added to that of the service.
@@ -60,7 +63,7 @@ class Decoding:
 
     preprocessing: Preprocessing
     max_pixels: int
-    large_pixels: int
+    large_cost: int | None
     seconds: float
     longest: float
     niceness: int = 0
@@ -101,9 +104,10 @@ def serve_pictures(connection: socket.socket) -> None:
 def _reply(content: bytearray, number: int, decoding: Decoding, transform: Transform) -> bytes:
     try:
         _limit_seconds(min(SHORTEST, decoding.longest))
-        pixels = _count(content, number, decoding.max_pixels)
-        if pixels > decoding.large_pixels:
-            return REPLY.pack(LARGE, pixels)
+        pixels, scans = _measure(content, number, decoding.max_pixels)
+        cost = pixels * (1 + scans // USUAL_SCANS)
+        if decoding.large_cost is not None and cost > decoding.large_cost:
+            return REPLY.pack(LARGE, cost)
         seconds = decoding.seconds * pixels / decoding.max_pixels
         _limit_seconds(min(max(SHORTEST, seconds), decoding.longest))
         image = decode_picture(content, number, transform, decoding.max_pixels).contiguous().numpy().tobytes()
@@ -118,12 +122,12 @@ def _reply(content: bytearray, number: int, decoding: Decoding, transform: Trans
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _count(content: bytearray, number: int, max_pixels: int) -> int:
+def _measure(content: bytearray, number: int, max_pixels: int) -> tuple[int, int]:
     try:
-        return count_pixels(BytesIO(content), f"picture {number}", max_pixels)
+        return measure(BytesIO(content), f"picture {number}", max_pixels)
     except PictureError as error:
         if error.reason == "broken":  # `decode_file` knows pictures whose header Pillow refuses
-            return 0
+            return 0, 1
         raise RefusedError(CODE_OF_REASON.get(error.reason, error.reason), str(error), number) from None
 
 

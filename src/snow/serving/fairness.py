@@ -131,6 +131,8 @@ class FairBudget:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.used = 0
+        self.peak = 0
+        """Most that was used since this was last set."""
         self._holdings: set[Holding] = set()
 
     def __len__(self) -> int:
@@ -157,6 +159,7 @@ class FairBudget:
             victim.evict()
         holding.amount += amount
         self.used += amount
+        self.peak = max(self.peak, self.used)
         return True
 
     def _release(self, holding: Holding) -> None:

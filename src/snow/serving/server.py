@@ -10,7 +10,7 @@ import uvicorn
 
 from snow.serving.access import Address, check_token
 from snow.serving.app import create_app
-from snow.serving.connections import OncePerSecond, protocol_class
+from snow.serving.connections import BACKLOG, OncePerSecond, protocol_class
 from snow.serving.service import Service
 
 GRACE_SECONDS = 5
@@ -45,6 +45,7 @@ def serve(service: Service, address: Address, token: str | None = None, access_l
         server_header=False,
         http=protocol_class(service.limits),
         ws="none",
+        backlog=BACKLOG,
         timeout_graceful_shutdown=int(service.limits.deadline) + GRACE_SECONDS,
     )
     check_token(token, address.host)
