@@ -235,7 +235,7 @@ async def measure(port: int, pid: int, attack: str, picture: bytes, seconds: flo
 
     command = [sys.executable, __file__, "--attacker", attack, "--port", str(port), "."]  # it delays only the service
     attacker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert attacker.stdin is not None and attacker.stdout is not None
+    assert attacker.stdout is not None
     await asyncio.to_thread(attacker.stdout.readline)
     waiting = []
     for number in range(round(seconds / PERIOD)):

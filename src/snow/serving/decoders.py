@@ -4,7 +4,7 @@ There are two lanes. Every picture starts in the quick one. If it is large by it
 `QUICK_SECONDS`, it moves to the slow lane, where it has a process of its own and a lower priority. So a picture that is
 expensive delays only others that are expensive. In both lanes the order is fair to clients, by pixels.
 
-A picture that is no longer wanted is not decoded. In the slow lane its process is killed; in the quick lane it ends soon.
+A picture that is no longer wanted is not decoded. The slow lane kills its process; the quick one ends soon.
 """
 
 from __future__ import annotations
