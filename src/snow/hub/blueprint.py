@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from snow.errors import DamagedError
 from snow.hub.tensor_file import StoredTensor
+from snow.inference.module_tree import copy_tree, is_tree
 from snow.methods import METHODS, Method
 from snow.source import Source
 
@@ -30,8 +31,6 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 """Types in a safetensors file -> types of torch."""
-
-PLAIN, NETWORK = (bool, int, float, str), (nn.Module, Tensor)
 
 Content = Mapping[str, Tensor]
 """Name -> tensor."""
@@ -49,7 +48,7 @@ class Blueprint:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), _NoInitialValues():
             self.method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
         self.tensors = {name: (value.dtype, tuple(value.shape)) for name, value in self.method.state_dict().items()}
-        self.can_be_filled = _can_be_filled(self.method)
+        self.can_be_filled = is_tree(self.method) and self._saves_all()
 
     def check(self, stored: Mapping[str, StoredTensor]) -> None:
         """Compare the header of a file with the tensors of this network.
@@ -70,7 +69,10 @@ class Blueprint:
 
     def fill(self, tensors: Content) -> Method:
         """Make a network with these values, which must fit (`check`)."""
-        return _filled(self.method, "", tensors)
+        return copy_tree(self.method, lambda name, value: _laid_out(tensors[name], value))
+
+    def _saves_all(self) -> bool:
+        return len(self.tensors) == sum(1 for _ in (*self.method.parameters(), *self.method.buffers()))
 
 
 class Blueprints:
@@ -122,52 +124,6 @@ class _NoInitialValues(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
         return func(*args, **(kwargs or {}))
-
-
-def _can_be_filled(method: Method) -> bool:
-    """Whether `_filled` makes a working copy: nothing in the network refers to another part of it but its tree."""
-    modules = list(method.modules())
-    tensors = [*method.parameters(), *method.buffers()]
-    return (
-        len(modules) == sum(1 for _ in method.named_modules(remove_duplicate=False))
-        and len(tensors) == len(method.state_dict())
-        and not any(_refers(value) for module in modules for value in _attributes(module).values())
-    )
-
-
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    registered = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
-    return {key: value for key, value in vars(module).items() if key not in registered}
-
-
-def _refers(value: object) -> bool:
-    if value is None or isinstance(value, PLAIN):
-        return False
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(map(_refers, value))
-    if isinstance(value, dict):
-        return any(map(_refers, value.values()))
-    return isinstance(value, NETWORK) or (callable(value) and not isinstance(value, type))
-
-
-def _filled(module: Any, prefix: str, tensors: Content) -> Any:
-    """Copy a module and those below it, with values from `tensors`."""
-    new = module.__class__.__new__(module.__class__)
-    attributes = vars(new)
-    for key, value in vars(module).items():
-        attributes[key] = value.copy() if isinstance(value, dict | list | set) else value
-    for key, value in module._parameters.items():
-        if value is not None:
-            attributes["_parameters"][key] = nn.Parameter(
-                _laid_out(tensors[prefix + key], value), requires_grad=value.requires_grad
-            )
-    for key, value in module._buffers.items():
-        if value is not None:
-            attributes["_buffers"][key] = _laid_out(tensors[prefix + key], value)
-    for key, value in module._modules.items():
-        if value is not None:
-            attributes["_modules"][key] = _filled(value, f"{prefix}{key}.", tensors)
-    return new
 
 
 def _laid_out(tensor: Tensor, like: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.inference import Failure, Prediction
+from snow.process.memory import without_collection
 from snow.serving.errors import without_paths
 from snow.serving.facts import TaskFacts, encode_json
 
@@ -60,7 +61,8 @@ class Worker:
     def warm_up(self) -> None:
         """Ask every task once: the first pass takes longer than those that follow."""
         size = self.hub.source.preprocessing.image_size
-        self.predict([torch.zeros(3, size, size, dtype=torch.uint8)], [self.hub.names()])
+        with without_collection():  # an engine prepares every task here
+            self.predict([torch.zeros(3, size, size, dtype=torch.uint8)], [self.hub.names()])
 
     def refresh(self) -> TaskSnapshot:
         """Read what has changed in the hub's folder."""
@@ -73,7 +75,8 @@ class Worker:
                     sound[name] = self.hub.task(name)
                 except SnowError as error:  # it was removed or damaged just now
                     log.info("task %s: %s", name, error)
-        self._described = {name: self._describe(artifact) for name, artifact in sound.items()}
+        with without_collection():
+            self._described = {name: self._describe(artifact) for name, artifact in sound.items()}
         summaries = [facts.summary for facts in self._described.values()]
         return TaskSnapshot(sound, broken, self._described, (encode_json(summaries), encode_json(broken)))
 
