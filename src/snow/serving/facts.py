@@ -1,4 +1,4 @@
-"""What is told about a task again and again; it is computed once, when the task is read."""
+"""Facts about a task that lists and pages show again and again, computed once when the task is read."""
 
 from __future__ import annotations
 
