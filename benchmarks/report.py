@@ -166,6 +166,18 @@ def _load(results: dict[str, Any]) -> str:
     )
 
 
+def _bit_flips(results: dict[str, Any]) -> str:
+    """Lay out results of `bit_flips.py`."""
+    ends = list(results["total"])
+    rows = [(file, *(str(found.get(end, 0)) for end in ends)) for file, found in results["files"].items()]
+    rows.append(("all files", *(str(results["total"][end]) for end in ends)))
+    return (
+        f"{table.markdown_table(('one bit flipped in', *ends), rows)}\n"
+        f"Named: the damaged task or source is reported and every other task answers as before. "
+        f"`{results['command']}`: seed {results['seed']}; {table.environment(results)}.\n"
+    )
+
+
 KINDS = {
     "orders": lifelong.forgetting_table,
     "planned": planned.check_table,
@@ -175,6 +187,7 @@ KINDS = {
     "speedup": _together,
     "processes": _processes,
     "at_70_percent": _load,
+    "flips": _bit_flips,
     "methods": compare.markdown,
 }
 """Key of a results file -> function that lays it out; the first key that the file has counts."""

@@ -37,7 +37,7 @@ from snow.data import eval_transform
 from snow.experiments.results.record import provenance
 from snow.hub import Hub
 from snow.process.startup import keep_freed_memory
-from snow.serving.requests import Picture, decode_picture
+from snow.serving.decoding import decode_picture
 from snow.serving.worker import Worker
 
 PICTURES = 64
@@ -63,7 +63,7 @@ def engine_alone(hub: Path, contents: Sequence[bytes], batch: int, seconds: floa
     worker = Worker(opened)
     names = list(worker.refresh().sound)
     transform = eval_transform(opened.source.preprocessing)
-    images = [decode_picture(Picture(content), 0, transform, 10**9) for content in (list(contents) * batch)[:batch]]
+    images = [decode_picture(content, 0, transform, 10**9) for content in (list(contents) * batch)[:batch]]
     worker.predict(images, [names] * batch)
     count, begun = 0, time.perf_counter()
     while (took := time.perf_counter() - begun) < seconds:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from snow.training.runtime import Runtime
     from snow.training.train import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOMS = {
     "Artifact": "hub",

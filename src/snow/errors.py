@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import errno
+import unicodedata
 from typing import Any
+
+DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction of the text around them."""
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey: control characters, line breaks, changes of direction, lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in DIRECTIONS
+        else letter
+        for letter in text
+    )
 
 
 class SnowError(ValueError):
     """One line: what is wrong, where, and what to do about it. The command line prints it and exits with 2."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
 
 
 class NotFoundError(SnowError):

@@ -22,6 +22,7 @@ def test_a_class_that_the_output_cannot_show_is_escaped(encoding: str, hub: Path
     values = json.loads(config.read_text("utf-8"))
     values["classes"] = ["\u732b", "\u72ac", "\u00e9"]
     config.write_text(json.dumps(values), "utf-8")
+    (config.parent / "fingerprint.json").unlink()
     ended = subprocess.run(
         [*SNOW, "predict", str(hub), str(colours / "test" / "red" / "11.png")],
         capture_output=True,

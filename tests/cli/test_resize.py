@@ -15,7 +15,7 @@ from PIL import Image
 
 from snow.data import decode, eval_transform
 from snow.hub import Hub
-from snow.serving.service import Service
+from snow.serving.decoding import decode_picture
 
 TINY = ("--source", "test_resnet", "--no-pretrained", "--image-size", "64")
 QUICK = ("--epochs", "12", "--batch-size", "8", "--workers", "0", "--lr", "0.01", "--augment", "none")
@@ -47,8 +47,9 @@ def test_a_mark_at_the_end_is_learned_and_every_door_prepares_alike(
     assert run("eval", hub, wide, "--task", "edge", "--json").json["top1"] > 0.9
 
     opened, path = Hub.open(hub), wide / "test" / "bad" / "0.png"
-    prepared = eval_transform(opened.source.preprocessing)(decode(path))
-    assert torch.equal(Service(opened)._transform(decode(path)), prepared)
+    transform = eval_transform(opened.source.preprocessing)
+    prepared = transform(decode(path))
+    assert torch.equal(decode_picture(path.read_bytes(), 0, transform, 10**6), prepared)
     expected = opened.logits(prepared[None])["edge"].softmax(1).max().item()
     (entry,) = run("predict", hub, path, "--json").json
     assert entry["tasks"]["edge"]["classes"][0] == {"class": "bad", "probability": pytest.approx(expected, abs=1e-4)}

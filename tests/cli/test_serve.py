@@ -70,20 +70,20 @@ def test_replicas_have_the_options_and_the_folder_under_its_full_name(
     monkeypatch.chdir(hub.parent)
     options = ("--engine", "ray:eager", "--replicas", "2", "--max-replicas", "4", "--queue", "99")
     assert run("serve", hub.name, *options, "--device", "cuda").code == 0
-    [(served, replicas, host, port, access_log, _)] = called
+    [(served, replicas, access_log, _)] = called
     assert (served.hub, served.engine, served.device, served.limits.queue) == (hub.resolve(), "eager", "cuda", 99)
     assert (replicas.replicas, replicas.most, replicas.gpus("cuda"), replicas.gpus("cpu")) == (2, 4, 1.0, 0.0)
-    assert (host, port, access_log) == ("127.0.0.1", 8000, False)
+    assert (served.address.host, served.address.port, access_log) == ("127.0.0.1", 8000, False)
 
 
 def test_a_token_may_come_from_the_environment(hub: Path, monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
     server = pytest.importorskip("snow.serving.server")
     served: list[tuple[Any, ...]] = []
     monkeypatch.setattr(server, "serve", lambda *arguments: served.append(arguments))
-    monkeypatch.setenv("SNOW_TOKEN", "secret")
+    monkeypatch.setenv("SNOW_TOKEN", "a-secret-of-some-length")
     assert run("serve", hub, "--max-batch", "3").code == 0
-    [(service, host, port, token, access_log)] = served
-    assert (host, port, token, access_log) == ("127.0.0.1", 8000, "secret", False)
+    [(service, address, token, access_log)] = served
+    assert (address.host, address.port, token, access_log) == ("127.0.0.1", 8000, "a-secret-of-some-length", False)
     assert service.limits.max_batch == 3
 
 

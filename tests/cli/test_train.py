@@ -79,7 +79,7 @@ def test_several_label_columns_are_several_tasks_in_one_run(
     assert tasks["warm"]["top1"] > 0.8
     assert run("eval", hub, table, "--task", "warm", "--json").json["images"] == 12
     assert run("hub", "verify", hub).code == 0
-    assert [path.name for path in (hub / "runs").iterdir()] == ["colour+warm+rare"]
+    assert [path.name for path in (hub / "runs").glob("[!.]*")] == ["colour+warm+rare"]
     for name, labelled in (("colour", 16), ("warm", 24), ("rare", 3)):
         config = json.loads((hub / "tasks" / name / "config.json").read_text())
         assert config["training"]["data"]["train_images"] == labelled

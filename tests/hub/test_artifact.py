@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from snow.errors import SnowError
 from snow.hub import Artifact
 from snow.hub import artifact as module
-from snow.hub.artifact import FORMAT, read_config, versions
+from snow.hub.artifact import versions
+from snow.hub.task_files import FORMAT, read_config
 from snow.methods import METHODS
 from snow.source import Source
 from snow.store import check_name

@@ -12,7 +12,7 @@ import torch
 
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
-from snow.hub.overlap import chance, overlap
+from snow.hub.overlap import chance, overlaps
 from snow.methods import METHODS
 from snow.source import FINAL, Source
 
@@ -43,7 +43,7 @@ def test_chance_of_wide_maps_is_a_number() -> None:
 
 
 def test_each_pair_at_each_tap(hub: Hub) -> None:
-    results = overlap(hub)
+    results = overlaps(hub).to_dict()
     assert results["tasks"] == ["a", "b", "wide"]
     assert [pair["tasks"] for pair in results["pairs"]] == [["a", "b"], ["a", "wide"], ["b", "wide"]]
     for pair in results["pairs"]:
@@ -60,7 +60,7 @@ def test_each_pair_at_each_tap(hub: Hub) -> None:
 def test_a_task_and_its_copy_overlap_wholly(hub: Hub) -> None:
     twin = hub.task("a")
     hub.add(Artifact("twin", twin.classes, twin.method, twin.source))
-    (pair,) = overlap(hub, ["twin", "a"])["pairs"]
+    (pair,) = overlaps(hub, ["twin", "a"]).to_dict()["pairs"]
     assert pair["iou"] == 1.0
     assert {entry["iou"] for entry in pair["taps"].values()} == {1.0}
     assert pair["chance"] < 0.5
@@ -77,7 +77,7 @@ def test_a_task_and_its_copy_overlap_wholly(hub: Hub) -> None:
 )
 def test_what_cannot_overlap_is_refused(hub: Hub, tasks: list[str], told: str) -> None:
     with pytest.raises(SnowError, match=told):
-        overlap(hub, tasks)
+        overlaps(hub, tasks)
 
 
 def test_tasks_without_a_map_in_common_are_refused(make_source: Callable[..., Source], tmp_path: Path) -> None:
@@ -96,4 +96,4 @@ def test_tasks_without_a_map_in_common_are_refused(make_source: Callable[..., So
         hub.add(artifact)
         hub.task(name).method.selected_mask = Other(name).selected_mask
     with pytest.raises(SnowError, match="have no tap in common"):
-        overlap(hub)
+        overlaps(hub)

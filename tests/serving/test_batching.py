@@ -14,8 +14,10 @@ pytest.importorskip("fastapi")
 
 from snow.serving.batching import Batcher
 from snow.serving.errors import RefusedError
+from snow.serving.fairness import Owner
 
 Wait = Callable[[Any], None]
+NEVER = lambda: pytest.fail("a place was taken back")  # noqa: E731
 PIXEL = torch.zeros(3, 1, 1, dtype=torch.uint8)
 
 
@@ -43,8 +45,10 @@ def started(size: int = 4, wait: float = 0.02, bound: int = 100) -> tuple[Engine
 
 
 async def ask(batcher: Batcher[str], name: str) -> str:
-    with batcher.reserve():
-        return (await batcher.submit(PIXEL, [name])).answer
+    owner = Owner()
+    with batcher.reserve(owner, NEVER) as places:
+        places.extend(1)
+        return (await batcher.submit(PIXEL, [name], owner)).answer
 
 
 def test_a_batch_starts_once_it_is_full_and_the_rest_waits(wait: Wait) -> None:
@@ -92,16 +96,19 @@ def test_one_who_leaves_takes_no_part(wait: Wait) -> None:
 def test_a_queue_has_an_end_and_says_when_to_come_back(wait: Wait) -> None:
     async def work() -> None:
         _, batcher, _ = started(bound=3)
-        with batcher.reserve() as reservation, batcher.reserve():
-            reservation.extend(2)
-            with pytest.raises(RefusedError) as refused, batcher.reserve():
-                pass
+        one, other = Owner(), Owner()
+        with batcher.reserve(one, NEVER) as reservation, batcher.reserve(other, NEVER) as single:
+            reservation.extend(1)
+            reservation.extend(1)
+            single.extend(1)
+            with pytest.raises(RefusedError) as refused, batcher.reserve(Owner(), NEVER) as late:
+                late.extend(2)
             assert (refused.value.code, refused.value.status) == ("queue_full", 503)
             assert int(refused.value.headers["Retry-After"]) >= 1
             with pytest.raises(RefusedError, match="3 pictures"):
-                reservation.extend(3)
+                reservation.extend(1)
         assert batcher.reserved == 0
-        with batcher.reserve() as reservation:
+        with batcher.reserve(one, NEVER) as reservation:
             reservation.extend(3)
 
     wait(work())
@@ -119,16 +126,17 @@ def test_a_pass_that_fails_fails_its_batch_alone(wait: Wait) -> None:
 def test_closing_answers_what_was_accepted_and_takes_nothing_more(wait: Wait) -> None:
     async def work() -> None:
         engine, batcher, running = started(size=2, wait=10.0)
-        with batcher.reserve():  # its picture is not decoded yet
+        owner = Owner()
+        with batcher.reserve(owner, NEVER):  # its picture is not decoded yet
             asked = [asyncio.create_task(ask(batcher, name)) for name in "abc"]
             await asyncio.sleep(0.01)
             batcher.close()
             assert await asyncio.gather(*asked) == list("abc")
-            with pytest.raises(RefusedError) as refused, batcher.reserve():
+            with pytest.raises(RefusedError) as refused, batcher.reserve(owner, NEVER):
                 pass
             assert refused.value.code == "stopping"
             assert not running.done()
-            assert (await batcher.submit(PIXEL, ["d"])).answer == "d"
+            assert (await batcher.submit(PIXEL, ["d"], owner)).answer == "d"
         await running
         assert engine.batches == [["a", "b"], ["c"], ["d"]]
 

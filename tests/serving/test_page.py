@@ -132,3 +132,19 @@ def test_the_first_key_leads_to_the_pictures(page: Any) -> None:
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"
+
+
+def test_many_tasks_are_found_and_turned_page_by_page(page: Any, hub: Hub) -> None:
+    for number in range(30):
+        shutil.copytree(hub.folder("learned"), hub.folder(f"copy-{number:02}"))
+    page.locator("#page-of", has_text="1 of 2").wait_for()
+    assert page.locator("button.task").count() == 24
+    page.get_by_role("button", name="Next").click()
+    assert page.locator("button.task").count() == hub_size(hub) - 24
+    page.fill("#filter", "copy-17")
+    assert page.locator("button.task").all_inner_texts()[0].startswith("copy-17")
+    assert page.locator("button.task").count() == 1
+
+
+def hub_size(hub: Hub) -> int:
+    return len(hub.names())

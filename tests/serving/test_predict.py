@@ -103,7 +103,7 @@ def test_many_requests_share_passes_and_get_their_own_answers(
         hub.add(canary(f"canary-{number}", number))
 
     async def work() -> None:
-        async with serve(max_wait=50.0, max_batch=8) as served:
+        async with serve(max_wait=20_000.0, max_batch=8) as served:
             asked = [served.predict(jpeg(), tasks=f"canary-{number % 3}", top_k=1) for number in range(24)]
             for number, response in enumerate(await asyncio.gather(*asked)):
                 [one] = response.json()["results"]

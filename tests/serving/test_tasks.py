@@ -6,9 +6,12 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 
 from snow.hub import Artifact, Hub
+from snow.serving.facts import TaskFacts
+from snow.serving.metrics import MAX_LABELLED, OTHERS, Metrics
 from snow.subscribe import SelectionHistory
 
 Wait = Callable[[Any], None]
@@ -70,3 +73,42 @@ def test_overlap_with_the_others_is_told_the_closest_first(serve: Any, hub: Hub,
             assert set(pair["taps"]) == set(hub.task("learned").method.selected_mask())
 
     wait(work())
+
+
+def test_the_list_is_encoded_once_and_sent_when_it_changes(
+    serve: Any, hub: Hub, canary: Canary, wait: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add(canary("canary", 1))
+    counted: list[str] = []
+    real = TaskFacts.of.__func__
+    monkeypatch.setattr(
+        TaskFacts, "of", classmethod(lambda cls, artifact: (counted.append(artifact.name), real(cls, artifact))[1])
+    )
+
+    async def work() -> None:
+        async with serve() as served:
+            first = await served.client.get("/v1/tasks")
+            for _ in range(5):
+                again = await served.client.get("/v1/tasks", headers={"If-None-Match": first.headers["etag"]})
+                assert (again.status_code, again.content) == (304, b"")
+            assert counted == ["canary", "learned"]
+            Hub(hub.path, hub.source).add(canary("more", 2))
+            await served.service.refresh()
+            changed = await served.client.get("/v1/tasks", headers={"If-None-Match": first.headers["etag"]})
+            assert [task["name"] for task in changed.json()["tasks"]] == ["canary", "learned", "more"]
+            assert counted == ["canary", "learned", "more"], "only what is new is described"
+
+    wait(work())
+
+
+def test_many_tasks_are_counted_together() -> None:
+    metrics = Metrics()
+    names = [f"t{number:03}" for number in range(MAX_LABELLED + 50)]
+    metrics.set_tasks(names, [])
+    for name in names:
+        metrics.record_task(name, 1, 0, 0.01)
+    text = metrics.text().decode()
+    assert text.count("snow_task_answers_total{") == MAX_LABELLED + 1
+    assert f'snow_task_answers_total{{task="{OTHERS}"}} 50.0' in text
+    metrics.set_tasks(names[:-1], [])
+    assert 'task="t000"' in metrics.text().decode()

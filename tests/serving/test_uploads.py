@@ -18,7 +18,7 @@ from managing import MANAGER, answer_of, tarred, zipped
 from safetensors.torch import save_file
 
 from snow.hub import Hub
-from snow.hub.folder import store_of
+from snow.hub.listing import store_of
 from snow.serving import task_routes, uploads
 from snow.serving.errors import RefusedError
 from snow.serving.uploads import unpack
@@ -188,7 +188,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(
         response = await served.client.put("/v1/tasks/new", content=zipped(files(1)), headers=headers)
         return response.status_code, response.json()["error"]["code"]
 
-    def fail(*args: Any) -> None:
+    def fail(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
     async def work() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub import Artifact
-from snow.hub.artifact import read_config
+from snow.hub.task_files import read_config
 from snow.methods import METHODS
 from snow.source import FINAL, Source
 from snow.subscribe import SelectionHistory

@@ -15,7 +15,8 @@ from snow.errors import SnowError
 from snow.process.interrupt import Interrupted
 from snow.training.fit import fit
 from snow.training.history import Fitted, RunInfo, StepReport
-from snow.training.listeners import LOGS, CsvLog, Listener, ProgressBar, TensorBoardLog
+from snow.training.listeners import CsvLog, Listener, ProgressBar
+from snow.training.trackers import LOGS, TensorBoardLog
 
 
 def run(listeners: list[Listener], **options: Any) -> Fitted:
@@ -164,8 +165,8 @@ def test_mlflow_gets_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_progress_shows_loss_accuracy_speed_and_time(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=120, legacy_windows=False)
-    monkeypatch.setattr("snow.training.listeners.listener.Console", lambda stderr: console)
-    monkeypatch.setattr("snow.training.listeners.listener._REDRAW_SECONDS", 0)
+    monkeypatch.setattr("snow.training.listeners.Console", lambda stderr: console)
+    monkeypatch.setattr("snow.training.listeners._REDRAW_SECONDS", 0)
     run([ProgressBar()])
     text = screen.getvalue()
     for word in ("epoch", "3/3", "loss", "accuracy", "images/s"):

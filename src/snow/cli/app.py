@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from cyclopts import App, CycloptsError, Parameter
 
 from snow import __version__
-from snow.errors import SnowError
+from snow.errors import SnowError, printable
 from snow.process.crash import DEBUG, report_crash
 from snow.process.startup import importing, keep_freed_memory, limit_openmp_spinning
 
@@ -142,5 +142,5 @@ def _print_any_character() -> None:
 
 
 def _fail(message: str, code: int = BAD_INPUT) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code

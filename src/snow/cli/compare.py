@@ -9,9 +9,10 @@ from typing import Annotated
 from cyclopts import Parameter, Token
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Json, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SOURCE, Json, SourceOptions
 from snow.cli.output import announce, counting, note, print_json, print_table
 from snow.cli.sources import new_source
+from snow.cli.training_options import ExperimentRuntime
 from snow.data import open_dataset
 from snow.errors import SnowError
 from snow.experiments.compare import COLUMNS, HELD_OUT, RATES, Comparison, rows, run_comparison

@@ -9,9 +9,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Json, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SOURCE, Json, SourceOptions
 from snow.cli.output import announce, counting, note, percent, print_json, print_table
 from snow.cli.sources import new_source
+from snow.cli.training_options import ExperimentRuntime
 from snow.data import Dataset, open_dataset
 from snow.experiments.lifelong import forgetting_columns, forgetting_rows, run_lifelong
 from snow.experiments.plots.figure import check_picture_path

@@ -1,18 +1,15 @@
-"""Options that several commands share. Those of recipe, runtime and methods come from their dataclasses."""
+"""Options that several commands share. This file does not import torch, so that `snow hub list` answers at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter, Token
 
 from snow.errors import SnowError
-from snow.methods import SnowConfig
-from snow.subscribe import PoolingConfig
-from snow.training.runtime import Runtime
 
 
 def _names(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
@@ -65,28 +62,3 @@ class SourceOptions:
     resize: Literal["crop", "pad", "squash"] | None = None
     taps: Names = ()
     without_taps: Names = ()
-
-
-@dataclass(frozen=True)
-class SnowOptions(SnowConfig):
-    """`SnowConfig` with the options of its pooling beside the others."""
-
-    pooling: Annotated[PoolingConfig, Parameter(name="*")] = field(default_factory=PoolingConfig)
-
-
-@dataclass(frozen=True)
-class TrainRuntime(Runtime):
-    """Runtime options of `snow train`."""
-
-    accelerator: Annotated[
-        str, Parameter(name=("--device", "--accelerator"), help="auto, cpu, cuda, cuda:1 (the second GPU) or mps.")
-    ] = "auto"
-
-
-@dataclass(frozen=True)
-class ExperimentRuntime(Runtime):
-    """Runtime options of commands with many runs: each has one process."""
-
-    devices: Annotated[int, Parameter(parse=False)] = 1
-    accelerator: Annotated[str, Parameter(parse=False)] = "auto"
-    cache_dir: Annotated[Path | None, Parameter(parse=False)] = None

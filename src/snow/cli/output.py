@@ -6,13 +6,17 @@ import json
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from snow.data.pictures import Progress as ProgressCallback
-from snow.training.listeners import Listener, ProgressBar
+from snow.errors import printable
+
+if TYPE_CHECKING:
+    from snow.data.pictures import Progress as ProgressCallback
+    from snow.training.listeners import Listener
 
 
 def print_json(value: object) -> None:
@@ -22,13 +26,13 @@ def print_json(value: object) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table with numbers right-aligned. It may exceed 80 columns unless stdout is a terminal.
 
-    Markup in cells is printed literally.
+    Markup in cells is printed literally, and control characters are escaped.
     """
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[printable(str(cell)) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numeric = all(row[index][:1].isdigit() for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, emoji=False, highlight=False)
@@ -40,7 +44,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 def note(line: str) -> None:
     """Print one line to stderr."""
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)
 
 
 def percent(fraction: float | None) -> str:
@@ -65,5 +69,7 @@ def counting(description: str) -> Generator[ProgressCallback | None, None, None]
 
 def announce(stage: str) -> Sequence[Listener]:
     """Print the name of a training run, and return a progress bar for it."""
+    from snow.training.listeners import ProgressBar  # imports torch, which takes seconds
+
     note(f"{stage} …")
     return (ProgressBar(),)

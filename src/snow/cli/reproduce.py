@@ -10,9 +10,10 @@ from cyclopts import Parameter
 
 from snow.cli.app import command
 from snow.cli.compare import Rates
-from snow.cli.options import RECIPE, RUNTIME, SOURCE, ExperimentRuntime, Flag, Json, Names, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SOURCE, Flag, Json, Names, SourceOptions
 from snow.cli.output import announce, counting, note, print_json
 from snow.cli.sources import new_source
+from snow.cli.training_options import ExperimentRuntime
 from snow.errors import SnowError
 from snow.experiments.compare import HELD_OUT, RATES
 from snow.experiments.reproduce import EXPERIMENTS, Experiment

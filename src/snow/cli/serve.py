@@ -13,6 +13,7 @@ from snow.cli.output import note
 from snow.distributed.replicas import Replicas, ServiceConfig
 from snow.errors import SnowError
 from snow.hub import Hub
+from snow.serving.access import Address
 from snow.serving.limits import Limits
 
 RAY = "ray"
@@ -25,8 +26,7 @@ def serve_command(
     hub: Path,
     /,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
+    address: Annotated[Address | None, Parameter(name="*")] = None,
     token: Annotated[str | None, Parameter(env_var="SNOW_TOKEN", show_default=False)] = None,
     engine: str = "auto",
     device: str = "cpu",
@@ -41,10 +41,8 @@ def serve_command(
 
     Args:
         hub: folder of the hub.
-        host: address to listen on; by default only this machine can connect.
-        port: port to listen on.
-        token: bearer token that allows changing tasks over HTTP; without one, tasks cannot be changed. Prefer the
-            environment variable SNOW_TOKEN: it does not show in the process list.
+        token: bearer token that allows changing tasks over HTTP; without one, tasks cannot be changed. Use 16
+            characters or more, in the environment variable SNOW_TOKEN: it does not show in the process list.
         engine: inference engine: eager, folded, or auto for the fastest that starts at once. On a CPU, onnx is faster,
             and int8, which runs the source in 8 bits, is several times faster if the processor has VNNI; both take
             seconds to start. ray runs replicas of the service on the Ray cluster at RAY_ADDRESS, or on one started on
@@ -55,26 +53,28 @@ def serve_command(
     launcher, _, inner_engine = engine.partition(":")
     if launcher != RAY and replicas is not None:
         raise SnowError("options of replicas need --engine ray")
-    if not 0 < port < 65536:
-        raise SnowError(f"--port is between 1 and 65535, not {port}")
+    address = address or Address()
     try:
         from snow.process.threads import on_one_core
+        from snow.serving.decoders import fork_server
         from snow.serving.server import serve
         from snow.serving.service import Service
     except ImportError as error:
         raise _missing(error, "snow serve", "serve") from None
     on_one_core()
+    if launcher != RAY:
+        fork_server().start()  # its imports take as long as opening the hub
     opened = Hub.open(hub, engine=(inner_engine or "auto") if launcher == RAY else engine)
     if launcher != RAY:
-        serve(Service(opened, limits, device), host, port, token, access_log)
+        serve(Service(opened, limits, device), address, token, access_log)
         return
     del opened  # opened to check it: each replica opens its own
     try:
         from snow.distributed.service import serve_on_ray
     except ImportError as error:
         raise _missing(error, "snow serve --engine ray", "ray") from None
-    config = ServiceConfig(hub.resolve(), inner_engine or "auto", device, limits or Limits(), token)
-    serve_on_ray(config, replicas or Replicas(), host, port, access_log, note)
+    config = ServiceConfig(hub.resolve(), inner_engine or "auto", device, limits or Limits(), address, token)
+    serve_on_ray(config, replicas or Replicas(), access_log, note)
 
 
 def _missing(error: ImportError, command_line: str, extra: str) -> Exception:

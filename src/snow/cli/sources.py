@@ -12,7 +12,7 @@ from snow.hub import Hub
 from snow.process.randomness import fork_rng
 from snow.source import Source
 from snow.source.architectures import EMBEDDED
-from snow.source.source_file import read_source
+from snow.source.description import read_source
 
 
 def open_source(hub: Path, options: SourceOptions, seed: int) -> Source:

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, ExperimentRuntime, Json, SnowOptions, SourceOptions
+from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Json, SourceOptions
 from snow.cli.output import announce, counting, note, print_json, print_table
 from snow.cli.sources import new_source
+from snow.cli.training_options import ExperimentRuntime, SnowOptions
 from snow.data import Dataset, open_dataset
 from snow.distributed.ray_map import Workers
 from snow.errors import SnowError

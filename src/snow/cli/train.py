@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from snow.cli.app import command
-from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SnowOptions, SourceOptions, TrainRuntime
+from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SourceOptions
 from snow.cli.output import counting, megabytes, note, percent, print_json, print_table
 from snow.cli.sources import open_source
+from snow.cli.training_options import SnowOptions, TrainRuntime
 from snow.data import open_dataset
 from snow.distributed.ray_map import Workers, ray_map
 from snow.distributed.train_job import TrainRequest, train_job
@@ -27,7 +28,8 @@ from snow.process.devices import find_device
 from snow.process.interrupt import Interrupted
 from snow.training import Recipe
 from snow.training.launch import is_first
-from snow.training.listeners import LOGS, Listener, ProgressBar
+from snow.training.listeners import Listener, ProgressBar
+from snow.training.trackers import LOGS
 from snow.training.train import CHECKPOINT, require_free, rollback, run_folder, train
 
 Method = Annotated[str, Parameter(help=f"how to train: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]

@@ -18,17 +18,27 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from snow.data.formats import HEADER, readable_formats, refusal
-from snow.data.png import without_text
 from snow.errors import SnowError
 
 MAX_PIXELS = 178_956_970
 """More than this is taken for a decompression bomb, as in Pillow, and never decoded."""
+
+MAX_SCANS = 500
+"""A JPEG with more scans is taken for a bomb: a scan of a few bytes can take as long as a picture. libjpeg-turbo's own
+fuzzers stop there too; encoders write up to about a dozen."""
+
+_SCAN = b"\xff\xda"
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 REASONS = ("absent", "empty", "not_a_picture", "truncated", "too_many_pixels", "broken")
 """Why a picture cannot be had, for programs."""
 
 _RGB, _UNCHANGED = 3, 0
 _ORIENTATION = 0x0112
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+"""Chunks that no pixel depends on: text and colour profile."""
 
 
 class PictureError(SnowError):
@@ -99,10 +109,20 @@ def decode_file(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> Tens
         if error.reason != "broken":
             raise
         file.seek(0)
-        smaller = without_text(file.read())
+        smaller = _without_text(file.read())
         if smaller is None:
             raise
         return _decode_once(BytesIO(smaller), name, max_pixels)
+
+
+def measure(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Count the pixels and the scans of a picture without decoding it; only a JPEG has more than one scan.
+
+    Raises:
+        PictureError: as `decode_file`.
+    """
+    image = _open(file, name, max_pixels)
+    return image.width * image.height, _count_scans(image, file)
 
 
 def _decode_once(file: BinaryIO, name: str, max_pixels: int) -> Tensor:
@@ -199,7 +219,25 @@ def _open(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
             raise PictureError(f"{name}: {refusal(file.read(HEADER))}", "not_a_picture") from None
         raise _refused(error, name) from None
     _check_size(image, name, max_pixels)
+    _check_scans(image, file, name)
     return image
+
+
+def _count_scans(image: Image.Image, file: BinaryIO) -> int:
+    """Count the scans of a JPEG. The marker of a scan cannot be part of coded data (ITU T.81, B.1.1.5)."""
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    position = file.tell()
+    file.seek(0)
+    scans = file.read().count(_SCAN)
+    file.seek(position)
+    return scans
+
+
+def _check_scans(image: Image.Image, file: BinaryIO, name: str) -> None:
+    scans = _count_scans(image, file)
+    if scans > MAX_SCANS:
+        raise PictureError(f"{name}: the picture is broken ({scans:,} scans are more than {MAX_SCANS})", "broken")
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -208,6 +246,12 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         raise PictureError(f"{name}: {width} x {height} is more than {max_pixels:,} pixels", "too_many_pixels")
     if not width * height:
         raise PictureError(f"{name}: the picture has no pixels", "empty")
+    tags = getattr(image, "tag_v2", {})
+    tile_width, tile_length = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)
+    if isinstance(tile_width, int) and isinstance(tile_length, int) and tile_width * tile_length > max_pixels:
+        raise PictureError(
+            f"{name}: a tile of {tile_width} x {tile_length} is more than {max_pixels:,} pixels", "too_many_pixels"
+        )
 
 
 def _is_plain_jpeg(image: Image.Image) -> bool:
@@ -246,3 +290,23 @@ def _refused(error: Exception, name: str) -> PictureError:
     if "truncated" in text.lower():
         return PictureError(f"{name}: the picture is truncated", "truncated")
     return PictureError(f"{name}: the picture is broken ({text or type(error).__name__})", "broken")
+
+
+def _without_text(content: bytes) -> bytes | None:
+    """Copy a PNG without the chunks in `PNG_TEXT_CHUNKS`; None if it has none of them or is no PNG.
+
+    Pillow refuses a PNG with more than 1 MB of compressed text or colour profile, which some generators and scanners
+    write. A chunk is length, type, content and CRC (PNG specification, section 5.3).
+    """
+    if not content.startswith(PNG_SIGNATURE):
+        return None
+    kept, position, dropped = [PNG_SIGNATURE], len(PNG_SIGNATURE), False
+    while position + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 12 + length
+        if kind in PNG_TEXT_CHUNKS:
+            dropped = True
+        else:
+            kept.append(content[position:end])
+        position = end
+    return b"".join(kept) if dropped else None

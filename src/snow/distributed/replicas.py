@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snow.errors import SnowError
+from snow.serving.access import Address
 from snow.serving.limits import Limits
 
 
@@ -59,4 +60,5 @@ class ServiceConfig:
     engine: str
     device: str
     limits: Limits
+    address: Address
     token: str | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from snow.serving.errors import RefusedError
+from snow.serving.fairness import FairBudget, Owner, client_at
+from snow.serving.interruption import interruptible
 from snow.serving.streams import read_body
 
 VARIABLE = "SNOW_REPEATING"
@@ -40,12 +41,13 @@ class RetryMiddleware:
         app: the proxy. Its own errors, about a missing replica or path, are plain text.
         places: requests for predictions to hold; further ones are refused at once with 503.
         max_bytes: largest request for predictions.
+        max_bodies: bytes of all requests for predictions together; beyond it, the largest is refused.
         seconds: longest time to hold a request.
     """
 
-    def __init__(self, app: ASGIApp, places: int, max_bytes: int, seconds: float) -> None:
-        self._app, self._places, self._max_bytes, self._seconds = app, places, max_bytes, seconds
-        self._held = 0
+    def __init__(self, app: ASGIApp, places: int, max_bytes: int, max_bodies: int, seconds: float) -> None:
+        self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
+        self._places, self._bodies = FairBudget(places), FairBudget(max_bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(PROXY_PATHS):
@@ -67,17 +69,17 @@ class RetryMiddleware:
 
     async def _predict(self, scope: Scope, receive: Receive) -> Sequence[Message]:
         """Return the response to a request for predictions. Raises RefusedError: there is none, or no place."""
-        if self._held >= self._places:
-            raise RefusedError("queue_full", f"{self._held} requests are waiting already", retry_after=1)
-        self._held += 1
-        try:
-            async with asyncio.timeout(self._seconds):
-                body = await read_body(Request(scope, receive), self._max_bytes)
-                return await self._retry(scope, receive, body)
-        except TimeoutError:
-            raise RefusedError("deadline", f"no answer within {self._seconds:g} s") from None
-        finally:
-            self._held -= 1
+        client = scope.get("client")
+        owner = Owner(client_at(client[0]) if client else "")
+        async with interruptible(self._seconds) as interruption:
+            evict = interruption.make_room
+            with self._places.hold(owner, evict) as place, self._bodies.hold(owner, evict) as memory:
+                if not place.may_take(1):
+                    raise _full(self._places)
+                body = await read_body(Request(scope, receive), self._max_bytes, memory)
+                if not place.take(1):
+                    raise _full(self._places)
+                return await self._retry(scope, receive, bytes(body))
 
     async def _retry(self, scope: Scope, receive: Receive, body: bytes = b"") -> Sequence[Message]:
         """Return a complete response. Raises RefusedError: every replica that was tried was lost."""
@@ -107,9 +109,9 @@ def middleware() -> list[Middleware]:
     return [Middleware(RetryMiddleware, **json.loads(os.environ[VARIABLE]))]
 
 
-def environment(places: int, max_bytes: int, seconds: float) -> dict[str, str]:
+def environment(places: int, max_bytes: int, max_bodies: int, seconds: float) -> dict[str, str]:
     """Return the environment variables that make a proxy use `RetryMiddleware`."""
-    arguments = {"places": places, "max_bytes": max_bytes, "seconds": seconds}
+    arguments = {"places": places, "max_bytes": max_bytes, "max_bodies": max_bodies, "seconds": seconds}
     return {HOOK: f"{__name__}:{middleware.__name__}", VARIABLE: json.dumps(arguments)}
 
 
@@ -125,6 +127,10 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 def _is_plain(start: Message) -> bool:
     return any(name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in start["headers"])
+
+
+def _full(places: FairBudget) -> RefusedError:
+    return RefusedError("queue_full", f"{places.used} requests are waiting already", retry_after=1)
 
 
 def _unavailable(message: str) -> RefusedError:

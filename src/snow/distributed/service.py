@@ -21,6 +21,7 @@ from snow.errors import SnowError
 from snow.hub import Hub
 from snow.process.interrupt import Interrupted
 from snow.process.threads import on_one_core
+from snow.serving.access import check_token
 from snow.serving.app import create_app
 from snow.serving.server import GRACE_SECONDS
 from snow.serving.service import Service
@@ -38,10 +39,11 @@ class Replica:
         on_one_core()
         hub = Hub.open(config.hub, engine=config.engine)
         self._service = Service(hub, config.limits, config.device)
-        self._token = config.token
+        self._config = config
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._service, self._token)
+        address = self._config.address
+        return create_app(self._service, self._config.token, address.known_hosts, address.cors_origin)
 
     async def check_health(self) -> None:
         """Raises SnowError: it takes no requests, or a pass does not end. Ray then replaces the replica."""
@@ -82,12 +84,10 @@ SIGNAL_SECONDS = 0.2
 def serve_on_ray(
     config: ServiceConfig,
     replicas: Replicas,
-    host: str,
-    port: int,
     access_log: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Serve on `host` and `port` of every machine with a replica, until SIGINT or SIGTERM.
+    """Serve on the address, at every machine with a replica, until SIGINT or SIGTERM.
 
     Requests that were accepted by then are answered. A second signal, or one during the start, ends it at once.
 
@@ -95,9 +95,12 @@ def serve_on_ray(
         log: is called with one line for each event.
 
     Raises:
-        SnowError: there is no cluster, Serve runs on it already, the port is taken, or a replica cannot start.
+        SnowError: there is no cluster, Serve runs on it already, the port is taken, the token can be guessed, or a
+            replica cannot start.
         Interrupted: a signal came during the start or the stop.
     """
+    host, port = config.address.host, config.address.port
+    check_token(config.token, host)
     _require_free(host, port)
     with ray_cluster() as ray:
         signals = _Signals()
@@ -106,7 +109,8 @@ def serve_on_ray(
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         limits = config.limits
         try:
-            variables = environment(limits.queue * replicas.most, limits.max_bytes, limits.deadline + GRACE_SECONDS)
+            places, seconds = limits.queue * replicas.most, limits.deadline + GRACE_SECONDS
+            variables = environment(places, limits.max_bytes, limits.max_bodies * replicas.most, seconds)
             serve.start(
                 proxy_location="EveryNode",
                 http_options={"host": host, "port": port},

@@ -11,8 +11,8 @@ from snow.data import Dataset, open_dataset
 from snow.hub import Hub
 from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
-from snow.training.listeners import LOGS
 from snow.training.recipe import current_fields
+from snow.training.trackers import LOGS
 from snow.training.train import remove_run, run_folder, train
 
 

@@ -1,38 +1,34 @@
 """A trained task as a folder: `config.json`, `model.safetensors`, `metrics.json`. The source is not part of it.
 
-`choice.safetensors` holds the selection history if training recorded one; inference does not need it.
+`choice.safetensors` holds the selection history if training recorded one; inference does not need it. Everything in a
+folder may come from somebody else: it is checked before it is used.
 """
 
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
-from snow.errors import DamagedError, MismatchError, NotFoundError, SnowError
+from snow.errors import DamagedError, MismatchError, NotFoundError, file_error
+from snow.hub.blueprint import Blueprints
 from snow.hub.card import task_card
 from snow.hub.sharing import Shared, located
+from snow.hub.task_files import CONFIG_FILE, FORMAT, METRICS_FILE, MODEL_FILE, SELECTION_FILE, read_config
+from snow.hub.task_record import require_unchanged
+from snow.hub.tensor_file import header_of, require_finite
 from snow.methods import METHODS, Method
 from snow.source import Source
 from snow.store import atomic_folder, check_name
 from snow.store.files import read_json, write_json
 from snow.subscribe import SelectionHistory
-
-FORMAT = 1
-KINDS = {"format": int, "task": str, "classes": list, "method": str, "config": dict, "source": dict, "training": dict}
-"""Keys of `config.json` and their types."""
-
-SELECTION_FILE = "choice.safetensors"
-
-SUFFIXES = (".json", ".safetensors")
-"""Suffixes of the files that belong to a task. Neither format can execute code when loaded."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +87,26 @@ class Artifact(Shared):
             "versions": versions(),
         }
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.method.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
-        write_json(folder / "config.json", config)
-        write_json(folder / "metrics.json", self.metrics)
+        save_file(tensors, folder / MODEL_FILE)
+        write_json(folder / CONFIG_FILE, config)
+        write_json(folder / METRICS_FILE, self.metrics)
         if self.selection_history is not None:
             self.selection_history.save(folder / SELECTION_FILE)
 
     @classmethod
-    def load(cls, folder: str | Path, source: Source) -> Artifact:
+    def load(
+        cls,
+        folder: str | Path,
+        source: Source,
+        *,
+        blueprints: Blueprints | None = None,
+        compare_record: bool = False,
+    ) -> Artifact:
         """Load a task for `source`, which must have the fingerprint of the source that the task was trained on.
+
+        Args:
+            blueprints: those of the hub, which loads many tasks; by default a new one is made.
+            compare_record: require that the files are those of the record, if there is one.
 
         Raises:
             SnowError: a file is missing or damaged, the format is newer than this version, the method is unknown, or
@@ -113,15 +120,15 @@ class Artifact(Shared):
         if config["method"] not in METHODS:
             raise NotFoundError(f"task {name}: unknown method {config['method']!r}: there are {', '.join(METHODS)}")
         try:
-            with torch.random.fork_rng(devices=[]):  # the random weights are replaced below
-                method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
-            method.load_state_dict(load_file(folder / "model.safetensors"))
-        except SnowError:
+            if compare_record:
+                require_unchanged(folder)
+            method = _load_method(folder / MODEL_FILE, config, source, blueprints or Blueprints(source))
+        except NotFoundError:
             raise
         except Exception as error:  # a damaged config can fail anywhere in the rebuild
-            raise DamagedError(f"task {name} is damaged: {folder / 'model.safetensors'}: {error}") from error
-        metrics = read_json(folder / "metrics.json")
-        return cls(name, tuple(config["classes"]), method.eval(), trained_on, metrics, config["training"])
+            raise DamagedError(f"task {name} is damaged: {error}") from error
+        metrics = read_json(folder / METRICS_FILE)
+        return cls(name, tuple(config["classes"]), method, trained_on, metrics, config["training"])
 
     @classmethod
     def from_pretrained(
@@ -138,45 +145,41 @@ class Artifact(Shared):
         self.write(folder)
         return task_card(read_config(folder), self.metrics, repository)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of the saved tensors."""
         return sum(value.numel() * value.element_size() for value in self.method.state_dict().values())
 
-
-def files_of(folder: Path) -> list[Path]:
-    """List the files of a task, sorted by name."""
-    return sorted(
-        path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file() and path.name[0] != "."
-    )
+    @cached_property
+    def learned_parameters(self) -> int:
+        """Number of parameters of the method, counted once: the method is in its export form already."""
+        return self.method.learned_parameters
 
 
-def copy_files(folder: Path, new: Path) -> None:
-    """Replace the files of the task in `new` by those in `folder`."""
-    for path in files_of(new):
-        path.unlink()
-    for path in files_of(folder):
-        shutil.copyfile(path, new / path.name)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read `config.json` of a task, and check the keys that `Artifact.load` uses.
+def _load_method(path: Path, config: Mapping[str, Any], source: Source, blueprints: Blueprints) -> Method:
+    """Build the method that `config` describes with the tensors of a file, once both are checked.
 
     Raises:
-        SnowError: the file is missing, damaged, or of a newer format.
+        SnowError: the file is missing, or does not fit the configuration or the source.
     """
-    config = read_json(folder / "config.json")
-    if isinstance(config.get("format"), int) and config["format"] > FORMAT:
-        raise MismatchError(
-            f"{folder} has format {config['format']}, newer than this version reads ({FORMAT}): upgrade snow-cnn"
-        )
-    wrong = [key for key, kind in KINDS.items() if not isinstance(config.get(key), kind)]
-    if not wrong and not all(isinstance(name, str) for name in config["classes"]):
-        wrong = ["classes"]
-    if wrong or "fingerprint" not in config["source"]:
-        keys = ", ".join(wrong) or "fingerprint"
-        raise DamagedError(f"{folder / 'config.json'} is not that of a task: {keys} is missing or damaged")
-    return config
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise file_error(f"{path} cannot be read: {error}", error) from error
+    stored = header_of(content, path)
+    blueprint = blueprints.get(config, stored)
+    blueprint.check(stored)
+    blueprint.method.check_source(source)
+    tensors = load(content)
+    require_finite(content, stored, path)
+    if blueprint.can_be_filled:
+        method = blueprint.fill(tensors)
+    else:
+        with torch.random.fork_rng(devices=[]):  # the random weights are replaced below
+            method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
+        method.load_state_dict(tensors)
+    method.check_indices()
+    return method.eval()
 
 
 def versions() -> dict[str, str]:

@@ -1,9 +1,15 @@
-"""Write the model card of a task or a hub: README.md with its classes, its accuracy and how to load it."""
+"""Write the model card of a task or a hub: README.md with its classes, its accuracy and how to load it.
+
+Names, metrics and descriptions may come from others: they become plain text, never code or markup.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from snow.errors import printable
 
 LIBRARY = "snow-cnn"
 
@@ -21,16 +27,16 @@ def task_card(config: Mapping[str, Any], metrics: Mapping[str, Any], repository:
         "import snow",
         "",
         f'hub = snow.Hub.create("my-hub", {_source_call(source)})',
-        f'hub.add(snow.Artifact.from_pretrained("{repository}", hub.source))',
-        f'print(hub.predict(["picture.jpg"], ["{name}"])[0]["{name}"].classes[0])',
+        f"hub.add(snow.Artifact.from_pretrained({_literal(repository)}, hub.source))",
+        f'print(hub.predict(["picture.jpg"], [{_literal(name)}])[0][{_literal(name)}].classes[0])',
     ]
     return "\n".join(
         [
             _head(repository, [(name, metrics)]),
-            f"# {name}",
+            f"# {_plain(name)}",
             "",
-            f"Classifies images into {len(config['classes'])} classes. Trained with method `{config['method']}` of "
-            "SNOW on a frozen source, which is not included: this repository holds only what the task has learned.",
+            f"Classifies images into {len(config['classes'])} classes. Trained with method {_plain(config['method'])} "
+            "of SNOW on a frozen source, which is not included: this repository holds only what the task has learned.",
             "",
             "## Accuracy",
             "",
@@ -38,7 +44,7 @@ def task_card(config: Mapping[str, Any], metrics: Mapping[str, Any], repository:
             *_training(config),
             "## Classes",
             "",
-            ", ".join(_plain(name) for name in config["classes"]),
+            f"{len(config['classes'])} classes: {_classes(config)}",
             "",
             "## Source",
             "",
@@ -64,13 +70,13 @@ def hub_card(
     load = [
         "import snow",
         "",
-        f'hub = snow.Hub.from_pretrained("{repository}")',
+        f"hub = snow.Hub.from_pretrained({_literal(repository)})",
         'print(hub.predict(["picture.jpg"])[0])  # per task: classes with probabilities, most likely first',
     ]
     return "\n".join(
         [
             _head(repository, [(name, metrics) for name, _, metrics in tasks]),
-            f"# {repository.rpartition('/')[2]}",
+            f"# {_plain(repository.rpartition('/')[2])}",
             "",
             f"{len(tasks)} image-classification tasks that share one frozen source, trained with SNOW. "
             "One source pass serves all of them.",
@@ -78,7 +84,7 @@ def hub_card(
             "## Tasks",
             "",
             _table(("task", "top-1", "top-5", "test images", "parameters"), rows),
-            *(f"- **{name}**: {', '.join(_plain(one) for one in config['classes'])}" for name, config, _ in tasks),
+            *(f"- **{_plain(name)}**: {_classes(config)}" for name, config, _ in tasks),
             "",
             "## Source",
             "",
@@ -94,7 +100,7 @@ def _head(repository: str, tasks: Sequence[tuple[str, Mapping[str, Any]]]) -> st
     """Write the metadata that the Hugging Face Hub reads."""
     from huggingface_hub import EvalResult, ModelCardData  # slow to import
 
-    measured = [(name, _test(metrics)["top1"]) for name, metrics in tasks if "top1" in _test(metrics)]
+    measured = [(name, share) for name, metrics in tasks if (share := _share(metrics, "top1")) is not None]
     data = ModelCardData(
         library_name=LIBRARY,
         pipeline_tag="image-classification",
@@ -106,43 +112,63 @@ def _head(repository: str, tasks: Sequence[tuple[str, Mapping[str, Any]]]) -> st
 
 
 def _row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    test = _test(metrics)
-    shares = (f"{100 * test[key]:.1f} %" if key in test else "" for key in ("top1", "top5"))
-    parameters = metrics.get("learned_parameters")
-    return (name, *shares, str(test.get("images", "")), f"{parameters:,}" if isinstance(parameters, int) else "")
+    shares = (_share(metrics, key) for key in ("top1", "top5"))
+    images, parameters = _test(metrics).get("images"), metrics.get("learned_parameters")
+    return (
+        name,
+        *("" if share is None else f"{100 * share:.1f} %" for share in shares),
+        *(f"{value:,}" if isinstance(value, int) else "" for value in (images, parameters)),
+    )
 
 
 def _test(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    test = metrics.get("test")
-    return test if isinstance(test, Mapping) else {}
+    return _mapping(metrics, "test")
+
+
+def _share(metrics: Mapping[str, Any], key: str) -> float | None:
+    """Return a measured fraction; None if there is none, or something that is no fraction."""
+    value = _test(metrics).get(key)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= 1 else None
+
+
+def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = values.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _classes(config: Mapping[str, Any]) -> str:
+    return ", ".join(map(_plain, config["classes"]))
 
 
 def _training(config: Mapping[str, Any]) -> list[str]:
-    recipe, data = config["training"].get("recipe"), config["training"].get("data")
-    if not isinstance(recipe, Mapping) or not isinstance(data, Mapping):
+    recipe, data = _mapping(config["training"], "recipe"), _mapping(config["training"], "data")
+    if not recipe or not data:
         return []
     names = ("epochs", "batch_size", "optimizer", "lr", "augment", "seed")
     parts = [f"{data['train_images']} images"] if "train_images" in data else []
     parts += [f"{name.replace('_', ' ')} {recipe[name]}" for name in names if name in recipe]
-    return [f"Trained on {', '.join(parts)}.", ""]
+    return [f"Trained on {', '.join(map(_plain, parts))}.", ""]
 
 
 def _source_table(source: Mapping[str, Any]) -> str:
     rows = [(key, source[key]) for key in ("architecture", "weights") if key in source]
-    rows += [*source.get("preprocessing", {}).items(), ("fingerprint", source["fingerprint"])]
+    rows += [*_mapping(source, "preprocessing").items(), ("fingerprint", source["fingerprint"])]
     return _table(("", ""), rows)
 
 
 def _source_call(source: Mapping[str, Any]) -> str:
     """Write the call that opens a source of this description."""
     library, _, name = str(source.get("architecture", "")).rpartition("/")
-    size = source.get("preprocessing", {}).get("image_size")
-    resize = source.get("preprocessing", {}).get("resize")
-    more = f', resize="{resize}"' if resize else ""
+    preprocessing = _mapping(source, "preprocessing")
+    size, resize = preprocessing.get("image_size"), preprocessing.get("resize")
+    more = f", resize={_literal(resize)}" if resize else ""
+    size = size if type(size) is int else None
     if source.get("weights") == "embedded":
         return f"snow.Source.embedded({size}{more})"
     weights = "pretrained=True" if source.get("weights") == "pretrained" else 'weights="source.safetensors"'
-    return f'snow.Source.from_{library or "timm"}("{name}", {weights}, image_size={size}{more})'
+    build = "from_torchvision" if library == "torchvision" else "from_timm"
+    return f"snow.Source.{build}({_literal(name)}, {weights}, image_size={size}{more})"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -151,9 +177,15 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _plain(value: object) -> str:
-    """Put a value on one line, with Markdown characters escaped."""
-    text = " ".join(str(value).split())
-    return "".join(f"\\{letter}" if letter in r"\`*_[]<>|#" else letter for letter in text)
+    """Put a value on one line, with the characters of Markdown, HTML and links escaped."""
+    text = printable(" ".join(str(value).split()))
+    escaped = "".join(f"\\{letter}" if letter in r"\`*_[]<>|#~$&@" else letter for letter in text)
+    return escaped.replace("://", "\\://").replace("www.", "www\\.")
+
+
+def _literal(value: object) -> str:
+    """Write a string as Python reads it, on one line and without backquotes, which would end the block of code."""
+    return printable(json.dumps(str(value), ensure_ascii=False)).replace("`", "\\x60")
 
 
 def _python(lines: Sequence[str]) -> list[str]:

@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.hub.artifact import files_of
-from snow.hub.folder import store_of
-from snow.hub.task_record import RECORD_FILE
-from snow.source.source_file import read_source
+from snow.hub.listing import store_of
+from snow.hub.task_files import RECORD_FILE, files_of
+from snow.source.description import read_source
 from snow.store import read_consistently, read_json
 
 Content = Mapping[str, Mapping[str, Any]]

@@ -8,10 +8,12 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from snow.errors import MismatchError, NotFoundError, file_error
-from snow.hub.artifact import SELECTION_FILE
+from snow.hub.listing import store_of, unknown_task
+from snow.hub.task_files import SELECTION_FILE
+from snow.hub.task_record import require_unchanged
 from snow.source import Source
-from snow.source.source_file import read_source, write_source
-from snow.store import Store
+from snow.source.description import read_source
+from snow.source.source_file import write_source
 from snow.subscribe import SelectionHistory
 
 
@@ -42,11 +44,6 @@ def prepare_folder(path: Path, source: Source) -> None:
         )
 
 
-def store_of(path: Path) -> Store:
-    """Open the tasks of the hub at `path` as folders."""
-    return Store(path / "tasks", path / ".lock")
-
-
 def read_selection_history(path: Path, name: str) -> SelectionHistory:
     """Read which channels a task selected while it was trained, without opening the source.
 
@@ -62,11 +59,7 @@ def read_selection_history(path: Path, name: str) -> SelectionHistory:
             raise NotFoundError(
                 f"task {name} has no {SELECTION_FILE}: its method selects no channels, or it was not trained here"
             )
+        require_unchanged(folder, [SELECTION_FILE])
         return SelectionHistory.load(folder / SELECTION_FILE)
 
     return store_of(path).read(name, read)
-
-
-def unknown_task(path: Path, name: str) -> str:
-    """Return the error message for a task that the hub at `path` does not have."""
-    return f"hub {path} has no task {name!r}: it has {', '.join(store_of(path).names()) or 'none yet'}"

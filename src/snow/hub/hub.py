@@ -11,15 +11,18 @@ from torch import Tensor
 
 from snow.data import Input, to_batch
 from snow.errors import MismatchError, NotFoundError, SnowError
-from snow.hub.artifact import Artifact, copy_files, read_config
+from snow.hub.artifact import Artifact
 from snow.hub.card import hub_card
 from snow.hub.folder import prepare_folder
 from snow.hub.sharing import Shared, kept, located
-from snow.hub.task_record import TOLERANCE, Difference, ReferencePictures, Verification, verify_task, write_record
+from snow.hub.task_files import copy_files, read_config
+from snow.hub.task_record import TOLERANCE
 from snow.hub.tasks import LoadedTasks
+from snow.hub.verification import Difference, ReferencePictures, Verification, verify_task, write_record
 from snow.inference import SOURCE_HEAD, Engine, Failure, Prediction, Predictor, open_engine, tasks_per_picture
 from snow.source import Source
-from snow.source.source_file import open_source, read_source
+from snow.source.description import read_source
+from snow.source.source_file import open_source
 from snow.store import check_name, read_consistently, read_json
 
 

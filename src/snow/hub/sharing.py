@@ -10,10 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from snow.errors import SnowError
+from snow.hub.task_files import FILES as FILES_OF_TASK
 from snow.store import atomic_folder
 
 FILES = ["*.json", "*.safetensors", "README.md"]
 """Files that are uploaded and downloaded, in any folder of a repository. None can execute code when loaded."""
+
+
+HUB_FILES = ("README.md", "source.json", "source.safetensors")
+"""Files of a hub beside the folders of its tasks."""
 
 
 class Shared(ABC):
@@ -115,8 +120,25 @@ def kept(name: str | Path, snapshot: Path, folder: str | Path | None = None) -> 
         if (folder / "source.json").exists():
             return folder
     with atomic_folder(Path(folder)) as new:
-        shutil.copytree(snapshot, new, dirs_exist_ok=True)
+        for path in _hub_files(snapshot):
+            (new / path.relative_to(snapshot)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(_within(path, snapshot.parent.parent), new / path.relative_to(snapshot))
     return Path(folder)
+
+
+def _hub_files(snapshot: Path) -> list[Path]:
+    """List the files of a hub that are there, and no others."""
+    folders = sorted((snapshot / "tasks").glob("*"))
+    wanted = [snapshot / name for name in HUB_FILES] + [folder / name for folder in folders for name in FILES_OF_TASK]
+    return [path for path in wanted if path.is_file()]
+
+
+def _within(path: Path, cache: Path) -> Path:
+    """Return what a link of the cache leads to. Raises SnowError: it is not in the cache of this repository."""
+    target = path.resolve()
+    if not target.is_relative_to(cache.resolve()):
+        raise SnowError(f"{path} is a link that leads out of the repository")
+    return target
 
 
 @contextmanager

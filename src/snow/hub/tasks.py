@@ -9,8 +9,10 @@ from pathlib import Path
 
 from snow.errors import NotFoundError, SnowError
 from snow.hub.artifact import Artifact
-from snow.hub.folder import store_of, unknown_task
+from snow.hub.blueprint import Blueprints
+from snow.hub.listing import store_of, unknown_task
 from snow.inference import SOURCE_HEAD, Failure, Request
+from snow.process.memory import without_collection
 from snow.source import Source
 from snow.store import Stamp
 
@@ -25,6 +27,7 @@ class LoadedTasks:
 
     def __init__(self, path: Path, source: Source) -> None:
         self.path, self.source, self.store = path, source, store_of(path)
+        self._blueprints = Blueprints(source)
         self._artifacts: dict[str, Artifact] = {}
         self._broken: dict[str, str] = {}
         self._stamps: dict[str, Stamp] = {}
@@ -45,10 +48,13 @@ class LoadedTasks:
             if not self.store.has(name):
                 raise NotFoundError(unknown_task(self.path, name))
             self._stamps[name] = self.store.stamp(name)
-            artifact = self.store.read(name, lambda folder: Artifact.load(folder, self.source))
+            artifact = self.store.read(name, self._load)
             self.forget(name)
             self._artifacts[name] = dataclasses.replace(artifact, name=name)
         return self._artifacts[name]
+
+    def _load(self, folder: Path) -> Artifact:
+        return Artifact.load(folder, self.source, blueprints=self._blueprints, compare_record=True)
 
     def why_broken(self, name: str) -> str | None:
         """Return one line that says why a task cannot answer, or None if it can. A broken task is read only once."""
@@ -78,7 +84,8 @@ class LoadedTasks:
 
     def broken(self) -> dict[str, str]:
         """Map the name of each task that cannot answer to the reason."""
-        reasons = {name: self.why_broken(name) for name in self.store.names()}
+        with without_collection():
+            reasons = {name: self.why_broken(name) for name in self.store.names()}
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
     def sound(self) -> list[str]:

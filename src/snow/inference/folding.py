@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from snow.inference.module_tree import copy_tree, is_tree
 from snow.subscribe import FusionConv
 
 CONVOLUTIONS = (nn.Conv2d, FusionConv)
@@ -62,6 +63,8 @@ def find_foldable(network: Network, run: Callable[[Network], Sequence[Tensor]]) 
 
 def _shallow_copy(network: Network) -> Network:
     """Copy the modules in eval mode, but not the tensors."""
+    if is_tree(network):
+        return copy_tree(network).eval()
     tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     return copy.deepcopy(network, tensors).eval()
 

@@ -123,7 +123,11 @@ class Predictor:
         return batch.to(self.engine.device)
 
     def _on_device(self, method: Method | None) -> Method | None:
-        return None if method is None else method.to(self.engine.device)
+        """Move a method to the source's device. One that is there is not walked: that takes a sixth of its time."""
+        weight = None if method is None else next(method.parameters(), None)
+        if method is None or (weight is not None and weight.device == self.engine.device):
+            return method
+        return method.to(self.engine.device)
 
     @property
     def _chunk_size(self) -> int | None:

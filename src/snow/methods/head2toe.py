@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.methods.method import Method, read_options
+from snow.methods.method import Method, read_options, require_channels, require_index
 from snow.source import FINAL, LOGITS, Features, Source
 
 
@@ -121,6 +121,16 @@ class Head2Toe(Method):
     @property
     def taps(self) -> frozenset[str]:
         return frozenset(pooled.name for pooled in self.maps) - {FINAL, LOGITS}
+
+    def check_source(self, source: Source) -> None:
+        super().check_source(source)
+        channels = {tap.name: tap.channels for tap in source.taps}
+        channels |= {FINAL: source.num_features, LOGITS: source.num_classes}
+        for pooled in self.maps:
+            require_channels(pooled.name, pooled.channels, channels.get(pooled.name, pooled.channels))
+
+    def check_indices(self) -> None:
+        require_index("the features", self.index, sum(pooled.size for pooled in self.maps))
 
     def forward(self, features: Features) -> Tensor:
         x = torch.cat([_pool(pooled, features) for pooled in self.maps], 1)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor, nn
 
-from snow.errors import MismatchError, SnowError
+from snow.errors import DamagedError, MismatchError, SnowError
 from snow.source import FINAL, Features, Source
 
 Options = TypeVar("Options")
@@ -76,6 +76,21 @@ class Method(nn.Module, ABC):
     def taps(self) -> frozenset[str]:
         """Names of the source's maps that `forward` reads."""
         return frozenset()
+
+    def check_source(self, source: Source) -> None:
+        """Check that the source has the maps that `forward` reads. Reads no tensors.
+
+        Raises:
+            MismatchError: a map is missing, or has another number of channels.
+        """
+        for tap in self.taps:
+            try:
+                source.cnn.get_submodule(tap)
+            except AttributeError:
+                raise MismatchError(f"the source has no map {tap!r}") from None
+
+    def check_indices(self) -> None:
+        """Check loaded tensors that hold indices. Raises DamagedError: one is out of bounds."""
 
     @abstractmethod
     def forward(self, features: Features) -> Tensor:
@@ -153,3 +168,15 @@ def option_values(kind: type[Method], config: object) -> Mapping[str, Any] | Non
         return {entry.name: getattr(config, entry.name) for entry in fields(config)}  # ty: ignore[invalid-argument-type]
     expected = "no config class" if kind.config_class is None else kind.config_class.__name__
     raise MismatchError(f"method {kind.name} has {expected}: its config cannot be {type(config).__name__}")
+
+
+def require_channels(name: str, channels: int, present: int) -> None:
+    """Raise MismatchError unless a map of the source has the channels that a method reads."""
+    if channels != present:
+        raise MismatchError(f"map {name} of the source has {present} channels, not {channels}")
+
+
+def require_index(name: str, index: Tensor, count: int) -> None:
+    """Raise DamagedError unless all values of `index` are in 0..count - 1."""
+    if index.numel() and not (int(index.min()) >= 0 and int(index.max()) < count):
+        raise DamagedError(f"an index of {name} is outside of its {count} channels")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snow.delta import Delta, DeltaPlan, SnowConfig, make_plan
-from snow.methods.method import Method
+from snow.methods.method import Method, require_channels, require_index
 from snow.source import FINAL, Features, Source
 from snow.subscribe import ChannelStatistics, moments
 
@@ -32,6 +32,7 @@ class Snow(Method):
     def __init__(self, plan: DeltaPlan, num_classes: int, options: SnowConfig, exported: bool = False) -> None:
         super().__init__()
         self.plan, self.num_classes, self.options = plan, num_classes, options
+        self.is_exported = exported
         self.delta = Delta(plan, num_classes, options, exported)
 
     @classmethod
@@ -55,6 +56,19 @@ class Snow(Method):
     @property
     def taps(self) -> frozenset[str]:
         return frozenset(self.delta.taps)
+
+    def check_source(self, source: Source) -> None:
+        super().check_source(source)
+        channels = {tap.name: tap.channels for tap in source.taps}
+        for level in self.plan.levels:
+            require_channels(level.tap, level.channels, channels.get(level.tap, level.channels))
+        require_channels(FINAL, self.plan.final, source.num_features)
+
+    def check_indices(self) -> None:
+        for tap, subscription in self.delta.named_subscriptions():
+            index = dict(subscription.named_buffers(recurse=False)).get("index")
+            if index is not None:
+                require_index(tap, index, subscription.channels)
 
     def forward(self, features: Features) -> Tensor:
         return self.delta(features)
@@ -90,6 +104,8 @@ class Snow(Method):
         return scales[rest[0]] if module == "directions" else 1.0
 
     def export_form(self) -> Self:
+        if self.is_exported:
+            return self.eval()
         with torch.device("meta"):  # makes no tensors and draws no random numbers: the delta is replaced below
             exported = type(self)(self.plan, self.num_classes, self.options, exported=True)
         exported.delta = self.delta.export_form()

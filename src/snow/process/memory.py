@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -56,3 +58,15 @@ def resident_bytes() -> int:
     """Measure the current memory of this process in bytes."""
     release_freed_memory()
     return _process_memory("VmRSS")
+
+
+@contextmanager
+def without_collection() -> Generator[None]:
+    """Pause the garbage collector while many objects are made that stay: it would go through all of them repeatedly."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

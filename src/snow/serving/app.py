@@ -3,45 +3,71 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from snow import __version__
+from snow.process.startup import release_freed_memory
 from snow.serving import predict_routes, schemas, task_routes
+from snow.serving.access import HostCheck, TokenGuard
 from snow.serving.details import describe_source
 from snow.serving.errors import RefusedError
+from snow.serving.facts import encode_json
+from snow.serving.fairness import FairBudget
 from snow.serving.limits import RateLimiter
 from snow.serving.middleware import RequestMetrics, handle_refusals
 from snow.serving.schemas import refusals
 from snow.serving.service import Service
+from snow.serving.spool import Spool
 
 PAGE = Path(str(files("snow.serving"))) / "page"
+
+PARSERS = 2
+"""Threads that parse bodies. Each may hold copies of one body, beside `Limits.max_bodies`."""
+
+TRIM_SECONDS = 2.0
+TRIM_BYTES = 16 * 2**20
 
 router = APIRouter()
 
 
-def create_app(service: Service, token: str | None = None) -> FastAPI:
+def create_app(
+    service: Service,
+    token: str | None = None,
+    hosts: Collection[str] | None = None,
+    cors_origins: Sequence[str] = (),
+) -> FastAPI:
     """Create the ASGI application of a service, which it starts and stops.
 
     Args:
         token: what a request must carry to change tasks; with None, tasks cannot be changed.
+        hosts: names that requests may be for, beside those of this machine; None for any.
+        cors_origins: origins of web pages that may ask for predictions, such as `https://example.org`.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        await service.start()
+        app.state.spool = Spool()
         try:
-            yield
+            await service.start()
+            trimming = asyncio.create_task(release_memory(app.state.bodies))
+            try:
+                yield
+            finally:
+                trimming.cancel()
+                await service.stop()
         finally:
-            await service.stop()
+            app.state.spool.close()
 
     app = FastAPI(
         title="SNOW",
@@ -51,17 +77,37 @@ def create_app(service: Service, token: str | None = None) -> FastAPI:
         docs_url=None,  # these pages load scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,
+        responses=refusals("wrong_host"),
     )
-    app.state.service, app.state.token = service, token
+    app.state.service, app.state.token_guard = service, TokenGuard(token)
+    app.state.bodies = FairBudget(service.limits.max_bodies)
+    app.state.parser = ThreadPoolExecutor(PARSERS, "snow-parsing")
     app.state.rate_limiter = RateLimiter(service.limits.rate, service.limits.burst)
-    app.state.source = describe_source(service.hub.source)
+    app.state.source = encode_json(describe_source(service.hub.source))
     app.state.uploads = asyncio.Semaphore(task_routes.MAX_UPLOADS)
     handle_refusals(app, service.metrics)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type"],
+        )
+    app.add_middleware(HostCheck, hosts=hosts)
     app.add_middleware(RequestMetrics, metrics=service.metrics)
     for routes in (predict_routes.router, task_routes.router, router):
         app.include_router(routes)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     return app
+
+
+async def release_memory(bodies: FairBudget) -> None:
+    """Return the memory of many or large bodies to the system once they are gone: the process keeps freed memory."""
+    while True:
+        await asyncio.sleep(TRIM_SECONDS)
+        if bodies.peak >= TRIM_BYTES and bodies.used < bodies.peak / 2:
+            bodies.peak = bodies.used
+            await asyncio.to_thread(release_freed_memory)
 
 
 @router.get("/healthz", response_model=schemas.State, responses=refusals("internal"), summary="Is the process alive?")
@@ -79,7 +125,8 @@ async def readiness(request: Request) -> Response:
 
 @router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
 async def metrics(request: Request) -> Response:
-    return Response(request.app.state.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    text = await asyncio.to_thread(request.app.state.service.metrics.text)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/", include_in_schema=False)

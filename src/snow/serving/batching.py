@@ -1,14 +1,14 @@
 """Batching: where a batch is cut, and where the queue in front of the engine ends.
 
 `Batcher.run` cuts a batch as soon as it is full, or as soon as its first picture has waited long enough. A picture has
-its place in the queue from before it is decoded until it is answered; a request that finds no place is refused.
+its place in the queue from before it is decoded until it is answered; a request that finds no place is refused. Order
+and places are fair to clients.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from snow.serving.errors import RefusedError
+from snow.serving.fairness import FairBudget, FairQueue, Holding, Owner
 
 T = TypeVar("T")
 
@@ -56,15 +57,13 @@ class _Pending(Generic[T]):
 class Reservation:
     """The places in the queue that one request holds."""
 
-    def __init__(self, batcher: Batcher) -> None:
-        self._batcher = batcher
-        self.places = 0
+    def __init__(self, batcher: Batcher, holding: Holding) -> None:
+        self._batcher, self._holding = batcher, holding
 
     def extend(self, places: int) -> None:
-        """Hold at least this many places. Raises RefusedError: the queue is full."""
-        if places > self.places:
-            self._batcher._take_places(places - self.places)
-            self.places = places
+        """Hold this many places more. Raises RefusedError: the queue is full."""
+        if not self._holding.take(places):
+            raise self._batcher._full()
 
 
 class Batcher(Generic[T]):
@@ -89,13 +88,12 @@ class Batcher(Generic[T]):
         on_batch: Callable[[Sequence[BatchResult[T]]], None] = lambda results: None,
     ) -> None:
         self._predict, self._on_batch = predict, on_batch
-        self._max_batch, self._max_wait, self._capacity = max_batch, max_wait, capacity
-        self._queue: deque[_Pending[T]] = deque()
+        self._max_batch, self._max_wait = max_batch, max_wait
+        self._queue: FairQueue[_Pending[T]] = FairQueue()
+        self._places = FairBudget(capacity)
         self._changed = asyncio.Event()
         self._seconds_per_picture = 0.0
         self.closed = False
-        self.reserved = 0
-        """Places in the queue that requests hold."""
         self.started: float | None = None
         """When the batch that the engine computes now was started; None if there is none."""
 
@@ -104,35 +102,43 @@ class Batcher(Generic[T]):
         """Number of pictures that no batch has taken yet."""
         return len(self._queue)
 
+    @property
+    def reserved(self) -> int:
+        """Places in the queue that requests hold."""
+        return self._places.used
+
     @contextmanager
-    def reserve(self) -> Generator[Reservation]:
-        """Reserve one place in the queue for a request, until the end of the block.
+    def reserve(self, owner: Owner, evict: Callable[[], None]) -> Generator[Reservation]:
+        """Announce a request, and give its places back at the end of the block.
+
+        Args:
+            evict: is called if the places are given to clients with fewer.
 
         Raises:
             RefusedError: the queue is full, or the service is shutting down.
         """
         if self.closed:
             raise RefusedError("stopping", "the service is shutting down", retry_after=1)
-        reservation = Reservation(self)
-        reservation.extend(1)
         try:
-            yield reservation
+            with self._places.hold(owner, evict) as holding:
+                if not holding.may_take(1):
+                    raise self._full()
+                yield Reservation(self, holding)
         finally:
-            self.reserved -= reservation.places
             self._changed.set()
 
-    async def submit(self, image: Tensor, tasks: Collection[str]) -> BatchResult[T]:
+    async def submit(self, image: Tensor, tasks: Collection[str], owner: Owner) -> BatchResult[T]:
         """Queue a picture and wait for its answer. A caller that is cancelled takes its picture out of the queue."""
         loop = asyncio.get_running_loop()
         pending = _Pending[T](image, tasks, loop.time(), loop.create_future())
-        self._queue.append(pending)
+        self._queue.push(pending, owner)
         self._changed.set()
         return await pending.result
 
     async def run(self) -> None:
         """Cut and answer batches until `close`, and then answer what is left."""
         while await self._batch_is_due():
-            batch = [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]
+            batch = [self._queue.pop() for _ in range(min(self._max_batch, len(self._queue)))]
             if batch := [pending for pending in batch if not pending.result.done()]:
                 await self._answer(batch)
 
@@ -141,19 +147,18 @@ class Batcher(Generic[T]):
         self.closed = True
         self._changed.set()
 
-    def _take_places(self, places: int) -> None:
-        if self.reserved + places > self._capacity:
-            seconds = min(MAX_RETRY_AFTER, max(1, math.ceil(self.reserved * self._seconds_per_picture)))
-            raise RefusedError("queue_full", f"{self.reserved} pictures are waiting already", retry_after=seconds)
-        self.reserved += places
+    def _full(self) -> RefusedError:
+        seconds = min(MAX_RETRY_AFTER, max(1, math.ceil(self.reserved * self._seconds_per_picture)))
+        return RefusedError("queue_full", f"{self.reserved} pictures are waiting already", retry_after=seconds)
 
     async def _batch_is_due(self) -> bool:
         """Wait until a batch is full or its first picture has waited long enough; False if there will be no more."""
         loop = asyncio.get_running_loop()
         while len(self._queue) < self._max_batch and not (self.closed and self._queue):
-            if self.closed and not self.reserved:
+            if self.closed and not len(self._places):
                 return False
-            timeout = self._queue[0].submitted + self._max_wait - loop.time() if self._queue else None
+            oldest = min((pending.submitted for pending in self._queue), default=None)
+            timeout = None if oldest is None else oldest + self._max_wait - loop.time()
             if timeout is not None and timeout <= 0:
                 break
             self._changed.clear()

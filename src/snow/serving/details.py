@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from snow.hub import Artifact
-from snow.hub.overlap import compare_masks
+from snow.hub.overlap import Overlaps
 from snow.serving.worker import TaskSnapshot
 from snow.source import Source
 from snow.subscribe import SelectionHistory
 
 MAX_STEPS = 96
 """Training steps of a selection history that are sent, at most."""
+
+MAX_BY_TAP = 20
+"""Overlaps with other tasks that are sent with their taps, at most."""
 
 
 def describe_source(source: Source) -> dict[str, Any]:
@@ -30,49 +31,40 @@ def describe_source(source: Source) -> dict[str, Any]:
     }
 
 
-def summarise(artifact: Artifact) -> dict[str, Any]:
-    """Summarise a task for a list of tasks."""
-    test = artifact.metrics.get("test")
-    top1 = test.get("top1") if isinstance(test, dict) else None
+def describe(name: str, tasks: TaskSnapshot) -> dict[str, Any]:
+    """Describe a task in full, with its overlap with the other tasks. NaN may be in it, see `encode_json`."""
+    facts = tasks.described[name]
+    artifact, history = facts.artifact, facts.artifact.metrics.get("history")
     return {
-        "name": artifact.name,
-        "method": artifact.method.name,
-        "classes": len(artifact.classes),
-        "parameters": artifact.method.learned_parameters,
-        "bytes": artifact.size,
-        "top1": plain(top1) if isinstance(top1, int | float) else None,
-    }
-
-
-def describe(artifact: Artifact, tasks: TaskSnapshot) -> dict[str, Any]:
-    """Describe a task in full, with its overlap with the other tasks."""
-    history = artifact.metrics.get("history")
-    selected = artifact.method.selected_mask()
-    return {
-        **summarise(artifact),
+        **facts.summary,
         "labels": list(artifact.classes),
-        "metrics": plain({key: value for key, value in artifact.metrics.items() if key != "history"}),
-        "history": plain([epoch for epoch in history if isinstance(epoch, dict)] if isinstance(history, list) else []),
-        "training": plain(artifact.training),
+        "metrics": {key: value for key, value in artifact.metrics.items() if key != "history"},
+        "history": [epoch for epoch in history if isinstance(epoch, dict)] if isinstance(history, list) else [],
+        "training": artifact.training,
         "subscribed": [
             {"tap": tap, "channels": len(mask), "chosen": mask.nonzero().flatten().tolist()}
-            for tap, mask in selected.items()
+            for tap, mask in facts.selected.items()
         ],
-        "overlap": overlaps(artifact, tasks) if selected else [],
+        "overlap": describe_overlaps(name, tasks) if facts.selected else [],
     }
 
 
-def overlaps(artifact: Artifact, tasks: TaskSnapshot) -> list[dict[str, Any]]:
-    """Compare a task's selected channels with those of each task that shares a tap, the largest overlap first."""
-    masks, pairs = artifact.method.selected_mask(), []
-    for name, other in tasks.sound.items():
-        others = other.method.selected_mask() if name != artifact.name else {}
-        shared = {tap: mask for tap, mask in others.items() if tap in masks and len(mask) == len(masks[tap])}
-        if shared:
-            pair = compare_masks(masks, shared)
-            taps = {tap: {key: entry[key] for key in ("iou", "chance")} for tap, entry in pair["taps"].items()}
-            pairs.append({"task": name, "iou": pair["iou"], "chance": pair["chance"], "taps": taps})
-    return sorted(pairs, key=lambda pair: (-pair["iou"], pair["task"]))
+def describe_overlaps(name: str, tasks: TaskSnapshot) -> list[dict[str, Any]]:
+    """Compare a task's selected channels with those of each task that shares a tap, the largest overlap first.
+
+    The first `MAX_BY_TAP` have their overlap at each tap too.
+    """
+    overlaps = Overlaps({task: facts.selected for task, facts in tasks.described.items()}, [name])
+    iou, by_chance = overlaps.iou[0].tolist(), overlaps.chance[0].tolist()
+    order = [index for index, task in enumerate(overlaps.names) if task != name and not math.isnan(iou[index])]
+    order.sort(key=lambda index: (-iou[index], overlaps.names[index]))
+    pairs: list[dict[str, Any]] = []
+    for index in order:
+        pairs.append({"task": overlaps.names[index], "iou": iou[index], "chance": by_chance[index], "taps": {}})
+        if len(pairs) <= MAX_BY_TAP:
+            taps = overlaps.pair(0, index)["taps"]
+            pairs[-1]["taps"] = {tap: {key: entry[key] for key in ("iou", "chance")} for tap, entry in taps.items()}
+    return pairs
 
 
 def describe_selection(history: SelectionHistory) -> dict[str, Any]:
@@ -93,12 +85,3 @@ def describe_selection(history: SelectionHistory) -> dict[str, Any]:
             for tap, masks in history.masks.items()
         ],
     }
-
-
-def plain(value: Any) -> Any:
-    """Replace NaN and infinity by None: JSON has neither."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list) else value

@@ -11,6 +11,8 @@ CODES: dict[str, tuple[int, str]] = {
     "empty": (400, "no picture, or an empty one"),
     "unauthorized": (401, "the token is missing or wrong"),
     "management_off": (403, "the service was started without a token, so tasks cannot be changed over HTTP"),
+    "cross_site": (403, "tasks cannot be changed by web pages of other sites"),
+    "read_only": (403, "the folder of the hub cannot be written"),
     "not_found": (404, "there is nothing at this path"),
     "unknown_task": (404, "the hub has no task of this name"),
     "method_not_allowed": (405, "the path does not support this method"),
@@ -18,13 +20,16 @@ CODES: dict[str, tuple[int, str]] = {
     "too_many_bytes": (413, "the body is larger than the service allows"),
     "too_many_pictures": (413, "more pictures in one request than the service allows"),
     "too_many_pixels": (413, "a picture has more pixels than the service decodes"),
+    "too_complex": (413, "decoding a picture takes more time or memory than the service allows"),
     "wrong_type": (415, "the path does not support this Content-Type"),
+    "wrong_host": (421, "the service does not answer for the host that the request names"),
     "invalid": (422, "a parameter has an invalid value"),
     "not_a_picture": (422, "not a JPEG, PNG, WebP, BMP, GIF or TIFF picture"),
     "truncated": (422, "the picture ends too early"),
     "broken_picture": (422, "the picture cannot be decoded"),
     "bad_task": (422, "the upload is not a task, or not one of this source"),
     "rate_limited": (429, "more requests from this address than the service allows"),
+    "disconnected": (499, "the client closed the connection; nobody receives this"),
     "internal": (500, "an error in the service; see its log"),
     "queue_full": (503, "too many pictures are waiting: try again after Retry-After seconds"),
     "task_broken": (503, "the task exists but cannot answer"),
@@ -60,6 +65,14 @@ class RefusedError(Exception):
     def headers(self) -> dict[str, str]:
         retry = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         return retry | ({"WWW-Authenticate": "Bearer"} if self.code == "unauthorized" else {})
+
+
+MAX_PRINTED = 120
+
+
+def printable(text: str) -> str:
+    """Quote text that a client sent, for a log or a message: one line without control characters, not too long."""
+    return ascii(text if len(text) <= MAX_PRINTED else f"{text[:MAX_PRINTED]}...")
 
 
 def without_paths(message: str, *folders: Path) -> str:

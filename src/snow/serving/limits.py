@@ -1,8 +1,7 @@
-"""Limits of a service: sizes, times, requests per address, and who may change tasks."""
+"""Limits of a service: sizes, times, and requests per address."""
 
 from __future__ import annotations
 
-import hmac
 import math
 import time
 from collections import OrderedDict
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from snow.errors import SnowError
-from snow.serving.errors import CODES, RefusedError
+from snow.serving.errors import RefusedError
+from snow.serving.fairness import client_at
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,11 @@ class Limits:
         max_upload: bytes of an uploaded task, both packed and unpacked.
         rate: requests per second from one address, on average; 0 for no limit.
         burst: requests that one address may send at once.
-        decoders: threads that decode pictures.
+        decoders: processes that decode pictures, and half as many for those that take long.
+        decode_time: seconds of processor time for decoding a picture with max_pixels; a smaller one may take less.
+        max_bodies: bytes of all requests for predictions that are read or wait; beyond it, the largest is refused.
+        max_connections: open connections; beyond it, the one that has been idle longest is closed.
+        header_time: seconds after which a connection without a complete request is closed.
         poll: seconds between two checks of the hub's folder for changes.
 
     Raises:
@@ -48,14 +52,18 @@ class Limits:
     rate: float = 0.0
     burst: int = 20
     decoders: int = 2
+    decode_time: float = 5.0
+    max_bodies: int = 256 * 2**20
+    max_connections: int = 1000
+    header_time: float = 10.0
     poll: float = 1.0
 
     def __post_init__(self) -> None:
-        counts = ("max_batch", "queue", "max_bytes", "max_pixels", "max_pictures", "max_upload", "burst", "decoders")
-        for name in counts:
+        sizes = ("max_batch", "max_bytes", "max_pixels", "max_pictures", "max_upload", "max_bodies")
+        for name in (*sizes, "queue", "burst", "decoders", "max_connections"):
             if getattr(self, name) < 1:
                 raise SnowError(f"{name} is at least 1, not {getattr(self, name)}")
-        for name in ("deadline", "poll"):
+        for name in ("deadline", "poll", "decode_time", "header_time"):
             if not 0 < getattr(self, name) <= 86_400:
                 raise SnowError(f"{name} is a number of seconds above 0 and up to a day, not {getattr(self, name)}")
         for name in ("max_wait", "rate"):
@@ -63,6 +71,8 @@ class Limits:
                 raise SnowError(f"{name} is zero or more, not {getattr(self, name)}")
         if self.max_pictures > self.queue:
             raise SnowError(f"a request of {self.max_pictures} pictures never fits in a queue of {self.queue}")
+        if self.max_bytes > self.max_bodies:
+            raise SnowError(f"a body of max_bytes {self.max_bytes:,} never fits in max_bodies {self.max_bodies:,}")
 
 
 MAX_ADDRESSES = 10_000
@@ -81,13 +91,21 @@ class RateLimiter:
         self._rate, self._burst, self._clock = rate, burst, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def allows(self, address: str) -> bool:
+        """Return whether `check` would pass, and count nothing."""
+        return not self._rate or self._tokens(address, self._clock()) >= 1
+
+    def _tokens(self, address: str, now: float) -> float:
+        tokens, since = self._buckets.get(address, (float(self._burst), now))
+        return min(float(self._burst), tokens + (now - since) * self._rate)
+
     def check(self, address: str) -> None:
         """Count one request. Raises RefusedError: it is one too many."""
         if not self._rate:
             return
         now = self._clock()
-        tokens, since = self._buckets.pop(address, (float(self._burst), now))
-        tokens = min(float(self._burst), tokens + (now - since) * self._rate)
+        tokens = self._tokens(address, now)
+        self._buckets.pop(address, None)
         self._buckets[address] = max(0.0, tokens - 1) if tokens >= 1 else tokens, now
         if len(self._buckets) > MAX_ADDRESSES:
             self._buckets.popitem(last=False)
@@ -97,18 +115,5 @@ class RateLimiter:
 
 
 async def limit_rate(request: Request) -> None:
-    """Count a request for its address, before its route runs. Raises RefusedError: it is one too many."""
-    request.app.state.rate_limiter.check(request.client.host if request.client else "")
-
-
-def authorise(request: Request, token: str | None) -> None:
-    """Compare the request's `Authorization: Bearer TOKEN` with the token, in constant time.
-
-    Raises:
-        RefusedError: the service has no token, or the request has a wrong one.
-    """
-    if not token:
-        raise RefusedError("management_off", CODES["management_off"][1])
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(credentials.strip().encode(), token.encode()):
-        raise RefusedError("unauthorized", "send the service's token: Authorization: Bearer TOKEN")
+    """Count a request for its client, before its route runs. Raises RefusedError: it is one too many."""
+    request.app.state.rate_limiter.check(client_at(request.client.host if request.client else ""))

@@ -11,6 +11,12 @@ from snow.inference import SOURCE_HEAD
 from snow.serving.batching import BatchResult
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+MAX_LABELLED = 100
+"""Tasks with counters of their own; what reads the metrics keeps about 20 series for each."""
+
+OTHERS = "(others)"
+"""Label of all further tasks together. No task can have this name."""
+
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -70,6 +76,8 @@ class Metrics:
             failed: pictures with a failure.
             seconds: from picture to answer.
         """
+        if task not in self._labelled:
+            task = OTHERS
         if failed:
             self._failures.labels(task).inc(failed)
         if answered:
@@ -77,14 +85,19 @@ class Metrics:
             self._task_seconds.labels(task).observe(seconds)
 
     def set_tasks(self, sound: Collection[str], broken: Collection[str]) -> None:
-        """Set the number of tasks, and forget what was counted for tasks that were removed."""
+        """Set the number of tasks, and forget what was counted for tasks that were removed.
+
+        At most `MAX_LABELLED` tasks are counted one by one.
+        """
         self._tasks.labels("answering").set(len(sound))
         self._tasks.labels("broken").set(len(broken))
-        names = {*sound, *broken, SOURCE_HEAD}
-        for name in self._labelled - names:
+        names = {*sound, *broken}
+        for name in self._labelled - names - {SOURCE_HEAD}:
             for metric in (self._answers, self._task_seconds, self._failures):
                 metric.remove(name)
-        self._labelled = names
+        kept = self._labelled & names
+        added = sorted(names - kept)[: max(0, MAX_LABELLED - len(kept))]
+        self._labelled = {*kept, *added, SOURCE_HEAD}
 
     def text(self) -> bytes:
         """Format all metrics as Prometheus reads them."""

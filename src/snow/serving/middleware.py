@@ -12,9 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from snow.serving.errors import CODES, RefusedError
+from snow.serving.errors import CODES, RefusedError, printable
 from snow.serving.metrics import Metrics
 from snow.serving.requests import first_error
 
@@ -27,6 +28,8 @@ HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
 }
+
+METHODS = ("GET", "POST", "PUT", "DELETE")
 
 OTHER = "other"
 """Label for requests to paths that do not exist."""
@@ -43,20 +46,35 @@ class RequestMetrics:
             await self.app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
+        method, is_head = scope["method"], scope["method"] == "HEAD"
+        scope["method"] = "GET" if is_head else method  # a HEAD is a GET whose content is not sent (RFC 9110, 9.3.2)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *HEADERS.items()]
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_headers)
         finally:
             path = getattr(scope.get("route"), "path", OTHER)
-            method = scope["method"] if path != OTHER else OTHER
-            self.metrics.record_response(path, method, status, time.perf_counter() - started)
+            self.metrics.record_response(
+                path, method if path != OTHER else OTHER, status, time.perf_counter() - started
+            )
+
+
+def allowed_methods(app: FastAPI, request: Request) -> list[str]:
+    """List the methods that a path supports: each of them may have a route of its own."""
+    methods: set[str] = set()
+    for method in METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] == Match.FULL for route in app.routes):
+            methods |= {method, "HEAD"} if method == "GET" else {method}
+    return sorted(methods)
 
 
 def handle_refusals(app: FastAPI, metrics: Metrics) -> None:
@@ -74,12 +92,14 @@ def handle_refusals(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_http_error(request: Request, error: Any) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "malformed")
-        response = respond(RefusedError(code, f"{request.method} {request.url.path}: {CODES[code][1]}"))
+        response = respond(RefusedError(code, f"{request.method} {printable(request.url.path)}: {CODES[code][1]}"))
         response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(allowed_methods(app, request))
         return response
 
     async def on_error(request: Request, error: Exception) -> JSONResponse:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        log.error("%s %s failed", request.method, printable(request.url.path), exc_info=error)
         return respond(RefusedError("internal", CODES["internal"][1]))
 
     handlers: dict[Any, Callable[[Request, Any], Awaitable[JSONResponse]]] = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 
 import uvicorn
 
+from snow.serving.access import Address, check_token
 from snow.serving.app import create_app
+from snow.serving.connections import BACKLOG, OncePerSecond, protocol_class
 from snow.serving.service import Service
 
 GRACE_SECONDS = 5
@@ -26,18 +29,28 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)  # ty: ignore[invalid-argument-type]
 
 
-def serve(service: Service, host: str, port: int, token: str | None = None, access_log: bool = False) -> None:
-    """Serve on `host` and `port` until SIGINT or SIGTERM. Requests that were accepted by then are answered."""
+def serve(service: Service, address: Address, token: str | None = None, access_log: bool = False) -> None:
+    """Serve on an address until SIGINT or SIGTERM. Requests that were accepted by then are answered.
+
+    Raises:
+        SnowError: the token can be guessed.
+    """
     config = uvicorn.Config(
-        create_app(service, token),
-        host=host,
-        port=port,
+        create_app(service, token, address.known_hosts, address.cors_origin),
+        host=address.host,
+        port=address.port,
         access_log=access_log,
         log_level="info",
         proxy_headers=False,
         server_header=False,
+        http=protocol_class(service.limits),
+        ws="none",
+        backlog=BACKLOG,
         timeout_graceful_shutdown=int(service.limits.deadline) + GRACE_SECONDS,
     )
+    check_token(token, address.host)
+    for name in ("uvicorn.error", "snow.serving"):
+        logging.getLogger(name).addFilter(OncePerSecond())
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises the signal again when it has stopped
             signal.signal(number, lambda *_: None)

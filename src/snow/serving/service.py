@@ -12,19 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from snow.data import eval_transform
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.hub.folder import read_selection_history, store_of
+from snow.hub.folder import read_selection_history
+from snow.hub.listing import store_of
 from snow.inference import SOURCE_HEAD, Failure, Prediction
 from snow.process.threads import engine_executor, worker_executor
 from snow.serving.batching import Batcher
+from snow.serving.decoders import Decoders, fork_server
 from snow.serving.details import describe_selection
 from snow.serving.errors import RefusedError, without_paths
+from snow.serving.fairness import Owner
 from snow.serving.limits import Limits
 from snow.serving.metrics import Metrics
-from snow.serving.requests import PredictRequest, decode_picture
-from snow.serving.uploads import disk_full
+from snow.serving.requests import PredictRequest
+from snow.serving.uploads import storage_refusal
 from snow.serving.worker import TaskSnapshot, Worker
 from snow.store import Stamp
 
@@ -52,9 +54,9 @@ class PredictResult:
 
 
 class Service:
-    """Runs three kinds of threads beside the event loop: one for passes, one that changes the hub, some that decode.
+    """Runs two threads beside the event loop, one for passes and one that changes the hub, and processes that decode.
 
-    A hub may be used by one thread at a time. So the first two threads have a `Hub` each, over the same folder and the
+    A hub may be used by one thread at a time. So both threads have a `Hub` each, over the same folder and the
     same source; a change by one reaches the other through the folder, like a change by another process.
     """
 
@@ -63,7 +65,7 @@ class Service:
         self.tasks = TaskSnapshot()
         self.ready = False
         self._worker = Worker(Hub(hub.path, hub.source, hub.engine.name), device)
-        self._transform = eval_transform(hub.source.preprocessing)
+        fork_server().start()
         self._create_executors()
         self._engine_executor.submit(self._worker.prepare).result()
         self.metrics.watch("snow_queue_pictures", "pictures accepted, not answered", lambda: self.batcher.reserved)
@@ -73,7 +75,7 @@ class Service:
     def _create_executors(self) -> None:
         self._engine_executor = engine_executor()
         self._change_executor = worker_executor("changing", 1)
-        self._decode_executor = worker_executor("decoding", self.limits.decoders)
+        self._decoders = Decoders(self.hub.source.preprocessing, self.limits)
         self.batcher = Batcher[Predictions](
             lambda images, tasks: self._run(self._engine_executor, self._worker.predict, images, tasks),
             self.limits.max_batch,
@@ -88,6 +90,7 @@ class Service:
             self._create_executors()
         await self.refresh()
         await self._run(self._engine_executor, self._worker.warm_up)
+        await self._decoders.start()
         self._background = [
             asyncio.create_task(self.batcher.run()),
             asyncio.create_task(watch(self.hub.path, self.limits.poll, self.refresh)),
@@ -101,7 +104,8 @@ class Service:
         batching, watching = self._background
         watching.cancel()
         await asyncio.gather(batching, watching, return_exceptions=True)
-        for executor in (self._engine_executor, self._change_executor, self._decode_executor):
+        await self._decoders.stop()
+        for executor in (self._engine_executor, self._change_executor):
             await asyncio.to_thread(executor.shutdown)
 
     @property
@@ -110,7 +114,7 @@ class Service:
         started = self.batcher.started
         return started is not None and asyncio.get_running_loop().time() - started > STUCK_SECONDS
 
-    async def predict(self, request: PredictRequest) -> PredictResult:
+    async def predict(self, request: PredictRequest, owner: Owner) -> PredictResult:
         """Predict for all pictures of a request. A task that is broken or fails gets a `Failure`; the others answer.
 
         Raises:
@@ -119,12 +123,11 @@ class Service:
         names = self._task_names(request.tasks)
         started = time.perf_counter()
         decoding = [
-            self._run(self._decode_executor, decode_picture, picture, number, self._transform, self.limits.max_pixels)
-            for number, picture in enumerate(request.pictures)
+            self._decoders.decode(picture.content, number, owner) for number, picture in enumerate(request.pictures)
         ]
         images = await _gather(decoding)
         decoded = time.perf_counter()
-        results = await _gather([self.batcher.submit(image, names) for image in images])
+        results = await _gather([self.batcher.submit(image, names, owner) for image in images])
         pictures = [self._checked(result.answer, request.tasks) for result in results]
         self._count(names, pictures, time.perf_counter() - started)
         last = max(results, key=lambda result: result.queue_seconds)
@@ -147,7 +150,7 @@ class Service:
             await self._run(self._change_executor, self.hub.copy, folder, name, replace=True)
         except SnowError as error:
             reason = without_paths(str(error), folder, self.hub.path)
-            raise disk_full(error) or RefusedError("bad_task", reason) from None
+            raise storage_refusal(error) or RefusedError("bad_task", reason) from None
         await self.refresh()
         return is_replaced
 
@@ -158,7 +161,7 @@ class Service:
         except SnowError as error:
             await self.refresh()
             if name in self.tasks:
-                raise disk_full(error) or error from None
+                raise storage_refusal(error) or error from None
             raise RefusedError("unknown_task", f"there is no task {name!r}") from None
         await self.refresh()
 

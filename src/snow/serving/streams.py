@@ -7,13 +7,14 @@ from collections.abc import AsyncGenerator
 from starlette.requests import ClientDisconnect, Request
 
 from snow.serving.errors import RefusedError
+from snow.serving.fairness import Holding
 
 
 async def stream_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
     """Yield the body in chunks. Raises RefusedError: it has more than `limit` bytes, or ends too early."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise RefusedError("too_many_bytes", f"{int(declared):,} bytes are more than {limit:,}")
+    if declared.isdecimal() and (len(declared) > 20 or int(declared) > limit):
+        raise RefusedError("too_many_bytes", f"the body is declared with more than {limit:,} bytes")
     count = 0
     try:
         async for chunk in request.stream():
@@ -22,12 +23,24 @@ async def stream_body(request: Request, limit: int) -> AsyncGenerator[bytes]:
                 raise RefusedError("too_many_bytes", f"the body has more than {limit:,} bytes")
             yield chunk
     except ClientDisconnect:
-        raise RefusedError("malformed", "the body ends too early") from None
+        raise RefusedError("disconnected", "the body ends too early") from None
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read the body into memory; raises as `stream_body`."""
-    return b"".join([chunk async for chunk in stream_body(request, limit)])
+async def read_body(request: Request, limit: int, memory: Holding) -> bytearray:
+    """Read the body into memory.
+
+    Args:
+        memory: takes the bytes from what all requests may hold together.
+
+    Raises:
+        RefusedError: as `stream_body`; or other requests hold too much.
+    """
+    body = bytearray()
+    async for chunk in stream_body(request, limit):
+        if not memory.take(len(chunk)):
+            raise RefusedError("queue_full", "the bodies of other requests fill the memory for them", retry_after=1)
+        body += chunk
+    return body
 
 
 def content_type(request: Request) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from starlette.responses import JSONResponse, Response
 
 from snow.errors import SnowError
 from snow.serving import schemas
-from snow.serving.details import describe, summarise
-from snow.serving.errors import RefusedError
-from snow.serving.limits import authorise, limit_rate
-from snow.serving.requests import form_parts
+from snow.serving.details import describe
+from snow.serving.errors import RefusedError, printable
+from snow.serving.facts import encode_json
+from snow.serving.limits import limit_rate
 from snow.serving.schemas import refusals
 from snow.serving.service import Service
-from snow.serving.streams import content_type, read_body, stream_body
-from snow.serving.uploads import ARCHIVES, disk_full, form_files, unpack, write_files
+from snow.serving.streams import content_type, stream_body
+from snow.serving.uploads import ARCHIVES, storage_refusal, unpack, unpack_form
 from snow.store import check_name
 
 MAX_UPLOADS = 4
@@ -28,7 +29,17 @@ MAX_UPLOADS = 4
 UPLOAD_SECONDS = 300
 
 UPLOAD_CODES = (
-    *("malformed", "unauthorized", "management_off", "too_many_bytes", "wrong_type", "invalid", "bad_task"),
+    *(
+        "malformed",
+        "unauthorized",
+        "management_off",
+        "cross_site",
+        "read_only",
+        "too_many_bytes",
+        "wrong_type",
+        "invalid",
+        "bad_task",
+    ),
     *("rate_limited", "queue_full", "deadline", "disk_full"),
 )
 
@@ -37,16 +48,16 @@ router = APIRouter(prefix="/v1/tasks", dependencies=[Depends(limit_rate)])
 
 @router.get("", response_model=schemas.TaskList, responses=refusals("rate_limited"), summary="List the tasks")
 async def list_tasks(request: Request) -> Response:
+    """The response has an ETag, which changes with the tasks: with `If-None-Match` nothing is sent until then."""
     state = request.app.state
-    tasks = state.service.tasks
-    return JSONResponse(
-        {
-            "tasks": [summarise(artifact) for artifact in tasks.sound.values()],
-            "broken": dict(tasks.broken),
-            "source": state.source,
-            "managed": bool(state.token),
-        }
-    )
+    tasks, broken = state.service.tasks.encoded
+    source, managed = state.source, encode_json(state.token_guard.enabled)
+    body = b'{"tasks":%b,"broken":%b,"source":%b,"managed":%b}' % (tasks, broken, source, managed)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 @router.get(
@@ -59,7 +70,8 @@ async def show_task(request: Request, name: str) -> Response:
     service: Service = request.app.state.service
     service.require(name)
     tasks = service.tasks
-    return JSONResponse(await asyncio.to_thread(describe, tasks.sound[name], tasks))
+    body = await asyncio.to_thread(lambda: encode_json(describe(name, tasks)))
+    return Response(body, media_type="application/json")
 
 
 @router.get(
@@ -84,31 +96,34 @@ async def put_task(request: Request, name: str) -> Response:
     Requests that were accepted before are answered by the old task, later ones by the new one."""
     state = request.app.state
     service: Service = state.service
-    authorise(request, state.token)
+    await state.token_guard.authorise(request)
     _check(name)
     if state.uploads.locked():
         raise RefusedError("queue_full", "other tasks are being uploaded", retry_after=5)
     try:
         async with state.uploads, asyncio.timeout(UPLOAD_SECONDS):
-            with tempfile.TemporaryDirectory(prefix="snow-upload-") as folder:
+            with state.spool.folder() as folder:
                 await _receive(request, Path(folder), service.limits.max_upload)
                 replaced = await service.add(name, Path(folder))
     except TimeoutError:
         raise RefusedError("deadline", f"not uploaded within {UPLOAD_SECONDS} s") from None
     except OSError as error:
-        raise disk_full(error) or error from None
+        raise storage_refusal(error) or error from None
     service.require(name)
-    return JSONResponse(summarise(service.tasks.sound[name]), 200 if replaced else 201)
+    summary = encode_json(service.tasks.described[name].summary)
+    return Response(summary, 200 if replaced else 201, media_type="application/json")
 
 
 @router.delete(
     "/{name}",
     status_code=204,
-    responses=refusals("unauthorized", "management_off", "unknown_task", "invalid", "rate_limited"),
+    responses=refusals(
+        *("unauthorized", "management_off", "cross_site", "read_only", "unknown_task", "invalid", "rate_limited")
+    ),
     summary="Remove a task",
 )
 async def delete_task(request: Request, name: str) -> Response:
-    authorise(request, request.app.state.token)
+    await request.app.state.token_guard.authorise(request)
     _check(name)
     await request.app.state.service.remove(name)
     return Response(status_code=204)
@@ -117,16 +132,16 @@ async def delete_task(request: Request, name: str) -> Response:
 async def _receive(request: Request, folder: Path, limit: int) -> None:
     """Write the files of an uploaded task into `folder`."""
     kind = content_type(request)
-    if kind == "multipart/form-data":
-        async with form_parts(request, await read_body(request, limit)) as parts:
-            await asyncio.to_thread(write_files, form_files(parts), folder, limit)
-    elif kind in ARCHIVES:
-        with tempfile.TemporaryFile() as archive:
-            async for chunk in stream_body(request, limit):
-                archive.write(chunk)
-            await asyncio.to_thread(unpack, archive, folder, limit)
-    else:
-        raise RefusedError("wrong_type", f"{kind!r}: send multipart/form-data, or one of {', '.join(ARCHIVES)}")
+    if kind != "multipart/form-data" and kind not in ARCHIVES:
+        choices = f"multipart/form-data, or one of {', '.join(ARCHIVES)}"
+        raise RefusedError("wrong_type", f"{printable(kind)}: send {choices}")
+    with tempfile.TemporaryFile(dir=folder) as body:
+        async for chunk in stream_body(request, limit):
+            body.write(chunk)
+        if kind == "multipart/form-data":
+            await asyncio.to_thread(unpack_form, body, request.headers["content-type"], folder, limit)
+        else:
+            await asyncio.to_thread(unpack, body, folder, limit)
 
 
 def _check(name: str) -> None:

@@ -6,21 +6,18 @@ No name from a request becomes a path: a file is written only if it is one of `F
 from __future__ import annotations
 
 import errno
-import gzip
 import io
-import tarfile
-import zipfile
-import zlib
+import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from starlette.datastructures import UploadFile
-
 from snow.data import is_junk_path
-from snow.hub.artifact import SELECTION_FILE
-from snow.hub.task_record import RECORD_FILE
-from snow.serving.errors import CODES, RefusedError
+from snow.hub.task_files import RECORD_FILE, SELECTION_FILE
+from snow.serving.archives import CHUNK, Member, Readable, members
+from snow.serving.errors import CODES, RefusedError, printable
+from snow.serving.forms import form_parts
 
 REQUIRED = ("config.json", "model.safetensors", "metrics.json")
 FILES = {name: name for name in (*REQUIRED, SELECTION_FILE, RECORD_FILE)}
@@ -32,9 +29,8 @@ IGNORED = (".md", ".gitattributes")
 ARCHIVES = ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream")
 
 JSON_BYTES = 2**24
-CHUNK = 2**20
-
-Member = tuple[str, IO[bytes]]
+MAX_FILES = 16
+"""Parts of a form."""
 
 
 def unpack(archive: IO[bytes], folder: Path, limit: int) -> None:
@@ -46,18 +42,41 @@ def unpack(archive: IO[bytes], folder: Path, limit: int) -> None:
     Raises:
         RefusedError: it is another format, damaged or too large, or holds anything but a task.
     """
-    archive.seek(0)
-    start = archive.read(4)
-    archive.seek(0)
-    members = _zipped(archive) if start.startswith(b"PK") else _tarred(archive, start, limit)
-    try:
-        write_files(members, folder, limit)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise RefusedError("bad_task", f"the archive cannot be read: {error}") from None
-    except OSError as error:
-        if error.errno is None:  # gzip raises this for damaged data
-            raise RefusedError("bad_task", f"the archive cannot be read: {error}") from None
-        raise
+    write_files(members(archive, limit), folder, limit)
+
+
+def unpack_form(body: IO[bytes], content_type: str, folder: Path, limit: int) -> None:
+    """Write the files of a form into `folder`.
+
+    Args:
+        body: a file of this machine, which is mapped and not read into memory.
+
+    Raises:
+        RefusedError: it is malformed or too large, or holds anything but a task.
+    """
+    body.flush()
+    if not body.seek(0, io.SEEK_END):
+        raise RefusedError("bad_task", "the form is empty")
+    mapped = mmap.mmap(body.fileno(), 0, access=mmap.ACCESS_READ)  # unmapped when its last part is forgotten
+    write_files(_form_files(mapped, content_type), folder, limit)
+
+
+def _form_files(body: mmap.mmap, content_type: str) -> Iterator[Member]:
+    for part in form_parts(body, content_type, MAX_FILES):
+        if part.filename is None:
+            raise RefusedError("bad_task", f"{printable(part.name)} is not a file")
+        yield part.filename or part.name, _View(part.content)
+
+
+class _View:
+    """Reads a part of the mapped body without copying more than is asked for."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content = content
+
+    def read(self, size: int, /) -> bytes:
+        part, self._content = bytes(self._content[:size]), self._content[size:]
+        return part
 
 
 def write_files(members: Iterator[Member], folder: Path, limit: int) -> None:
@@ -72,39 +91,32 @@ def write_files(members: Iterator[Member], folder: Path, limit: int) -> None:
         if name is None:
             if member.endswith(IGNORED) or is_junk_path(member):
                 continue
-            raise RefusedError("bad_task", f"{_shorten(member)} is not a file of a task: these are {', '.join(FILES)}")
+            raise RefusedError("bad_task", f"{printable(member)} is not a file of a task: these are {', '.join(FILES)}")
         path = folder / name
         if path.exists():
             raise RefusedError("bad_task", f"there is more than one {name}")
         try:
             remaining -= _copy(file, path, min(remaining, JSON_BYTES) if name.endswith(".json") else remaining)
         except OSError as error:
-            raise disk_full(error) or error from None
+            raise storage_refusal(error) or error from None
     missing = [name for name in REQUIRED if not (folder / name).exists()]
     if missing:
         raise RefusedError("bad_task", f"the upload has no {', '.join(missing)}")
 
 
-def form_files(parts: list[tuple[str, str | UploadFile]]) -> Iterator[Member]:
-    """Iterate over the files of a form. Raises RefusedError: a part is not a file."""
-    for name, value in parts:
-        if not isinstance(value, UploadFile):
-            raise RefusedError("bad_task", f"{_shorten(name)} is not a file")
-        yield value.filename or name, value.file
-
-
-def disk_full(error: BaseException | None) -> RefusedError | None:
-    """Return the refusal for a full disk, or None if the error has another cause."""
+def storage_refusal(error: BaseException | None) -> RefusedError | None:
+    """Return the refusal for a full disk or a read-only folder, or None if the error has another cause."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return RefusedError("disk_full", CODES["disk_full"][1])
-        if "No space left on device" in str(error):  # safetensors has no errno
-            return RefusedError("disk_full", CODES["disk_full"][1])
-        error = error.__cause__
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or os.strerror(errno.ENOSPC) in str(error):
+            return RefusedError("disk_full", CODES["disk_full"][1])  # the errors of safetensors have no number
+        if number in (errno.EROFS, errno.EACCES, errno.EPERM) or os.strerror(errno.EROFS) in str(error):
+            return RefusedError("read_only", CODES["read_only"][1])
+        error = error.__cause__ or error.__context__
     return None
 
 
-def _copy(file: IO[bytes], path: Path, limit: int) -> int:
+def _copy(file: Readable, path: Path, limit: int) -> int:
     count = 0
     with path.open("xb") as out:
         while chunk := file.read(CHUNK):
@@ -113,42 +125,3 @@ def _copy(file: IO[bytes], path: Path, limit: int) -> int:
                 raise RefusedError("too_many_bytes", f"{path.name} makes the task larger than the service allows")
             out.write(chunk)
     return count
-
-
-def _zipped(archive: IO[bytes]) -> Iterator[Member]:
-    with zipfile.ZipFile(archive) as opened:
-        for entry in opened.infolist():
-            if not entry.is_dir():
-                with opened.open(entry) as file:
-                    yield entry.filename, file
-
-
-def _tarred(archive: IO[bytes], start: bytes, limit: int) -> Iterator[Member]:
-    plain = gzip.GzipFile(fileobj=archive) if start.startswith(b"\x1f\x8b") else archive
-    with tarfile.open(fileobj=_Bounded(plain, limit + CHUNK), mode="r|") as opened:
-        for entry in opened:
-            if entry.isdir():
-                continue
-            file = opened.extractfile(entry) if entry.isreg() else None
-            if file is None:
-                raise RefusedError("bad_task", f"{_shorten(entry.name)} is not a regular file")
-            yield entry.name, file
-
-
-class _Bounded(io.RawIOBase):
-    """Reads a file. Raises RefusedError: it is longer than `limit`."""
-
-    def __init__(self, file: IO[bytes] | gzip.GzipFile, limit: int) -> None:
-        super().__init__()
-        self._file, self._remaining = file, limit
-
-    def read(self, size: int = -1, /) -> bytes:
-        content = self._file.read(size)
-        self._remaining -= len(content)
-        if self._remaining < 0:
-            raise RefusedError("too_many_bytes", "the archive unpacks to more than the service allows")
-        return content
-
-
-def _shorten(name: str) -> str:
-    return repr(name if len(name) <= 80 else f"{name[:80]}…")

@@ -12,7 +12,9 @@ from torch import Tensor
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.inference import Failure, Prediction
+from snow.process.memory import without_collection
 from snow.serving.errors import without_paths
+from snow.serving.facts import TaskFacts, encode_json
 
 log = logging.getLogger("snow.serving")
 
@@ -24,10 +26,14 @@ class TaskSnapshot:
     Attributes:
         sound: tasks that can answer.
         broken: why each of the other tasks cannot.
+        described: of each sound task, what a list shows and what it selects; computed once, when the task is read.
+        encoded: `sound` as a list of summaries, and `broken`, in JSON.
     """
 
     sound: Mapping[str, Artifact] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    described: Mapping[str, TaskFacts] = field(default_factory=dict)
+    encoded: tuple[bytes, bytes] = (b"[]", b"{}")
 
     def __contains__(self, name: str) -> bool:
         return name in self.sound or name in self.broken
@@ -42,6 +48,7 @@ class Worker:
 
     def __init__(self, hub: Hub, device: str = "cpu") -> None:
         self.hub = hub
+        self._described: dict[str, TaskFacts] = {}
         try:
             self.hub.source.to(device)
         except (RuntimeError, AssertionError) as error:
@@ -54,7 +61,8 @@ class Worker:
     def warm_up(self) -> None:
         """Ask every task once: the first pass takes longer than those that follow."""
         size = self.hub.source.preprocessing.image_size
-        self.predict([torch.zeros(3, size, size, dtype=torch.uint8)], [self.hub.names()])
+        with without_collection():  # an engine prepares every task here
+            self.predict([torch.zeros(3, size, size, dtype=torch.uint8)], [self.hub.names()])
 
     def refresh(self) -> TaskSnapshot:
         """Read what has changed in the hub's folder."""
@@ -67,7 +75,14 @@ class Worker:
                     sound[name] = self.hub.task(name)
                 except SnowError as error:  # it was removed or damaged just now
                     log.info("task %s: %s", name, error)
-        return TaskSnapshot(sound, broken)
+        with without_collection():
+            self._described = {name: self._describe(artifact) for name, artifact in sound.items()}
+        summaries = [facts.summary for facts in self._described.values()]
+        return TaskSnapshot(sound, broken, self._described, (encode_json(summaries), encode_json(broken)))
+
+    def _describe(self, artifact: Artifact) -> TaskFacts:
+        before = self._described.get(artifact.name)
+        return TaskFacts.of(artifact) if before is None or before.artifact is not artifact else before
 
     @torch.inference_mode()
     def predict(

@@ -9,16 +9,14 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from snow.errors import DamagedError, NotFoundError, SnowError
+from snow.errors import DamagedError, SnowError
 from snow.source.architectures import EMBEDDED
+from snow.source.description import read_source, require_no_link
 from snow.source.source import Source
-from snow.store import atomic_file, read_json, write_json
+from snow.store import atomic_file, write_json
 
 REOPENED = ("embedded", "pretrained")
 """Origins of weights that can be had again by name; weights of any other origin are stored in the hub."""
-
-NEEDED = {"architecture": str, "weights": str, "fingerprint": str, "preprocessing": dict}
-"""Keys of `source.json` and the types of their values."""
 
 
 def write_source(folder: Path, source: Source) -> None:
@@ -31,23 +29,6 @@ def write_source(folder: Path, source: Source) -> None:
         write_json(file, source.description())
 
 
-def read_source(folder: Path) -> dict[str, Any]:
-    """Read the description of a hub's source, without building it.
-
-    Raises:
-        SnowError: there is no hub at `folder`, or its `source.json` is damaged.
-    """
-    file = folder / "source.json"
-    if not file.is_file():
-        raise NotFoundError(f"{folder} is not a hub: it has no source.json")
-    described = read_json(_no_link(file))
-    if not all(isinstance(described.get(key), kind) for key, kind in NEEDED.items()) or not isinstance(
-        described["preprocessing"].get("image_size"), int
-    ):
-        raise DamagedError(f"{file} is damaged: it should have {', '.join(NEEDED)}")
-    return described
-
-
 def open_source(folder: Path, **options: Any) -> Source:
     """Build the source of the hub at `folder`.
 
@@ -58,7 +39,7 @@ def open_source(folder: Path, **options: Any) -> Source:
         SnowError: there is no hub, or its source has changed.
     """
     described = read_source(folder)
-    weights = _no_link(folder / "source.safetensors")
+    weights = require_no_link(folder / "source.safetensors")
     size = described["preprocessing"]["image_size"]
     options["resize"] = described["preprocessing"].get("resize")
     if described["weights"] == "embedded":
@@ -74,6 +55,8 @@ def open_source(folder: Path, **options: Any) -> Source:
             f"the source of hub {folder} has changed: fingerprint {source.fingerprint}, "
             f"recorded {described['fingerprint']}"
         )
+    if source.preprocessing.to_dict() != described["preprocessing"]:
+        raise DamagedError(f"{folder / 'source.json'} is damaged: its preprocessing is not that of its fingerprint")
     return source
 
 
@@ -90,9 +73,3 @@ def meta_source(spec: str, image_size: int | None, taps: Sequence[str] = (), wit
             return Source.open(name, False, None, image_size, **options)
     except (RuntimeError, SnowError):  # some CNNs read their tensors while they are built
         return Source.open(name, False, None, image_size, **options)
-
-
-def _no_link(file: Path) -> Path:
-    if file.is_symlink():
-        raise DamagedError(f"{file} is a link: a hub holds plain files")
-    return file

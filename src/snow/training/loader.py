@@ -21,7 +21,7 @@ from snow.data import Pictures
 from snow.errors import NoSpaceError, SnowError
 
 SHARED_MEMORY = "/dev/shm"
-"""Where Linux keeps what processes share. A container has 64 MB of it unless it is told otherwise."""
+"""Where Linux keeps what processes share. A container has 64 MB of it by default."""
 
 PREFETCHED = 2
 """Batches that a loading process makes ahead, the default of `DataLoader`."""

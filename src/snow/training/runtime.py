@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from snow.errors import SnowError
 from snow.process.devices import check_device_name
-from snow.training.sizes import parse_size
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+"""Bytes by unit."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,23 @@ class Runtime:
             return self.workers
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(8, max(0, cores // processes - 1))
+
+
+def parse_size(text: str) -> int:
+    """Convert `4GB`, `500 MB` or a plain number to bytes.
+
+    Raises:
+        SnowError: the text is not a size, or the size is zero.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?b?)\s*", text, re.IGNORECASE)
+    unit = match.group(2).upper() if match else ""
+    size = round(float(match.group(1)) * UNITS[unit if unit[-1:] in ("", "B") else f"{unit}B"]) if match else 0
+    if size < 1:
+        raise SnowError(f"{text!r} is not a size: write 4GB or 500MB")
+    return size
+
+
+def format_size(size: int) -> str:
+    """Format a number of bytes with three digits and a unit."""
+    unit = max((name for name in UNITS if UNITS[name] <= max(1, size)), key=lambda name: (UNITS[name], len(name)))
+    return f"{size / UNITS[unit]:.3g} {unit}"

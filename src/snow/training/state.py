@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from snow.process.interrupt import Interrupt
 from snow.source import Source
-from snow.training.cache.cache import FeatureCache
 from snow.training.checkpoint import Checkpointer
+from snow.training.feature_cache import FeatureCache
 from snow.training.history import EpochRecord
 from snow.training.job import TrainingJob
 from snow.training.learner import Learner

@@ -17,7 +17,7 @@ from snow.data import Dataset, SplitRecord, Task
 from snow.data.labels import require_text
 from snow.errors import MismatchError, NoSpaceError, NotFoundError, SnowError
 from snow.hub import Artifact, Hub
-from snow.hub.folder import store_of
+from snow.hub.listing import store_of
 from snow.methods import METHODS, Method
 from snow.methods.method import option_values
 from snow.process.randomness import fork_rng, seed_all

@@ -10,10 +10,10 @@ from snow.inference.features import LiveFeatures
 from snow.inference.onnx_backend import source_for_precision
 from snow.process.interrupt import Interrupt
 from snow.process.randomness import seed_all
-from snow.training.cache.cache import open_cache
 from snow.training.calibration import calibrate
 from snow.training.checkpoint import Checkpointer
 from snow.training.evaluate import evaluate_batches
+from snow.training.feature_cache import open_cache
 from snow.training.history import Fitted, RunInfo
 from snow.training.job import TrainingJob
 from snow.training.launch import arithmetic, is_child

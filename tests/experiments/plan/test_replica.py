@@ -150,6 +150,7 @@ def served(
 ) -> tuple[list[tuple[float, float]], list[float]]:
     """When pictures came and were answered, and when those came that were refused."""
     from snow.serving.errors import RefusedError
+    from snow.serving.fairness import Owner
 
     answered: list[tuple[float, float]] = []
     refused: list[float] = []
@@ -168,8 +169,10 @@ def served(
         async def client(moment: float) -> None:
             await asyncio.sleep(moment)
             try:
-                with batcher.reserve():
-                    await batcher.submit(pixel, ())
+                owner = Owner()
+                with batcher.reserve(owner, lambda: None) as places:
+                    places.extend(1)
+                    await batcher.submit(pixel, (), owner)
                     answered.append((moment, loop.time()))
             except RefusedError:
                 refused.append(moment)

@@ -8,15 +8,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from snow.cli.hub.look import print_tasks, summaries
-from snow.cli.hub.place import HubPath, app, require, resolve, summary
+from snow.cli.hub.place import HubPath, app, require, resolve
 from snow.cli.options import SOURCE, Json, SourceOptions
 from snow.cli.output import note, print_json, print_table
-from snow.cli.sources import open_source
 from snow.errors import SnowError
-from snow.hub import Hub
-from snow.hub.artifact import read_config
-from snow.hub.folder import store_of
-from snow.source.source_file import read_source
+from snow.hub.listing import read_summary, store_of
+from snow.hub.task_files import read_config
+from snow.source.description import read_source
 
 
 @app.command
@@ -35,6 +33,9 @@ def init(
         seed: of the random weights with `--no-pretrained`.
         json: print {"hub", "source"}.
     """
+    from snow.cli.sources import open_source  # imports torch, which takes seconds
+    from snow.hub import Hub
+
     options = source or SourceOptions()
     existed = (hub / "source.json").exists()
     Hub.create(hub, open_source(hub, options, seed))
@@ -88,7 +89,9 @@ def remove(hub: Path, tasks: Annotated[list[str], Parameter(negative=())], /) ->
 
 
 def _copy(hub: Path, where: Path, task: str | None, replacing: bool, json: bool) -> None:
-    read_source(hub)
+    from snow.hub import Hub  # imports torch, which takes seconds
+
+    fingerprint = read_source(hub)["fingerprint"]
     sources = _tasks(resolve(where), task)
     for name in sources:
         if replacing:
@@ -106,7 +109,7 @@ def _copy(hub: Path, where: Path, task: str | None, replacing: bool, json: bool)
                 raise
             note(f"warning: task {name} is left out: {error}")
         else:
-            copied.append(summary(hub, name))
+            copied.append(read_summary(opened.folder(name), name, fingerprint))
     if not copied:
         raise SnowError(f"no task of {where} can be copied to hub {hub}")
     if json:

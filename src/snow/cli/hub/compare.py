@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snow.cli.hub.place import DIFFERENT, app, resolve
 from snow.cli.options import Json
 from snow.cli.output import note, print_json, print_table
-from snow.errors import SnowError
-from snow.hub import Hub
-from snow.hub.diff import Change, diff_hubs, diff_tasks
-from snow.hub.task_record import TOLERANCE, Verification
+from snow.errors import SnowError, printable
+from snow.hub.task_record import TOLERANCE
+
+if TYPE_CHECKING:
+    from snow.hub.diff import Change
+    from snow.hub.verification import Verification
 
 MAX_LINES = 10
 """Most lines per file or task; JSON has all."""
@@ -34,6 +37,8 @@ def verify(where: Path, /, *, tolerance: float = TOLERANCE, json: Json = False) 
             state is "same", "changed", or "unrecorded" for a task added by an early version; "logits" is the largest
             difference of logits.
     """
+    from snow.hub import Hub  # imports torch, which takes seconds
+
     target = resolve(where)
     if target.hub is None:
         raise SnowError(f"{where} is not in a hub: verifying a task needs its source, so give HUB/TASK")
@@ -61,6 +66,8 @@ def diff(here: Path, there: Path, /, *, json: Json = False) -> int:
         json: print {"source", "only_here", "only_there", "same", "differ": {NAME: [{"file", "key", "here", "there",
             "largest"}]}} for two hubs, or the list alone for two tasks.
     """
+    from snow.hub.diff import diff_hubs, diff_tasks  # imports torch, which takes seconds
+
     first, second = resolve(here), resolve(there)
     is_hub = [target.hub is not None and target.task is None for target in (first, second)]
     if is_hub[0] != is_hub[1]:
@@ -83,7 +90,7 @@ def diff(here: Path, there: Path, /, *, json: Json = False) -> int:
         ("same", difference.same),
     ):
         if names:
-            print(f"{label}: {', '.join(names)}")
+            print(printable(f"{label}: {', '.join(names)}"))
     for name, changes in difference.differ.items():
         _print_changes(f"{name}/", changes)
     return DIFFERENT if difference else 0

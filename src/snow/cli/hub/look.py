@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from snow.cli.hub.place import app, resolve, summary
+from snow.cli.hub.place import app, resolve
 from snow.cli.options import Json
 from snow.cli.output import megabytes, note, percent, print_json, print_table
-from snow.errors import SnowError
-from snow.hub.artifact import files_of, read_config
-from snow.hub.folder import store_of
-from snow.source.source_file import read_source
+from snow.hub import listing
+from snow.hub.task_files import files_of, read_config
+from snow.source.description import read_source
 from snow.store import read_json
 
 
@@ -52,14 +51,7 @@ def show(where: Path, /, *, json: Json = False) -> None:
 
 def summaries(hub: Path) -> list[dict[str, Any]]:
     """Summarise the tasks of a hub; damaged ones get a line on stderr instead."""
-    read_source(hub)
-    entries = []
-    for name in store_of(hub).names():
-        try:
-            entries.append(summary(hub, name))
-        except SnowError as error:
-            note(f"warning: task {name} is left out: {error}")
-    return entries
+    return listing.summaries(hub, lambda name, error: note(f"warning: task {name} is left out: {error}"))
 
 
 def print_tasks(entries: Sequence[dict[str, Any]]) -> None:

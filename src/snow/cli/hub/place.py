@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-from safetensors import SafetensorError, safe_open
+from typing import TypeVar
 
 from snow.cli.app import command
 from snow.errors import SnowError
-from snow.hub.artifact import read_config
-from snow.hub.folder import store_of
-from snow.source.source_file import read_source
-from snow.store import read_consistently, read_json
+from snow.hub.listing import store_of
+from snow.source.description import read_source
+from snow.store import read_consistently
 
 DIFFERENT = 1
 """Exit code of `snow hub verify` and `snow hub diff` if there is a difference."""
@@ -74,35 +71,3 @@ def require(hub: Path, *names: str) -> None:
         if not store_of(hub).has(name):
             available = ", ".join(store_of(hub).names()) or "none yet"
             raise SnowError(f"hub {hub} has no task {name!r}: it has {available}")
-
-
-def summary(hub: Path, name: str) -> dict[str, Any]:
-    """Summarise a task from its files, without building it.
-
-    Raises:
-        SnowError: the task is damaged, of another source or of a newer format.
-    """
-    fingerprint = read_source(hub)["fingerprint"]
-
-    def read(folder: Path) -> dict[str, Any]:
-        config, metrics = read_config(folder), read_json(folder / "metrics.json")
-        if config["source"]["fingerprint"] != fingerprint:
-            raise SnowError(
-                f"it was trained on another source: its fingerprint is {config['source']['fingerprint']}, that of the "
-                f"hub {fingerprint}"
-            )
-        try:
-            with safe_open(folder / "model.safetensors", "pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise SnowError(f"{folder / 'model.safetensors'} cannot be read: {error}") from error
-        test = metrics.get("test")
-        return {
-            "task": name,
-            "method": config["method"],
-            "classes": len(config["classes"]),
-            "artifact_bytes": (folder / "model.safetensors").stat().st_size,
-            "top1": test.get("top1") if isinstance(test, dict) else None,
-        }
-
-    return store_of(hub).read(name, read)

@@ -15,7 +15,7 @@ from snow.experiments.step_cost import BenchConditions, BenchSetup, Build, StepC
 from snow.inference.onnx_backend import source_for_precision
 from snow.process.memory import PeakMemory
 from snow.subscribe import Subscription
-from snow.training.cache.cache import CacheSettings, FeatureCache
+from snow.training.feature_cache import CacheSettings, FeatureCache
 from snow.training.learner import Learner
 from snow.training.recipe import CACHE_DTYPE
 

@@ -72,7 +72,7 @@ def draw_overlap(results: Mapping[str, Any], title: str, path: Path) -> None:
     """Draw intersection over union per tap (down) and pair of tasks (across), coloured by its excess over chance.
 
     Args:
-        results: of `snow.hub.overlap.overlap`.
+        results: `to_dict()` of `snow.hub.overlap.Overlaps`.
 
     Raises:
         SnowError: matplotlib is not installed, or the path cannot be written.

@@ -1,167 +1,11 @@
 // The page of a hub: what it answers, and what its tasks have in common. All of it comes from this service.
+import { $, PAGE, ask, colour, element, painted, percent, size, state } from "./common.js";
 import { drawChoice, drawCurves, drawTaps } from "./drawings.js";
+import { camera, intake } from "./pictures.js";
 
-const COLOURS = 8; // as many as style.css names
 const SHOWN = 8; // tasks whose channels are drawn at first
 const POLL = 2000;
-
-const $ = (id) => document.getElementById(id);
-const state = { tasks: new Map(), source: null, chosen: null, details: new Map(), versions: new Map(), choices: new Map() };
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-const colour = (name) => `var(--t${[...state.tasks.keys()].indexOf(name) % COLOURS})`;
-const percent = (value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
-const size = (bytes) => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
-const painted = (made, name) => (made.style.setProperty("--colour", colour(name)), made);
-
-async function ask(path, options = {}) {
-  let response;
-  try {
-    response = await fetch(path, { cache: "no-store", ...options });
-  } catch {
-    throw Object.assign(new Error("The service cannot be reached."), { code: "unreachable" });
-  }
-  if (response.status === 204) return null;
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    const problem = body.error ?? { code: response.status, message: response.statusText };
-    throw Object.assign(new Error(problem.message), problem, { after: response.headers.get("Retry-After") });
-  }
-  return body;
-}
-
-// ---- asking about pictures
-
-function complain(title, error) {
-  const close = element("button", { type: "button", ariaLabel: "Dismiss", textContent: "✕" });
-  const after = error.after ? ` Try again in ${error.after} s.` : "";
-  const text = element("p", {}, element("strong", { textContent: title }), `${error.message}${after} `,
-    element("code", { className: "small", textContent: error.code ?? "" }));
-  const box = element("div", { className: "error" }, text, close);
-  close.onclick = () => box.remove();
-  $("errors").append(box);
-}
-
-// What each kind of prediction looks like; the service sends {kind, ...}, or {error} for a task that failed.
-const KINDS = { class: bars };
-
-function verdict(name, prediction) {
-  if (prediction.error) {
-    return element("div", { className: "verdict bad small", textContent: `${name} has no prediction: ${prediction.error}` });
-  }
-  const head = element("h3", {}, element("span", { className: "swatch" }), name);
-  return painted(element("div", { className: "verdict" }, head, KINDS[prediction.kind](prediction)), name);
-}
-
-function bars({ classes }) {
-  const list = element("ol", { className: "bars" });
-  for (const { class: label, probability } of classes) {
-    const fill = element("i");
-    fill.style.width = `${Math.max(0.5, 100 * probability)}%`;
-    list.append(element("li", {}, element("span", { className: "label", textContent: label, title: label }),
-      element("span", { className: "number", textContent: percent(probability) }),
-      element("span", { className: "bar" }, fill)));
-  }
-  return list;
-}
-
-function latency(timing) {
-  const strip = element("div", { className: "latency", ariaHidden: "true" });
-  for (const part of ["decode", "queue", "engine"]) {
-    const piece = element("i", { className: part });
-    piece.style.width = `${(100 * timing[part]) / Math.max(timing.total, 0.001)}%`;
-    strip.append(piece);
-  }
-  return strip;
-}
-
-async function answer(file) {
-  const image = element("img", { alt: file.name ?? "picture" });
-  image.src = URL.createObjectURL(file);
-  image.onload = image.onerror = () => URL.revokeObjectURL(image.src);
-  const caption = element("figcaption", { textContent: `${file.name}: asking…` });
-  const verdicts = element("div", { className: "verdicts" });
-  const card = element("article", { className: "card answer working" }, element("figure", {}, image, caption), verdicts);
-  $("answers").prepend(card);
-  const form = new FormData();
-  form.append("files", file, file.name);
-  try {
-    const begun = performance.now();
-    const { results, timing } = await ask("v1/predict?top_k=5", { method: "POST", body: form });
-    const round = performance.now() - begun;
-    const names = Object.keys(results[0].tasks);
-    names.sort((one, other) => one.localeCompare(other));
-    verdicts.append(...names.map((name) => verdict(name, results[0].tasks[name])));
-    caption.textContent = `${file.name} — ${timing.total.toFixed(0)} ms in the service, of which the pass took `
-      + `${timing.engine.toFixed(0)} ms for ${names.length} ${names.length === 1 ? "task" : "tasks"}; `
-      + `${round.toFixed(0)} ms until it was here.`;
-    caption.after(latency(timing));
-    card.classList.remove("working");
-  } catch (error) {
-    card.remove();
-    complain(`${file.name}: no answer`, error);
-  }
-}
-
-async function answerAll(files) {
-  $("errors").replaceChildren();
-  for (const file of files) await answer(file);
-}
-
-function camera() {
-  let stream = null;
-  const close = () => {
-    stream?.getTracks().forEach((track) => track.stop());
-    stream = null;
-    $("live").hidden = true;
-    $("camera").focus();
-  };
-  $("camera").onclick = async () => {
-    try {
-      if (!navigator.mediaDevices) throw new Error("A browser gives the camera to pages on this machine or over HTTPS only.");
-      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-      $("video").srcObject = stream;
-      $("live").hidden = false;
-      await $("video").play();
-      $("shoot").focus();
-    } catch (error) {
-      complain("No camera", { message: error.message, code: error.name });
-    }
-  };
-  $("stop").onclick = close;
-  $("live").onkeydown = (event) => event.key === "Escape" && close();
-  $("shoot").onclick = () => {
-    const video = $("video");
-    const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });
-    canvas.getContext("2d").drawImage(video, 0, 0);
-    const name = `camera ${new Date().toLocaleTimeString()}`;
-    canvas.toBlob((blob) => answerAll([new File([blob], name, { type: "image/jpeg" })]), "image/jpeg", 0.92);
-  };
-}
-
-function intake() {
-  const drop = $("drop");
-  for (const name of ["dragenter", "dragover"]) {
-    drop.addEventListener(name, (event) => (event.preventDefault(), drop.classList.add("over")));
-  }
-  drop.addEventListener("dragleave", (event) => drop.contains(event.relatedTarget) || drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    drop.classList.remove("over");
-    answerAll([...event.dataTransfer.files]);
-  });
-  document.addEventListener("paste", (event) => event.clipboardData.files.length && answerAll([...event.clipboardData.files]));
-  $("files").onchange = async (event) => {
-    const files = [...event.target.files];
-    event.target.value = "";
-    await answerAll(files);
-  };
-}
+const MAX_BROKEN = 10; // tasks that cannot answer whose reason is shown
 
 // ---- tasks
 
@@ -179,40 +23,87 @@ function card(task, isNew) {
   return painted(made, task.name);
 }
 
-async function refresh() {
-  let found;
+// The list is sent only when it has changed; null: it has not.
+async function list() {
+  let response;
   try {
-    found = await ask("v1/tasks");
+    response = await fetch("v1/tasks", { cache: "no-store", headers: state.tag ? { "If-None-Match": state.tag } : {} });
+  } catch {
+    throw new Error("The service cannot be reached.");
+  }
+  if (response.status === 304 || response.status === 429) return null;
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(body.error?.message ?? response.statusText);
+  state.tag = response.headers.get("ETag");
+  return body;
+}
+
+async function refresh() {
+  let changed;
+  try {
+    changed = await list();
   } catch (error) {
-    if (error.code === "rate_limited") return;
     $("state").className = "lost";
     $("state-text").textContent = error.message;
     return;
   }
-  const count = found.tasks.length;
   $("state").className = "ready";
   $("state-text").textContent = "ready";
-  const { source } = found;
+  if (!changed) return;
+  const { source } = changed;
   $("source").textContent = `${source.architecture} · ${(source.parameters / 1e6).toFixed(1)} M parameters, frozen · `
     + `${source.preprocessing.image_size} px · ${source.taps.length} feature maps`;
-  $("manage").hidden = !found.managed;
-  $("count").textContent = count;
-  const now = JSON.stringify([found.tasks, found.broken, found.source.fingerprint]);
-  if (now === state.seen) return;
-  state.seen = now;
+  $("manage").hidden = !changed.managed;
+  $("count").textContent = changed.tasks.length;
   const before = state.source && new Set(state.tasks.keys());
   state.source = source;
-  state.tasks = new Map(found.tasks.map((task) => [task.name, task]));
+  state.tasks = new Map(changed.tasks.map((task) => [task.name, task]));
+  state.order = new Map(changed.tasks.map((task, place) => [task.name, place]));
+  state.arrived = new Set(before ? [...state.tasks.keys()].filter((name) => !before.has(name)) : []);
   state.details.clear();
   state.choices.clear();
   state.chosen ??= new Set([...state.tasks.keys()].slice(0, SHOWN));
-  for (const name of state.tasks.keys()) if (before && !before.has(name) && state.chosen.size < SHOWN) state.chosen.add(name);
+  for (const name of state.arrived) if (state.chosen.size < SHOWN) state.chosen.add(name);
   for (const name of [...state.chosen]) if (!state.tasks.has(name)) state.chosen.delete(name);
-  $("task-list").replaceChildren(...found.tasks.map((task) => card(task, before && !before.has(task.name))));
-  if (!count) $("task-list").append(element("p", { className: "quiet", textContent: "There is no task yet: snow train adds one." }));
-  $("broken").replaceChildren(...Object.entries(found.broken).map(([name, why]) =>
-    element("div", { className: "error" }, element("p", {}, element("strong", { textContent: `${name} cannot answer` }), why))));
+  drawList();
+  drawBroken(Object.entries(changed.broken));
   await look();
+}
+
+// One page of the tasks whose name or method the filter matches.
+function drawList() {
+  const wanted = state.filter.trim().toLowerCase();
+  const matching = [...state.tasks.values()].filter((task) => `${task.name} ${task.method}`.toLowerCase().includes(wanted));
+  const pages = Math.max(1, Math.ceil(matching.length / PAGE));
+  state.page = Math.min(state.page, pages - 1);
+  const visible = matching.slice(state.page * PAGE, (state.page + 1) * PAGE);
+  $("task-list").replaceChildren(...visible.map((task) => card(task, state.arrived.has(task.name))));
+  state.arrived.clear();
+  if (!state.tasks.size) $("task-list").append(element("p", { className: "quiet", textContent: "There is no task yet: snow train adds one." }));
+  else if (!matching.length) $("task-list").append(element("p", { className: "quiet", textContent: "No task has such a name." }));
+  $("task-tools").hidden = state.tasks.size <= PAGE;
+  $("page-of").textContent = `${state.page + 1} of ${pages}`;
+  $("previous").disabled = !state.page;
+  $("next").disabled = state.page + 1 >= pages;
+}
+
+function drawBroken(broken) {
+  const shown = broken.slice(0, MAX_BROKEN).map(([name, why]) =>
+    element("div", { className: "error" }, element("p", {}, element("strong", { textContent: `${name} cannot answer` }), why)));
+  if (broken.length > MAX_BROKEN) {
+    shown.push(element("p", { className: "bad small", textContent: `and ${broken.length - MAX_BROKEN} more that cannot answer` }));
+  }
+  $("broken").replaceChildren(...shown);
+}
+
+function paging() {
+  const turn = (by) => (state.page += by, drawList());
+  $("previous").onclick = () => turn(-1);
+  $("next").onclick = () => turn(1);
+  $("filter").oninput = (event) => {
+    [state.filter, state.page] = [event.target.value, 0];
+    drawList();
+  };
 }
 
 // ---- what they have in common
@@ -324,6 +215,7 @@ function manage() {
 intake();
 camera();
 manage();
+paging();
 let resizing = 0;
 const redraw = () => {
   cancelAnimationFrame(resizing);

@@ -9,8 +9,8 @@ from torch import Tensor
 from snow.errors import SnowError
 from snow.inference.features import only
 from snow.source import FINAL, Features, Preprocessing
-from snow.training.cache.layout import Layout
-from snow.training.sizes import format_size, parse_size
+from snow.training.cache_layout import Layout
+from snow.training.runtime import format_size, parse_size
 
 PREPROCESSING = Preprocessing(image_size=16)
 

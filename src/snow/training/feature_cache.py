@@ -17,13 +17,13 @@ from snow.errors import MismatchError, NoSpaceError, SnowError
 from snow.inference.features import FeatureBatch, observe_channels, only
 from snow.methods import Method
 from snow.source import FINAL, Features, Source
-from snow.training.cache.layout import Layout
-from snow.training.cache.row_store import RowStore
+from snow.training.cache_layout import Layout
 from snow.training.checkpoint import data_digest
 from snow.training.job import TrainingJob
 from snow.training.launch import arithmetic
 from snow.training.loader import DeviceLoader
-from snow.training.sizes import format_size, parse_size
+from snow.training.row_store import RowStore
+from snow.training.runtime import format_size, parse_size
 from snow.training.training_data import TrainingData
 
 if TYPE_CHECKING:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snow.errors import SnowError
 from snow.training.history import EpochRecord, RunInfo
-from snow.training.listeners.listener import Listener
+from snow.training.listeners import CsvLog, Listener
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers import TensorBoardLogger
@@ -157,3 +157,12 @@ class MlflowLog(EpochLog):
         if self._client is not None:
             self._client.set_terminated(self._run)
             self._client = None
+
+
+LOGS: dict[str, Callable[[Path], Listener]] = {
+    "csv": CsvLog,
+    "tensorboard": TensorBoardLog,
+    "wandb": WandbLog,
+    "mlflow": MlflowLog,
+}
+"""By name in `snow train --log`. A new log is one line here."""

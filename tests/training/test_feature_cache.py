@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny import Blind, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
+from torch import Tensor
 
 from snow.errors import SnowError
 from snow.methods import METHODS, Method
 from snow.source import Features, Source
 from snow.training import Recipe
-from snow.training.cache.cache import FeatureCache
-from snow.training.cache.row_store import RowStore
+from snow.training.feature_cache import FeatureCache
 from snow.training.fit import fit
 from snow.training.history import Fitted
 from snow.training.listeners import Listener
+from snow.training.row_store import RowStore
 
 RECIPE = tiny_recipe(epochs=4, cache_views=2, cache_dtype="fp32", augment="mild")
 SIZE = "50MB"
@@ -199,7 +196,7 @@ def test_the_size_is_told_and_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     assert told == [f"features of 48 views of pictures are kept in {tmp_path / 'cache'}: {size / 1000:.3g} KB"]
     with pytest.raises(SnowError, match="features of 48 views .* KB each, more than the 10 KB of the cache"):
         run(runtime={"cache": "10KB"})
-    monkeypatch.setattr("snow.training.cache.row_store._available_memory", lambda: 1000)
+    monkeypatch.setattr("snow.training.row_store._available_memory", lambda: 1000)
     with pytest.raises(SnowError, match="the features take .* and memory has 1 KB left"):
         run()
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snow.errors import NoSpaceError, file_error
-from snow.training.sizes import format_size
+from snow.training.runtime import format_size
 
 
 class RowStore:

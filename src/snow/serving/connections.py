@@ -1,0 +1,177 @@
+"""Connections: deadlines and limits that uvicorn's HTTP protocols do not have, for whichever parser is installed.
+
+- Headers must be complete `header_time` seconds after the connection, or the first byte of a request, at the latest.
+- Everything that is not body is bounded: lines, headers, trailers, chunk extensions. httptools leaves that to its user.
+- When all connections are in use, the one that has been without a request longest is closed.
+- A client that has sent its request and closed its side is answered, if it is still there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from snow.serving.fairness import client_at
+from snow.serving.limits import Limits
+
+MAX_HEAD_BYTES = 2**16
+"""Bytes of a request beside its body."""
+MAX_HEADERS = 200
+CHUNK_BYTES = 8
+"""Bytes of the header and the end of a chunk that do not count."""
+
+WRITE_SECONDS = 30
+"""Time in which a client has to read what it asked for."""
+
+PROBE_SECONDS = 0.1
+PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""An interim response, which every client skips (RFC 9110, section 15.2). One that is gone answers with a reset."""
+
+SPARE_FILES = 100
+"""Open files that a service needs beside its connections."""
+
+BACKLOG = 2048
+"""Connections that may be accepted at once, before any can be closed."""
+
+
+def raise_file_limit(connections: int) -> int:
+    """Let the process have as many open files as the system allows. Returns the connections that fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES + BACKLOG
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - SPARE_FILES))
+
+
+def protocol_class(limits: Limits, base: Any = AutoHTTPProtocol) -> type[asyncio.Protocol]:
+    """Create the class of uvicorn's protocol with the limits of a service.
+
+    Args:
+        base: uvicorn's class for one of its parsers.
+    """
+    max_connections = raise_file_limit(limits.max_connections)
+    has_callbacks = hasattr(base, "on_body")  # h11 bounds everything beside the body itself
+
+    class GuardedProtocol(base):
+        """An HTTP connection with deadlines and limits."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self.owner = client_at(self.client[0]) if self.client else ""
+            self.head_bytes = 0
+            self.idle_since: float | None = time.monotonic()
+            self._header_timer: asyncio.TimerHandle | None = None
+            self._write_timer: asyncio.TimerHandle | None = None
+            self._await_headers()
+            if len(self.connections) > max_connections:
+                _close_one_idle(self.connections)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timers()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing():
+                return
+            self.head_bytes += len(data)
+            super().data_received(data)
+            if self.transport.is_closing():
+                return
+            if self._is_in_request():
+                self.idle_since = None
+                if self._header_timer is not None:
+                    self._header_timer.cancel()
+                    self._header_timer = None
+            else:
+                self._await_headers()
+            self.head_bytes = max(0, self.head_bytes) if has_callbacks else 0
+            if self.head_bytes > MAX_HEAD_BYTES:
+                self.transport.abort()
+
+        def _is_in_request(self) -> bool:
+            return self.cycle is not None and not self.cycle.response_complete
+
+        def on_response_complete(self) -> None:
+            self.idle_since, self.head_bytes = time.monotonic(), 0
+            super().on_response_complete()
+
+        def _await_headers(self) -> None:
+            if self._header_timer is None:
+                self._header_timer = self.loop.call_later(limits.header_time, self.transport.abort)
+
+        def _stop_timers(self) -> None:
+            for timer in (self._header_timer, self._write_timer):
+                if timer is not None:
+                    timer.cancel()
+
+        def on_header(self, name: bytes, value: bytes) -> None:  # by httptools, trailers too
+            super().on_header(name, value)
+            if len(self.headers) > MAX_HEADERS:
+                raise ValueError("too many headers")
+
+        def on_body(self, body: bytes) -> None:  # by httptools
+            self.head_bytes -= len(body)
+            super().on_body(body)
+
+        def on_chunk_header(self) -> None:  # by httptools
+            self.head_bytes -= CHUNK_BYTES
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._write_timer = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self._write_timer is not None:
+                self._write_timer.cancel()
+                self._write_timer = None
+
+        def eof_received(self) -> bool:
+            """Keep the connection of a client that waits for its answer, and find out whether it is there."""
+            if not self._is_in_request() or self.cycle.more_body or self.cycle.response_started:
+                return False
+            self.cycle.keep_alive = False
+            self._probe()
+            self.loop.call_later(PROBE_SECONDS, self._probe)
+            return True
+
+        def _probe(self) -> None:
+            if self._is_in_request() and not self.cycle.response_started and not self.transport.is_closing():
+                self.transport.write(PROBE)
+
+    return GuardedProtocol
+
+
+def _close_one_idle(connections: set[Any]) -> None:
+    """Close the connection that has been without a request longest, of the client that has most of them."""
+    idle = [connection for connection in connections if getattr(connection, "idle_since", None) is not None]
+    counts = Counter(connection.owner for connection in idle)
+    victim = min(idle, key=lambda connection: (-counts[connection.owner], connection.idle_since), default=None)
+    if victim is not None:
+        victim.transport.abort()
+
+
+class OncePerSecond(logging.Filter):
+    """Drops a log message that was written within the last second: clients choose how often some are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        key = str(record.msg)
+        if record.levelno >= logging.ERROR or now - self._written.get(key, -1.0) >= 1:
+            self._written[key] = now
+            return True
+        return False

@@ -1,0 +1,41 @@
+"""The description of a hub's source, `source.json`, read without importing torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from snow.errors import DamagedError, NotFoundError
+from snow.store import read_json
+
+NEEDED = {"architecture": str, "weights": str, "fingerprint": str, "preprocessing": dict}
+"""Keys of `source.json` and the types of their values."""
+
+
+MAX_IMAGE_SIZE = 2**13
+"""Largest side of a picture in pixels; a larger one cannot be meant."""
+
+
+def read_source(folder: Path) -> dict[str, Any]:
+    """Read the description of a hub's source, without building it.
+
+    Raises:
+        SnowError: there is no hub at `folder`, or its `source.json` is damaged.
+    """
+    file = folder / "source.json"
+    if not file.is_file():
+        raise NotFoundError(f"{folder} is not a hub: it has no source.json")
+    described = read_json(require_no_link(file))
+    if not all(isinstance(described.get(key), kind) for key, kind in NEEDED.items()):
+        raise DamagedError(f"{file} is damaged: it should have {', '.join(NEEDED)}")
+    size = described["preprocessing"].get("image_size")
+    if type(size) is not int or not 1 <= size <= MAX_IMAGE_SIZE:
+        raise DamagedError(f"{file} is damaged: its image_size should be 1 to {MAX_IMAGE_SIZE}")
+    return described
+
+
+def require_no_link(file: Path) -> Path:
+    """Return `file`. Raises DamagedError: it is a link."""
+    if file.is_symlink():
+        raise DamagedError(f"{file} is a link: a hub holds plain files")
+    return file

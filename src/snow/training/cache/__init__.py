@@ -1,1 +1,0 @@
-"""Cached features of training pictures."""
