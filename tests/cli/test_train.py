@@ -187,3 +187,17 @@ def test_a_cache_that_cannot_be_is_refused(refused: Callable[..., str], colours:
     assert "more than the 1 KB of the cache" in refused(*here, "--cache", "1KB")
     assert "'lots' is not a size: write 4GB or 500MB" in refused(*here, "--cache", "lots")
     assert "learns from the pictures themselves" in refused(*here, "--cache", "1GB", "--method", "ft")
+
+
+def test_a_finished_task_is_trained_for_more_epochs(
+    run: Run, refused: Callable[..., str], hub: Path, colours: Path
+) -> None:
+    assert "add --task" in refused("train", colours, "--hub", hub, "--warm-start")
+    assert "leave --method" in refused(
+        "train", colours, "--hub", hub, "--task", "colours", "--warm-start", "--keep", "1"
+    )
+    assert "has no task 'new'" in refused("train", colours, "--hub", hub, "--task", "new", "--warm-start")
+    result = run("train", colours, "--hub", hub, "--task", "colours", "--warm-start", *QUICK, "--json")
+    assert result.code == 0, result.err
+    config = json.loads((hub / "tasks" / "colours" / "config.json").read_text())
+    assert [recipe["epochs"] for recipe in config["training"]["earlier_recipes"]] == [3]

@@ -54,6 +54,7 @@ def train_command(
     method: Method = "snow",
     replace: Flag = False,
     resume: Flag = False,
+    warm_start: Flag = False,
     engine: Literal["local", "ray"] = "local",
     log: Logs = ("csv",),
     json: Json = False,
@@ -78,13 +79,17 @@ def train_command(
         test_fraction: part of each class to test on where the data has no test part.
         replace: replace the task of the hub that has this name.
         resume: continue the same run where it was stopped.
+        warm_start: train the task of the hub that has this name for --epochs more, and replace it. Its method and its
+            choice of channels stay, and the learning rate follows its schedule from the start again.
         engine: local trains all tasks in one pass; ray trains each on a worker of its own, many at once, on the Ray
             cluster that RAY_ADDRESS names or one of this machine, and continues where a worker is lost.
         json: print {"hub", "tasks": [{"task", "folder", "top1", "top5", "images", …}]}.
     """
     recipe, runtime, source = recipe or Recipe(), runtime or TrainRuntime(), source or SourceOptions()
     names = _task_names(task, labels)
-    require_free(hub, names, replace)
+    if warm_start and (options is not None or method != "snow" or engine == "ray"):
+        raise SnowError("with --warm-start the method is that of the task: leave --method, its options and ray out")
+    require_free(hub, names, replace or warm_start)
     variant, config = _method_options(method, options)
     listeners = _logs(log, run_folder(hub, names))
     request = TrainRequest(
@@ -109,13 +114,18 @@ def train_command(
     if workers is not None:
         raise SnowError("worker_cpus and worker_gpus need --engine ray")
     find_device(runtime.accelerator)  # before any picture is read
-    target, artifacts = _train_here(request, labels, source, resume, listeners)
+    target, artifacts = _train_here(request, labels, source, resume, listeners, warm_start)
     if is_first():
         _report(target, artifacts, json)
 
 
 def _train_here(
-    request: TrainRequest, labels: Sequence[str], source: SourceOptions, resume: bool, listeners: Sequence[Listener]
+    request: TrainRequest,
+    labels: Sequence[str],
+    source: SourceOptions,
+    resume: bool,
+    listeners: Sequence[Listener],
+    warm_start: bool,
 ) -> tuple[Hub, list[Artifact]]:
     """Train all tasks in one pass of the source."""
     opened = open_source(request.hub, source, request.recipe.seed)
@@ -141,12 +151,13 @@ def _train_here(
             dataset,
             request.recipe,
             method=request.method,
-            config=request.config,
+            config=None if warm_start else request.config,
             runtime=request.runtime,
             about={"path": request.data, "labels": list(labels), "test_fraction": request.test_fraction},
             listeners=(*listeners, ProgressBar()),
             resume=resume,
             replace=request.replace,
+            warm_start=warm_start,
         )
     return target, artifacts
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from snow.data import Dataset
 from snow.errors import DamagedError, MismatchError, SnowError, file_error
@@ -130,7 +131,18 @@ def run_identity(job: TrainingJob, arithmetic: str, processes: int) -> dict[str,
         "source": job.source.fingerprint,
         "data": data_digest(job.dataset),
         "learners": {name: {"method": method.name, "config": method.config} for name, method in job.learners.items()},
+        **({"warm_start": _weights_digest(job.learners)} if job.warm_start else {}),
     }
+
+
+def _weights_digest(learners: Mapping[str, nn.Module]) -> str:
+    """Return the SHA-256 of the weights that a warm start begins with."""
+    digest = hashlib.sha256()
+    for name, learner in learners.items():
+        for tensor, value in learner.state_dict().items():
+            digest.update(f"{name}:{tensor}:{value.dtype}:{tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def require_same_run(path: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -69,7 +69,7 @@ def run_job(job: TrainingJob, listeners: Sequence[Listener] = (), fabric: Fabric
     if fabric is None and job.runtime.devices > 1 and not is_launched():
         weights, fitted = spawn(_run_in_child, (job, tuple(listeners)), job.runtime.devices)
         for name, method in job.learners.items():
-            if job.recipe.freeze_selection:
+            if job.freezes_selection:
                 method.freeze_selection()
             method.load_state_dict(weights[name])
             method.eval()

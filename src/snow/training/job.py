@@ -46,6 +46,7 @@ class TrainingJob:
         recipe: resolved when the job is made: it says whether the choice of channels is frozen, cache or not.
         runtime: devices, processes and cache.
         paths: where the state of the run is kept.
+        warm_start: the learners have learned already: they are not calibrated, and keep their choice of channels.
 
     Raises:
         SnowError: there is no learner, or recipe and runtime do not fit together.
@@ -57,6 +58,7 @@ class TrainingJob:
     recipe: Recipe
     runtime: Runtime = Runtime()  # noqa: RUF009  frozen
     paths: RunPaths = RunPaths()  # noqa: RUF009  frozen
+    warm_start: bool = False
 
     def __post_init__(self) -> None:
         if not self.learners:
@@ -68,6 +70,11 @@ class TrainingJob:
     def uses_source(self) -> bool:
         """Whether any learner reads features of the source."""
         return any(method.uses_source for method in self.learners.values())
+
+    @property
+    def freezes_selection(self) -> bool:
+        """Whether the choice of channels is fixed after calibration. With a warm start it is fixed already."""
+        return bool(self.recipe.freeze_selection) and not self.warm_start
 
     @property
     def cached(self) -> bool:

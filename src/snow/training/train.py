@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Collection, Generator, Mapping, Sequence
@@ -47,6 +48,7 @@ def train(
     listeners: Sequence[Listener] = (),
     resume: bool = False,
     replace: bool = False,
+    warm_start: bool = False,
 ) -> list[Artifact]:
     """Train every task of a data set on one pass of the hub's source, measure it on the test pictures, and add it.
 
@@ -64,6 +66,8 @@ def train(
         listeners: called after every step and epoch.
         resume: continue a run with the same arguments that was stopped, if there is one.
         replace: replace tasks of the hub that have the same names.
+        warm_start: train the tasks of the hub that have these names on, with their methods and their choice of
+            channels, and replace them. The schedule starts anew: the learning rate falls over the recipe's epochs.
 
     Returns:
         The tasks, as they are in the hub.
@@ -75,22 +79,31 @@ def train(
         Interrupted: as in `fit`.
     """
     names = [task.name for task in dataset.tasks]
+    if warm_start and config is not None:
+        raise SnowError("with a warm start the method is that of the task: leave its options out")
+    replace = replace or warm_start
     require_free(hub.path, names, replace)
     require_writable(hub.path)
     folder = run_folder(hub.path, names)
     recipe, runtime = recipe or Recipe(), runtime or Runtime()
-    if runtime.cache is not None and not method_named(method).uses_source:
-        raise SnowError(f"method {method} learns from the pictures themselves: leave the cache out")
     if runtime.cache_dir is None:
         runtime = with_changes(runtime, cache_dir=folder / CACHE)
-    learners = build_learners(hub, dataset, method, config, recipe.seed)
-    job = TrainingJob(hub.source, learners, dataset, recipe, runtime, RunPaths(folder / CHECKPOINT, resume))
+    learners = (
+        trained_learners(hub, dataset) if warm_start else build_learners(hub, dataset, method, config, recipe.seed)
+    )
+    for learner in learners.values() if runtime.cache is not None else ():
+        if not learner.uses_source:
+            raise SnowError(f"method {learner.name} learns from the pictures themselves: leave the cache out")
+    earlier = {name: earlier_recipes(hub.task(name)) for name in names if warm_start}
+    job = TrainingJob(hub.source, learners, dataset, recipe, runtime, RunPaths(folder / CHECKPOINT, resume), warm_start)
     with _sole_run(hub.path, names, replace):
         if not (resume and (folder / CHECKPOINT).exists()):
             shutil.rmtree(folder / CACHE, ignore_errors=True)
         with rollback(folder, keep=folder / CHECKPOINT), _memory_errors(job):
             fitted = run_job(job, listeners)
         artifacts = [artifact_of(task, fitted, job, about) for task in dataset.tasks]
+        for artifact in artifacts if warm_start else ():
+            artifact.training["earlier_recipes"] = earlier[artifact.name]
         if fitted.is_first:
             for artifact in artifacts:
                 hub.add(artifact, replace)
@@ -125,6 +138,30 @@ def build_learners(hub: Hub, dataset: Dataset, method: str, config: object, seed
     with fork_rng():
         seed_all(seed)
         return {task.name: kind.build(hub.source, len(task.classes), options) for task in dataset.tasks}
+
+
+def trained_learners(hub: Hub, dataset: Dataset) -> dict[str, Method]:
+    """Copy the methods of the tasks of a hub that have the names of those of a data set, to train them on.
+
+    Raises:
+        SnowError: there is no such task, or it cannot answer.
+        MismatchError: it has other classes.
+    """
+    learners: dict[str, Method] = {}
+    for task in dataset.tasks:
+        artifact = hub.task(task.name)
+        if artifact.classes != task.classes:
+            raise MismatchError(
+                f"task {task.name} has the classes {', '.join(artifact.classes)}, and the data "
+                f"{', '.join(task.classes)}: a warm start needs the same classes in the same order"
+            )
+        learners[task.name] = copy.deepcopy(artifact.method)
+    return learners
+
+
+def earlier_recipes(artifact: Artifact) -> list[dict[str, Any]]:
+    """List the recipes that a task was trained by, in order."""
+    return [*artifact.training.get("earlier_recipes", []), artifact.training.get("recipe", {})]
 
 
 def remove_run(folder: Path) -> None:

@@ -64,11 +64,11 @@ class Trainer:
         job, data, group = self.job, prepared.data, prepared.group
         if prepared.saved is None:
             seed_all(job.recipe.seed)
-            for name, method in job.learners.items():
+            for name, method in () if job.warm_start else job.learners.items():
                 calibrate(method, data.columns[name], prepared.source, data.train, job, self.fabric)
             group.align(job.learners.values())
             seed_all(job.recipe.seed, group.rank)  # the processes draw different noise
-        if job.recipe.freeze_selection:
+        if job.freezes_selection:
             for method in job.learners.values():
                 method.freeze_selection()
         state = RunState(
