@@ -111,3 +111,21 @@ def test_an_unexpected_error_is_raised_for_those_who_ask(tmp_path: Path) -> None
     assert ended.returncode == 1
     assert "Traceback (most recent call last)" in ended.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_imports_of_a_command_do_not_wait_for_the_garbage_collector() -> None:
+    code = """
+import gc, sys
+from snow.cli.app import main
+from snow.process.startup import importing
+
+with importing():
+    assert not gc.isenabled()
+    objects = [[] for _ in range(1000)]
+assert gc.isenabled() and gc.get_freeze_count() >= 1000
+gc.unfreeze()
+sys.argv = ["snow", "params", "--help"]
+main()
+sys.exit(not gc.isenabled() or gc.get_freeze_count() < 1000)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -38,7 +38,7 @@ def test_workers_start_once_and_end_when_their_parent_says_so() -> None:
     assert len(list(loading)) == 6
     assert set(multiprocessing.active_children()) - before == {worker}
     worker.terminate()
-    worker.join(10)
+    worker.join(120)
     assert worker.exitcode == 0
 
 

@@ -197,7 +197,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise file_error(f"{path} cannot be read: {error}", error) from error
+        raise file_error(f"{path} cannot be read: {error.strerror or error}", error) from error
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):

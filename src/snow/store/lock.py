@@ -31,7 +31,8 @@ def write_lock(target: Path | str, lock: Path, timeout: float = 0.0, activity: s
     except Timeout:
         raise SnowError(f"{target} is being {activity} by another process: try again later") from None
     except (OSError, NotImplementedError) as error:  # a file system without locks
-        raise file_error(f"{target} cannot be written: {error}", error) from error
+        reason = getattr(error, "strerror", None) or error
+        raise file_error(f"{target} cannot be written: {reason}", error) from error
     try:
         yield
     finally:
