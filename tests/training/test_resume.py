@@ -90,7 +90,7 @@ def test_weights_are_bit_equal(
     assert untimed(fitted.history) == untimed(expected.history)
     assert fitted.metrics == expected.metrics
     assert again.info is not None
-    assert step <= again.info.first_step <= step + 1
+    assert step <= again.info.first_step <= step + 1 + late  # a late report comes one step later
 
 
 @pytest.mark.parametrize("name", METHODS)
