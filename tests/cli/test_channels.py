@@ -70,3 +70,19 @@ def test_what_is_not_there_is_refused(refused: Callable[..., str], hub: Path, tm
     assert "no image format" in refused("choice", hub, "colours", "--plot", tmp_path / "choice.txt")
     assert "has colours" in refused("overlap", hub)
     assert "no task 'shapes'" in refused("overlap", hub, "colours", "shapes")
+
+
+def test_overlap_goes_on_without_damaged_tasks(run: Run, two: Path) -> None:
+    for name in ("third", "fourth", "fifth"):
+        shutil.copytree(two / "tasks/colours", two / "tasks" / name)
+    (two / "tasks/paints/config.json").write_text("{")
+    assert run("overlap", two, "--json").json["tasks"] == ["colours", "fifth", "fourth", "third"]
+    shutil.copytree(two / "tasks/colours", two / "tasks/sixth")
+    lines = run("overlap", two).out.splitlines()
+    assert lines[0].split() == ["task", "task", "mean"]
+    assert len(lines) == 1 + 5 * 4 // 2, "more pairs than columns: a row for each"
+    for name in ("third", "fourth", "fifth", "sixth"):
+        shutil.rmtree(two / "tasks" / name)
+    alone = run("overlap", two, "--json")
+    assert (alone.code, alone.json) == (0, {"tasks": ["colours"], "pairs": []})
+    assert "no two tasks" in alone.err

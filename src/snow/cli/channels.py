@@ -82,11 +82,15 @@ def overlap_command(hub: Path, /, *tasks: str, plot: Path | None = None, json: J
             "chance"}]}.
     """
     results = overlaps(Hub.open(hub), tasks)
-    if plot is not None:
+    if len(results.names) < 2:
+        note("warning: no two tasks that select channels can be opened")
+    elif plot is not None:
         draw_overlap(results.to_dict(), f"channels that pairs of tasks of {hub.name} select", plot)
         note(f"wrote {plot}")
     if json:
         print_json(results.to_dict())
+    elif len(results.names) < 2:
+        return
     elif len(results.names) * (len(results.names) - 1) // 2 > MAX_COLUMNS:
         _print_closest(results)
     else:

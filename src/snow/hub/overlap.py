@@ -107,7 +107,8 @@ def overlaps(hub: Hub, tasks: Sequence[str] = ()) -> Overlaps:
     """Compare the channels that tasks select at inference, for each pair of tasks and each tap.
 
     Args:
-        tasks: by default all tasks of the hub that can answer and select channels; the log names broken ones.
+        tasks: by default all tasks of the hub that can answer and select channels; the log names broken ones, without
+            which there may be no pair left.
 
     Raises:
         SnowError: fewer than two tasks, a task that is unknown or broken, one that selects no channels, or two without
@@ -119,7 +120,7 @@ def overlaps(hub: Hub, tasks: Sequence[str] = ()) -> Overlaps:
         name = unselective[0]
         raise SnowError(f"task {name} selects no channels: its method is {hub.task(name).method.name}")
     selective = {name: by_tap for name, by_tap in masks.items() if by_tap}
-    if len(selective) < 2:
+    if len(selective) < 2 and (tasks or not hub.broken()):
         raise SnowError(
             f"overlap needs two tasks that select channels; hub {hub.path} has {', '.join(selective) or 'none'}"
         )
