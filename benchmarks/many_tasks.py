@@ -122,7 +122,10 @@ def measure_service(hub: Path, picture: Path) -> dict[str, Any]:
         _, _, tag = request(f"{url}/v1/tasks")
 
         def median_ms(path: str, body: bytes | None = None, more: dict[str, str] | None = None) -> float:
-            return round(1e3 * median(request(url + path, body, more)[0] for _ in range(ROUNDS)), 1)
+            answers = [request(url + path, body, more) for _ in range(ROUNDS)]
+            if any(status not in (200, 304) for _, status, _ in answers):
+                raise RuntimeError(f"{path} is answered {answers[0][1]}")
+            return round(1e3 * median(seconds for seconds, _, _ in answers), 1)
 
         results = {
             "ready_seconds": ready,
