@@ -49,7 +49,9 @@ def asked(app: Any, method: str = "POST", path: str = "/v1/predict", content: by
 
 def repeated(*responses: Response | bytes | None, **options: Any) -> tuple[RetryMiddleware, Proxy]:
     proxy = Proxy(*responses)
-    return RetryMiddleware(proxy, **{"places": 2, "max_bytes": 100, "seconds": 5.0, **options}), proxy
+    return RetryMiddleware(
+        proxy, **{"places": 2, "max_bytes": 100, "max_bodies": 1000, "seconds": 5.0, **options}
+    ), proxy
 
 
 ANSWER = JSONResponse({"answer": 1})
@@ -108,7 +110,7 @@ def test_what_is_held_has_a_bound_in_number_and_time(wait: Wait) -> None:
         await asyncio.sleep(60)
 
     async def work() -> None:
-        app = RetryMiddleware(stuck, places=2, max_bytes=100, seconds=0.5)
+        app = RetryMiddleware(stuck, places=2, max_bytes=100, max_bodies=1000, seconds=0.5)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
             found = await asyncio.gather(*[client.post("/v1/predict", content=b"x") for _ in range(3)])
             assert sorted(one.json()["error"]["code"] for one in found) == ["deadline", "deadline", "queue_full"]
@@ -119,10 +121,10 @@ def test_what_is_held_has_a_bound_in_number_and_time(wait: Wait) -> None:
 
 
 def test_a_proxy_finds_it_in_its_environment_and_needs_no_torch() -> None:
-    variables = retry.environment(places=3, max_bytes=4, seconds=5.0)
+    variables = retry.environment(places=3, max_bytes=4, max_bodies=9, seconds=5.0)
     module, _, name = variables[retry.HOOK].partition(":")
     code = f"import sys, {module}; [one] = {module}.{name}(); assert 'torch' not in sys.modules; print(one.kwargs)"
     result = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True, check=True
     )
-    assert json.loads(result.stdout.replace("'", '"')) == {"places": 3, "max_bytes": 4, "seconds": 5.0}
+    assert json.loads(result.stdout.replace("'", '"')) == {"places": 3, "max_bytes": 4, "max_bodies": 9, "seconds": 5.0}

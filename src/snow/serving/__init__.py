@@ -9,9 +9,9 @@ A request for predictions goes through these modules in this order:
 - `batching`: where a batch is cut.
 - `worker`: the pass, through `snow.inference.Predictor`.
 
-`fairness` shares queue and memory between clients, `interruption` ends requests that nobody waits for, `connections` bounds
-what a connection may do, and `access` says who may change tasks.
+`fairness` shares queue and memory between clients, `interruption` ends requests that nobody waits for, `connections`
+bounds what a connection may do, and `access` says who may change tasks.
 
-`task_routes` lists, describes, adds and removes tasks; `uploads` is where an uploaded task is checked, `archives` and `forms` unpack it. `app` puts the
-routes together and `server` runs them.
+`task_routes` lists, describes, adds and removes tasks; `uploads` is where an uploaded task is checked, `archives` and
+`forms` unpack it. `app` puts the routes together and `server` runs them.
 """
