@@ -18,6 +18,9 @@ Refused = Callable[..., str]
     [
         (("--port", "0"), "--port is between 1 and 65535, not 0"),
         (("--port", "many"), "--port"),
+        (("--cors-origin", "example.org"), "--cors-origin 'example.org' is not an origin"),
+        (("--host", "0.0.0.0", "--token", "abcd"), "the token has 4 characters: use 16 or more"),
+        (("--host", "0.0.0.0", "--token", "abcd", "--engine", "ray"), "the token has 4 characters: use 16 or more"),
         (("--max-batch", "0"), "max_batch is at least 1, not 0"),
         (("--deadline", "-1"), "deadline is a number of seconds above 0"),
         (("--max-wait", "nan"), "max_wait is zero or more, not nan"),
@@ -78,12 +81,25 @@ def test_replicas_have_the_options_and_the_folder_under_its_full_name(
 
 def test_a_token_may_come_from_the_environment(hub: Path, monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
     server = pytest.importorskip("snow.serving.server")
+    from snow.serving.access import Address
+
     served: list[tuple[Any, ...]] = []
     monkeypatch.setattr(server, "serve", lambda *arguments: served.append(arguments))
     monkeypatch.setenv("SNOW_TOKEN", "a-secret-of-some-length")
-    assert run("serve", hub, "--max-batch", "3").code == 0
+    options = (
+        "--max-batch",
+        "3",
+        "--port",
+        "8001",
+        "--allowed-host",
+        "a.example",
+        "--cors-origin",
+        "https://b.example",
+    )
+    assert run("serve", hub, *options).code == 0
     [(service, address, token, access_log)] = served
-    assert (address.host, address.port, token, access_log) == ("127.0.0.1", 8000, "a-secret-of-some-length", False)
+    assert address == Address("127.0.0.1", 8001, ("a.example",), ("https://b.example",))
+    assert (token, access_log) == ("a-secret-of-some-length", False)
     assert service.limits.max_batch == 3
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from snow.hub import Hub
 from snow.serving import access
 from snow.serving.access import Address, check_token, is_local
 from snow.serving.errors import RefusedError
-from snow.serving.spool import Spool
+from snow.serving.spool import Spool, remove_abandoned
 from snow.serving.uploads import storage_refusal
 
 Wait = Callable[[Any], None]
@@ -170,6 +171,26 @@ def test_a_hub_that_cannot_be_written_is_called_that(
     assert storage_refusal(ValueError("x")) is None
     refusal = storage_refusal(PermissionError(13, "Permission denied"))
     assert isinstance(refusal, RefusedError)
+
+
+def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    create, removed = tempfile.mkdtemp, []
+
+    def create_and_remove(**options: Any) -> str:
+        path = create(**options)
+        if len(removed) < 2:
+            removed.append(path)
+            remove_abandoned(tmp_path)
+        return path
+
+    monkeypatch.setattr(tempfile, "mkdtemp", create_and_remove)
+    spool = Spool()
+    assert spool.path.exists()
+    assert len(removed) == 2
+    spool.close()
 
 
 def test_what_a_kill_left_behind_is_removed(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from snow.cli.output import note
 from snow.distributed.replicas import Replicas, ServiceConfig
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.serving.access import Address
+from snow.serving.access import Address, check_token
 from snow.serving.limits import Limits
 
 RAY = "ray"
@@ -54,6 +54,7 @@ def serve_command(
     if launcher != RAY and replicas is not None:
         raise SnowError("options of replicas need --engine ray")
     address = address or Address()
+    check_token(token, address.host)
     try:
         from snow.process.threads import on_one_core
         from snow.serving.decoders import fork_server

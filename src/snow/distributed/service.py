@@ -21,7 +21,6 @@ from snow.errors import SnowError
 from snow.hub import Hub
 from snow.process.interrupt import Interrupted
 from snow.process.threads import on_one_core
-from snow.serving.access import check_token
 from snow.serving.app import create_app
 from snow.serving.server import GRACE_SECONDS
 from snow.serving.service import Service
@@ -95,12 +94,10 @@ def serve_on_ray(
         log: is called with one line for each event.
 
     Raises:
-        SnowError: there is no cluster, Serve runs on it already, the port is taken, the token can be guessed, or a
-            replica cannot start.
+        SnowError: there is no cluster, Serve runs on it already, the port is taken, or a replica cannot start.
         Interrupted: a signal came during the start or the stop.
     """
     host, port = config.address.host, config.address.port
-    check_token(config.token, host)
     _require_free(host, port)
     with ray_cluster() as ray:
         signals = _Signals()

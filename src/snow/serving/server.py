@@ -8,7 +8,7 @@ import threading
 
 import uvicorn
 
-from snow.serving.access import Address, check_token
+from snow.serving.access import Address
 from snow.serving.app import create_app
 from snow.serving.connections import BACKLOG, OncePerSecond, protocol_class
 from snow.serving.service import Service
@@ -30,11 +30,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(service: Service, address: Address, token: str | None = None, access_log: bool = False) -> None:
-    """Serve on an address until SIGINT or SIGTERM. Requests that were accepted by then are answered.
-
-    Raises:
-        SnowError: the token can be guessed.
-    """
+    """Serve on an address until SIGINT or SIGTERM. Requests that were accepted by then are answered."""
     config = uvicorn.Config(
         create_app(service, token, address.known_hosts, address.cors_origin),
         host=address.host,
@@ -48,7 +44,6 @@ def serve(service: Service, address: Address, token: str | None = None, access_l
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(service.limits.deadline) + GRACE_SECONDS,
     )
-    check_token(token, address.host)
     for name in ("uvicorn.error", "snow.serving"):
         logging.getLogger(name).addFilter(OncePerSecond())
     if threading.current_thread() is threading.main_thread():

@@ -17,9 +17,7 @@ class Spool:
 
     def __init__(self) -> None:
         remove_abandoned(Path(tempfile.gettempdir()))
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock = os.open(self.path, os.O_RDONLY)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.path, self._lock = _create_locked()
 
     def folder(self) -> tempfile.TemporaryDirectory[str]:
         """Create a folder for one upload."""
@@ -29,6 +27,19 @@ class Spool:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
+
+
+def _create_locked() -> tuple[Path, int]:
+    """Create a folder and lock it. Before it is locked, another service may take it for abandoned and remove it."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        with suppress(FileNotFoundError):
+            lock = os.open(path, os.O_RDONLY)
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists():
+                    return path, lock
+            os.close(lock)
 
 
 def remove_abandoned(parent: Path) -> None:
