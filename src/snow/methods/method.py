@@ -144,7 +144,7 @@ class Method(nn.Module, ABC):
         return parameter.ndim > 1
 
     def export_form(self) -> Self:
-        """Return what is saved and answers, in eval mode; by default the method itself."""
+        """Return the form used for saving and inference, in eval mode; by default the method itself."""
         return self.eval()
 
     @property
