@@ -15,15 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import save_file
 
-from snow.errors import DamagedError, MismatchError, NotFoundError, file_error
+from snow.errors import DamagedError, MismatchError, NotFoundError
 from snow.hub.blueprint import Blueprints
 from snow.hub.card import task_card
-from snow.hub.sharing import Shared, located
-from snow.hub.task_files import CONFIG_FILE, FORMAT, METRICS_FILE, MODEL_FILE, SELECTION_FILE, read_config
+from snow.hub.sharing import Shared, resolve_snapshot
+from snow.hub.task_files import (
+    CONFIG_FILE,
+    FORMAT,
+    METRICS_FILE,
+    MODEL_FILE,
+    SELECTION_FILE,
+    read_config,
+    read_content,
+)
 from snow.hub.task_record import require_unchanged
-from snow.hub.tensor_file import header_of, require_finite
+from snow.hub.tensor_file import header_of
+from snow.hub.tensor_values import read_tensors
 from snow.methods import METHODS, Method
 from snow.source import Source
 from snow.store import atomic_folder, check_name
@@ -120,9 +129,10 @@ class Artifact(Shared):
         if config["method"] not in METHODS:
             raise NotFoundError(f"task {name}: unknown method {config['method']!r}: there are {', '.join(METHODS)}")
         try:
+            content = read_content(folder / MODEL_FILE)
             if compare_record:
-                require_unchanged(folder)
-            method = _load_method(folder / MODEL_FILE, config, source, blueprints or Blueprints(source))
+                require_unchanged(folder, content={MODEL_FILE: content})
+            method = _load_method(content, folder / MODEL_FILE, config, source, blueprints or Blueprints(source))
         except NotFoundError:
             raise
         except Exception as error:  # a damaged config can fail anywhere in the rebuild
@@ -139,7 +149,7 @@ class Artifact(Shared):
         Raises:
             SnowError: there is neither, or the Hub cannot be reached; and as `load`.
         """
-        return cls.load(located(name, revision, token), source)
+        return cls.load(resolve_snapshot(name, revision, token), source)
 
     def export(self, folder: Path, repository: str) -> str:
         self.write(folder)
@@ -156,30 +166,27 @@ class Artifact(Shared):
         return self.method.learned_parameters
 
 
-def _load_method(path: Path, config: Mapping[str, Any], source: Source, blueprints: Blueprints) -> Method:
+def _load_method(
+    content: bytearray, path: Path, config: Mapping[str, Any], source: Source, blueprints: Blueprints
+) -> Method:
     """Build the method that `config` describes with the tensors of a file, once both are checked.
 
     Raises:
-        SnowError: the file is missing, or does not fit the configuration or the source.
+        SnowError: the tensors do not fit the configuration or the source.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise file_error(f"{path} cannot be read: {error}", error) from error
     stored = header_of(content, path)
     blueprint = blueprints.get(config, stored)
     blueprint.check(stored)
     blueprint.method.check_source(source)
-    tensors = load(content)
-    require_finite(content, stored, path)
+    tensors = read_tensors(content, stored, path)
     if blueprint.can_be_filled:
         method = blueprint.fill(tensors)
     else:
         with torch.random.fork_rng(devices=[]):  # the random weights are replaced below
-            method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
+            method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"]).eval()
         method.load_state_dict(tensors)
     method.check_indices()
-    return method.eval()
+    return method
 
 
 def versions() -> dict[str, str]:
