@@ -16,7 +16,7 @@ import torch
 
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
-from snow.hub.overlap import Overlaps, chance, overlaps
+from snow.hub.overlap import Overlaps, Selections, chance, overlaps
 from snow.methods import METHODS
 from snow.source import FINAL, Source
 
@@ -71,7 +71,7 @@ def test_chance_of_wide_maps_is_exact_for_any_numbers() -> None:
 def test_many_tasks_with_different_numbers_of_channels_are_compared_in_time() -> None:
     masks = {f"t{number}": {"tap": torch.arange(1152) < 20 + number} for number in range(300)}
     started = time.perf_counter()
-    overlaps = Overlaps(masks)
+    overlaps = Overlaps(Selections(masks))
     assert time.perf_counter() - started < 5
     assert overlaps.taps["tap"].chance[7, 250].item() == pytest.approx(exact_chance(1152, 27, 270), rel=1e-9)
 

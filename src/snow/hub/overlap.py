@@ -41,11 +41,26 @@ class TapOverlap:
     chance: Tensor
 
 
+class Selections:
+    """The channels that T tasks select, as one matrix (T, N) per tap.
+
+    Args:
+        masks: task -> its selection. Of maps of one tap that differ in size, those of one size are compared.
+    """
+
+    def __init__(self, masks: Mapping[str, Masks]) -> None:
+        self.names = list(masks)
+        self.places = {name: place for place, name in enumerate(masks)}
+        sizes = {tap: len(mask) for by_tap in masks.values() for tap, mask in by_tap.items()}
+        self.taps = {
+            tap: torch.stack([_of_size(masks[name].get(tap), size) for name in masks]) for tap, size in sizes.items()
+        }
+
+
 class Overlaps:
     """The overlaps of R tasks with T tasks at all taps, computed by one matrix product per tap.
 
     Args:
-        masks: task -> its selection. Maps of one tap that differ in size are not compared.
         compared: the R tasks; by default all T.
 
     Attributes:
@@ -53,15 +68,11 @@ class Overlaps:
         iou, chance: (R, T), means over the common taps; NaN where there is none.
     """
 
-    def __init__(self, masks: Mapping[str, Masks], compared: Sequence[str] | None = None) -> None:
-        self.names = list(masks)
+    def __init__(self, selections: Selections, compared: Sequence[str] | None = None) -> None:
+        self.names = selections.names
         self.compared = self.names if compared is None else list(compared)
-        rows = [self.names.index(name) for name in self.compared] if compared is not None else slice(None)
-        sizes = {tap: len(mask) for by_tap in masks.values() for tap, mask in by_tap.items()}
-        self.taps = {
-            tap: _at_tap(torch.stack([_of_size(masks[name].get(tap), size) for name in masks]), rows)
-            for tap, size in sizes.items()
-        }
+        rows = slice(None) if compared is None else [selections.places[name] for name in compared]
+        self.taps = {tap: _at_tap(masks, rows) for tap, masks in selections.taps.items()}
         zeros = torch.zeros(len(self.compared), len(self.names), dtype=torch.float64)
         self._common, self.iou, self.chance = zeros.clone(), zeros.clone(), zeros.clone()
         for overlap in self.taps.values():
@@ -128,7 +139,7 @@ def overlaps(hub: Hub, tasks: Sequence[str] = ()) -> Overlaps:
         raise SnowError(
             f"overlap needs two tasks that select channels; hub {hub.path} has {', '.join(selective) or 'none'}"
         )
-    results = Overlaps(selective)
+    results = Overlaps(Selections(selective))
     results.require_common()
     return results
 

@@ -36,7 +36,7 @@ log = logging.getLogger("snow.serving")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WARM_AT_ONCE = 16
+WARM_AT_ONCE = 8
 """Tasks that are prepared before the service is ready, and then between two passes: a pass waits no longer for them."""
 
 STUCK_SECONDS = 60

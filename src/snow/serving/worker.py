@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
+from snow.hub.overlap import Selections
 from snow.inference import Failure, Prediction
 from snow.process.memory import without_collection
 from snow.serving.errors import without_paths
@@ -34,6 +36,11 @@ class TaskSnapshot:
     broken: Mapping[str, str] = field(default_factory=dict)
     described: Mapping[str, TaskFacts] = field(default_factory=dict)
     encoded: tuple[bytes, bytes] = (b"[]", b"{}")
+
+    @cached_property
+    def selections(self) -> Selections:
+        """The channels that the usable tasks select, to compare them."""
+        return Selections({name: facts.selected for name, facts in self.described.items()})
 
     def __contains__(self, name: str) -> bool:
         return name in self.usable or name in self.broken
