@@ -133,8 +133,11 @@ def measure_service(hub: Path, picture: Path) -> dict[str, Any]:
                 raise RuntimeError(f"{path} is answered {answers[0][1]}")
             return round(1e3 * median(seconds for seconds, _, _ in answers), 1)
 
+        first_seconds, _, _ = request(f"{url}/v1/predict", content, headers)  # while the service prepares its tasks
         results = {
             "ready_seconds": ready,
+            "predict_all_first_ms": round(1e3 * first_seconds, 1),
+            "predict_all_ms": median_ms("/v1/predict", content, headers),
             "list_ms": median_ms("/v1/tasks"),
             "list_unchanged_ms": median_ms("/v1/tasks", None, {"If-None-Match": tag}),
             "details_ms": median_ms("/v1/tasks/t0000"),

@@ -191,6 +191,8 @@ def _many_tasks(results: dict[str, Any]) -> str:
         ("GET /v1/tasks, unchanged", f"{service['list_unchanged_ms']:.1f} ms", "50 ms"),
         ("GET /v1/tasks/NAME", f"{service['details_ms']:.1f} ms", ""),
         ("GET /metrics", f"{service['metrics_ms']:.1f} ms", ""),
+        ("POST /v1/predict, all tasks, as soon as ready", f"{service['predict_all_first_ms']:,.0f} ms", ""),
+        ("POST /v1/predict, all tasks", f"{service['predict_all_ms']:,.0f} ms", ""),
         ("POST /v1/predict, one task", f"{service['predict_one_ms']:.1f} ms", ""),
         ("the same beside three open pages", f"{service['predict_one_beside_three_pages_ms']:.1f} ms", ""),
     ]

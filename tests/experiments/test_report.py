@@ -131,6 +131,7 @@ LOAD = {
                 **{"hub_list_seconds": 0.5, "predict_seconds": 6.25, "overlap_seconds": 4.0, "verify_seconds": 7.0},
                 "service": {
                     **{"ready_seconds": 6.0, "list_ms": 1.25, "list_unchanged_ms": 1.0, "details_ms": 20.0},
+                    **{"predict_all_first_ms": 4000.0, "predict_all_ms": 1000.0},
                     **{"metrics_ms": 5.0, "predict_one_ms": 12.0, "predict_one_beside_three_pages_ms": 13.0},
                 },
             },
