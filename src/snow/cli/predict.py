@@ -16,6 +16,7 @@ from snow.data.decode import shown
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.inference import SOURCE_HEAD, Failure, Prediction, encode
+from snow.kinds import ClassKind
 from snow.process.devices import find_device
 
 BATCH = 32
@@ -52,7 +53,9 @@ def predict(
         device: cpu, cuda, cuda:1, mps, or auto for the fastest that is there. For a few pictures that is the CPU, as
             a GPU takes seconds to start.
         json: print a list of {"image", "tasks": {NAME: {"kind": "class", "classes": [{"class", "probability"}]}}}, most
-            likely first, with {"error"} for a task that fails.
+            likely first, with {"error"} for a task that fails. Other kinds have {"kind": "multi", "tags": [{"tag",
+            "probability", "on"}]}, {"kind": "number", "value"} or {"kind": "ordered", "grade", "grades": [{"grade",
+            "probability"}]}.
     """
     if top_k < 1:
         raise SnowError(f"--top-k is at least 1, not {top_k}")
@@ -73,7 +76,9 @@ def predict(
     if json:
         print_json([encode(str(path), predictions, top_k) for path, predictions in answered])
     elif answered:
-        print_table(("picture", "task", "class", "probability"), _rows(answered, top_k))
+        kinds = {entry.kind for _, row in answered for entry in row.values() if isinstance(entry, Prediction)}
+        head = ("class", "probability") if kinds <= {ClassKind.name} else ("answer", "value")
+        print_table(("picture", "task", *head), _rows(answered, top_k))
     return BAD_INPUT if unreadable or failures.keys() & set(tasks) else 0
 
 

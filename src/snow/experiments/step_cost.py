@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from snow.experiments.results.table import Spread
 from snow.inference.features import observe_channels
 from snow.inference.onnx_backend import source_for_precision
+from snow.kinds import ClassKind, LossOptions
 from snow.methods import Method
 from snow.methods.variant import Variant
 from snow.process.memory import PeakMemory
@@ -28,6 +29,7 @@ from snow.source import Features, Source
 from snow.training import Recipe, Runtime
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
+from snow.training.task_labels import TaskLabels
 
 WARM_UP = 2
 """Steps before the clock starts."""
@@ -137,7 +139,7 @@ class TrainingCost:
 
 
 class BenchSetup:
-    """A source and one random batch on the device: `images` (B, 3, S, S) uint8, `labels` (B,)."""
+    """A source and one random batch on the device: `images` (B, 3, S, S) uint8, `labels` (B, 1)."""
 
     def __init__(self, conditions: BenchConditions) -> None:
         import timm  # noqa: F401  imported now, so that its memory is not counted as the method's
@@ -151,7 +153,9 @@ class BenchSetup:
         self.fabric.to_device(self.source)
         size, batch = self.source.preprocessing.image_size, self.recipe.batch_size
         self.images = torch.randint(256, (batch, 3, size, size), dtype=torch.uint8, device=self.device)
-        self.labels = torch.randint(conditions.classes, (batch,), device=self.device)
+        self.labels = torch.randint(conditions.classes, (batch, 1), device=self.device)
+        names = tuple(map(str, range(conditions.classes)))
+        self.task_labels = TaskLabels(0, ClassKind(names), options=LossOptions(conditions.recipe.label_smoothing))
 
     def learner(self, build: Build) -> Learner:
         """Build an untrained method in training mode, and put the source into the form that training uses."""
@@ -160,7 +164,7 @@ class BenchSetup:
             self.source = source_for_precision(self.source, self.recipe.precision)
             self.memory.restart()
         self.fabric.to_device(method)
-        return Learner(method.name, method, 0, self.recipe, self.fabric)
+        return Learner(method.name, method, self.task_labels, self.recipe, self.fabric)
 
     def observe(self, learner: Learner, images: Tensor) -> Features:
         """Run the source for one learner: (B, 3, S, S) uint8 -> its features."""

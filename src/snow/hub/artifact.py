@@ -18,12 +18,13 @@ import torch
 from safetensors.torch import load, save_file
 
 from snow.errors import DamagedError, MismatchError, NotFoundError, file_error
-from snow.hub.blueprint import Blueprints
+from snow.hub.blueprint import Blueprints, outputs_of
 from snow.hub.card import task_card
 from snow.hub.sharing import Shared, located
-from snow.hub.task_files import CONFIG_FILE, FORMAT, METRICS_FILE, MODEL_FILE, SELECTION_FILE, read_config
+from snow.hub.task_files import CLASS_FORMAT, CONFIG_FILE, FORMAT, METRICS_FILE, MODEL_FILE, SELECTION_FILE, read_config
 from snow.hub.task_record import require_unchanged
 from snow.hub.tensor_file import header_of, require_finite
+from snow.kinds import ClassKind, LabelKind, kind_of, saved_labels
 from snow.methods import METHODS, Method
 from snow.source import Source
 from snow.store import atomic_folder, check_name
@@ -37,12 +38,13 @@ class Artifact(Shared):
 
     Attributes:
         name: accepted by `check_name`.
-        classes: class names in the order of the logits.
+        classes: names of classes, tags or grades, in the order of the answer; () for a number.
         method: in the form for inference (`Method.export_form`).
         source: description of the source that it was trained on.
         metrics: results of training and evaluation, as JSON values.
         training: recipe and data of the training, as JSON values.
         selection_history: selected channels over the course of training; `load` leaves it on disk.
+        labels: the kind of its labels; by default one of `classes`.
 
     Raises:
         SnowError: an unsafe name, or a number of classes that does not match the method.
@@ -55,12 +57,14 @@ class Artifact(Shared):
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     selection_history: SelectionHistory | None = None
+    labels: LabelKind = None  # ty: ignore[invalid-assignment]  set below
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if len(self.classes) != self.method.num_classes:
+        object.__setattr__(self, "labels", self.labels or ClassKind(tuple(self.classes)))
+        if self.labels.outputs != self.method.num_classes:
             raise MismatchError(
-                f"task {self.name} has {len(self.classes)} classes, but its method has {self.method.num_classes}"
+                f"task {self.name} has {self.labels.outputs} classes, but its method has {self.method.num_classes}"
             )
 
     def save(self, folder: str | Path) -> Path:
@@ -77,9 +81,10 @@ class Artifact(Shared):
     def write(self, folder: Path) -> None:
         """Write the files of the task into an existing folder."""
         config = {
-            "format": FORMAT,
+            "format": FORMAT if (labels := saved_labels(self.labels)) else CLASS_FORMAT,
             "task": self.name,
             "classes": list(self.classes),
+            **({"labels": labels} if labels else {}),
             "method": self.method.name,
             "config": self.method.config,
             "source": self.source,
@@ -127,8 +132,8 @@ class Artifact(Shared):
             raise
         except Exception as error:  # a damaged config can fail anywhere in the rebuild
             raise DamagedError(f"task {name} is damaged: {error}") from error
-        metrics = read_json(folder / METRICS_FILE)
-        return cls(name, tuple(config["classes"]), method, trained_on, metrics, config["training"])
+        metrics, labels = read_json(folder / METRICS_FILE), kind_of(config["classes"], config.get("labels", {}))
+        return cls(name, labels.names, method, trained_on, metrics, config["training"], labels=labels)
 
     @classmethod
     def from_pretrained(
@@ -176,7 +181,7 @@ def _load_method(path: Path, config: Mapping[str, Any], source: Source, blueprin
         method = blueprint.fill(tensors)
     else:
         with torch.random.fork_rng(devices=[]):  # the random weights are replaced below
-            method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
+            method = METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"])
         method.load_state_dict(tensors)
     method.check_indices()
     return method.eval()

@@ -20,6 +20,7 @@ from snow.hub.task_record import TOLERANCE
 from snow.hub.tasks import LoadedTasks
 from snow.hub.verification import Difference, ReferencePictures, Verification, verify_task, write_record
 from snow.inference import SOURCE_HEAD, Engine, Failure, Prediction, Predictor, open_engine, tasks_per_picture
+from snow.kinds import ClassKind, LabelKind
 from snow.source import Source
 from snow.source.description import read_source
 from snow.source.source_file import open_source
@@ -177,7 +178,11 @@ class Hub(Shared):
 
     def classes(self, name: str) -> tuple[str, ...]:
         """Return the classes of a task; those of the source's own head are numbers, in the order of its logits."""
-        return self.tasks.head_classes if name == SOURCE_HEAD else self.task(name).classes
+        return self.labels(name).names
+
+    def labels(self, name: str) -> LabelKind:
+        """Return the kind of a task's labels."""
+        return ClassKind(self.tasks.head_classes) if name == SOURCE_HEAD else self.task(name).labels
 
     def logits(self, images: Tensor, tasks: Collection[str] | None = None) -> dict[str, Tensor]:
         """Compute the logits of each task with one pass of the source: (B, 3, S, S) uint8 -> (B, classes) by task.
@@ -236,7 +241,7 @@ class Hub(Shared):
         batch = to_batch(images, self.source.preprocessing)
         if not len(batch):
             return np.empty((0, len(self.classes(task))), np.float32)
-        probabilities = self.logits(batch, [task])[task].float().softmax(1).cpu()
+        probabilities = self.labels(task).probabilities(self.logits(batch, [task])[task]).cpu()
         if not probabilities.isfinite().all():
             raise SnowError(f"task {task} gives NaN")
         return probabilities.numpy()

@@ -8,8 +8,9 @@ from snow.errors import SnowError
 from snow.inference.engine import EagerEngine, Engine
 from snow.inference.fused import FoldedEngine
 from snow.inference.onnx_backend import Int8Engine, OnnxEngine
-from snow.inference.prediction import SOURCE_HEAD, ClassPrediction, Failure, Prediction, encode
+from snow.inference.prediction import SOURCE_HEAD, Failure, encode
 from snow.inference.predictor import Predictor, Request, group_by_task, tasks_per_picture
+from snow.kinds import ClassPrediction, Prediction
 from snow.source import Source
 
 ENGINES: dict[str, type[Engine]] = {

@@ -18,7 +18,8 @@ from torch import Tensor
 from snow.errors import SnowError
 from snow.inference.engine import Engine
 from snow.inference.features import observe_channels
-from snow.inference.prediction import ClassPrediction, Failure, Prediction
+from snow.inference.prediction import Failure
+from snow.kinds import LabelKind, Prediction
 from snow.methods import Method
 from snow.source import Features
 
@@ -36,13 +37,11 @@ class Request(NamedTuple):
 
     Attributes:
         method: the task's trained method; None asks the source's own head.
-        classes: names of the C classes, in the order of the logits.
-        prediction: the kind of prediction to make of the logits.
+        labels: the kind of its labels, which makes predictions of logits.
     """
 
     method: Method | None
-    classes: Sequence[str]
-    prediction: type[Prediction] = ClassPrediction
+    labels: LabelKind
 
 
 class Predictor:
@@ -145,7 +144,7 @@ def _attempt(name: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwar
 
 def _decode(name: str, task: Request, logits: Tensor) -> Sequence[Prediction | Failure]:
     """Decode the logits of one task: (B, C) -> B predictions, with failures in the place of NaN."""
-    predictions = task.prediction.from_logits(name, task.classes, logits)
+    predictions = task.labels.predictions(name, logits)
     sound = logits.amax(1).isfinite().tolist()  # the largest logit is NaN or infinite just where the softmax is NaN
     failure = Failure(name, f"task {name} gives NaN")
     return (

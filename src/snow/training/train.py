@@ -19,6 +19,7 @@ from snow.data.labels import require_text
 from snow.errors import MismatchError, NoSpaceError, NotFoundError, SnowError
 from snow.hub import Artifact, Hub
 from snow.hub.listing import store_of
+from snow.kinds import ClassKind, LabelKind
 from snow.methods import METHODS, Method
 from snow.methods.method import option_values
 from snow.process.randomness import fork_rng, seed_all
@@ -34,6 +35,9 @@ from snow.training.runtime import Runtime
 
 CHECKPOINT, CACHE = "checkpoint.pt", "cache"
 """In the folder of a run, while it lasts."""
+
+TUNING = 0.1
+"""Fraction of the training pictures that is held out where thresholds have to be picked and no fraction is given."""
 
 
 def train(
@@ -85,7 +89,7 @@ def train(
     require_free(hub.path, names, replace)
     require_writable(hub.path)
     folder = run_folder(hub.path, names)
-    recipe, runtime = recipe or Recipe(), runtime or Runtime()
+    recipe, runtime = holding_out(recipe or Recipe(), dataset), runtime or Runtime()
     if runtime.cache_dir is None:
         runtime = with_changes(runtime, cache_dir=folder / CACHE)
     learners = (
@@ -109,6 +113,13 @@ def train(
                 hub.add(artifact, replace)
             remove_run(folder)
     return artifacts
+
+
+def holding_out(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Hold pictures out for what a kind of label decides after training, such as thresholds of tags."""
+    if recipe.validation or not any(task.kind.tunable for task in dataset.tasks):
+        return recipe
+    return with_changes(recipe, validation=TUNING)
 
 
 @contextmanager
@@ -135,9 +146,17 @@ def build_learners(hub: Hub, dataset: Dataset, method: str, config: object, seed
     """
     kind = method_named(method)
     options = option_values(kind, config)
+    for task in dataset.tasks:
+        require_kind(kind, task.kind)
     with fork_rng():
         seed_all(seed)
-        return {task.name: kind.build(hub.source, len(task.classes), options) for task in dataset.tasks}
+        return {task.name: kind.build(hub.source, task.kind.outputs, options) for task in dataset.tasks}
+
+
+def require_kind(method: type[Method], kind: LabelKind) -> None:
+    """Raises MismatchError: the method cannot learn labels of this kind."""
+    if method.classes_only and not isinstance(kind, ClassKind):
+        raise MismatchError(f"method {method.name} learns one class per picture, not labels of kind {kind.name}")
 
 
 def trained_learners(hub: Hub, dataset: Dataset) -> dict[str, Method]:
@@ -150,7 +169,7 @@ def trained_learners(hub: Hub, dataset: Dataset) -> dict[str, Method]:
     learners: dict[str, Method] = {}
     for task in dataset.tasks:
         artifact = hub.task(task.name)
-        if artifact.classes != task.classes:
+        if artifact.classes != task.classes or artifact.labels.name != task.kind.name:
             raise MismatchError(
                 f"task {task.name} has the classes {', '.join(artifact.classes)}, and the data "
                 f"{', '.join(task.classes)}: a warm start needs the same classes in the same order"
@@ -226,6 +245,7 @@ def artifact_of(task: Task, fitted: Fitted, job: TrainingJob, about: Mapping[str
         job.source.description(),
         training={"recipe": job.recipe.to_dict(), "seed": job.recipe.seed, "data": data, **_split(dataset, column)},
         selection_history=fitted.selection_history.get(task.name),
+        labels=fitted.kinds.get(task.name, task.kind),
     )
     measured = fitted.metrics.get(task.name)
     artifact.metrics.update(
