@@ -96,7 +96,7 @@ def test_probabilities_are_those_of_the_predictions(name: str) -> None:
         return
     rows = kind.probabilities(logits)
     for row, prediction in zip(rows, kind.predictions("t", logits), strict=True):
-        listed = dict((key.removesuffix(" (off)"), value) for key, value in prediction.top())
+        listed = {key.removesuffix(" (off)"): value for key, value in prediction.top()}
         if name != "multi":
             assert row.sum() == pytest.approx(1)
             assert listed == pytest.approx(dict(zip(kind.names, row.tolist(), strict=True)))

@@ -14,6 +14,7 @@ from snow.data.cells import TABLES, read_columns
 from snow.data.measured import Inspections, merge_measured
 from snow.data.pictures import Progress
 from snow.errors import MismatchError, NotFoundError, SnowError
+from snow.experiments.report import require_report_folder, write_report
 from snow.hub import Artifact, Hub
 from snow.kinds import ClassKind, Metrics
 from snow.process.devices import find_device
@@ -43,6 +44,7 @@ def eval_command(
     precision: Precision | None = None,
     device: str = "auto",
     per_class: Flag = False,
+    report: Path | None = None,
     json: Json = False,
 ) -> None:
     """Evaluate tasks on labelled images. Their classes must have the same names as in training, in any order.
@@ -61,6 +63,8 @@ def eval_command(
         precision: numerical precision; by default that of training.
         device: auto, cpu, cuda, cuda:1 or mps.
         per_class: print a second table, with the recall of each class and what its images were taken for.
+        report: folder for a report: table of classes, confusion matrix, reliability, the worst mistakes and most
+            doubtful images, and a CSV of all answers; with several tasks a folder for each in it.
         json: print {"top1", "top5", "balanced_accuracy", "macro_f1", "ece", "images", "measured", "per_class": {CLASS:
             {"images", "correct", "recall", "predicted": {CLASS: images}}}}; accuracies are fractions, and "measured" is
             held-out, test, train or all. Tags have {"map", "micro_f1", "macro_f1"}, numbers {"mae", "rmse", "r2",
@@ -75,6 +79,9 @@ def eval_command(
     with counting("checking images") as progress:
         measured = _measured(opened, data, task, split, label, root, progress)
     several = len(task) != 1
+    reports = {name: report / name if several else report for name in measured} if report is not None else {}
+    for folder in reports.values():
+        require_report_folder(folder)
     for name, part in measured.items():
         for warning in part.warnings:
             note(f"warning: {warning}")
@@ -92,6 +99,10 @@ def eval_command(
         runtime=Runtime(workers=workers, accelerator=device),
     )
     entries = {name: _entry(metrics[name], measured[name]) for name in measured}
+    for column, (name, folder) in enumerate(reports.items()):
+        labelled = (pictures.labels[:, column] >= 0).nonzero().flatten().tolist()
+        items = [pictures.items[index] for index in labelled]
+        entries[name].update(write_report(folder, name, artifacts[name].labels, items, metrics[name]))
     if json:
         rows = [{"task": name, "kind": artifacts[name].labels.name, **entry} for name, entry in entries.items()]
         print_json({"tasks": rows} if several else entries[task[0]])

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from snow.experiments.results.table import Spread
 from snow.inference.features import observe_channels
 from snow.inference.onnx_backend import source_for_precision
-from snow.kinds import ClassKind, LossOptions
 from snow.methods import Method
 from snow.methods.variant import Variant
 from snow.process.memory import PeakMemory
@@ -154,8 +153,7 @@ class BenchSetup:
         size, batch = self.source.preprocessing.image_size, self.recipe.batch_size
         self.images = torch.randint(256, (batch, 3, size, size), dtype=torch.uint8, device=self.device)
         self.labels = torch.randint(conditions.classes, (batch, 1), device=self.device)
-        names = tuple(map(str, range(conditions.classes)))
-        self.task_labels = TaskLabels(0, ClassKind(names), options=LossOptions(conditions.recipe.label_smoothing))
+        self.task_labels = TaskLabels.classes(conditions.classes, smoothing=conditions.recipe.label_smoothing)
 
     def learner(self, build: Build) -> Learner:
         """Build an untrained method in training mode, and put the source into the form that training uses."""

@@ -10,7 +10,7 @@ from typing import Any
 from snow.errors import DamagedError, NotFoundError
 from snow.kinds.classes import ClassKind, ClassMetrics, ClassPrediction
 from snow.kinds.grades import GradeKind, GradePrediction
-from snow.kinds.kind import BadCellError, Figure, KindSpec, LabelKind, LossOptions, Metrics
+from snow.kinds.kind import AnswerRow, BadCellError, Figure, KindSpec, LabelKind, LossOptions, Metrics
 from snow.kinds.number import NumberKind, NumberPrediction
 from snow.kinds.prediction import Prediction
 from snow.kinds.tags import TagKind, TagPrediction
@@ -44,6 +44,7 @@ def kind_of(names: Sequence[str], labels: Mapping[str, Any]) -> LabelKind:
 
 __all__ = [
     "KINDS",
+    "AnswerRow",
     "BadCellError",
     "ClassKind",
     "ClassMetrics",

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.kinds.kind import BadCellError, Figure, LabelKind, LossOptions, Metrics, named_weights
+from snow.kinds.kind import AnswerRow, BadCellError, Figure, LabelKind, LossOptions, Metrics, named_weights
 from snow.kinds.prediction import Prediction
 from snow.kinds.scores import balanced_accuracy, calibration_error, macro_f1, reliability
 
@@ -100,13 +100,9 @@ class ClassKind(LabelKind):
         return torch.stack([labels.float(), ranked[:, 0].float(), confidence, rank.float()], 1)
 
     def metrics(self, evidence: Tensor) -> ClassMetrics:
-        label, predicted, confidence, rank = evidence.cpu().unbind(1)
-        images, count = len(evidence), len(self.names)
-        cells = (label.long() * count + predicted.long()).bincount(minlength=count**2)
-        top1, top5 = (int((rank < k).sum()) / max(1, images) for k in (1, TOP))
-        return ClassMetrics(
-            images, top1, top5, cells.view(count, count), confidence.double(), predicted == label, self.names
-        )
+        rank = evidence[:, 3]
+        top1, top5 = (int((rank < k).sum()) / max(1, len(evidence)) for k in (1, TOP))
+        return ClassMetrics(len(evidence), top1, top5, evidence.cpu(), self.names)
 
     def predictions(self, task: str, logits: Tensor) -> list[Prediction]:
         return list(ClassPrediction.from_logits(task, self.names, logits))
@@ -130,42 +126,51 @@ class ClassMetrics(Metrics):
     """Top-1 and top-5 accuracy on `images` labelled pictures, as fractions.
 
     Attributes:
-        confusion: (C, C), number of pictures by class and predicted class.
-        confidence: (n,), probability of each prediction.
-        correct: (n,), whether it is right.
-        names: classes in the order of `confusion`.
+        evidence: (n, 4), what `ClassKind.evidence` kept.
+        names: classes.
     """
 
     top1: float
     top5: float
-    confusion: Tensor | None = field(default=None, compare=False, repr=False)
-    confidence: Tensor | None = field(default=None, compare=False, repr=False)
-    correct: Tensor | None = field(default=None, compare=False, repr=False)
+    evidence: Tensor | None = field(default=None, compare=False, repr=False)
     names: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def score(self) -> float:
         return self.top1
 
+    @cached_property
+    def confusion(self) -> Tensor | None:
+        """Count pictures by class and predicted class: (C, C)."""
+        if self.evidence is None:
+            return None
+        label, predicted, count = *self.evidence[:, :2].long().unbind(1), len(self.names)
+        return (label * count + predicted).bincount(minlength=count**2).view(count, count)
+
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = {"top1": self.top1, "top5": self.top5, "images": self.images}
-        if self.confusion is None or self.confidence is None or self.correct is None:
+        if self.confusion is None or self.evidence is None:
             return values
         return {
             **values,
             "balanced_accuracy": balanced_accuracy(self.confusion),
             "macro_f1": macro_f1(self.confusion),
-            "ece": calibration_error(self.confidence, self.correct),
+            "ece": calibration_error(*_confidence(self.evidence)),
         }
 
     def details(self) -> dict[str, Any]:
         return {"per_class": self.per_class(self.names)}
 
-    def reliability(self) -> list[dict[str, float]]:
-        """Return images, confidence and accuracy of each bin of confidence."""
-        if self.confidence is None or self.correct is None:
-            raise SnowError("confidences were not kept: evaluate again")
-        return reliability(self.confidence, self.correct)
+    def curves(self) -> dict[str, Any]:
+        return {} if self.evidence is None else {"reliability": reliability(*_confidence(self.evidence))}
+
+    def rows(self) -> list[AnswerRow]:
+        if self.evidence is None:
+            return []
+        return [
+            AnswerRow(self.names[int(label)], self.names[int(answer)], float(rank > 0) * confidence, confidence)
+            for label, answer, confidence, rank in self.evidence.tolist()
+        ]
 
     def per_class(self, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Describe each class: its pictures, those of them that were recognised, and what they were taken for.
@@ -186,6 +191,11 @@ class ClassMetrics(Metrics):
             recall = correct / images if images else None
             rows[name] = {"images": images, "correct": correct, "recall": recall, "predicted": predicted}
         return rows
+
+
+def _confidence(evidence: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the probability of each prediction, and whether it is right."""
+    return evidence[:, 2].double(), evidence[:, 0] == evidence[:, 1]
 
 
 @final

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.kinds.kind import BadCellError, Figure, LabelKind, LossOptions, Metrics
+from snow.kinds.kind import AnswerRow, BadCellError, Figure, LabelKind, LossOptions, Metrics
 from snow.kinds.number import is_number, value_of
 from snow.kinds.prediction import Prediction
 
@@ -183,6 +183,13 @@ class GradeMetrics(Metrics):
         distance = (self.actual - self.predicted).abs().double()
         mae, top1 = (float(distance.mean()), float((distance == 0).double().mean())) if self.images else (0.0, 0.0)
         return {"mae_grades": mae, "top1": top1, "images": self.images}
+
+    def rows(self) -> list[AnswerRow]:
+        triples = zip(self.actual.tolist(), self.predicted.tolist(), self.confidence.tolist(), strict=True)
+        return [
+            AnswerRow(self.names[actual], self.names[answer], abs(actual - answer) * confidence, confidence)
+            for actual, answer, confidence in triples
+        ]
 
     def details(self) -> dict[str, Any]:
         rows = {}

@@ -11,8 +11,9 @@ Shape letters in this room:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor
@@ -55,6 +56,23 @@ class LossOptions(NamedTuple):
     squared: bool = False
 
 
+class AnswerRow(NamedTuple):
+    """One picture as a report lists it.
+
+    Attributes:
+        label, answer: as text.
+        mistake: 0 for a right answer; otherwise the larger, the worse.
+        confidence: of the answer, 0..1; None where the kind has none.
+        values: probability of each tag; empty for other kinds.
+    """
+
+    label: str
+    answer: str
+    mistake: float
+    confidence: float | None = None
+    values: Mapping[str, float] = MappingProxyType({})
+
+
 class KindSpec(NamedTuple):
     """A kind as a user names it: `multi`, `multi:;` with a separator, `ordered:good<fair<bad` with an order."""
 
@@ -90,6 +108,14 @@ class Metrics(ABC):
     @abstractmethod
     def details(self) -> dict[str, Any]:
         """Return what belongs to single classes or tags, as JSON values: `{"per_class": …}` or `{}`."""
+
+    def curves(self) -> dict[str, Any]:
+        """Return what a report has beside that, as JSON values."""
+        return {}
+
+    @abstractmethod
+    def rows(self) -> list[AnswerRow]:
+        """List label and answer of each picture, in their order."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.kinds.kind import BadCellError, Figure, LabelKind, LossOptions, Metrics
+from snow.kinds.kind import AnswerRow, BadCellError, Figure, LabelKind, LossOptions, Metrics
 from snow.kinds.prediction import Prediction
 from snow.kinds.scores import r2, spearman
 
@@ -214,6 +214,10 @@ class NumberMetrics(Metrics):
 
     def details(self) -> dict[str, Any]:
         return {}
+
+    def rows(self) -> list[AnswerRow]:
+        pairs = zip(self.actual.tolist(), self.predicted.tolist(), strict=True)
+        return [AnswerRow(f"{actual:g}", f"{answer:.6g}", abs(actual - answer)) for actual, answer in pairs]
 
 
 @final

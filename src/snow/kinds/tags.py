@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.kinds.kind import BadCellError, Figure, KindSpec, LabelKind, LossOptions, Metrics, named_weights
+from snow.kinds.kind import AnswerRow, BadCellError, Figure, KindSpec, LabelKind, LossOptions, Metrics, named_weights
 from snow.kinds.prediction import Prediction
 from snow.kinds.scores import average_precision, best_threshold, f1
 
@@ -249,6 +249,23 @@ class TagMetrics(Metrics):
             "macro_f1": float(f1(right, predicted, actual)[occurring].mean()) if occurring.any() else 0.0,
             "images": self.images,
         }
+
+    def rows(self) -> list[AnswerRow]:
+        """The mistake is the number of wrong tags, and the distance from their thresholds."""
+        limits = torch.tensor(self.thresholds, dtype=torch.float64)
+        rows = []
+        for truth, score in zip(self.actual, self.scores, strict=True):
+            on = score >= limits
+            wrong = (on != (truth == 1)) & truth.isfinite()
+            label, answer = (
+                "|".join(name for name, is_on in zip(self.names, row.tolist(), strict=True) if is_on)
+                for row in (truth == 1, on)
+            )
+            distance = (score - limits).abs()
+            values = dict(zip(self.names, score.tolist(), strict=True))
+            mistake = float(wrong.sum() + distance[wrong].sum())
+            rows.append(AnswerRow(label, answer, mistake, float(distance.min()), values))
+        return rows
 
     def details(self) -> dict[str, Any]:
         rows = {}

@@ -44,6 +44,11 @@ class TaskLabels:
         nothing = targets.new_full((1, targets.shape[1]), torch.nan)
         return cls(column, task.kind, torch.cat([targets, nothing]).float().to(device))
 
+    @classmethod
+    def classes(cls, count: int, column: int = 0, smoothing: float = 0.0) -> Self:
+        """Take a column of labels for the numbers of so many classes."""
+        return cls(column, ClassKind(tuple(map(str, range(count)))), options=LossOptions(smoothing))
+
     def __call__(self, labels: Tensor) -> Tensor:
         """Return what a method learns of a batch: (B, T) -> (B,) numbers of classes, or (B, W) targets."""
         numbers = labels[:, self.column]
@@ -88,10 +93,7 @@ def class_labels(learners: Mapping[str, Method], width: int, tasks: Sequence[str
         SnowError: there is no label column for a learner.
     """
     columns = label_columns(learners, width, tasks)
-    return {
-        name: TaskLabels(columns[name], ClassKind(tuple(map(str, range(method.num_classes)))))
-        for name, method in learners.items()
-    }
+    return {name: TaskLabels.classes(method.num_classes, columns[name]) for name, method in learners.items()}
 
 
 def label_columns(learners: Iterable[str], width: int, tasks: Sequence[str] | None) -> dict[str, int]:
