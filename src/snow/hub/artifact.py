@@ -21,9 +21,19 @@ from snow.errors import DamagedError, MismatchError, NotFoundError, file_error
 from snow.hub.blueprint import Blueprints, outputs_of
 from snow.hub.card import task_card
 from snow.hub.sharing import Shared, located
-from snow.hub.task_files import CLASS_FORMAT, CONFIG_FILE, FORMAT, METRICS_FILE, MODEL_FILE, SELECTION_FILE, read_config
+from snow.hub.task_files import (
+    CLASS_FORMAT,
+    CONFIG_FILE,
+    FORMAT,
+    KNOWN_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    SELECTION_FILE,
+    read_config,
+)
 from snow.hub.task_record import require_unchanged
 from snow.hub.tensor_file import header_of, require_finite
+from snow.inference.familiarity import Familiarity
 from snow.kinds import ClassKind, LabelKind, kind_of, saved_labels
 from snow.methods import METHODS, Method
 from snow.source import Source
@@ -45,6 +55,7 @@ class Artifact(Shared):
         training: recipe and data of the training, as JSON values.
         selection_history: selected channels over the course of training; `load` leaves it on disk.
         labels: the kind of its labels; by default one of `classes`.
+        familiarity: statistics of its training pictures; None: it cannot tell how familiar a picture is.
 
     Raises:
         SnowError: an unsafe name, or a number of classes that does not match the method.
@@ -58,6 +69,7 @@ class Artifact(Shared):
     training: dict[str, Any] = field(default_factory=dict)
     selection_history: SelectionHistory | None = None
     labels: LabelKind = None  # ty: ignore[invalid-assignment]  set below
+    familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -97,6 +109,8 @@ class Artifact(Shared):
         write_json(folder / METRICS_FILE, self.metrics)
         if self.selection_history is not None:
             self.selection_history.save(folder / SELECTION_FILE)
+        if self.familiarity is not None:
+            save_file(self.familiarity.tensors(), folder / KNOWN_FILE)
 
     @classmethod
     def load(
@@ -128,12 +142,15 @@ class Artifact(Shared):
             if compare_record:
                 require_unchanged(folder)
             method = _load_method(folder / MODEL_FILE, config, source, blueprints or Blueprints(source))
+            familiarity = _load_familiarity(folder / KNOWN_FILE, source)
         except NotFoundError:
             raise
         except Exception as error:  # a damaged config can fail anywhere in the rebuild
             raise DamagedError(f"task {name} is damaged: {error}") from error
         metrics, labels = read_json(folder / METRICS_FILE), kind_of(config["classes"], config.get("labels", {}))
-        return cls(name, labels.names, method, trained_on, metrics, config["training"], labels=labels)
+        return cls(
+            name, labels.names, method, trained_on, metrics, config["training"], labels=labels, familiarity=familiarity
+        )
 
     @classmethod
     def from_pretrained(
@@ -185,6 +202,25 @@ def _load_method(path: Path, config: Mapping[str, Any], source: Source, blueprin
         method.load_state_dict(tensors)
     method.check_indices()
     return method.eval()
+
+
+def _load_familiarity(path: Path, source: Source) -> Familiarity | None:
+    """Read the statistics of a task's training pictures, if it has any.
+
+    Raises:
+        SnowError: the file is damaged, or does not fit the source.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise file_error(f"{path} cannot be read: {error}", error) from error
+    require_finite(content, header_of(content, path), path)
+    familiarity = Familiarity.of_tensors(load(content))
+    if len(familiarity.centre) != source.num_features:
+        raise DamagedError(f"{path} describes {len(familiarity.centre)} features, the source has {source.num_features}")
+    return familiarity
 
 
 def versions() -> dict[str, str]:

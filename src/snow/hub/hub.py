@@ -19,7 +19,17 @@ from snow.hub.task_files import copy_files, read_config
 from snow.hub.task_record import TOLERANCE
 from snow.hub.tasks import LoadedTasks
 from snow.hub.verification import Difference, ReferencePictures, Verification, verify_task, write_record
-from snow.inference import SOURCE_HEAD, Engine, Failure, Prediction, Predictor, open_engine, tasks_per_picture
+from snow.inference import (
+    SOURCE_HEAD,
+    Engine,
+    Failure,
+    Prediction,
+    Predictor,
+    open_engine,
+    rejecting,
+    require_share,
+    tasks_per_picture,
+)
 from snow.kinds import ClassKind, LabelKind
 from snow.source import Source
 from snow.source.description import read_source
@@ -199,7 +209,10 @@ class Hub(Shared):
         return self.predictor.logits(images, methods)
 
     def predict(
-        self, images: Input | Iterable[Input], tasks: Collection[str] | Sequence[Collection[str]] | None = None
+        self,
+        images: Input | Iterable[Input],
+        tasks: Collection[str] | Sequence[Collection[str]] | None = None,
+        reject: float = 0.0,
     ) -> list[dict[str, Prediction | Failure]]:
         """Predict with one pass of the source: B pictures -> B dicts of predictions by task.
 
@@ -211,6 +224,8 @@ class Hub(Shared):
                 cropped as in evaluation, apart from a tensor (B, 3, S, S), which is taken to be prepared already.
             tasks: one list of names for all pictures, or one list for each picture; by default all tasks.
                 `SOURCE_HEAD` stands for the source's own head.
+            reject: answer as unknown what is less familiar than this share of a task's own pictures: 0.05 rejects about
+                5 % of these, and most of what no class of the task explains.
 
         Raises:
             SnowError: an image is not a readable picture, a task is unknown, or the number of lists is not that of the
@@ -225,8 +240,12 @@ class Hub(Shared):
         for name in names if tasks is not None else ():
             if name != SOURCE_HEAD:
                 self.tasks.require(name)
+        require_share(reject)
         requests = {name: self.tasks.request(name) for name in names}
-        return self.predictor.run(batch, [{name: requests[name] for name in row} for row in asked])
+        answers = self.predictor.run(batch, [{name: requests[name] for name in row} for row in asked])
+        return (
+            [{name: rejecting(entry, reject) for name, entry in row.items()} for row in answers] if reject else answers
+        )
 
     def predict_proba(self, images: Input | Iterable[Input], task: str) -> np.ndarray:
         """Compute the class probabilities of one task: B pictures -> (B, C), in the order of `classes(task)`.

@@ -24,7 +24,10 @@ SELECTION_FILE = "choice.safetensors"
 RECORD_FILE = "fingerprint.json"
 """The record of a task at the time it was added, see `snow.hub.task_record`."""
 
-FILES = (CONFIG_FILE, METRICS_FILE, MODEL_FILE, SELECTION_FILE, RECORD_FILE)
+KNOWN_FILE = "known.safetensors"
+"""Statistics of the training pictures, see `snow.inference.familiarity`; tasks of early versions have none."""
+
+FILES = (CONFIG_FILE, METRICS_FILE, MODEL_FILE, SELECTION_FILE, KNOWN_FILE, RECORD_FILE)
 """All files that a task may have. None can execute code when loaded; other files in the folder are ignored."""
 
 FORMAT = 2

@@ -76,7 +76,7 @@ class LoadedTasks:
         if reason is not None:
             return Failure(name, reason)
         artifact = self.get(name)
-        return Request(artifact.method, artifact.labels)
+        return Request(artifact.method, artifact.labels, artifact.familiarity)
 
     @cached_property
     def head_classes(self) -> tuple[str, ...]:

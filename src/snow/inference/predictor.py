@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.inference.engine import Engine
+from snow.inference.familiarity import Familiarity
 from snow.inference.features import observe_channels
 from snow.inference.prediction import Failure
 from snow.kinds import LabelKind, Prediction
@@ -38,10 +40,17 @@ class Request(NamedTuple):
     Attributes:
         method: the task's trained method; None asks the source's own head.
         labels: the kind of its labels, which makes predictions of logits.
+        familiarity: statistics of the training pictures, which tell how familiar a picture is; None: it is not told.
     """
 
     method: Method | None
     labels: LabelKind
+    familiarity: Familiarity | None = None
+
+    @property
+    def judges(self) -> bool:
+        """Whether predictions say how familiar pictures are. No pass of the source is made for that alone."""
+        return self.familiarity is not None and (self.method is None or self.method.uses_source)
 
 
 class Predictor:
@@ -75,14 +84,19 @@ class Predictor:
         if tasks:
             batch = self._batch([images[picture] for picture in order])
             methods = [self._on_device(task.method) for task in tasks.values()]
-            features = observe_channels(self.engine.prepared_source(), methods, batch, chunk_size=self._chunk_size)
+            judging = any(task.judges for task in tasks.values())
+            readers = [*methods, *([None] if judging else [])]  # the last one reads all final features
+            features = observe_channels(self.engine.prepared_source(), readers, batch, chunk_size=self._chunk_size)
+            final = features[-1].final.float() if judging else None
             logits = [  # of all tasks before any is decoded: a GPU computes the next while this process decodes
                 _attempt(name, self._answer, method, observed.rows(*ranges[name]))
-                for name, method, observed in zip(tasks, methods, features, strict=True)
+                for name, method, observed in zip(tasks, methods, features[: len(methods)], strict=True)
             ]
             for (name, task), output in zip(tasks.items(), logits, strict=True):
                 decoded = output if isinstance(output, Failure) else _attempt(name, _decode, name, task, output)
                 start, stop = ranges[name]
+                if final is not None and task.judges and not isinstance(decoded, Failure):
+                    decoded = _attempt(name, _judge, task, decoded, final[start:stop])
                 predictions[name] = [decoded] * (stop - start) if isinstance(decoded, Failure) else decoded
         place = {picture: position for position, picture in enumerate(order)}
         return [
@@ -152,6 +166,16 @@ def _decode(name: str, task: Request, logits: Tensor) -> Sequence[Prediction | F
         if all(sound)
         else [entry if valid else failure for entry, valid in zip(predictions, sound, strict=True)]
     )
+
+
+def _judge(task: Request, predictions: Sequence[Prediction | Failure], final: Tensor) -> Sequence[Prediction | Failure]:
+    """Add to predictions how familiar their pictures are: B predictions, (B, D) -> B predictions."""
+    assert task.familiarity is not None
+    known = task.familiarity.to(final.device).known(final).tolist()
+    return [
+        entry if isinstance(entry, Failure) else replace(entry, known=value)
+        for entry, value in zip(predictions, known, strict=True)
+    ]
 
 
 def group_by_task(requests: Sequence[Collection[str]]) -> tuple[list[int], dict[str, tuple[int, int]]]:

@@ -38,6 +38,9 @@ async def predict(
     request: Request,
     tasks: Annotated[list[str] | None, Query(max_length=MAX_NAMES, description="names; by default all tasks")] = None,
     top_k: Annotated[int | None, Query(ge=1, le=MAX_TOP_K, description="classes to list for each task")] = None,
+    reject: Annotated[
+        float, Query(ge=0, lt=1, description="answer unknown below this share of a task's own pictures, such as 0.05")
+    ] = 0.0,
     deadline_ms: Annotated[int | None, Query(ge=1, le=MAX_DEADLINE_MS, description="give up after this time")] = None,
 ) -> Response:
     """Pictures come as the files of a form, as the body itself, or in base64 as JSON; a form and JSON may hold `tasks`
@@ -56,13 +59,13 @@ async def predict(
                 places.extend(len(body.pictures))
                 asked = PredictRequest(body.pictures, split_names(tasks or ()) or body.tasks, top_k or body.top_k)
                 result = await service.predict(asked, owner)
-    return JSONResponse(_response(asked, result, time.perf_counter() - started))
+    return JSONResponse(_response(asked, result, time.perf_counter() - started, reject))
 
 
-def _response(request: PredictRequest, result: PredictResult, seconds: float) -> dict[str, Any]:
+def _response(request: PredictRequest, result: PredictResult, seconds: float, reject: float) -> dict[str, Any]:
     return {
         "results": [
-            encode(picture.name, predictions, request.top_k)
+            encode(picture.name, predictions, request.top_k, reject)
             for picture, predictions in zip(request.pictures, result.pictures, strict=True)
         ],
         "timing": {

@@ -35,6 +35,7 @@ class Known(BaseModel):
 
 class ClassPrediction(Known):
     kind: Literal["class"]
+    class_: None = Field(None, alias="class", description="present, and null, if the picture is rejected as unknown")
     classes: list[ClassProbability] = Field(description="most likely first")
 
 

@@ -19,12 +19,14 @@ from snow.data.labels import require_text
 from snow.errors import MismatchError, NoSpaceError, NotFoundError, SnowError
 from snow.hub import Artifact, Hub
 from snow.hub.listing import store_of
+from snow.inference.familiarity import Familiarity
 from snow.kinds import ClassKind, LabelKind
 from snow.methods import METHODS, Method
 from snow.methods.method import option_values
 from snow.process.randomness import fork_rng, seed_all
 from snow.store import check_name, write_lock
 from snow.training.checkpoint import data_digest
+from snow.training.familiarity_pass import fit_familiarity
 from snow.training.fit import run_job
 from snow.training.history import Fitted
 from snow.training.job import RunPaths, TrainingJob
@@ -105,7 +107,8 @@ def train(
             shutil.rmtree(folder / CACHE, ignore_errors=True)
         with rollback(folder, keep=folder / CHECKPOINT), _memory_errors(job):
             fitted = run_job(job, listeners)
-        artifacts = [artifact_of(task, fitted, job, about) for task in dataset.tasks]
+        familiarity = fit_familiarity(job) if fitted.is_first else {}
+        artifacts = [artifact_of(task, fitted, job, about, familiarity) for task in dataset.tasks]
         for artifact in artifacts if warm_start else ():
             artifact.training["earlier_recipes"] = earlier[artifact.name]
         if fitted.is_first:
@@ -226,7 +229,13 @@ def method_named(name: str) -> type[Method]:
     return METHODS[name]
 
 
-def artifact_of(task: Task, fitted: Fitted, job: TrainingJob, about: Mapping[str, Any] | None = None) -> Artifact:
+def artifact_of(
+    task: Task,
+    fitted: Fitted,
+    job: TrainingJob,
+    about: Mapping[str, Any] | None = None,
+    familiarity: Mapping[str, Familiarity] | None = None,
+) -> Artifact:
     """Make the artefact of a task, with its metrics and how it was trained, from the learner with its name."""
     method = fitted.learners[task.name].export_form()
     history = [asdict(record) for record in fitted.history if record.learner == task.name]
@@ -246,6 +255,7 @@ def artifact_of(task: Task, fitted: Fitted, job: TrainingJob, about: Mapping[str
         training={"recipe": job.recipe.to_dict(), "seed": job.recipe.seed, "data": data, **_split(dataset, column)},
         selection_history=fitted.selection_history.get(task.name),
         labels=fitted.kinds.get(task.name, task.kind),
+        familiarity=None if familiarity is None else familiarity.get(task.name),
     )
     measured = fitted.metrics.get(task.name)
     artifact.metrics.update(

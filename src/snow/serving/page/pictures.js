@@ -12,6 +12,7 @@ function complain(title, error) {
 }
 
 // What each kind of prediction looks like; the service sends {kind, ...}, or {error} for a task that failed.
+const REJECT = 0.02; // share of a task's own pictures that the page calls unknown
 const KINDS = { class: bars, multi: tags, number: amount, ordered: grades };
 
 function verdict(name, prediction) {
@@ -19,6 +20,9 @@ function verdict(name, prediction) {
     return element("div", { className: "verdict bad small", textContent: `${name} has no prediction: ${prediction.error}` });
   }
   const head = element("h3", {}, element("span", { className: "swatch" }), name);
+  if (prediction.known !== undefined && prediction.known < REJECT) {
+    head.append(element("span", { className: "quiet small", textContent: " unknown: unlike the pictures of this task" }));
+  }
   return painted(element("div", { className: "verdict" }, head, KINDS[prediction.kind](prediction)), name);
 }
 
