@@ -6,15 +6,16 @@ Shape letters: B pictures, S side of a picture in pixels, N channels of a map, K
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from snow.methods import Method
 from snow.source import FINAL, Features, Source
-from snow.subscribe import gather_channels
+from snow.subscribe import gather_channels, moments
 
 CHUNK_SIZE = {"cpu": 16}
 """Pictures per chunk of a pass, by device type. On a CPU, small chunks take little memory and hardly more time."""
@@ -37,7 +38,7 @@ def observe(source: Source, methods: Collection[Method], images: Tensor) -> Feat
     needs = _needs(methods)
     images = images.contiguous(memory_format=torch.channels_last)
     if needs is not None:
-        return source(images, *needs)
+        return _pass(source, images, needs)
     normalised = source.preprocessing.normalize(images)
     nothing = normalised.new_empty(len(images), 0)
     return Features(images=normalised, maps={}, final=nothing, logits=nothing)
@@ -70,7 +71,7 @@ def observe_channels(
     if needs is None:
         return [observe(source, [], images)] * len(channels_needed)
     step = source.network.preferred_batch_size or chunk_size or CHUNK_SIZE.get(images.device.type, DEFAULT_CHUNK_SIZE)
-    first = source(images[:step].contiguous(memory_format=torch.channels_last), *needs)
+    first = _pass(source, images[:step].contiguous(memory_format=torch.channels_last), needs)
     channels_needed = _worthwhile(first, channels_needed)
     kept = [only(first, channels) for channels in channels_needed]
     if len(images) <= step:
@@ -84,14 +85,14 @@ def observe_channels(
     del first
     for start in range(step, len(images), step):
         chunk = images[start : start + step].contiguous(memory_format=torch.channels_last)
-        _fill(source(chunk, *needs), channels_needed, features, start)
+        _fill(_pass(source, chunk, needs), channels_needed, features, start)
     return features
 
 
 def only(features: Features, channels: Channels) -> Features:
     """Select channels of the final features (`FINAL`) and of the named maps: (B, N, H, W) -> (B, K, H, W)."""
     maps = {name: _select(value, channels[name]) for name, value in features.maps.items() if name in channels}
-    return Features(features.images, maps, _select(features.final, channels.get(FINAL)), features.logits)
+    return replace(features, maps=maps, final=_select(features.final, channels.get(FINAL)))
 
 
 def in_full_precision(features: Features) -> Features:
@@ -99,13 +100,30 @@ def in_full_precision(features: Features) -> Features:
     return features.map_tensors(Tensor.float)
 
 
-def _needs(methods: Collection[Method | None]) -> tuple[frozenset[str], bool] | None:
-    """Return the taps that are read, and whether the final features are; None if no method uses the source."""
+class _Needs(NamedTuple):
+    """What the methods read of a pass: maps of taps, the final features, moments of taps."""
+
+    taps: frozenset[str]
+    final: bool
+    moment_taps: frozenset[str]
+
+
+def _needs(methods: Collection[Method | None]) -> _Needs | None:
+    """Unite what the methods read; None if no method uses the source."""
     users = [method for method in methods if method is None or method.uses_source]
     if not users:
         return None
-    taps = frozenset[str]().union(*(method.taps for method in users if method is not None))
-    return taps, any(method is None or method.uses_final for method in users)
+    readers = [method for method in users if method is not None]
+    moment_taps = frozenset[str]().union(*(method.moment_taps for method in readers))
+    taps = moment_taps.union(*(method.taps for method in readers))
+    return _Needs(taps, any(method is None or method.uses_final for method in users), moment_taps)
+
+
+def _pass(source: Source, images: Tensor, needs: _Needs) -> Features:
+    """Run the source, and compute the moments of a map once for all methods that read them."""
+    features = source(images, needs.taps, needs.final)
+    taps = sorted(needs.moment_taps)
+    return replace(features, moments={tap: moments(features.maps[tap].float()) for tap in taps}) if taps else features
 
 
 def _worthwhile(features: Features, channels_needed: Sequence[Channels]) -> list[dict[str, Tensor | None]]:
@@ -137,6 +155,7 @@ def _fill(chunk: Features, channels_needed: Sequence[Channels], features: Sequen
     for needed, target in zip(channels_needed, features, strict=True):
         rows = target.rows(start, start + len(chunk.images))
         copied = [(chunk.images, None, rows.images), (chunk.logits, None, rows.logits)]
+        copied += [(chunk.moments[tap], None, place) for tap, place in rows.moments.items()]
         maps = [(chunk.maps[name], needed[name], place) for name, place in rows.maps.items()]
         for value, index, place in [*copied, (chunk.final, needed.get(FINAL), rows.final), *maps]:
             if place.data_ptr() in filled:

@@ -79,13 +79,18 @@ class Method(nn.Module, ABC):
         """Names of the source's maps that `forward` reads."""
         return frozenset()
 
+    @property
+    def moment_taps(self) -> frozenset[str]:
+        """Names of the taps whose channel moments `forward` reads, see `Features.moments`."""
+        return frozenset()
+
     def check_source(self, source: Source) -> None:
         """Check that the source has the maps that `forward` reads. Reads no tensors.
 
         Raises:
             MismatchError: a map is missing, or has another number of channels.
         """
-        for tap in self.taps:
+        for tap in self.taps | self.moment_taps:
             try:
                 source.cnn.get_submodule(tap)
             except AttributeError:
@@ -149,7 +154,7 @@ class Method(nn.Module, ABC):
         return parameter.ndim > 1
 
     def export_form(self) -> Self:
-        """Return what is saved and answers, in eval mode; by default the method itself."""
+        """Return the form used for saving and inference, in eval mode; by default the method itself."""
         return self.eval()
 
     @property
