@@ -35,7 +35,7 @@ from snow.hub.task_record import require_unchanged
 from snow.hub.tensor_file import header_of, require_finite
 from snow.inference.familiarity import Familiarity
 from snow.kinds import ClassKind, LabelKind, kind_of, saved_labels
-from snow.methods import METHODS, Method
+from snow.methods import SAVED_METHODS, Method
 from snow.source import Source
 from snow.store import atomic_folder, check_name
 from snow.store.files import read_json, write_json
@@ -136,8 +136,9 @@ class Artifact(Shared):
         name, trained_on = config["task"], config["source"]
         if trained_on["fingerprint"] != source.fingerprint:
             raise MismatchError(_other_source(name, trained_on, source))
-        if config["method"] not in METHODS:
-            raise NotFoundError(f"task {name}: unknown method {config['method']!r}: there are {', '.join(METHODS)}")
+        if config["method"] not in SAVED_METHODS:
+            known = ", ".join(SAVED_METHODS)
+            raise NotFoundError(f"task {name}: unknown method {config['method']!r}: there are {known}")
         try:
             if compare_record:
                 require_unchanged(folder)
@@ -198,7 +199,7 @@ def _load_method(path: Path, config: Mapping[str, Any], source: Source, blueprin
         method = blueprint.fill(tensors)
     else:
         with torch.random.fork_rng(devices=[]):  # the random weights are replaced below
-            method = METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"])
+            method = SAVED_METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"])
         method.load_state_dict(tensors)
     method.check_indices()
     return method.eval()

@@ -20,7 +20,7 @@ from snow.errors import DamagedError
 from snow.hub.tensor_file import StoredTensor
 from snow.inference.module_tree import copy_tree, is_tree
 from snow.kinds import ClassKind, kind_named
-from snow.methods import METHODS, Method
+from snow.methods import SAVED_METHODS, Method
 from snow.source import Source
 
 MAX_BLUEPRINTS = 64
@@ -47,7 +47,7 @@ class Blueprint:
 
     def __init__(self, source: Source, config: Mapping[str, Any]) -> None:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), _NoInitialValues():
-            self.method = METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"])
+            self.method = SAVED_METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"])
         self.tensors = {name: (value.dtype, tuple(value.shape)) for name, value in self.method.state_dict().items()}
         self.can_be_filled = is_tree(self.method) and self._saves_all()
 

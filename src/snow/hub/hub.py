@@ -19,6 +19,7 @@ from snow.hub.task_files import copy_files, read_config
 from snow.hub.task_record import TOLERANCE
 from snow.hub.tasks import LoadedTasks
 from snow.hub.verification import Difference, ReferencePictures, Verification, verify_task, write_record
+from snow.hub.versions import keep_version, remove_versions
 from snow.inference import (
     SOURCE_HEAD,
     Engine,
@@ -154,6 +155,7 @@ class Hub(Shared):
     def remove(self, name: str) -> None:
         """Remove a task. Raises SnowError: there is no such task."""
         self.tasks.remove(name)
+        remove_versions(self.path, name)
 
     def task(self, name: str) -> Artifact:
         """Return a task. It is read once and then kept in memory.
@@ -266,6 +268,8 @@ class Hub(Shared):
         return probabilities.numpy()
 
     def _keep(self, name: str, fill: Callable[[Path], object], replace: bool = False) -> Path:
+        if replace and self.tasks.store.has(name):
+            keep_version(self.path, name)
         with self.tasks.store.writing(name, replace) as new:
             fill(new)
             write_record(new, ReferencePictures(self.source))

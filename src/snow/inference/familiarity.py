@@ -14,9 +14,10 @@ Shape letters:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, Self
+from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -27,15 +28,18 @@ from snow.kinds.scores import auroc
 MAX_PICTURES = 4096
 """Training pictures that the statistics are made of, at most."""
 
-RANK = 128
+RANK = 64
 MOST_NEIGHBOURS = 1024
 NEAREST = 5
 SHRINKAGE = 0.3
 """Weight of the identity in the covariance of standardised features, as in `snow.delta.discriminants`."""
 
 FOLDS = 5
-OUTSIDE = 1.0
+OUTSIDE = 0.3
 """Weight of the distance outside of the basis."""
+
+ROUNDS = 3
+"""Parts into which the classes are divided to choose a score."""
 
 QUANTILES = 201
 """Of the scores of pictures that the statistics were not made of."""
@@ -45,10 +49,12 @@ QUANTILES = 201
 class Familiarity:
     """Statistics of a task's training pictures.
 
-        x = (final - centre) * gain         standardised within clusters
+        x = (final / |final| - centre) * gain       standardised within clusters
         z = basis x                         R directions; the rest of x counts as one direction for all
-        gaussian:    score = -min over k of |root (z - means_k)|² - |x - basis' z|² / rest
-        neighbours:  score = -distance of root z, at unit length, to the `NEAREST`-th training picture
+        distance = min over k of |root (z - means_k)|², or |root (z - z_i)|² to the `NEAREST`-th training picture i
+        score = -distance - 0.3 |x - basis' z|² / rest
+
+    `root` is the inverse Cholesky factor of the covariance within clusters, shrunk towards the identity.
 
     Attributes:
         centre, gain: (D,).
@@ -58,7 +64,7 @@ class Familiarity:
         scatter: (R, R), sum over pictures of (z - mean)(z - mean)'.
         rest: (), variance of x outside of the basis.
         quantiles: (Q,), ascending scores of held-out pictures of the task.
-        neighbours: (m, R), training pictures at unit length; (0, R) if distances to means are used.
+        neighbours: (m, R), z of training pictures; (0, R) if distances to means are used.
     """
 
     centre: Tensor
@@ -84,61 +90,85 @@ class Familiarity:
         final, cluster = final[order], cluster[order].unique(return_inverse=True)[1]
         if len(final) < 2 * FOLDS or not final.isfinite().all():
             return None
-        frame = cls._frame(final, cluster)
-        x = frame._standardised(final)
-        z = x @ frame.basis.T
-        outside = _outside(x, z)
-        frame = replace(frame, rest=(outside.mean() / max(1, x.shape[1] - z.shape[1])).clamp(min=1e-6))
-        points = Points(z, outside)
-        use_neighbours = _prefers_neighbours(frame, points, cluster)
-        scores, fold = torch.empty(len(z)), torch.arange(len(z)) % FOLDS
+        use_neighbours = _prefers_neighbours(cls, final, cluster)
+        scores, fold = torch.empty(len(final)), torch.arange(len(final)) % FOLDS
         for number in range(FOLDS):
-            inside, asked = fold != number, fold == number
-            scores[asked] = frame._with_clusters(points.rows(inside), cluster[inside], use_neighbours)._score(
-                points.rows(asked)
-            )
+            fitted = cls._fitted(final[fold != number], cluster[fold != number], use_neighbours)
+            scores[fold == number] = fitted.scores(final[fold == number])
         quantiles = torch.quantile(scores.double(), torch.linspace(0, 1, QUANTILES, dtype=torch.float64)).float()
-        return replace(frame._with_clusters(points, cluster, use_neighbours), quantiles=quantiles)
+        return replace(cls._fitted(final, cluster, use_neighbours), quantiles=quantiles)
 
     @classmethod
-    def _frame(cls, final: Tensor, cluster: Tensor) -> Self:
-        """Fit centre, gain and basis."""
-        counts = cluster.bincount()
-        sums = torch.zeros(len(counts), final.shape[1]).index_add_(0, cluster, final)
-        residuals = final - (sums / counts[:, None])[cluster]
-        std = residuals.square().mean(0).sqrt()
-        floor = 0.1 * std.mean()
-        gain = 1 / std.clamp(min=floor) if floor > 0 else torch.ones_like(std)
-        centre = final.mean(0)
-        basis = _basis((final - centre) * gain)
-        empty = basis.new_zeros(0, len(basis))
-        scatter = basis.new_zeros(len(basis), len(basis))
-        return cls(centre, gain, basis, empty, counts[:0], scatter, torch.ones(()), torch.zeros(QUANTILES), empty)
-
-    def _with_clusters(self, points: Points, cluster: Tensor, use_neighbours: bool) -> Self:
-        """Fit means and scatter in this frame: n points, (n,) -> statistics."""
+    def _fitted(cls, final: Tensor, cluster: Tensor, use_neighbours: bool) -> Self:
+        """Fit all but the quantiles."""
         cluster = cluster.unique(return_inverse=True)[1]
         counts = cluster.bincount()
-        means = points.z.new_zeros(len(counts), points.z.shape[1]).index_add_(0, cluster, points.z) / counts[:, None]
-        residuals = points.z - means[cluster]
-        fitted = replace(self, means=means, counts=counts, scatter=residuals.T @ residuals)
-        if not use_neighbours:
-            return fitted
-        return replace(fitted, neighbours=_unit(points.z @ fitted._root().T)[:MOST_NEIGHBOURS])
+        unit = _unit(final)
+        class_means = torch.zeros(len(counts), final.shape[1]).index_add_(0, cluster, unit) / counts[:, None]
+        std = (unit - class_means[cluster]).square().mean(0).sqrt()
+        floor = 0.1 * std.mean()
+        gain = 1 / std.clamp(min=floor) if floor > 0 else torch.ones_like(std)
+        centre = unit.mean(0)
+        x = (unit - centre) * gain
+        basis = _basis(x).half()
+        z = x @ basis.float().T
+        means = ((class_means - centre) * gain) @ basis.float().T
+        residuals = z - means[cluster]
+        rest = (_outside(x, z).mean() / max(1, x.shape[1] - z.shape[1])).clamp(min=1e-6)
+        neighbours = _thinned(z) if use_neighbours else z[:0]
+        return cls(
+            centre, gain, basis, means, counts, residuals.T @ residuals, rest, torch.zeros(QUANTILES), neighbours
+        )
 
     def scores(self, final: Tensor) -> Tensor:
         """Score pictures: (B, D) -> (B,); higher is more familiar."""
         x = self._standardised(final)
         z = x @ self.basis.float().T
-        return self._score(Points(z, _outside(x, z)))
-
-    def _score(self, points: Points) -> Tensor:
-        root = self._root()
+        whitened = z @ self.root.T
         if len(self.neighbours):
-            distances = torch.cdist(_unit(points.z @ root.T), self.neighbours.float())
-            return -distances.topk(min(NEAREST, len(self.neighbours)), largest=False).values[:, -1]
-        distances = torch.cdist(points.z @ root.T, self.means.float() @ root.T).square().amin(1)
-        return -distances - OUTSIDE * points.outside / self.rest
+            nearest = torch.cdist(whitened, self._whitened_neighbours).topk(
+                min(NEAREST, len(self.neighbours)), largest=False
+            )
+            distance = nearest.values[:, -1].square()
+        else:
+            distance = torch.cdist(whitened, self.means @ self.root.T).square().amin(1)
+        return -distance - OUTSIDE * _outside(x, z) / self.rest
+
+    @cached_property
+    def root(self) -> Tensor:
+        """Inverse Cholesky factor of the shrunk covariance within clusters: (R, R)."""
+        covariance = self.scatter / self.counts.sum() * (1 - SHRINKAGE)
+        factor = torch.linalg.cholesky(covariance + SHRINKAGE * torch.eye(len(covariance)))
+        return torch.linalg.solve_triangular(factor, torch.eye(len(factor)), upper=False)
+
+    @cached_property
+    def _whitened_neighbours(self) -> Tensor:
+        return self.neighbours @ self.root.T
+
+    def updated(self, final: Tensor, cluster: Tensor) -> Self:
+        """Add pictures: (n, D), (n,) -> statistics of all, as if they had been there from the start.
+
+        Centre, gain, basis and quantiles stay. Clusters that are new follow those that there are.
+        """
+        z = self._standardised(final) @ self.basis.float().T
+        total = max(len(self.counts), int(cluster.max()) + 1)
+        counts, means = self.counts.new_zeros(total), self.means.new_zeros(total, z.shape[1]).float()
+        counts[: len(self.counts)], means[: len(self.means)] = self.counts, self.means
+        scatter = self.scatter.clone()
+        for number in cluster.unique().tolist():
+            rows = z[cluster == number]
+            mean, before, added = rows.mean(0), int(counts[number]), len(rows)
+            shift = mean - means[number]
+            scatter += (rows - mean).T @ (rows - mean) + shift.outer(shift) * (before * added / (before + added))
+            means[number] += shift * (added / (before + added))
+            counts[number] += added
+        neighbours = _thinned(torch.cat([self.neighbours, z])) if len(self.neighbours) else self.neighbours
+        return replace(self, counts=counts, means=means, scatter=scatter, neighbours=neighbours)
+
+    def selected(self, clusters: Sequence[int]) -> Self:
+        """Keep the means of some clusters only."""
+        index = torch.as_tensor(clusters)
+        return replace(self, counts=self.counts[index], means=self.means[index])
 
     def known(self, final: Tensor) -> Tensor:
         """Tell how familiar pictures are: (B, D) -> (B,) in 0..1.
@@ -154,10 +184,6 @@ class Familiarity:
         width = (quantiles[last // 2] - quantiles[0]).clamp(min=1e-12)
         tail = torch.exp((scores - quantiles[0]).clamp(max=0) / width) / (2 * last)
         return torch.where(scores < quantiles[0], tail, share.clamp(min=1 / (2 * last)))
-
-    def to(self, device: torch.device) -> Self:
-        """Move all tensors to a device."""
-        return type(self)(**{name: value.to(device) for name, value in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name, to be saved."""
@@ -190,28 +216,18 @@ class Familiarity:
         return known
 
     def _standardised(self, final: Tensor) -> Tensor:
-        return (final.float() - self.centre) * self.gain
-
-    def _root(self) -> Tensor:
-        """Compute the inverse Cholesky factor of the shrunk covariance within clusters: (R, R)."""
-        covariance = self.scatter / self.counts.sum() * (1 - SHRINKAGE)
-        covariance = covariance + SHRINKAGE * torch.eye(len(covariance), device=covariance.device)
-        factor = torch.linalg.cholesky(covariance)
-        return torch.linalg.solve_triangular(factor, torch.eye(len(factor), device=factor.device), upper=False)
-
-
-class Points(NamedTuple):
-    """Pictures in a frame: z (n, R), and the squared length (n,) of what lies outside of the basis."""
-
-    z: Tensor
-    outside: Tensor
-
-    def rows(self, mask: Tensor) -> Points:
-        return Points(self.z[mask], self.outside[mask])
+        return (_unit(final.float()) - self.centre) * self.gain
 
 
 def _outside(x: Tensor, z: Tensor) -> Tensor:
     return (x.square().sum(1) - z.square().sum(1)).clamp(min=0)
+
+
+def _thinned(z: Tensor) -> Tensor:
+    """Keep at most `MOST_NEIGHBOURS` rows, evenly spaced."""
+    if len(z) <= MOST_NEIGHBOURS:
+        return z
+    return z[torch.linspace(0, len(z) - 1, MOST_NEIGHBOURS).round().long()]
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -229,18 +245,18 @@ def _basis(x: Tensor) -> Tensor:
     return torch.linalg.eigh(x.T @ x)[1][:, -rank:].T.contiguous()
 
 
-def _prefers_neighbours(frame: Familiarity, points: Points, cluster: Tensor) -> bool:
+def _prefers_neighbours(kind: type[Familiarity], final: Tensor, cluster: Tensor) -> bool:
     """Ask held-out classes which score tells the unknown from the known better.
 
-    In each of `FOLDS` rounds every `FOLDS`-th class is left out, and every `FOLDS`-th picture of the others.
+    In each round a share of the classes is left out, and so is every `FOLDS`-th picture of the others.
     """
-    rounds = min(FOLDS, int(cluster.max()) + 1)
+    rounds = min(ROUNDS, int(cluster.max()) + 1)
     held_out = torch.arange(len(cluster)) % FOLDS == 0
     areas = torch.zeros(2)
     for number in range(rounds if rounds > 1 else 0):
         own = cluster % rounds != number
         train, asked = own & ~held_out, held_out | ~own
-        for column, neighbours in enumerate((False, True)):
-            model = frame._with_clusters(points.rows(train), cluster[train], neighbours)
-            areas[column] += auroc(model._score(points.rows(asked)).double(), own[asked])
+        fitted = kind._fitted(final[train], cluster[train], use_neighbours=True)
+        for column, model in enumerate((replace(fitted, neighbours=fitted.neighbours[:0]), fitted)):
+            areas[column] += auroc(model.scores(final[asked]).double(), own[asked])
     return bool(areas[1] > areas[0])

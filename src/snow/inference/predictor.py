@@ -171,7 +171,7 @@ def _decode(name: str, task: Request, logits: Tensor) -> Sequence[Prediction | F
 def _judge(task: Request, predictions: Sequence[Prediction | Failure], final: Tensor) -> Sequence[Prediction | Failure]:
     """Add to predictions how familiar their pictures are: B predictions, (B, D) -> B predictions."""
     assert task.familiarity is not None
-    known = task.familiarity.to(final.device).known(final).tolist()
+    known = task.familiarity.known(final.cpu()).tolist()
     return [
         entry if isinstance(entry, Failure) else replace(entry, known=value)
         for entry, value in zip(predictions, known, strict=True)
