@@ -5,15 +5,17 @@ number of tasks read. `engine`, `fused` and `onnx_backend` are the engines.
 """
 
 from snow.errors import SnowError
+from snow.inference.compiled.engine import CompiledEngine
 from snow.inference.engine import EagerEngine, Engine
 from snow.inference.fused import FoldedEngine
 from snow.inference.onnx_backend import Int8Engine, OnnxEngine
 from snow.inference.prediction import SOURCE_HEAD, ClassPrediction, Failure, Prediction, encode
 from snow.inference.predictor import Predictor, Request, group_by_task, tasks_per_picture
+from snow.inference.stacked_engine import StackedEngine
 from snow.source import Source
 
 ENGINES: dict[str, type[Engine]] = {
-    engine.name: engine for engine in (EagerEngine, FoldedEngine, OnnxEngine, Int8Engine)
+    engine.name: engine for engine in (EagerEngine, FoldedEngine, StackedEngine, CompiledEngine, OnnxEngine, Int8Engine)
 }
 AUTO = FoldedEngine
 """The fastest engine that needs no preparation."""
@@ -34,6 +36,7 @@ __all__ = [
     "ENGINES",
     "SOURCE_HEAD",
     "ClassPrediction",
+    "CompiledEngine",
     "EagerEngine",
     "Engine",
     "Failure",
@@ -43,6 +46,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Request",
+    "StackedEngine",
     "encode",
     "group_by_task",
     "open_engine",

@@ -1,12 +1,13 @@
 """Features for many readers: one pass of the source per batch, of which each method keeps the channels it reads.
 
 Shape letters: B pictures, S side of a picture in pixels, N channels of a map, K channels that a method reads, T tasks.
+Moments are the mean and the standard deviation of a channel over space, (B, 2, N).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -14,12 +15,15 @@ from torch import Tensor
 
 from snow.methods import Method
 from snow.source import FINAL, Features, Source
-from snow.subscribe import gather_channels
+from snow.subscribe import gather_channels, moments
 
 CHUNK_SIZE = {"cpu": 16}
 """Pictures per chunk of a pass, by device type. On a CPU, small chunks take little memory and hardly more time."""
 
 DEFAULT_CHUNK_SIZE = 64
+
+CACHED_VALUES = 2**18
+"""Values of a map whose moments are computed at once on a CPU: 1 MB, which a core's own cache holds."""
 
 Channels = Mapping[str, Tensor | None]
 """Map name, or `FINAL` -> indices of channels (K,), or None for all."""
@@ -43,12 +47,49 @@ def observe(source: Source, methods: Collection[Method], images: Tensor) -> Feat
     return Features(images=normalised, maps={}, final=nothing, logits=nothing)
 
 
+def observe_chunks(
+    source: Source,
+    methods: Sequence[Method | None],
+    images: Tensor,
+    chunk_size: int | None = None,
+) -> Iterator[Features]:
+    """Run the source once for many methods that answer chunk by chunk: (B, 3, S, S) -> whole maps of each chunk.
+
+    Args:
+        methods: None stands for the source's own logits.
+        images: uint8, on the source's device.
+        chunk_size: as for `observe_channels`.
+    """
+    needs = _needs(methods)
+    for start, stop in _chunks(source, images, chunk_size):
+        chunk = images[start:stop].contiguous(memory_format=torch.channels_last)
+        # no name for the features here: maps of a chunk are freed before the next chunk passes
+        if needs is None:
+            yield observe(source, [], chunk)
+        else:
+            yield source(chunk, *needs)
+
+
+def _add_moments(features: Features, taps: Collection[str]) -> Features:
+    """Compute the moments of whole maps."""
+    return replace(features, moments={tap: moments_of(features.maps[tap]) for tap in taps})
+
+
+def moments_of(x: Tensor) -> Tensor:
+    """Compute the moments of a map a few pictures at a time, in the processor's cache: (B, N, H, W) -> (B, 2, N)."""
+    pictures = max(1, CACHED_VALUES // x[0].numel()) if x.device.type == "cpu" else len(x)
+    if len(x) <= pictures:
+        return moments(x.float())
+    return torch.cat([moments(part.float()) for part in x.split(pictures)])
+
+
 def observe_channels(
     source: Source,
     methods: Sequence[Method | None],
     images: Tensor,
     channels_needed: Sequence[Channels] | None = None,
     chunk_size: int | None = None,
+    moment_taps: Sequence[Collection[str]] | None = None,
 ) -> list[Features]:
     """Run the source once for many methods: (B, 3, S, S) -> the features that each of them reads.
 
@@ -63,17 +104,25 @@ def observe_channels(
             method reads in its next `forward`, see `Method.sample_channels`. Where the entries add up to more
             channels than a map has, all of them get the whole map, as one shared tensor.
         chunk_size: pictures per chunk; by default `CHUNK_SIZE`. A network with a preferred batch size overrides it.
+        moment_taps: for each entry the maps whose moments are read; by default `Method.moment_taps`. They are computed
+            here, once for all entries that share a whole map.
     """
+    if moment_taps is None:
+        moment_taps = [() if method is None else method.moment_taps for method in methods]
     if channels_needed is None:
         channels_needed = [{} if method is None else method.sample_channels() for method in methods]
     needs = _needs(methods)
     if needs is None:
         return [observe(source, [], images)] * len(channels_needed)
-    step = source.network.preferred_batch_size or chunk_size or CHUNK_SIZE.get(images.device.type, DEFAULT_CHUNK_SIZE)
+    (_, step), *chunks = _chunks(source, images, chunk_size)
     first = source(images[:step].contiguous(memory_format=torch.channels_last), *needs)
     channels_needed = _worthwhile(first, channels_needed)
-    kept = [only(first, channels) for channels in channels_needed]
-    if len(images) <= step:
+    shared = _shared_moments(channels_needed, moment_taps)
+    first = _add_moments(first, shared)
+    kept = [
+        _with_moments(only(first, channels), taps) for channels, taps in zip(channels_needed, moment_taps, strict=True)
+    ]
+    if not chunks:
         return kept
     buffers: dict[int, Tensor] = {}  # one buffer for a tensor that several features share
     features = [
@@ -82,16 +131,21 @@ def observe_channels(
     del kept
     _fill(first, channels_needed, features, 0)
     del first
-    for start in range(step, len(images), step):
-        chunk = images[start : start + step].contiguous(memory_format=torch.channels_last)
-        _fill(source(chunk, *needs), channels_needed, features, start)
+    for start, stop in chunks:
+        chunk = source(images[start:stop].contiguous(memory_format=torch.channels_last), *needs)
+        _fill(_add_moments(chunk, shared), channels_needed, features, start)
     return features
 
 
 def only(features: Features, channels: Channels) -> Features:
     """Select channels of the final features (`FINAL`) and of the named maps: (B, N, H, W) -> (B, K, H, W)."""
     maps = {name: _select(value, channels[name]) for name, value in features.maps.items() if name in channels}
-    return Features(features.images, maps, _select(features.final, channels.get(FINAL)), features.logits)
+    selected = {
+        name: value if (index := channels[name]) is None else value.index_select(2, index.to(value.device))
+        for name, value in features.moments.items()
+        if name in channels
+    }
+    return Features(features.images, maps, _select(features.final, channels.get(FINAL)), features.logits, selected)
 
 
 def in_full_precision(features: Features) -> Features:
@@ -121,6 +175,26 @@ def _worthwhile(features: Features, channels_needed: Sequence[Channels]) -> list
     ]
 
 
+def _chunks(source: Source, images: Tensor, chunk_size: int | None) -> list[tuple[int, int]]:
+    """List first and last picture of each chunk of a pass."""
+    step = source.network.preferred_batch_size or chunk_size or CHUNK_SIZE.get(images.device.type, DEFAULT_CHUNK_SIZE)
+    return [(start, min(start + step, len(images))) for start in range(0, max(len(images), 1), step)]
+
+
+def _shared_moments(channels_needed: Sequence[Channels], moment_taps: Sequence[Collection[str]]) -> set[str]:
+    """Name the whole maps whose moments are read. Where channels are kept apart, each entry computes its own few."""
+    pairs = zip(channels_needed, moment_taps, strict=True)
+    return {tap for channels, taps in pairs for tap in taps if channels[tap] is None}
+
+
+def _with_moments(features: Features, taps: Collection[str]) -> Features:
+    """Keep the moments that are read, and compute those that are missing from the channels that were kept."""
+    known = features.moments
+    return replace(
+        features, moments={tap: known[tap] if tap in known else moments_of(features.maps[tap]) for tap in sorted(taps)}
+    )
+
+
 def _select(value: Tensor, index: Tensor | None) -> Tensor:
     return value if index is None else gather_channels(value, index.to(value.device))
 
@@ -146,6 +220,10 @@ def _fill(chunk: Features, channels_needed: Sequence[Channels], features: Sequen
                 place.copy_(value)
             else:
                 gather_channels(value, index.to(value.device), out=place)
+        for name, place in rows.moments.items():
+            if place.data_ptr() not in filled:
+                filled.add(place.data_ptr())
+                place.copy_(chunk.moments[name] if needed[name] is None else moments_of(rows.maps[name]))
 
 
 @dataclass(frozen=True)

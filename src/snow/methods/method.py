@@ -77,6 +77,11 @@ class Method(nn.Module, ABC):
         """Names of the source's maps that `forward` reads."""
         return frozenset()
 
+    @property
+    def moment_taps(self) -> frozenset[str]:
+        """Names of the maps whose channel moments `forward` reads, if `features.moments` has them."""
+        return frozenset()
+
     def check_source(self, source: Source) -> None:
         """Check that the source has the maps that `forward` reads. Reads no tensors.
 

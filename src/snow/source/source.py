@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -32,12 +32,15 @@ class Features:
         maps: name -> (B, N, H, W), for each requested tap.
         final: (B, D), input of the source's own classifier.
         logits: (B, C), output of the source's own classifier: task 0.
+        moments: name -> (B, 2, N), mean and standard deviation over space of the channels of `maps`, for the maps
+            where they were computed once for all readers. Elsewhere a reader computes its own.
     """
 
     images: Tensor
     maps: dict[str, Tensor]
     final: Tensor
     logits: Tensor
+    moments: dict[str, Tensor] = field(default_factory=dict)
 
     def rows(self, start: int, stop: int) -> Features:
         """Slice the batch: B pictures -> `stop - start` pictures, as views."""
@@ -45,8 +48,8 @@ class Features:
 
     def map_tensors(self, change: Callable[[Tensor], Tensor]) -> Features:
         """Apply a function to every tensor."""
-        maps = {tap: change(value) for tap, value in self.maps.items()}
-        return Features(change(self.images), maps, change(self.final), change(self.logits))
+        maps, moments = ({tap: change(value) for tap, value in values.items()} for values in (self.maps, self.moments))
+        return Features(change(self.images), maps, change(self.final), change(self.logits), moments)
 
 
 class Source(nn.Module):

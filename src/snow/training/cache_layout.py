@@ -14,6 +14,9 @@ from snow.source import FINAL, LOGITS, Features, Preprocessing
 PICTURE = "(picture)"
 """Name of the picture itself among the maps, as `FINAL` is of the final features: no module has this name."""
 
+MOMENTS = ("(mean) ", "(deviation) ")
+"""Prefixes of the name of a map for the two moments of its channels; no module has such a name."""
+
 STORED = {"uint8": torch.uint8, "int8": torch.int8, "fp16": torch.float16, "fp32": torch.float32}
 ALIGNMENT = 16
 LARGEST = torch.finfo(torch.float16).max
@@ -107,7 +110,12 @@ class Layout:
         final, logits = values.pop(FINAL), values.pop(LOGITS)
         picture = values.pop(PICTURE, None)
         images = final.new_empty(len(rows), 0) if picture is None else preprocessing.normalize(picture)
-        return Features(images, values, final, logits)
+        means, deviations = (
+            {name.removeprefix(prefix): values.pop(name) for name in list(values) if name.startswith(prefix)}
+            for prefix in MOMENTS
+        )
+        moments = {name: torch.stack([mean, deviations[name]], 1) for name, mean in means.items()}
+        return Features(images, values, final, logits, moments)
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Return the layout as JSON values."""
@@ -118,7 +126,10 @@ def _parts(images: Tensor | None, features: Features) -> dict[str, Tensor]:
     """(B, H, W, C) or (B, D) by name."""
     pictures = {} if images is None else {PICTURE: images}
     maps = {name: value.permute(0, 2, 3, 1) for name, value in {**pictures, **features.maps}.items()}
-    return {**maps, FINAL: features.final, LOGITS: features.logits}
+    moments = {
+        prefix + name: value[:, kind] for name, value in features.moments.items() for kind, prefix in enumerate(MOMENTS)
+    }
+    return {**maps, **moments, FINAL: features.final, LOGITS: features.logits}
 
 
 def _bytes(values: Tensor) -> Tensor:

@@ -74,6 +74,7 @@ class FeatureCache:
         self._source, self._methods, self._fabric = source, methods, fabric
         self._union = _union([method.sample_channels() for method in methods if method.uses_source])
         self._positions = {method: _positions(method.sample_channels(), self._union) for method in methods}
+        self._moment_taps = frozenset[str]().union(*(method.moment_taps for method in methods))
         self._with_pictures = any(method.uses_pictures for method in methods)
         size = source.preprocessing.image_size
         blank = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=fabric.device)
@@ -126,7 +127,9 @@ class FeatureCache:
     def _observe(self, images: Tensor) -> Features:
         """Run the source, and gather the channels that are kept."""
         with self._fabric.autocast():
-            [features] = observe_channels(self._source, self._methods, images, [self._union])
+            [features] = observe_channels(
+                self._source, self._methods, images, [self._union], moment_taps=[self._moment_taps]
+            )
         return features
 
     def _picture(self, images: Tensor) -> Tensor | None:
