@@ -83,6 +83,7 @@ def unmeasured(_conditions: object, variants: Sequence[Variant]) -> object:
     return {variant.label: TrainingCost(1.0, (1.0, 1.0), 1) for variant in variants}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_code_block_runs(
     page: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

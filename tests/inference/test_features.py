@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from snow.inference.features import CHUNK_SIZE, observe, observe_channels
-from snow.methods import METHODS, Method
+from snow.methods import METHODS, FinalOutput, Method
 from snow.source import FINAL, Features, Source
+from snow.subscribe import moments
 
 Draw = Callable[..., tuple[Tensor, Tensor]]
 
@@ -106,3 +107,28 @@ def test_without_a_look_at_the_source_there_is_no_pass(source: Source, draw: Dra
     with source.cnn.register_forward_pre_hook(lambda _module, _inputs: pytest.fail("the source is asked")):
         [features] = observe_channels(source, [method], draw(20)[0])
     assert (len(features.images), features.maps, features.final.shape) == (20, {}, (20, 0))
+
+
+class MomentsReader(FinalOutput):
+    """Reads the moments of every map, and no map."""
+
+    moment_taps = frozenset()
+
+
+@pytest.mark.parametrize("count", [3, 2 * CHUNK_SIZE["cpu"] + 1])
+def test_moments_are_those_of_whole_maps_and_shared(source: Source, draw: Draw, count: int) -> None:
+    readers = [MomentsReader.build(source, 3), METHODS["snow"].build(source, 3), MomentsReader.build(source, 3)]
+    for reader in readers[::2]:
+        reader.moment_taps = frozenset(tap.name for tap in source.taps)
+    images, _ = draw(count)
+    first, second, third = observe_channels(source, readers, images)
+    assert first.maps == {}
+    assert second.maps.keys() == readers[1].taps
+    whole = source(images).maps
+    assert first.moments.keys() == whole.keys()
+    for tap, values in whole.items():
+        assert first.moments[tap].shape == (count, 2, values.shape[1])
+        torch.testing.assert_close(first.moments[tap], moments(values), rtol=1e-4, atol=1e-4)
+        assert first.moments[tap].data_ptr() == third.moments[tap].data_ptr()
+    assert observe_channels(source, readers[1:2], images)[0].moments == {}
+    assert observe(source, readers[:1], images).moments.keys() == whole.keys()

@@ -23,7 +23,8 @@ def seen(batch: int = 3, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Fe
         for name, channels, side in (("a.1", 5, 7), ("b", 3, 4))
     }
     final, logits = (torch.randn(batch, width, generator=generator).to(dtype) for width in (9, 10))
-    return images, Features(PREPROCESSING.normalize(images), maps, final, logits)
+    moments = {"b": torch.randn(batch, 2, 3, generator=generator)}
+    return images, Features(PREPROCESSING.normalize(images), maps, final, logits, moments)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -38,6 +39,7 @@ def test_fp32_gives_back_what_it_took(dtype: torch.dtype) -> None:
         assert found.maps[name].is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(found.final, features.final)
     assert torch.equal(found.logits, features.logits)
+    assert torch.equal(found.moments["b"], features.moments["b"])
 
 
 @pytest.mark.parametrize(("stored", "bits", "share"), [("fp16", 11, 0.55), ("int8", 7, 0.4)])
@@ -51,6 +53,7 @@ def test_narrower_types_round(stored: str, bits: int, share: float) -> None:
         assert (found.maps[name] - value).abs().max() <= value.abs().max() * 2**-bits
         assert not torch.equal(found.maps[name], value)
     torch.testing.assert_close(found.final, features.final, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.moments["b"], features.moments["b"], rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_too_large_for_fp16_stays_finite_and_a_silent_channel_silent() -> None:

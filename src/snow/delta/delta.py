@@ -40,7 +40,7 @@ class Delta(nn.Module):
 
     Args:
         num_classes: C.
-        exported: build the form that is saved and answers, which holds the selected channels only.
+        exported: build the form used for saving and inference, which holds the selected channels only.
     """
 
     def __init__(self, plan: DeltaPlan, num_classes: int, config: SnowConfig, exported: bool = False) -> None:
@@ -65,7 +65,7 @@ class Delta(nn.Module):
         low_rank = 0 < rank * (inputs + num_classes) < inputs * num_classes
         columns, width = (0, 0) if low_rank else (self.final.weight_columns, self.final.width)
         self.classifier = FusionConv(features, columns, width, num_classes, bias=True)
-        nn.init.zeros_(self.classifier.weight)  # starts as a linear probe: own features join as far as they help
+        nn.init.zeros_(self.classifier.weight)  # starts as a linear probe: the delta's features start at zero weight
         self.directions = (
             LowRankHead(head_inputs, rank, num_classes, readout, config.dropout, exported) if low_rank else None
         )
@@ -115,8 +115,8 @@ class Delta(nn.Module):
         masks = {tap: subscription.selected_mask() for tap, subscription in self.named_subscriptions()}
         return {tap: mask for tap, mask in masks.items() if mask is not None}
 
-    def moment_taps(self) -> frozenset[str]:
-        """Name the maps whose channel moments `forward` reads, if `features.moments` has them."""
+    def selected_moment_taps(self) -> frozenset[str]:
+        """Name the taps of whose selected channels `forward` reads moments, if `features.moments` has them."""
         read = zip(self.levels(), self.moments_heads(), strict=False)
         return frozenset(tap for (tap, subscription, _), _ in read if subscription.passes_channels)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -25,8 +26,8 @@ class Engine(ABC):
         exact: whether its logits equal those of the eager engine up to float32 rounding.
         isolated: whether the other tasks that are asked change no bit of a task's logits. Elsewhere they change them
             by float32 rounding.
-        shares_moments: whether the moments of a map are computed once for all methods that read them. A method that
-            computes its own from the channels it selects gets other rounding errors.
+        shares_moments: whether methods read moments of their selected channels from those of the whole map, which are
+            computed once. A method that computes its own gets other rounding errors.
         source: the source as it was trained on; its device is the engine's device.
     """
 
@@ -82,4 +83,5 @@ class EagerEngine(Engine):
         return self.source
 
     def answer(self, method: Method, features: Features) -> Tensor:
-        return method(features)
+        own = {tap: features.moments[tap] for tap in method.moment_taps}  # others may have asked for more
+        return method(replace(features, moments=own))

@@ -32,6 +32,8 @@ Channels = Mapping[str, Tensor | None]
 def observe(source: Source, methods: Collection[Method], images: Tensor) -> Features:
     """Run the source once and return whole maps: (B, 3, S, S) -> the union of the taps that the methods read.
 
+    Of `Method.moment_taps` it returns the moments too.
+
     The pass stops behind the last of these taps unless a method reads the final features. If no method uses the
     source there is no pass: the features are the normalised images, no maps, and `final` and `logits` of shape (B, 0).
 
@@ -41,7 +43,8 @@ def observe(source: Source, methods: Collection[Method], images: Tensor) -> Feat
     needs = _needs(methods)
     images = images.contiguous(memory_format=torch.channels_last)
     if needs is not None:
-        return source(images, *needs)
+        readers = [method for method in methods if method.uses_source]
+        return _add_moments(source(images, *needs), moments_read(readers, selected=False))
     normalised = source.preprocessing.normalize(images)
     nothing = normalised.new_empty(len(images), 0)
     return Features(images=normalised, maps={}, final=nothing, logits=nothing)
@@ -68,6 +71,16 @@ def observe_chunks(
             yield observe(source, [], chunk)
         else:
             yield source(chunk, *needs)
+
+
+def moments_read(methods: Collection[Method], selected: bool = True) -> frozenset[str]:
+    """Name the taps whose moments the methods read.
+
+    Args:
+        selected: also those of which a method reads its selected channels only.
+    """
+    taps = frozenset[str]().union(*(method.moment_taps for method in methods))
+    return taps.union(*(method.selected_moment_taps for method in methods)) if selected else taps
 
 
 def _add_moments(features: Features, taps: Collection[str]) -> Features:
@@ -104,11 +117,11 @@ def observe_channels(
             method reads in its next `forward`, see `Method.sample_channels`. Where the entries add up to more
             channels than a map has, all of them get the whole map, as one shared tensor.
         chunk_size: pictures per chunk; by default `CHUNK_SIZE`. A network with a preferred batch size overrides it.
-        moment_taps: for each entry the maps whose moments are read; by default `Method.moment_taps`. They are computed
-            here, once for all entries that share a whole map.
+        moment_taps: for each entry the taps of whose channels moments are read; by default those of each method. They
+            are computed here, once for all entries that share a whole map.
     """
     if moment_taps is None:
-        moment_taps = [() if method is None else method.moment_taps for method in methods]
+        moment_taps = [() if method is None else moments_read([method]) for method in methods]
     if channels_needed is None:
         channels_needed = [{} if method is None else method.sample_channels() for method in methods]
     needs = _needs(methods)
@@ -117,7 +130,9 @@ def observe_channels(
     (_, step), *chunks = _chunks(source, images, chunk_size)
     first = source(images[:step].contiguous(memory_format=torch.channels_last), *needs)
     channels_needed = _worthwhile(first, channels_needed)
-    shared = _shared_moments(channels_needed, moment_taps)
+    shared = _shared_moments(channels_needed, moment_taps) | moments_read(
+        [method for method in methods if method is not None], selected=False
+    )
     first = _add_moments(first, shared)
     kept = [
         _with_moments(only(first, channels), taps) for channels, taps in zip(channels_needed, moment_taps, strict=True)
@@ -138,14 +153,12 @@ def observe_channels(
 
 
 def only(features: Features, channels: Channels) -> Features:
-    """Select channels of the final features (`FINAL`) and of the named maps: (B, N, H, W) -> (B, K, H, W)."""
+    """Select channels of the final features (`FINAL`) and of the named maps: (B, N, H, W) -> (B, K, H, W).
+
+    Moments stay those of all channels that were kept.
+    """
     maps = {name: _select(value, channels[name]) for name, value in features.maps.items() if name in channels}
-    selected = {
-        name: value if (index := channels[name]) is None else value.index_select(2, index.to(value.device))
-        for name, value in features.moments.items()
-        if name in channels
-    }
-    return Features(features.images, maps, _select(features.final, channels.get(FINAL)), features.logits, selected)
+    return replace(features, maps=maps, final=_select(features.final, channels.get(FINAL)))
 
 
 def in_full_precision(features: Features) -> Features:
@@ -158,7 +171,7 @@ def _needs(methods: Collection[Method | None]) -> tuple[frozenset[str], bool] | 
     users = [method for method in methods if method is None or method.uses_source]
     if not users:
         return None
-    taps = frozenset[str]().union(*(method.taps for method in users if method is not None))
+    taps = frozenset[str]().union(*(method.taps | method.moment_taps for method in users if method is not None))
     return taps, any(method is None or method.uses_final for method in users)
 
 
@@ -184,7 +197,7 @@ def _chunks(source: Source, images: Tensor, chunk_size: int | None) -> list[tupl
 def _shared_moments(channels_needed: Sequence[Channels], moment_taps: Sequence[Collection[str]]) -> set[str]:
     """Name the whole maps whose moments are read. Where channels are kept apart, each entry computes its own few."""
     pairs = zip(channels_needed, moment_taps, strict=True)
-    return {tap for channels, taps in pairs for tap in taps if channels[tap] is None}
+    return {tap for channels, taps in pairs for tap in taps if channels.get(tap) is None}
 
 
 def _with_moments(features: Features, taps: Collection[str]) -> Features:
@@ -223,7 +236,7 @@ def _fill(chunk: Features, channels_needed: Sequence[Channels], features: Sequen
         for name, place in rows.moments.items():
             if place.data_ptr() not in filled:
                 filled.add(place.data_ptr())
-                place.copy_(chunk.moments[name] if needed[name] is None else moments_of(rows.maps[name]))
+                place.copy_(chunk.moments[name] if name in chunk.moments else moments_of(rows.maps[name]))
 
 
 @dataclass(frozen=True)

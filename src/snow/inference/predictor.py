@@ -18,7 +18,7 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.inference.engine import Engine
-from snow.inference.features import observe_chunks
+from snow.inference.features import moments_read, observe_chunks
 from snow.inference.prediction import ClassPrediction, Failure, Prediction
 from snow.methods import Method
 from snow.source import Features
@@ -126,9 +126,8 @@ class Predictor:
             first: position of the chunk in the batch.
             ranges: first and last picture of each task in the batch.
         """
-        if self.engine.shares_moments:
-            taps = frozenset[str]().union(*(method.moment_taps for method in methods.values() if method is not None))
-            chunk = replace(chunk, moments=self.engine.moments(chunk, taps))
+        taps = moments_read([method for method in methods.values() if method is not None], self.engine.shares_moments)
+        chunk = replace(chunk, moments=self.engine.moments(chunk, taps))
         by_rows: dict[tuple[int, int], list[str]] = {}
         for name in methods:
             start, stop = (min(max(place - first, 0), len(chunk.images)) for place in ranges[name])

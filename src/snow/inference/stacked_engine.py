@@ -108,7 +108,7 @@ class StackedEngine(FusedEngine):
 def _structure(method: Snow, delta: Delta) -> Hashable:
     """Describe what deltas of one stack have in common."""
     rank = 0 if delta.directions is None else delta.directions.expand.in_features
-    return json.dumps(method.plan.to_dict()), class_room(method.num_classes), rank, bool(delta.moment_taps())
+    return json.dumps(method.plan.to_dict()), class_room(method.num_classes), rank, bool(delta.selected_moment_taps())
 
 
 def _run(network: StackedDelta, slots: Sequence[int], features: Features) -> Tensor:

@@ -74,7 +74,7 @@ class Head2Toe(Method):
     Args:
         maps: in the order of the features.
         kept: K.
-        exported: build the form that is saved and answers, with weights of the K selected features only.
+        exported: build the form used for saving and inference, with weights of the K selected features only.
     """
 
     name: ClassVar[str] = "head2toe"
@@ -123,7 +123,7 @@ class Head2Toe(Method):
         return frozenset(pooled.name for pooled in self.maps) - {FINAL, LOGITS}
 
     @property
-    def moment_taps(self) -> frozenset[str]:
+    def selected_moment_taps(self) -> frozenset[str]:
         return frozenset(pooled.name for pooled in self.maps if pooled.grid == 1) & self.taps
 
     def check_source(self, source: Source) -> None:

@@ -79,7 +79,12 @@ class Method(nn.Module, ABC):
 
     @property
     def moment_taps(self) -> frozenset[str]:
-        """Names of the maps whose channel moments `forward` reads, if `features.moments` has them."""
+        """Names of the taps whose channel moments `forward` reads, see `Features.moments`."""
+        return frozenset()
+
+    @property
+    def selected_moment_taps(self) -> frozenset[str]:
+        """Names of the taps of whose selected channels `forward` reads moments, if `Features.moments` has them."""
         return frozenset()
 
     def check_source(self, source: Source) -> None:
@@ -88,7 +93,7 @@ class Method(nn.Module, ABC):
         Raises:
             MismatchError: a map is missing, or has another number of channels.
         """
-        for tap in self.taps:
+        for tap in self.taps | self.moment_taps:
             try:
                 source.cnn.get_submodule(tap)
             except AttributeError:
@@ -149,7 +154,7 @@ class Method(nn.Module, ABC):
         return parameter.ndim > 1
 
     def export_form(self) -> Self:
-        """Return what is saved and answers, in eval mode; by default the method itself."""
+        """Return the form used for saving and inference, in eval mode; by default the method itself."""
         return self.eval()
 
     @property

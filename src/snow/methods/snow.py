@@ -58,8 +58,8 @@ class Snow(Method):
         return frozenset(self.delta.taps)
 
     @property
-    def moment_taps(self) -> frozenset[str]:
-        return self.delta.moment_taps()
+    def selected_moment_taps(self) -> frozenset[str]:
+        return self.delta.selected_moment_taps()
 
     def check_source(self, source: Source) -> None:
         super().check_source(source)

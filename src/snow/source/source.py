@@ -32,8 +32,8 @@ class Features:
         maps: name -> (B, N, H, W), for each requested tap.
         final: (B, D), input of the source's own classifier.
         logits: (B, C), output of the source's own classifier: task 0.
-        moments: name -> (B, 2, N), mean and standard deviation over space of the channels of `maps`, for the maps
-            where they were computed once for all readers. Elsewhere a reader computes its own.
+        moments: name -> (B, 2, N) float32, mean and standard deviation over space of all channels, for the taps whose
+            moments were asked for. Where only selected channels were kept and asked for, those of these (B, 2, K).
     """
 
     images: Tensor
@@ -48,7 +48,7 @@ class Features:
 
     def map_tensors(self, change: Callable[[Tensor], Tensor]) -> Features:
         """Apply a function to every tensor."""
-        maps, moments = ({tap: change(value) for tap, value in values.items()} for values in (self.maps, self.moments))
+        maps, moments = ({tap: change(value) for tap, value in part.items()} for part in (self.maps, self.moments))
         return Features(change(self.images), maps, change(self.final), change(self.logits), moments)
 
 
@@ -195,7 +195,7 @@ class Source(nn.Module):
 
         Args:
             taps: names of the maps to return; None: all.
-            final: False stops the pass behind the last tap; `final` and `logits` are then (B, 0).
+            final: False stops the pass after the last tap; `final` and `logits` are then (B, 0).
 
         Raises:
             SnowError: there is no such tap.
@@ -214,7 +214,7 @@ class Source(nn.Module):
         self.network.register_taps([tap.name for tap in self.taps] if taps is None else taps)
 
     def extract(self, images: Tensor, taps: Collection[str] | None = None, final: bool = True) -> Features:
-        """Run `forward` without its lock and change of mode, so that `torch.export` and `torch.compile` can trace it.
+        """Run `forward` without locking or switching to eval mode, so `torch.export` and `torch.compile` can trace it.
 
         Call it from one thread, in eval mode, after `register_taps`.
         """

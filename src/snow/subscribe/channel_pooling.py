@@ -59,7 +59,7 @@ class ChannelPooling(Subscription):
         self.passes_channels = not (config.norm or config.relu)
         self.noise = config.sigma2**0.5
         """Current standard deviation of the noise."""
-        self._sampled: Tensor | None = None
+        self._drawn: Tensor | None = None
 
     @classmethod
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
@@ -70,13 +70,13 @@ class ChannelPooling(Subscription):
         return ExportedPooling.create(channels, keep, pooling)
 
     def forward(self, x: Tensor, moments: Tensor | None = None) -> SubscribedMap:
-        """Select channels of the whole map (B, N, H, W), or use the (B, K, H, W) that `sample_channels` announced."""
-        index, self._sampled = self._sampled, None
+        """Select channels of the whole map (B, N, H, W), or use the (B, K, H, W) drawn by `sample_channels`."""
+        index, self._drawn = self._drawn, None
         if x.shape[1] == self.channels:
             index = self.topk_indices()
-            x, moments = gather_channels(x, index), gather_moments(moments, index)
+            x = gather_channels(x, index)
         assert index is not None, "a map of K channels needs a call of sample_channels before it"
-        columns = index if self.config.slots == "channel" else None
+        columns, moments = index if self.config.slots == "channel" else None, gather_moments(moments, index)
         return norm_relu(SubscribedMap(x, columns, self._scales()[index], moments), self.norm, self.config.relu)
 
     @torch.no_grad()
@@ -89,8 +89,8 @@ class ChannelPooling(Subscription):
 
     def sample_channels(self) -> Tensor:
         """Draw the selection of the next `forward` ahead of it, so that only its K channels need to be passed in."""
-        self._sampled = self.topk_indices()
-        return self._sampled
+        self._drawn = self.topk_indices()
+        return self._drawn
 
     @torch.no_grad()
     def selected_mask(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Channel pooling after its selection is fixed: the form that trains on, and the form that is saved and answers."""
+"""Channel pooling with a fixed selection: one form for further training, one for saving and inference."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def gather_channels(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tens
 
 
 def gather_moments(moments: Tensor | None, index: Tensor) -> Tensor | None:
-    """Gather moments of channels: (B, 2, N) and (K,) -> (B, 2, K), if there are any."""
-    return None if moments is None else moments.index_select(2, index)
+    """Gather moments of channels: (B, 2, N) and (K,) -> (B, 2, K), if there are any, and not of these K alone."""
+    return moments if moments is None or moments.shape[2] == len(index) else moments.index_select(2, index)
 
 
 class FrozenSelection(Subscription):
@@ -59,8 +59,8 @@ class FrozenSelection(Subscription):
 
     def forward(self, x: Tensor, moments: Tensor | None = None) -> SubscribedMap:
         """Accept the whole map (B, N, H, W), or its K selected channels (B, K, H, W)."""
-        if x.shape[1] != self.width:
-            x, moments = gather_channels(x, self.index), gather_moments(moments, self.index)
+        x = x if x.shape[1] == self.width else gather_channels(x, self.index)
+        moments = gather_moments(moments, self.index)
         return norm_relu(SubscribedMap(x, None, self.weight * self.gain, moments), self.norm, self.relu)
 
     def selected_mask(self) -> Tensor:
@@ -100,8 +100,8 @@ class ExportedPooling(Subscription):
 
     def forward(self, x: Tensor, moments: Tensor | None = None) -> SubscribedMap:
         """Accept the whole map (B, N, H, W), or its K selected channels (B, K, H, W)."""
-        if x.shape[1] != self.width:
-            x, moments = gather_channels(x, self.index), gather_moments(moments, self.index)
+        x = x if x.shape[1] == self.width else gather_channels(x, self.index)
+        moments = gather_moments(moments, self.index)
         return norm_relu(SubscribedMap(x, None, self.scale, moments), self.norm, self.relu)
 
     def selected_mask(self) -> Tensor:

@@ -84,7 +84,8 @@ class Subscription(nn.Module, ABC):
         """Read channels of `x`: (B, N, H, W).
 
         Args:
-            moments: (B, 2, N), of the channels of `x`, to be passed on where `passes_channels`.
+            moments: (B, 2, N), of all channels, or of the selected ones alone (B, 2, K); passed on if
+                `passes_channels`.
         """
 
     def calibrate(self, statistics: ChannelStatistics) -> None:

@@ -14,8 +14,8 @@ from snow.source import FINAL, LOGITS, Features, Preprocessing
 PICTURE = "(picture)"
 """Name of the picture itself among the maps, as `FINAL` is of the final features: no module has this name."""
 
-MOMENTS = ("(mean) ", "(deviation) ")
-"""Prefixes of the name of a map for the two moments of its channels; no module has such a name."""
+MOMENTS = "(moments) "
+"""In front of the name of a tap: the moments of its channels, which are kept as one vector."""
 
 STORED = {"uint8": torch.uint8, "int8": torch.int8, "fp16": torch.float16, "fp32": torch.float32}
 ALIGNMENT = 16
@@ -110,11 +110,8 @@ class Layout:
         final, logits = values.pop(FINAL), values.pop(LOGITS)
         picture = values.pop(PICTURE, None)
         images = final.new_empty(len(rows), 0) if picture is None else preprocessing.normalize(picture)
-        means, deviations = (
-            {name.removeprefix(prefix): values.pop(name) for name in list(values) if name.startswith(prefix)}
-            for prefix in MOMENTS
-        )
-        moments = {name: torch.stack([mean, deviations[name]], 1) for name, mean in means.items()}
+        names = [name for name in values if name.startswith(MOMENTS)]
+        moments = {name.removeprefix(MOMENTS): values.pop(name).unflatten(1, (2, -1)) for name in names}
         return Features(images, values, final, logits, moments)
 
     def to_dict(self) -> list[dict[str, Any]]:
@@ -126,9 +123,7 @@ def _parts(images: Tensor | None, features: Features) -> dict[str, Tensor]:
     """(B, H, W, C) or (B, D) by name."""
     pictures = {} if images is None else {PICTURE: images}
     maps = {name: value.permute(0, 2, 3, 1) for name, value in {**pictures, **features.maps}.items()}
-    moments = {
-        prefix + name: value[:, kind] for name, value in features.moments.items() for kind, prefix in enumerate(MOMENTS)
-    }
+    moments = {MOMENTS + tap: value.flatten(1) for tap, value in features.moments.items()}
     return {**maps, **moments, FINAL: features.final, LOGITS: features.logits}
 
 

@@ -71,7 +71,7 @@ class CompiledEngine(StackedEngine):
         program = tasks[0].program
         runner = next(runner for runner in self._runners.values() if runner is not None and runner.program is program)
         maps = [_places(features.maps[tap]) for tap in program.taps]
-        read = [tap for tap in program.taps if tap in method.moment_taps]
+        read = [tap for tap in program.taps if tap in method.selected_moment_taps]
         return runner.run(tasks, _places(features.images), maps, readout_values(features, read).contiguous())
 
     def _packed_or_none(self, method: Method, features: Features) -> PackedTask | None:
@@ -90,7 +90,7 @@ class CompiledEngine(StackedEngine):
         if not is_stackable(delta):
             return None
         sides = {tap: features.maps[tap].shape[-1] for tap in delta.taps}
-        key = json.dumps([method.plan.to_dict(), sides]), bool(delta.moment_taps())
+        key = json.dumps([method.plan.to_dict(), sides]), bool(delta.selected_moment_taps())
         if key not in self._runners:
             try:
                 self._runners[key] = Runner(make_program(method.plan, delta, sides, features.images.shape[-1]))

@@ -51,7 +51,7 @@ def pack(program: Program, delta: Delta) -> PackedTask:
     tensors = {
         "index": index.int().view(torch.float32),
         "weight": _wide(weight, rank or classes),
-        "shift": _wide(readout_shift(delta) if delta.moment_taps() else weight.new_zeros(1), rank or classes),
+        "shift": _wide(readout_shift(delta) if delta.selected_moment_taps() else weight.new_zeros(1), rank or classes),
         "expand": weight.new_zeros(0),
         "own_weight": _wide(own, classes),
         "bias": _wide(own.new_zeros(1) if delta.classifier.bias is None else delta.classifier.bias, classes),
@@ -59,7 +59,7 @@ def pack(program: Program, delta: Delta) -> PackedTask:
     if delta.directions is not None:
         expand = _wide(delta.directions.expand.weight.t(), classes)
         tensors["expand"] = torch.cat([expand, expand.new_zeros(rank - len(expand), classes)])
-    elif delta.moment_taps():
+    elif delta.selected_moment_taps():
         tensors["bias"] = tensors["bias"] + tensors["shift"]
     layers, offsets = list(task_tensors(delta)), {}
     offset = program.head
