@@ -138,7 +138,7 @@ def test_pictures_of_another_size_are_refused(engine: str, resnet: Source) -> No
 def test_an_unknown_engine_is_one_line(resnet: Source, tmp_path: Path) -> None:
     with pytest.raises(SnowError, match="no engine 'warp': there are auto, eager, "):
         Hub(tmp_path, resnet, engine="warp")
-    assert open_engine("auto", resnet).name == "folded"
+    assert open_engine("auto", resnet).name == "auto"
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -5,6 +5,7 @@ number of tasks read. `engine`, `fused` and `onnx_backend` are the engines.
 """
 
 from snow.errors import SnowError
+from snow.inference.auto import AutoEngine
 from snow.inference.compiled.engine import CompiledEngine
 from snow.inference.engine import EagerEngine, Engine
 from snow.inference.fused import FoldedEngine
@@ -17,12 +18,12 @@ from snow.source import Source
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine for engine in (EagerEngine, FoldedEngine, StackedEngine, CompiledEngine, OnnxEngine, Int8Engine)
 }
-AUTO = FoldedEngine
-"""The fastest engine that needs no preparation."""
+AUTO = AutoEngine
+"""Chooses by a measurement, and starts at once."""
 
 
 def open_engine(name: str, source: Source) -> Engine:
-    """Create the engine of this name; "auto" is the fastest that needs no preparation.
+    """Create the engine of this name; "auto" is the fastest that starts at once.
 
     Raises:
         SnowError: there is no engine of this name, or it needs a package that is not installed.
@@ -35,6 +36,7 @@ def open_engine(name: str, source: Source) -> Engine:
 __all__ = [
     "ENGINES",
     "SOURCE_HEAD",
+    "AutoEngine",
     "ClassPrediction",
     "CompiledEngine",
     "EagerEngine",

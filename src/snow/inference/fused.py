@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.inference.engine import Engine
-from snow.inference.folding import FoldablePairs, find_foldable, fold, fold_all, pad_evenly
+from snow.inference.folding import FoldablePairs, close, find_foldable, fold, fold_all, pad_evenly
 from snow.methods import Method
 from snow.source import Features, Source
 
@@ -84,6 +84,11 @@ class FusedEngine(Engine):
     def folded(self, method: AnyMethod, features: Features) -> AnyMethod:
         """Copy a method with BatchNorm folded; its logits are the same up to rounding."""
         return fold(method, self._find_foldable(method, features))
+
+    def agrees(self, method: Method, features: Features, run: Callable[[Features], Tensor]) -> bool:
+        """Whether another form of a method gives the same logits for one picture, up to rounding."""
+        picture = features.rows(0, 1)
+        return close(run(picture), self.folded(method, picture)(picture))
 
     def _find_foldable(self, method: Method, features: Features) -> FoldablePairs:
         """Find what can be folded, once for all methods of one structure: the next task then answers sooner.

@@ -91,7 +91,7 @@ class StackedEngine(FusedEngine):
     def _settle(self, method: Method, features: Features) -> _Home | None:
         if not isinstance(method, Snow):
             return None
-        delta = self.folded(method, features).delta
+        delta, classes = self.folded(method, features).delta, method.num_classes
         if not is_stackable(delta):
             return None
         stacks = self._stacks.setdefault(_structure(method, delta), [])
@@ -101,6 +101,9 @@ class StackedEngine(FusedEngine):
             stacks.append(stack)
         slot = stack.free.pop()
         stack.network.put(slot, delta)
+        if not self.agrees(method, features, lambda picture: _run(stack.network, [slot], picture)[0, :, :classes]):
+            stack.free.append(slot)  # the method is more than its delta, or it gives NaN
+            return None
         weakref.finalize(method, stack.free.append, slot)
         return _Home(stack, slot)
 

@@ -86,7 +86,7 @@ class CompiledEngine(StackedEngine):
     def _pack(self, method: Method, features: Features) -> PackedTask | None:
         if not isinstance(method, Snow):
             return None
-        delta = self.folded(method, features).delta
+        delta, classes = self.folded(method, features).delta, method.num_classes
         if not is_stackable(delta):
             return None
         sides = {tap: features.maps[tap].shape[-1] for tap in delta.taps}
@@ -97,7 +97,11 @@ class CompiledEngine(StackedEngine):
             except UnsupportedError:
                 self._runners[key] = None
         runner = self._runners[key]
-        return None if runner is None else pack(runner.program, delta)
+        if runner is None:
+            return None
+        task = pack(runner.program, delta)
+        agrees = self.agrees(method, features, lambda picture: self._run([task], method, picture)[0, :, :classes])
+        return task if agrees else None  # else the method is more than its delta, or it gives NaN
 
 
 def _is_plain(features: Features) -> bool:
