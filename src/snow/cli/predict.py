@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def predict(
     opened = Hub.open(hub)
     opened.source.to(target)
     names = _names(opened, tasks, source_head)
+    gc.freeze()  # the tasks stay: with hundreds of them, each search for garbage in them takes half a second
     answered: list[tuple[Path, Predictions]] = []
     unreadable = False
     for batch, is_bad in _batches(images, opened):

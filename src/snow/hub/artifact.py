@@ -6,6 +6,7 @@ folder may come from somebody else: it is checked before it is used.
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import save_file
 
-from snow.errors import DamagedError, MismatchError, NotFoundError, file_error
+from snow.errors import DamagedError, MismatchError, NotFoundError
 from snow.hub.blueprint import Blueprints, outputs_of
 from snow.hub.card import task_card
-from snow.hub.sharing import Shared, located
+from snow.hub.sharing import Shared, resolve_snapshot
 from snow.hub.task_files import (
     CLASS_FORMAT,
     CONFIG_FILE,
@@ -30,9 +31,11 @@ from snow.hub.task_files import (
     MODEL_FILE,
     SELECTION_FILE,
     read_config,
+    read_content,
 )
 from snow.hub.task_record import require_unchanged
-from snow.hub.tensor_file import header_of, require_finite
+from snow.hub.tensor_file import header_of
+from snow.hub.tensor_values import read_tensors
 from snow.inference.familiarity import Familiarity
 from snow.kinds import ClassKind, LabelKind, kind_of, saved_labels
 from snow.methods import SAVED_METHODS, Method
@@ -140,9 +143,10 @@ class Artifact(Shared):
             known = ", ".join(SAVED_METHODS)
             raise NotFoundError(f"task {name}: unknown method {config['method']!r}: there are {known}")
         try:
+            content = read_content(folder / MODEL_FILE)
             if compare_record:
-                require_unchanged(folder)
-            method = _load_method(folder / MODEL_FILE, config, source, blueprints or Blueprints(source))
+                require_unchanged(folder, content={MODEL_FILE: content})
+            method = _load_method(content, folder / MODEL_FILE, config, source, blueprints or Blueprints(source))
             familiarity = _load_familiarity(folder / KNOWN_FILE, source)
         except NotFoundError:
             raise
@@ -162,7 +166,7 @@ class Artifact(Shared):
         Raises:
             SnowError: there is neither, or the Hub cannot be reached; and as `load`.
         """
-        return cls.load(located(name, revision, token), source)
+        return cls.load(resolve_snapshot(name, revision, token), source)
 
     def export(self, folder: Path, repository: str) -> str:
         self.write(folder)
@@ -179,30 +183,27 @@ class Artifact(Shared):
         return self.method.learned_parameters
 
 
-def _load_method(path: Path, config: Mapping[str, Any], source: Source, blueprints: Blueprints) -> Method:
+def _load_method(
+    content: bytearray, path: Path, config: Mapping[str, Any], source: Source, blueprints: Blueprints
+) -> Method:
     """Build the method that `config` describes with the tensors of a file, once both are checked.
 
     Raises:
-        SnowError: the file is missing, or does not fit the configuration or the source.
+        SnowError: the tensors do not fit the configuration or the source.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise file_error(f"{path} cannot be read: {error}", error) from error
     stored = header_of(content, path)
     blueprint = blueprints.get(config, stored)
     blueprint.check(stored)
     blueprint.method.check_source(source)
-    tensors = load(content)
-    require_finite(content, stored, path)
+    tensors = read_tensors(content, stored, path)
     if blueprint.can_be_filled:
         method = blueprint.fill(tensors)
     else:
         with torch.random.fork_rng(devices=[]):  # the random weights are replaced below
-            method = SAVED_METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"])
+            method = SAVED_METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"]).eval()
         method.load_state_dict(tensors)
     method.check_indices()
-    return method.eval()
+    return method
 
 
 def _load_familiarity(path: Path, source: Source) -> Familiarity | None:
@@ -211,14 +212,10 @@ def _load_familiarity(path: Path, source: Source) -> Familiarity | None:
     Raises:
         SnowError: the file is damaged, or does not fit the source.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except OSError as error:
-        raise file_error(f"{path} cannot be read: {error}", error) from error
-    require_finite(content, header_of(content, path), path)
-    familiarity = Familiarity.of_tensors(load(content))
+    content = read_content(path)
+    familiarity = Familiarity.of_tensors(read_tensors(content, header_of(content, path), path))
     if len(familiarity.centre) != source.num_features:
         raise DamagedError(f"{path} describes {len(familiarity.centre)} features, the source has {source.num_features}")
     return familiarity

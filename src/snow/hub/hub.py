@@ -14,7 +14,7 @@ from snow.errors import MismatchError, NotFoundError, SnowError
 from snow.hub.artifact import Artifact
 from snow.hub.card import hub_card
 from snow.hub.folder import prepare_folder
-from snow.hub.sharing import Shared, kept, located
+from snow.hub.sharing import Shared, local_copy, resolve_snapshot
 from snow.hub.task_files import copy_files, read_config
 from snow.hub.task_record import TOLERANCE
 from snow.hub.tasks import LoadedTasks
@@ -96,15 +96,15 @@ class Hub(Shared):
         Raises:
             SnowError: there is no hub, the Hugging Face hub cannot be reached, or `folder` exists; and as `open`.
         """
-        snapshot = located(name, revision, token)
-        return cls.open(snapshot if snapshot == Path(name) else kept(name, snapshot, folder), **options)
+        snapshot = resolve_snapshot(name, revision, token)
+        return cls.open(snapshot if snapshot == Path(name) else local_copy(name, snapshot, folder), **options)
 
     def export(self, folder: Path, repository: str) -> str:
         """Write all tasks that can answer, and return the text of the model card; the log names the other tasks."""
         copy = Hub.create(folder, self.source)
-        names = self.tasks.sound()
+        names = self.tasks.usable()
         for name in names:
-            copy._keep(name, lambda new, name=name: self.tasks.store.read(name, lambda old: copy_files(old, new)))
+            copy._store_task(name, lambda new, name=name: self.tasks.store.read(name, lambda old: copy_files(old, new)))
         folders = {name: copy.folder(name) for name in names}
         tasks = [(name, read_config(task), read_json(task / "metrics.json")) for name, task in folders.items()]
         return hub_card(read_source(folder), tasks, repository)
@@ -134,8 +134,8 @@ class Hub(Shared):
                 written.
         """
         if artifact.source["fingerprint"] != self.source.fingerprint:
-            raise MismatchError(f"task {artifact.name} was learned on another source than that of hub {self.path}")
-        return self._keep(artifact.name, artifact.write, replace)
+            raise MismatchError(f"task {artifact.name} was trained on another source than that of hub {self.path}")
+        return self._store_task(artifact.name, artifact.write, replace)
 
     def copy(self, folder: str | Path, name: str | None = None, replace: bool = False) -> Path:
         """Add a task from another folder, such as `tasks/NAME` of another hub, and return its new folder.
@@ -148,7 +148,7 @@ class Hub(Shared):
         """
         folder = Path(folder)
         name = name or read_config(folder)["task"]
-        return self._keep(
+        return self._store_task(
             name, lambda new: read_consistently(lambda: folder, lambda there: copy_files(there, new)), replace
         )
 
@@ -206,7 +206,7 @@ class Hub(Shared):
         Raises:
             SnowError: a task is unknown or cannot answer, or the pictures do not have the source's size.
         """
-        names = self.tasks.sound() if tasks is None else tasks
+        names = self.tasks.usable() if tasks is None else tasks
         methods = {name: None if name == SOURCE_HEAD else self.task(name).method for name in names}
         return self.predictor.logits(images, methods)
 
@@ -267,7 +267,7 @@ class Hub(Shared):
             raise SnowError(f"task {task} gives NaN")
         return probabilities.numpy()
 
-    def _keep(self, name: str, fill: Callable[[Path], object], replace: bool = False) -> Path:
+    def _store_task(self, name: str, fill: Callable[[Path], object], replace: bool = False) -> Path:
         if replace and self.tasks.store.has(name):
             keep_version(self.path, name)
         with self.tasks.store.writing(name, replace) as new:

@@ -89,7 +89,7 @@ class LoadedTasks:
             reasons = {name: self.why_broken(name) for name in self.store.names()}
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
-    def sound(self) -> list[str]:
+    def usable(self) -> list[str]:
         """List the names of the tasks that can answer; the log names each of the others once."""
         broken = self.broken()
         for name in broken.keys() - self._warned:
