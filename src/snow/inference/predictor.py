@@ -18,8 +18,10 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.inference.engine import Engine
+from snow.inference.familiarity import Familiarity
 from snow.inference.features import moments_read, observe_chunks
-from snow.inference.prediction import ClassPrediction, Failure, Prediction
+from snow.inference.prediction import Failure
+from snow.kinds import LabelKind, Prediction
 from snow.methods import Method
 from snow.source import Features
 
@@ -34,13 +36,18 @@ class Request(NamedTuple):
 
     Attributes:
         method: the task's trained method; None asks the source's own head.
-        classes: names of the C classes, in the order of the logits.
-        prediction: the kind of prediction to make of the logits.
+        labels: the kind of its labels, which makes predictions of logits.
+        familiarity: statistics of the training pictures, which tell how familiar a picture is; None: it is not told.
     """
 
     method: Method | None
-    classes: Sequence[str]
-    prediction: type[Prediction] = ClassPrediction
+    labels: LabelKind
+    familiarity: Familiarity | None = None
+
+    @property
+    def judges(self) -> bool:
+        """Whether predictions say how familiar pictures are. No pass of the source is made for that alone."""
+        return self.familiarity is not None and (self.method is None or self.method.uses_source)
 
 
 class Predictor:
@@ -73,16 +80,20 @@ class Predictor:
         predictions: dict[str, Sequence[Prediction | Failure]] = {}
         if tasks:
             methods = {name: self._on_device(task.method) for name, task in tasks.items()}
-            chunks = self._observe(list(methods.values()), self._batch([images[picture] for picture in order]))
+            judging = any(task.judges for task in tasks.values())
+            readers = [*methods.values(), *([None] if judging else [])]  # the last one reads all final features
+            chunks = self._observe(readers, self._batch([images[picture] for picture in order]))
             outputs: dict[str, list[Tensor] | Exception] = {name: [] for name in tasks}
+            finals: list[Tensor] = []
             first = 0
             for chunk in chunks:  # all tasks before any is decoded: a GPU computes the next while this process decodes
                 self._answer(chunk, first, methods, ranges, outputs)
+                finals += [chunk.final] if judging else []
                 first += len(chunk.images)
                 del chunk  # its maps, before the next chunk passes
+            final = torch.cat(finals).float().cpu() if judging else None
             predictions = {
-                name: _decode(name, task, outputs[name], ranges[name][1] - ranges[name][0])
-                for name, task in tasks.items()
+                name: _decode(name, task, outputs[name], ranges[name], final) for name, task in tasks.items()
             }
         place = {picture: position for position, picture in enumerate(order)}
         return [
@@ -171,18 +182,32 @@ def _joined(parts: list[Tensor] | Exception) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _decode(name: str, task: Request, parts: list[Tensor] | Exception, count: int) -> Sequence[Prediction | Failure]:
+def _decode(
+    name: str,
+    task: Request,
+    parts: list[Tensor] | Exception,
+    rows: tuple[int, int],
+    final: Tensor | None,
+) -> Sequence[Prediction | Failure]:
     """Decode the logits of one task: (b, C) per chunk -> B predictions, with failures in the place of NaN.
 
     An exception becomes the failure of this task, and no other task fails with it.
+
+    Args:
+        rows: first and last picture of the task in the batch.
+        final: (n, D), final features of the batch, if any task says how familiar pictures are.
     """
+    start, stop = rows
     try:
         logits = _joined(parts)
-        predictions = task.prediction.from_logits(name, task.classes, logits)
+        predictions = task.labels.predictions(name, logits)
         sound = logits.amax(1).isfinite().tolist()  # the largest logit is NaN or infinite where the softmax is NaN
+        if final is not None and task.familiarity is not None and task.judges:
+            known = task.familiarity.known(final[start:stop]).tolist()
+            predictions = [replace(entry, known=value) for entry, value in zip(predictions, known, strict=True)]
     except Exception as error:
         log.exception("task %s failed", name)
-        return [Failure(name, f"task {name} failed: {type(error).__name__}")] * count
+        return [Failure(name, f"task {name} failed: {type(error).__name__}")] * (stop - start)
     if all(sound):
         return predictions
     failure = Failure(name, f"task {name} gives NaN")
