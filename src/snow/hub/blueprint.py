@@ -20,7 +20,8 @@ from snow.errors import DamagedError
 from snow.hub.tensor_file import Header
 from snow.hub.tensor_values import DTYPES
 from snow.inference.module_tree import copy_tree, is_tree
-from snow.methods import METHODS, Method
+from snow.kinds import ClassKind, kind_named
+from snow.methods import SAVED_METHODS, Method
 from snow.source import Source
 
 MAX_BLUEPRINTS = 128
@@ -40,7 +41,7 @@ class Blueprint:
 
     def __init__(self, source: Source, config: Mapping[str, Any]) -> None:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), _NoInitialValues():
-            self.method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
+            self.method = SAVED_METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"])
         self.tensors = {name: (value.dtype, tuple(value.shape)) for name, value in self.method.state_dict().items()}
         self.method.eval()
         self.can_be_filled = is_tree(self.method) and self._saves_all()
@@ -96,7 +97,7 @@ class Blueprints:
         Raises:
             SnowError: the configuration describes no network, or one with too many parts.
         """
-        key = json.dumps([config["method"], len(config["classes"]), config["config"]], sort_keys=True)
+        key = json.dumps([config["method"], outputs_of(config), config["config"]], sort_keys=True)
         if key not in self._kept:
             limit = len(self.source.taps) + 2 + len(stored) // 2
             longest = max((len(entries) for entries in _lists(config["config"])), default=0)
@@ -123,6 +124,15 @@ class _NoInitialValues(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
         return func(*args, **(kwargs or {}))
+
+
+def outputs_of(config: Mapping[str, Any]) -> int:
+    """Return the number of outputs that a task's `config.json` describes.
+
+    Raises:
+        NotFoundError: an unknown kind of label.
+    """
+    return kind_named(config.get("labels", {}).get("kind", ClassKind.name)).saved_outputs(config["classes"])
 
 
 def _laid_out(tensor: Tensor, like: Tensor) -> Tensor:

@@ -26,10 +26,17 @@ SELECTION_FILE = "choice.safetensors"
 RECORD_FILE = "fingerprint.json"
 """The record of a task at the time it was added, see `snow.hub.task_record`."""
 
-FILES = (CONFIG_FILE, METRICS_FILE, MODEL_FILE, SELECTION_FILE, RECORD_FILE)
+KNOWN_FILE = "known.safetensors"
+"""Statistics of the training pictures, see `snow.inference.familiarity`; tasks of early versions have none."""
+
+FILES = (CONFIG_FILE, METRICS_FILE, MODEL_FILE, SELECTION_FILE, KNOWN_FILE, RECORD_FILE)
 """All files that a task may have. None can execute code when loaded; other files in the folder are ignored."""
 
-FORMAT = 1
+FORMAT = 2
+"""Newest format that is read."""
+
+CLASS_FORMAT = 1
+"""Format of tasks with plain classes, which version 0.1.0 reads too."""
 
 KINDS = {"format": int, "task": str, "classes": list, "method": str, "config": dict, "source": dict, "training": dict}
 """Keys of `config.json` and their types."""
@@ -124,6 +131,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         wrong = ["fingerprint"]
     if wrong:
         raise DamagedError(f"{path} is not that of a task: {', '.join(wrong)} is missing or damaged")
+    if not isinstance(config.get("labels", {}), dict):
+        raise DamagedError(f"{path} is not that of a task: labels is damaged")
     for label in config["classes"]:
         if not _is_text(label):
             raise DamagedError(f"{path} is not that of a task: the class name {ascii(label)[:80]} is not text in UTF-8")

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor, resized_crop
 
 from snow.errors import SnowError
-from snow.inference.fused import FusedEngine, example, fuse_for_inference
+from snow.inference.auto import AutoEngine
+from snow.inference.fused import example, fuse_for_inference
 from snow.inference.onnx_tools import first_line, onnx_program, quiet_exporters, require_onnx
 from snow.source import Preprocessing, Source
 from snow.source.network import FINAL, LOGITS, Network, NetworkOutput
@@ -193,7 +194,7 @@ class _CalibrationReader:
         return None if picture is None else {INPUT: picture.contiguous().numpy()}
 
 
-class OnnxEngine(FusedEngine):
+class OnnxEngine(AutoEngine):
     """Runs the source in ONNX Runtime in single precision, on a CPU. Takes seconds to start, none to add a task."""
 
     name: ClassVar[str] = "onnx"
@@ -206,7 +207,7 @@ class OnnxEngine(FusedEngine):
         return onnx_source(source)
 
 
-class Int8Engine(FusedEngine):
+class Int8Engine(AutoEngine):
     """Runs the source in ONNX Runtime in 8 bits and the methods in single precision, on a CPU; see `onnx_source`.
 
     Logits differ a little from those of the other engines: measure a task with `snow eval --precision int8` first.

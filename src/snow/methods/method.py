@@ -41,7 +41,8 @@ class Method(nn.Module, ABC):
         uses_final: False if it reads neither `features.final` nor `features.logits`.
         extra: package that it needs beyond the plain installation, which is also the name of the extra.
         lr_scale: its learning rate relative to the recipe's.
-        num_classes: C.
+        num_classes: C, number of outputs: the classes, or what another kind of label asks for (`snow.kinds`).
+        classes_only: True if it can learn labels of kind class only.
     """
 
     name: ClassVar[str]
@@ -50,6 +51,7 @@ class Method(nn.Module, ABC):
     uses_pictures: ClassVar[bool] = True
     uses_final: ClassVar[bool] = True
     extra: ClassVar[str | None] = None
+    classes_only: ClassVar[bool] = False
     lr_scale: float = 1.0
     num_classes: int
 
@@ -82,6 +84,11 @@ class Method(nn.Module, ABC):
         """Names of the taps whose channel moments `forward` reads, see `Features.moments`."""
         return frozenset()
 
+    @property
+    def selected_moment_taps(self) -> frozenset[str]:
+        """Names of the taps of whose selected channels `forward` reads moments, if `Features.moments` has them."""
+        return frozenset()
+
     def check_source(self, source: Source) -> None:
         """Check that the source has the maps that `forward` reads. Reads no tensors.
 
@@ -102,7 +109,10 @@ class Method(nn.Module, ABC):
         """Compute logits: (B, C)."""
 
     def calibrate(self, batches: Iterable[tuple[Features, Tensor]]) -> None:
-        """Adapt to batches of training pictures and their labels (B,), once before the first step."""
+        """Adapt to batches of training pictures and their labels, once before the first step.
+
+        Labels are numbers of classes, (B,), -1 for none; for other kinds of labels targets, (B, C), NaN where unknown.
+        """
 
     def set_progress(self, fraction: float) -> None:
         """Follow the schedule of training, with 0..1 of it done; called before each step."""

@@ -57,6 +57,10 @@ class Snow(Method):
     def taps(self) -> frozenset[str]:
         return frozenset(self.delta.taps)
 
+    @property
+    def selected_moment_taps(self) -> frozenset[str]:
+        return self.delta.selected_moment_taps()
+
     def check_source(self, source: Source) -> None:
         super().check_source(source)
         channels = {tap.name: tap.channels for tap in source.taps}
@@ -96,7 +100,7 @@ class Snow(Method):
                 parts[tap].append(moments(x.float()))
         by_tap, label = {tap: torch.cat(values) for tap, values in parts.items()}, torch.cat(labels)
         self.delta.calibrate({tap: ChannelStatistics.from_moments([x], label) for tap, x in by_tap.items()})
-        self.delta.init_directions(by_tap, label)
+        self.delta.init_directions(by_tap, label if label.ndim == 1 else _as_classes(label))
 
     def parameter_lr_scale(self, name: str) -> float:
         _, module, *rest = name.split(".")
@@ -110,3 +114,11 @@ class Snow(Method):
             exported = type(self)(self.plan, self.num_classes, self.options, exported=True)
         exported.delta = self.delta.export_form()
         return exported.eval()
+
+
+def _as_classes(targets: Tensor) -> Tensor:
+    """Number different targets, such as combinations of tags: (n, W) -> (n,), -1 where nothing is known."""
+    known = targets.isfinite().any(1)
+    numbers = targets.new_full((len(targets),), -1, dtype=torch.int64)
+    numbers[known] = targets[known].nan_to_num(-1.0).unique(dim=0, return_inverse=True)[1]
+    return numbers

@@ -38,6 +38,9 @@ async def predict(
     request: Request,
     tasks: Annotated[list[str] | None, Query(max_length=MAX_NAMES, description="names; by default all tasks")] = None,
     top_k: Annotated[int | None, Query(ge=1, le=MAX_TOP_K, description="classes to list for each task")] = None,
+    reject: Annotated[
+        float, Query(ge=0, lt=1, description="answer unknown below this share of a task's own pictures, such as 0.05")
+    ] = 0.0,
     deadline_ms: Annotated[int | None, Query(ge=1, le=MAX_DEADLINE_MS, description="give up after this time")] = None,
 ) -> Response:
     """Pictures come as the files of a form, as the body itself, or in base64 as JSON; a form and JSON may hold `tasks`
@@ -57,5 +60,5 @@ async def predict(
                 asked = PredictRequest(body.pictures, split_names(tasks or ()) or body.tasks, top_k or body.top_k)
                 result = await service.predict(asked, owner)
             listed = asked.top_k * sum(map(len, result.pictures))
-            body = await off_loop(listed, encode_response, asked, result, time.perf_counter() - started)
+            body = await off_loop(listed, encode_response, asked, result, time.perf_counter() - started, reject)
     return Response(body, media_type="application/json")

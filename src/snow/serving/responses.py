@@ -68,8 +68,8 @@ async def off_loop(values: int, call: Callable[P, T], *args: P.args, **kwargs: P
     return await asyncio.to_thread(call, *args, **kwargs)
 
 
-def encode_response(request: PredictRequest, result: PredictResult, seconds: float) -> bytes:
-    """Encode the response to a request that took so many seconds."""
+def encode_response(request: PredictRequest, result: PredictResult, seconds: float, reject: float) -> bytes:
+    """Encode the response to a request that took so many seconds. `reject`: as `encode` takes it."""
     timing = {
         "total": seconds,
         "decode": result.decode_seconds,
@@ -78,7 +78,7 @@ def encode_response(request: PredictRequest, result: PredictResult, seconds: flo
     }
     response = {
         "results": [
-            encode(picture.name, predictions, request.top_k)
+            encode(picture.name, predictions, request.top_k, reject)
             for picture, predictions in zip(request.pictures, result.pictures, strict=True)
         ],
         "timing": {**{name: round(1000 * value, 3) for name, value in timing.items()}, "batch": result.batch_size},

@@ -14,13 +14,14 @@ from snow.methods import Method
 from snow.source import Features, Source
 from snow.training.job import TrainingJob
 from snow.training.loader import DeviceLoader, sequential_batches
+from snow.training.task_labels import TaskLabels
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
 def calibrate(
-    method: Method, column: int, source: Source, pictures: Pictures, job: TrainingJob, fabric: Fabric
+    method: Method, labels: TaskLabels, source: Source, pictures: Pictures, job: TrainingJob, fabric: Fabric
 ) -> None:
     """Show a method up to `job.recipe.calibration` random training pictures that have a label for its task.
 
@@ -28,21 +29,21 @@ def calibrate(
     does not iterate.
 
     Args:
-        column: of the labels, (n, T), that is the method's.
+        labels: which of the labels, (n, T), are the method's.
         source: in the precision of the run.
         pictures: with the transform of evaluation.
     """
-    labelled = (pictures.labels[:, column] >= 0).nonzero().flatten()
+    labelled = (pictures.labels[:, labels.column] >= 0).nonzero().flatten()
     generator = torch.Generator().manual_seed(job.recipe.seed)
     sample = labelled[torch.randperm(len(labelled), generator=generator)][: job.recipe.calibration].tolist()
 
     def batches() -> Iterator[tuple[Features, Tensor]]:
         workers = job.runtime.loading_workers(fabric.world_size)
         keys = sequential_batches(sample, job.recipe.batch_size)
-        for images, labels in DeviceLoader(pictures, keys, workers, fabric.device):
+        for images, numbers in DeviceLoader(pictures, keys, workers, fabric.device):
             with fabric.autocast():
                 features = observe(source, [method], images)
-            yield in_full_precision(features), labels[:, column]
+            yield in_full_precision(features), labels(numbers)
 
     if sample:
         method.eval()

@@ -84,4 +84,4 @@ def _run_in_child(job: TrainingJob, listeners: Sequence[Listener]) -> tuple[dict
     fabric = open_fabric(job.recipe.precision, job.runtime.accelerator, job.runtime.devices)
     fitted = Trainer(job, fabric, listeners).train()
     weights = {name: method.cpu().state_dict() for name, method in fitted.learners.items()}
-    return weights, (fitted.history, fitted.metrics, fitted.selection_history)
+    return weights, (fitted.history, fitted.metrics, fitted.selection_history, fitted.is_first, fitted.kinds)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 
 from snow.data import Pictures, eval_transform, train_transform
+from snow.data.task import strata_of
 from snow.errors import SnowError
-from snow.training.evaluate import label_columns
 from snow.training.job import TrainingJob
 from snow.training.loader import DeviceLoader, EpochSampler, sequential_batches
 from snow.training.process_group import ProcessGroup
+from snow.training.task_labels import task_labels
 
 
 class TrainingData:
     """This process's share of a data set.
 
     Attributes:
-        columns: learner -> column of its task in the labels (n, T).
+        labels: learner -> which of the labels (n, T) are its own, and their loss.
         train: training pictures with the transform of evaluation, without those that are held out.
         sampler: the batches of training pictures, epoch by epoch.
         views: number of different views of training pictures, over all epochs, and of held-out pictures.
@@ -30,14 +31,16 @@ class TrainingData:
         self._recipe, self._group, self._device = recipe, group, device
         self._workers = job.runtime.loading_workers(group.count)
         self._augment = train_transform(preprocessing, recipe.augment)
-        self.columns = label_columns(job.learners, len(dataset.tasks), [task.name for task in dataset.tasks])
+        labels = task_labels(job.learners, dataset.tasks, device)
         unaugmented = eval_transform(preprocessing)
         self.train, self._held_out = dataset.train.with_transform(unaugmented), None
         self._test = dataset.test.with_transform(unaugmented)
         if recipe.validation:
-            self.train, self._held_out = self.train.split(recipe.validation, recipe.seed)
-        for name, column in self.columns.items():
-            self._require_labels(name, column)
+            strata = strata_of(dataset.tasks, self.train.labels)
+            self.train, self._held_out = self.train.split(recipe.validation, recipe.seed, strata)
+        for name, own in labels.items():
+            self._require_labels(name, own.column)
+        self.labels = {name: own.with_loss(recipe, self.train) for name, own in labels.items()}
         self.sampler = EpochSampler(
             len(self.train), recipe.batch_size, recipe.seed, group.rank, group.count, recipe.views
         )
