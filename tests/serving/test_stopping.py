@@ -23,7 +23,8 @@ def test_a_signal_ends_it_when_all_that_was_accepted_is_answered(
     hub: Hub, jpeg: Callable[..., bytes], number: signal.Signals
 ) -> None:
     """The batches gather for so long that the signal comes before any is answered."""
-    with running(hub.path, "--max-wait", "1500", "--poll", "0.05") as (process, url):
+    options = ("--max-wait", "1000000", "--deadline", "1000", "--poll", "0.05")
+    with running(hub.path, *options) as (process, url):
         found: list[Any] = []
 
         def ask(seed: int) -> None:
@@ -33,7 +34,7 @@ def test_a_signal_ends_it_when_all_that_was_accepted_is_answered(
         for thread in threads:
             thread.start()
         until = time.monotonic() + PATIENCE
-        while "snow_queue_pictures 6.0" not in httpx.get(f"{url}/metrics", timeout=10).text:
+        while "snow_queue_pictures 6.0" not in httpx.get(f"{url}/metrics", timeout=PATIENCE).text:
             assert time.monotonic() < until
         process.send_signal(number)
         for thread in threads:
