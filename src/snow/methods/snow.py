@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from snow.delta import Delta, DeltaPlan, SnowConfig, make_plan
+from snow.delta import Delta, DeltaPlan, Readout, ReadoutShape, SnowConfig, find_start, make_plan
+from snow.delta.config import EVIDENCE
+from snow.methods.calibration_rows import CalibrationRows
 from snow.methods.method import Method, require_channels, require_index
-from snow.source import FINAL, Features, Source
-from snow.subscribe import ChannelStatistics, moments
+from snow.source import FINAL, LOGITS, Features, Source
+from snow.subscribe import ChannelStatistics
 
-UNSAVED_OPTIONS: dict[str, Any] = {"patchify": False, "readout": 0.0, "rank": 0}
+UNSAVED_OPTIONS: dict[str, Any] = {"patchify": False, "readout": 0.0, "rank": 0, "start": "zero"}
 """Values of options that early artefacts do not hold: they were saved before these options existed."""
 
 READOUT_LR_SCALE = 0.3
@@ -22,40 +24,84 @@ EXPAND_LR_SCALE = 3.0
 """Learning rates of the low-rank head's directions, which start as discriminants, and of its second matrix, which
 starts at zero, relative to the rest. Chosen on held-out training pictures of 196 classes."""
 
+START_LR_SCALE = 0.1
+"""Learning rate of a start by evidence relative to the rest, which starts from nothing."""
+
 
 class Snow(Method):
-    """Train a `Delta`; what is saved holds the selected channels only."""
+    """Train a `Delta`; what is saved holds the selected channels only.
+
+        logits = delta(features) + readout(features)
+
+    The readout is the start by evidence, see `snow.delta.start`; the delta adds nothing to it before the first step.
+    With `start=zero` there is no readout, and the delta reads final features and moments itself.
+
+    Args:
+        plan: shapes of the delta.
+        options: resolved.
+        exported: build the form that is saved and answers.
+        readout: shape of the readout; None: by the options, a linear probe of the final features or none.
+        budget: upper bound of the numbers of a start.
+        answers: number of the source's classes; 0: the start does not read its answers.
+    """
 
     name: ClassVar[str] = "snow"
     config_class: ClassVar[type | None] = SnowConfig
 
-    def __init__(self, plan: DeltaPlan, num_classes: int, options: SnowConfig, exported: bool = False) -> None:
+    def __init__(
+        self,
+        plan: DeltaPlan,
+        num_classes: int,
+        options: SnowConfig,
+        exported: bool = False,
+        readout: ReadoutShape | None = None,
+        budget: int = 0,
+        answers: int = 0,
+    ) -> None:
         super().__init__()
         self.plan, self.num_classes, self.options = plan, num_classes, options
         self.is_exported = exported
         self.delta = Delta(plan, num_classes, options, exported)
+        self.readout: Readout | None = None
+        if readout is None and options.start == EVIDENCE:
+            readout = ReadoutShape(((FINAL, plan.final),), plan.final, 0)
+        if readout is not None:
+            self.readout = Readout(readout, num_classes, learning=not exported)
+        self._budget, self._answers = budget, answers
+        self._evidence: dict[str, Any] = {}
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
         options = SnowConfig.from_dict(config or {}).resolved(num_classes)
         assert options.keep is not None
-        assert options.final_keep is not None
-        plan = make_plan(source, options.width, options.keep, options.final_keep, options.finest, options.patchify)
-        return cls(plan, num_classes, options)
+        final_keep = None if options.start == EVIDENCE else options.final_keep
+        plan = make_plan(source, options.width, options.keep, final_keep, options.finest, options.patchify)
+        budget = max(round(options.budget * source.learned_parameters), (source.num_features + 1) * num_classes)
+        return cls(plan, num_classes, options, budget=budget, answers=source.num_classes)
 
     @classmethod
     def rebuild(cls, source: Source, num_classes: int, config: Mapping[str, Any]) -> Self:
         plan = DeltaPlan.from_dict(config["plan"])
         options = SnowConfig.from_dict({**UNSAVED_OPTIONS, **config["options"]})
-        return cls(plan, num_classes, options, exported=True).eval()
+        readout = ReadoutShape.from_dict(config["readout"]) if "readout" in config else None
+        return cls(plan, num_classes, options, exported=True, readout=readout).eval()
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"plan": self.plan.to_dict(), "options": asdict(self.options)}
+        config = {"plan": self.plan.to_dict(), "options": asdict(self.options)}
+        return config if self.readout is None else {**config, "readout": self.readout.shape.to_dict()}
 
     @property
     def taps(self) -> frozenset[str]:
-        return frozenset(self.delta.taps)
+        return frozenset(self.delta.taps) | self.moment_taps
+
+    @property
+    def moment_taps(self) -> frozenset[str]:
+        return frozenset() if self.readout is None else self.readout.taps
+
+    @property
+    def starts_by_evidence(self) -> bool:
+        return self.options.start == EVIDENCE and not self.is_exported
 
     def check_source(self, source: Source) -> None:
         super().check_source(source)
@@ -63,50 +109,103 @@ class Snow(Method):
         for level in self.plan.levels:
             require_channels(level.tap, level.channels, channels.get(level.tap, level.channels))
         require_channels(FINAL, self.plan.final, source.num_features)
+        sizes = {name: 2 * count for name, count in channels.items()}
+        sizes |= {FINAL: source.num_features, LOGITS: source.num_classes}
+        for name, size in () if self.readout is None else self.readout.shape.parts:
+            require_channels(name, size, sizes.get(name, size))
 
     def check_indices(self) -> None:
         for tap, subscription in self.delta.named_subscriptions():
             index = dict(subscription.named_buffers(recurse=False)).get("index")
             if index is not None:
                 require_index(tap, index, subscription.channels)
+        if self.readout is not None:
+            require_index("the readout", self.readout.index, sum(size for _, size in self.readout.shape.parts))
 
     def forward(self, features: Features) -> Tensor:
-        return self.delta(features)
+        logits = self.delta(features)
+        return logits if self.readout is None else logits + self.readout(features)
 
     def selected_mask(self) -> dict[str, Tensor]:
-        return self.delta.selected_mask()
+        read = {} if self.readout is None else self.readout.selected_mask()
+        final = {FINAL: read[FINAL]} if FINAL in read else {}
+        return {**self.delta.selected_mask(), **final}
 
     def freeze_selection(self) -> None:
         self.delta = self.delta.freeze_selection()
 
     def sample_channels(self) -> dict[str, Tensor | None]:
-        return self.delta.sample_channels()
+        return {**({} if self.readout is None else {FINAL: None}), **self.delta.sample_channels()}
 
     def set_progress(self, fraction: float) -> None:
         self.delta.set_progress(fraction)
 
-    @torch.no_grad()
     def calibrate(self, batches: Iterable[tuple[Features, Tensor]]) -> None:
-        parts: dict[str, list[Tensor]] = {tap: [] for tap in (*self.delta.taps, FINAL)}
-        labels: list[Tensor] = []
-        for features, label in batches:
-            labels.append(label)
-            for tap in parts:
-                x = features.final[:, :, None, None] if tap == FINAL else features.maps[tap]
-                parts[tap].append(moments(x.float()))
-        by_tap, label = {tap: torch.cat(values) for tap, values in parts.items()}, torch.cat(labels)
-        self.delta.calibrate({tap: ChannelStatistics.from_moments([x], label) for tap, x in by_tap.items()})
-        self.delta.init_directions(by_tap, label)
+        self.calibrate_views(batches, 1)
+
+    @torch.no_grad()
+    def calibrate_views(
+        self, batches: Iterable[tuple[Features, Tensor]], views: int, learned: Tensor | None = None
+    ) -> None:
+        rows = CalibrationRows.of(batches, self.delta.taps, views, with_answers=self._answers > 0)
+        plain = {tap: rows.moments[tap][0].float() for tap in self.delta.taps}
+        if self.options.start != EVIDENCE:
+            plain[FINAL] = rows.final_moments()
+        self.delta.calibrate({tap: ChannelStatistics.from_moments([x], rows.label) for tap, x in plain.items()})
+        if self.options.start == EVIDENCE:
+            self._find_start(rows, learned)
+        else:
+            self.delta.init_directions(plain, rows.label)
+
+    def _find_start(self, rows: CalibrationRows, learned: Tensor | None) -> None:
+        """Start as the classifier that left-out pictures bear out, if there are two classes with two pictures each."""
+        labelled = rows.labelled()
+        counts = torch.bincount(labelled.label, minlength=1)
+        if int((counts > 0).sum()) < 2:
+            return
+        device = next(self.parameters()).device
+        known = None if learned is None else learned[rows.label >= 0]
+        start = find_start(labelled.pass_rows(self.num_classes), self._budget, known)
+        self.readout = Readout.from_start(start, labelled.parts()).to(device)
+        self._evidence = start.evidence
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        return self._evidence
+
+    def layout(self) -> dict[str, Any] | None:
+        if self.readout is None:
+            return None
+        return {"readout": self.readout.shape.to_dict(), "evidence": self._evidence}
+
+    def set_layout(self, layout: Mapping[str, Any]) -> None:
+        device = next(self.parameters()).device
+        shape = ReadoutShape.from_dict(layout["readout"])
+        self.readout = Readout(shape, self.num_classes, learning=not self.is_exported).to(device)
+        self._evidence = dict(layout["evidence"])
+
+    @torch.no_grad()
+    def conclude(self, trained: bool, scale: float) -> None:
+        if self.readout is None:
+            return
+        self.readout.add_refit()
+        if trained:
+            self.readout.multiply(scale)
+            self.delta.multiply(scale)
 
     def parameter_lr_scale(self, name: str) -> float:
-        _, module, *rest = name.split(".")
+        part, module, *rest = name.split(".")
+        if part == "readout":
+            return START_LR_SCALE
         scales = {"readouts": READOUT_LR_SCALE, "expand": EXPAND_LR_SCALE}
         return scales[rest[0]] if module == "directions" else 1.0
 
     def export_form(self) -> Self:
         if self.is_exported:
             return self.eval()
-        with torch.device("meta"):  # makes no tensors and draws no random numbers: the delta is replaced below
-            exported = type(self)(self.plan, self.num_classes, self.options, exported=True)
+        shape = None if self.readout is None else self.readout.shape
+        with torch.device("meta"):  # makes no tensors and draws no random numbers: its parts are replaced below
+            exported = type(self)(self.plan, self.num_classes, self.options, exported=True, readout=shape)
         exported.delta = self.delta.export_form()
+        exported.readout = None if self.readout is None else self.readout.export_form()
         return exported.eval()

@@ -8,42 +8,58 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from snow.data import Pictures
 from snow.inference.features import in_full_precision, observe
 from snow.methods import Method
 from snow.source import Features, Source
 from snow.training.job import TrainingJob
 from snow.training.loader import DeviceLoader, sequential_batches
+from snow.training.training_data import TrainingData
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+MAX_ROWS = 2400
+"""Views of pictures that a start by evidence learns from, where one augmented view of each is less."""
+
+MAX_AUGMENTED_VIEWS = 4
+"""Augmented views of each picture, where pictures are few."""
+
+
 def calibrate(
-    method: Method, column: int, source: Source, pictures: Pictures, job: TrainingJob, fabric: Fabric
+    learner: str, method: Method, source: Source, data: TrainingData, job: TrainingJob, fabric: Fabric
 ) -> None:
     """Show a method up to `job.recipe.calibration` random training pictures that have a label for its task.
 
     They come without augmentation, as float32 features, the same in every process. Nothing is loaded if the method
-    does not iterate.
+    does not iterate. A method that starts by evidence also sees augmented views of them.
 
     Args:
-        column: of the labels, (n, T), that is the method's.
         source: in the precision of the run.
-        pictures: with the transform of evaluation.
     """
-    labelled = (pictures.labels[:, column] >= 0).nonzero().flatten()
+    labels = data.train.labels[:, data.columns[learner]]
+    labelled = (labels >= 0).nonzero().flatten()
     generator = torch.Generator().manual_seed(job.recipe.seed)
-    sample = labelled[torch.randperm(len(labelled), generator=generator)][: job.recipe.calibration].tolist()
+    sample = labelled[torch.randperm(len(labelled), generator=generator)][: job.recipe.calibration]
+    if not len(sample):
+        return
+    views = 1
+    if method.starts_by_evidence and job.recipe.augment != "none":
+        views += min(MAX_AUGMENTED_VIEWS, max(1, MAX_ROWS // len(sample)))
 
     def batches() -> Iterator[tuple[Features, Tensor]]:
         workers = job.runtime.loading_workers(fabric.world_size)
-        keys = sequential_batches(sample, job.recipe.batch_size)
-        for images, labels in DeviceLoader(pictures, keys, workers, fabric.device):
-            with fabric.autocast():
-                features = observe(source, [method], images)
-            yield in_full_precision(features), labels[:, column]
+        for view in range(views):
+            pictures = data.train if view == 0 else data.augmented()
+            batches = sequential_batches(sample.tolist(), job.recipe.batch_size)
+            keys = batches if view == 0 else [data.view_keys(batch, view) for batch in batches]
+            for images, batch_labels in DeviceLoader(pictures, keys, workers, fabric.device):
+                with fabric.autocast():
+                    features = observe(source, [method], images)
+                yield in_full_precision(features), batch_labels[:, data.columns[learner]]
 
-    if sample:
-        method.eval()
+    method.eval()
+    if method.starts_by_evidence:
+        method.calibrate_views(batches(), views, data.learned(learner, sample))
+    else:
         method.calibrate(batches())

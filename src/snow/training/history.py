@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from snow.methods import Method
 from snow.subscribe import SelectionHistory
@@ -86,6 +87,7 @@ class Fitted:
         metrics: of each learner on the test pictures with the label of its task; empty if there are none.
         selection_history: of each learner that selects channels, its selection over the time of training.
         is_first: whether this process should write files; False in all but one of those that torchrun starts.
+        evidence: of each learner that starts by evidence, what was chosen and why, as JSON values.
     """
 
     learners: dict[str, Method]
@@ -93,6 +95,7 @@ class Fitted:
     metrics: dict[str, Metrics]
     selection_history: dict[str, SelectionHistory] = field(default_factory=dict)
     is_first: bool = True
+    evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass

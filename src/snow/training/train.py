@@ -233,6 +233,7 @@ def artifact_of(task: Task, fitted: Fitted, job: TrainingJob, about: Mapping[str
             **({} if measured is None else {"test": measured.to_dict()}),
             "learned_parameters": method.learned_parameters,
             "artifact_bytes": artifact.size,
+            **({"evidence": fitted.evidence[task.name]} if task.name in fitted.evidence else {}),
             "seconds": round(sum(record["seconds"] for record in history), 2),
             "history": history,
         }

@@ -65,18 +65,24 @@ class Trainer:
         if prepared.saved is None:
             seed_all(job.recipe.seed)
             for name, method in () if job.warm_start else job.learners.items():
-                calibrate(method, data.columns[name], prepared.source, data.train, job, self.fabric)
+                calibrate(name, method, prepared.source, data, job, self.fabric)
             group.align(job.learners.values())
             seed_all(job.recipe.seed, group.rank)  # the processes draw different noise
+        else:
+            for name, method in job.learners.items():
+                if (layout := prepared.saved["learners"][name].get("layout")) is not None:
+                    method.set_layout(layout)
         if job.freezes_selection:
             for method in job.learners.values():
                 method.freeze_selection()
         state = RunState(
             [
-                Learner(name, method, data.columns[name], job.recipe, self.fabric)
+                Learner(name, method, data.learning_columns[name], job.recipe, self.fabric, not job.warm_start)
                 for name, method in job.learners.items()
             ]
         )
+        for learner in state.learners:
+            learner.stopped = learner.guard is not None and data.judged_by(learner.name) is None  # keeps its start
         if prepared.saved is None:
             state.record_selection(0)
         else:
@@ -98,6 +104,10 @@ class Trainer:
         for learner in learners:
             learner.finish()
         methods = {learner.name: learner.method for learner in learners}
+        evidence = {name: method.evidence for name, method in methods.items()}
+        for learner in learners:
+            if learner.guard is not None:
+                evidence[learner.name] = {**evidence[learner.name], "training": learner.guard.evidence}
         test = LiveFeatures(prepared.source, data.test())
         metrics = evaluate_batches(methods, data.columns, test, self.fabric)
         selections = {learner.name: learner.recorder.history(data.sampler.batches) for learner in learners}
@@ -107,6 +117,7 @@ class Trainer:
             {name: measured for name, measured in metrics.items() if measured.images},
             {name: selection for name, selection in selections.items() if selection is not None},
             prepared.group.is_first,
+            {name: values for name, values in evidence.items() if values},
         )
 
     def _info(self, prepared: Prepared, calibrated: Calibrated) -> RunInfo:

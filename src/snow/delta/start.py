@@ -1,0 +1,195 @@
+"""A start in closed form: the linear classifier on what passes of the source say that left-out pictures bear out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from snow.delta.evidence import PENALTIES, Candidate, Judge, weigh
+from snow.delta.pass_rows import ANSWERS_BLOCK, FINAL_BLOCK, MOMENTS_BLOCK, Layout, PassRows, Standard, layouts_within
+from snow.delta.ridge import Rows, Weights, make_ridge, stratified_folds
+
+MIXES: tuple[Weights, ...] = (
+    {FINAL_BLOCK: 1.0},
+    {FINAL_BLOCK: 0.5, ANSWERS_BLOCK: 0.5},
+    {FINAL_BLOCK: 0.5, MOMENTS_BLOCK: 0.5},
+    {FINAL_BLOCK: 0.1, MOMENTS_BLOCK: 0.9},
+    {MOMENTS_BLOCK: 1.0},
+    {FINAL_BLOCK: 0.3, ANSWERS_BLOCK: 0.2, MOMENTS_BLOCK: 0.5},
+    {FINAL_BLOCK: 0.1, ANSWERS_BLOCK: 0.1, MOMENTS_BLOCK: 0.8},
+)
+"""Shares of the blocks in the variance of the inputs: the candidates of the evidence."""
+
+MOMENTS_PRIOR = -2.0
+"""Logarithm of the prior odds of mixes with moments: with ten pictures no left-out loss tells them apart."""
+
+FOLDS = 5
+
+MAX_FOLDED_ROWS = 1200
+"""Rows up to which every fold is left out in turn, in double precision; with more, one fold is."""
+
+MAX_EQUATIONS = 5000
+"""Upper bound of the systems that are solved: of the rows, or of the inputs where there are more rows."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A linear classifier `expand @ weight @ ((x[index] - centre) * gain) + bias`.
+
+    Attributes:
+        index: (I,), inputs among those of all blocks of the rows, in their order.
+        centre, gain: (I,).
+        weight: (C, I), or (R, I) with `expand`.
+        bias: (C,).
+        expand: (C, R), or None.
+        refit: what is added to the weight where pictures that training holds out are fitted as well; of its shape.
+        evidence: what was chosen and why, as JSON values.
+    """
+
+    index: Tensor
+    centre: Tensor
+    gain: Tensor
+    weight: Tensor
+    bias: Tensor
+    expand: Tensor | None
+    refit: Tensor
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed: int = 0) -> Start:
+    """Fit the start, with its inputs, penalty, rank and temperature by left-out pictures.
+
+    Args:
+        rows: with pictures of at least two classes.
+        budget: upper bound of its numbers; a linear probe may have more.
+        learned: (n,) of bool, the pictures that the start is fitted to; None: all. With `Start.refit` it has all.
+        seed: of the folds.
+    """
+    standard = Standard.of(rows)
+    views = 1 if rows.views == 1 else len(_used_views(rows.blocks[FINAL_BLOCK]))
+    solvable = sum(rows.sizes.values()) if views * len(rows.label) <= MAX_EQUATIONS else MAX_EQUATIONS
+    fits: list[_Fit] = []
+    for layout in layouts_within(rows, budget, solvable):
+        fits.append(_fit_layout(rows, standard, layout, learned, seed))
+    best = min(fits, key=lambda fit: fit.loss)
+    return best.start(rows, standard, learned, [fit.summary(rows.num_classes) for fit in fits])
+
+
+class _Fit(NamedTuple):
+    """A layout with its candidates, and what their average says of left-out pictures.
+
+    Attributes:
+        shift: block -> (I_b,), mean of the standardised rows, which is not zero where views are augmented.
+        weighted: candidates and their weights in the average.
+        basis: (C, R), orthonormal; the answers that the rank leaves are in its span. None: all.
+        scale: of the average's answers.
+        loss, accuracy: of the scaled answers.
+    """
+
+    layout: Layout
+    judge: Judge
+    shift: dict[str, Tensor]
+    weighted: list[tuple[Candidate, float]]
+    basis: Tensor | None
+    scale: float
+    loss: float
+    accuracy: float
+
+    def summary(self, classes: int) -> dict[str, Any]:
+        """Describe layout and candidates as JSON values."""
+        return {
+            "inputs": {name: len(index) for name, index in self.layout.inputs.items()},
+            "rank": self.layout.rank,
+            "numbers": self.layout.numbers(classes),
+            "loss": round(self.loss, 4),
+            "accuracy": round(self.accuracy, 4),
+            "candidates": [candidate.to_dict(weight) for candidate, weight in self.weighted],
+        }
+
+    def start(
+        self, rows: PassRows, standard: Standard, learned: Tensor | None, layouts: Sequence[dict[str, Any]]
+    ) -> Start:
+        """Fit the average to the learned pictures, and to all."""
+        used = [name for name in self.layout.inputs if any(name in candidate.shares for candidate, _ in self.weighted)]
+        fitted = torch.ones_like(self.judge.ridge.rows.fold, dtype=torch.bool)
+        weights = [self._weights(used, fitted)]
+        if learned is not None and not bool(learned.all()):
+            weights.insert(0, self._weights(used, learned.repeat(len(fitted) // len(learned))))
+        starts = dict(zip(rows.sizes, torch.tensor([0, *rows.sizes.values()]).cumsum(0).tolist(), strict=False))
+        inputs = self.layout.inputs
+        index = torch.cat([inputs[name] + starts[name] for name in used])
+        gain = torch.cat([standard.gain[name][inputs[name]] for name in used])
+        centre = torch.cat([standard.centre[name][inputs[name]] for name in used])
+        centre = centre + torch.cat([self.shift[name] for name in used]) / gain
+        # inputs of unit mean squared length: a step of an optimizer then changes answers alike, however many there are
+        lengths = [torch.full((len(inputs[name]),), self.judge.ridge.scale[name] * len(used)) for name in used]
+        length = torch.cat(lengths).sqrt()
+        first, *rest = (weight * length for weight in weights)
+        bias = self.judge.mean * (self.scale * sum(candidate.scale * share for candidate, share in self.weighted))
+        evidence: dict[str, Any] = {"pictures": len(rows.label), "views": rows.views}
+        evidence |= {"left_out": self.judge.pictures, "chosen": self.summary(rows.num_classes)}
+        evidence["layouts"] = list(layouts)
+        refit = rest[0] - first if rest else torch.zeros_like(first)
+        return Start(index, centre, gain / length, first, bias, self.basis, refit, evidence)
+
+    def _weights(self, used: Sequence[str], fitted: Tensor) -> Tensor:
+        """Average the candidates' weights and project them onto the basis: (C, I), or (R, I)."""
+        total = {name: torch.zeros(len(self.layout.inputs[name]), len(self.judge.mean)) for name in used}
+        for candidate, share in self.weighted:
+            weights = self.judge.ridge.weights(candidate.shares, candidate.penalty, fitted)
+            for name, weight in weights.items():
+                total[name] += weight.float() * (share * candidate.scale * self.scale)
+        weight = torch.cat([total[name] for name in used]).T.contiguous()
+        return weight if self.basis is None else self.basis.T @ weight
+
+
+def _used_views(values: Tensor) -> Tensor:
+    """Drop the plain view where there are at least two others, (V, ...): these are what is learned from."""
+    return values[1:] if len(values) > 2 else values
+
+
+def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, learned: Tensor | None, seed: int) -> _Fit:
+    """Judge all mixes of a layout's blocks, and average those that count."""
+    blocks, shift = {}, {}
+    for name, index in layout.inputs.items():
+        values = _used_views(rows.blocks[name])[..., index].float().flatten(0, 1)
+        values = (values - standard.centre[name][index]) * standard.gain[name][index]
+        shift[name] = values.mean(0)
+        blocks[name] = values - shift[name]
+    views = len(_used_views(rows.blocks[FINAL_BLOCK]))
+    label = rows.label.repeat(views)
+    folded = len(label) <= MAX_FOLDED_ROWS
+    fold, folds = _folds(rows.label, folded, learned, seed)
+    targets = one_hot(label, rows.num_classes).float()
+    mean, dtype = targets.mean(0), torch.float64 if folded else torch.float32
+    problem = Rows(
+        {name: values.to(dtype) for name, values in blocks.items()}, (targets - mean).to(dtype), fold.repeat(views)
+    )
+    judge = Judge(make_ridge(problem), folds, label, mean, views)
+    mixes = [(mix, MOMENTS_PRIOR if MOMENTS_BLOCK in mix else 0.0) for mix in MIXES if mix.keys() <= blocks.keys()]
+    weighted = weigh(judge.search(mixes, PENALTIES), judge.pictures)
+    answers = torch.stack([candidate.answers * (candidate.scale * share) for candidate, share in weighted]).sum(0)
+    basis = None
+    if layout.rank is not None:
+        _, vectors = torch.linalg.eigh((answers.T @ answers).double())
+        basis = vectors[:, -layout.rank :].float()
+        answers = answers @ basis @ basis.T
+    mean_answer = mean * sum(candidate.scale * share for candidate, share in weighted)
+    return _Fit(layout, judge, shift, weighted, basis, *judge.measure(answers, mean_answer))
+
+
+def _folds(label: Tensor, folded: bool, learned: Tensor | None, seed: int) -> tuple[Tensor, list[int]]:
+    """Deal pictures out to folds, and say which of these are left out in turn.
+
+    With many rows, one fold is: the pictures that are not learned, if there are any.
+    """
+    if not folded and learned is not None and not bool(learned.all()):
+        return learned.long(), [0]
+    counts = torch.bincount(label)
+    count = max(2, min(FOLDS, int(counts[counts > 0].min())))
+    return stratified_folds(label, count, seed), list(range(count)) if folded else [0]
