@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import Noisy, tiny_pictures, tiny_runtime, tiny_source
+from tiny import Noisy, built, tiny_dataset, tiny_pictures, tiny_runtime, tiny_source
 from torch import Tensor
 
 from snow.errors import SnowError
 from snow.source import Features
-from snow.training.evaluate import Metrics, evaluate
+from snow.training.evaluate import Metrics, calibration_error, count_by_confidence, evaluate
 
 
 class Ranked(Noisy):
@@ -33,7 +33,8 @@ def test_top1_and_top5(workers: int, batch_size: int) -> None:
         runtime=tiny_runtime(workers=workers),
     )
     assert answer == {"any": Metrics(top1=2 / 6, top5=4 / 6, images=6)}
-    assert answer["any"].to_dict() == {"top1": 2 / 6, "top5": 4 / 6, "images": 6}
+    values = answer["any"].to_dict()
+    assert values == {"top1": 2 / 6, "top5": 4 / 6, "images": 6, "ece": round(answer["any"].ece, 4)}
     assert method.training
 
 
@@ -71,3 +72,20 @@ def test_predictions_are_counted_by_class() -> None:
     assert classes["c"] == {"images": 0, "correct": 0, "recall": None, "predicted": {}}
     with pytest.raises(SnowError, match="evaluate with confusion=True"):
         Metrics(1.0, 1.0, 1).per_class("ab")
+
+
+def test_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:
+    labels = torch.tensor([0, 0, 1, 1, -1])
+    logits = torch.tensor([[3.0, 0.0]] * 5)
+    confidence = float(logits.softmax(1)[0, 0])
+    bins = sum(count_by_confidence(logits[[row]], labels[[row]]) for row in range(5))
+    assert bins[0].sum() == 4
+    assert calibration_error(bins) == pytest.approx(confidence - 0.5, abs=1e-6)
+    assert calibration_error(count_by_confidence(torch.zeros(4, 2), labels[:4])) == pytest.approx(0.0)
+    assert calibration_error(torch.zeros(3, 15)) == 0
+
+
+def test_metrics_hold_the_calibration_error() -> None:
+    measured = evaluate(tiny_source(), {"any": built()}, tiny_dataset(24, 60).test, runtime=tiny_runtime())["any"]
+    assert 0 < measured.ece < 1
+    assert measured.to_dict()["ece"] == round(measured.ece, 4)

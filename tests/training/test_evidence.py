@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training.tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
+from tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
 
 from snow.hub import Hub
 from snow.methods import FinalOutput, Method, Snow
@@ -95,4 +95,3 @@ def test_without_calibration_a_linear_probe_and_the_delta_learn() -> None:
     assert fitted.evidence == {}
     assert len(fitted.history) == 2
     assert fitted.learners["snow"].readout.weight.abs().max() > 0
-

@@ -58,8 +58,9 @@ def eval_command(
         precision: numerical precision; by default that of training.
         device: auto, cpu, cuda, cuda:1 or mps.
         per_class: print a second table, with the recall of each class and what its images were taken for.
-        json: print {"top1", "top5", "images", "measured", "per_class": {CLASS: {"images", "correct", "recall",
-            "predicted": {CLASS: images}}}}; accuracies are fractions, and "measured" is held-out, test, train or all.
+        json: print {"top1", "top5", "images", "ece", "measured", "per_class": {CLASS: {"images", "correct", "recall",
+            "predicted": {CLASS: images}}}}; accuracies are fractions, "ece" is the expected calibration error, the mean
+            difference of confidence and accuracy, and "measured" is held-out, test, train or all.
     """
     find_device(device)
     opened = Hub.open(hub)
@@ -84,8 +85,8 @@ def eval_command(
     if json:
         print_json({**metrics.to_dict(), "measured": measured.basis, "per_class": classes})
         return
-    row = (task, percent(metrics.top1), percent(metrics.top5), metrics.images, measured.basis)
-    print_table(("task", "top-1", "top-5", "images", "measured"), [row])
+    row = (task, percent(metrics.top1), percent(metrics.top5), f"{metrics.ece:.3f}", metrics.images, measured.basis)
+    print_table(("task", "top-1", "top-5", "ECE", "images", "measured"), [row])
     if per_class:
         print()
         print_table(("class", "images", "recall", "taken for"), [_class_row(*entry) for entry in classes.items()])

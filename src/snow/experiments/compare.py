@@ -195,6 +195,7 @@ def _run(
             "artifact_bytes": Artifact(task.name, task.classes, exported, comparison.source.description()).size,
             "seconds": round(sum(record.seconds for record in records), 1),
             "curve": [round(record.accuracy, 4) for record in records],
+            **({"evidence": fitted.evidence[label]} if label in fitted.evidence else {}),
             **({"validation": [round(accuracy, 4) for accuracy in validated]} if validated else {}),
         }
     return runs
@@ -210,6 +211,7 @@ def _summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "top1": mean(run["top1"] for run in runs),
         **spread,
         "top5": mean(run["top5"] for run in runs),
+        **({"ece": mean(run["ece"] for run in runs)} if all("ece" in run for run in runs) else {}),
         "learned_parameters": runs[0]["learned_parameters"],
         "artifact_bytes": runs[0]["artifact_bytes"],
     }

@@ -25,21 +25,26 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+ECE_BINS = 15
+
+
 @dataclass(frozen=True)
 class Metrics:
     """Top-1 and top-5 accuracy on `images` labelled pictures, as fractions.
 
     Attributes:
         confusion: (C, C), number of pictures by class and predicted class, if it was asked for.
+        ece: expected calibration error, see `calibration_error`.
     """
 
     top1: float
     top5: float
     images: int
     confusion: Tensor | None = field(default=None, compare=False, repr=False)
+    ece: float = field(default=0.0, compare=False)
 
     def to_dict(self) -> dict[str, float]:
-        return {"top1": self.top1, "top5": self.top5, "images": self.images}
+        return {"top1": self.top1, "top5": self.top5, "images": self.images, "ece": round(self.ece, 4)}
 
     def per_class(self, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Describe each class: its pictures, those of them that were recognised, and what they were taken for.
@@ -130,6 +135,7 @@ def evaluate_batches(
     sizes = [method.num_classes if confusion else 0 for method in learners.values()]
     tables = [torch.zeros(size * size, dtype=torch.int64, device=fabric.device) for size in sizes]
     counts = torch.zeros(len(learners), 3, dtype=torch.int64, device=fabric.device)
+    bins = torch.zeros(len(learners), 3, ECE_BINS, device=fabric.device)
     with ExitStack() as modes:
         for method in learners.values():
             modes.enter_context(_eval_mode(method))
@@ -143,16 +149,39 @@ def evaluate_batches(
                 ranked = logits.float().topk(min(5, logits.shape[1])).indices
                 correct = ranked == labels[:, None]
                 counts[row] += torch.stack([correct[:, 0].sum(), correct.sum(), (labels >= 0).sum()])
+                bins[row] += count_by_confidence(logits.float(), labels)
                 if confusion:
                     cells = (labels * sizes[row] + ranked[:, 0])[labels >= 0]
                     tables[row] += torch.bincount(cells, minlength=sizes[row] ** 2)
     group = ProcessGroup(fabric)
     totals = group.sum(counts).tolist()
+    errors = [calibration_error(table) for table in group.sum(bins).cpu()]
     confusions = [group.sum(table).cpu().view(size, size) for table, size in zip(tables, sizes, strict=True)]
     return {
-        name: Metrics(top1 / max(1, images), top5 / max(1, images), images, table if confusion else None)
-        for name, (top1, top5, images), table in zip(learners, totals, confusions, strict=True)
+        name: Metrics(top1 / max(1, images), top5 / max(1, images), images, table if confusion else None, error)
+        for name, (top1, top5, images), table, error in zip(learners, totals, confusions, errors, strict=True)
     }
+
+
+def count_by_confidence(logits: Tensor, labels: Tensor) -> Tensor:
+    """Count pictures, right answers and the sum of confidences in bins of confidence: (B, C), (B,) -> (3, bins).
+
+    The confidence of an answer is the probability of the predicted class. Pictures without a label (-1) do not count.
+    """
+    confidence, predicted = logits[labels >= 0].softmax(1).max(1)
+    right = (predicted == labels[labels >= 0]).to(confidence)
+    place = (confidence * ECE_BINS).long().clamp(max=ECE_BINS - 1)
+    values = torch.stack([torch.ones_like(confidence), right, confidence])
+    return torch.zeros(3, ECE_BINS, device=logits.device).index_add_(1, place, values)
+
+
+def calibration_error(bins: Tensor) -> float:
+    """Compute the expected calibration error of `count_by_confidence`: (3, bins) -> a number (Guo et al., 2017).
+
+    The mean over pictures of |accuracy - mean confidence| of the bin that they are in.
+    """
+    pictures, right, confidence = bins
+    return float((right - confidence).abs().sum() / pictures.sum().clamp(min=1))
 
 
 @torch.no_grad()
