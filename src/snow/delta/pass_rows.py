@@ -78,7 +78,7 @@ class Layout(NamedTuple):
         return classes + (inputs * classes if self.rank is None else self.rank * (inputs + classes))
 
 
-def layouts_within(rows: PassRows, budget: int, solvable: int) -> list[Layout]:
+def layouts_within(rows: PassRows, budget: int, solvable: int, ranking: Tensor | None = None) -> list[Layout]:
     """List candidates of what is read, the simplest first.
 
     Final features alone, with the source's answers, and both of them and the strongest moments: as many as the budget
@@ -87,10 +87,12 @@ def layouts_within(rows: PassRows, budget: int, solvable: int) -> list[Layout]:
     Args:
         budget: upper bound of the numbers of a layout, but for the first.
         solvable: upper bound of its inputs.
+        ranking: (n,) of bool, the pictures that the moments are ranked by; None: all. Pictures that rank inputs make
+            these look better than they are.
     """
     sizes, classes = rows.sizes, rows.num_classes
     layouts = [Layout({FINAL_BLOCK: torch.arange(sizes[FINAL_BLOCK])}, None)]
-    strongest = _by_strength(rows) if MOMENTS_BLOCK in sizes else torch.arange(0)
+    strongest = _by_strength(rows, ranking) if MOMENTS_BLOCK in sizes else torch.arange(0)
     for rank in (None, *(rank for rank in RANKS if 2 * rank <= classes)):
         affordable = (budget - classes) // classes if rank is None else (budget - classes - rank * classes) // rank
         left = min(affordable, solvable) - sizes[FINAL_BLOCK]
@@ -114,13 +116,14 @@ def layouts_within(rows: PassRows, budget: int, solvable: int) -> list[Layout]:
     return layouts
 
 
-def _by_strength(rows: PassRows) -> Tensor:
+def _by_strength(rows: PassRows, ranking: Tensor | None) -> Tensor:
     """Order the moments by their F ratio over the classes in the plain view, the strongest first (Fisher, 1925)."""
-    classes = one_hot(rows.label, rows.num_classes).float()
+    used = torch.ones_like(rows.label, dtype=torch.bool) if ranking is None else ranking
+    classes = one_hot(rows.label[used], rows.num_classes).float()
     counts = classes.sum(0)[:, None]
     ratios = []
     for chunk in rows.blocks[MOMENTS_BLOCK][0].split(CHUNK, 1):
-        values = chunk.float()
+        values = chunk[used].float()
         values = values - values.mean(0)
         between = (counts * (classes.T @ values / counts.clamp(min=1)).square()).sum(0)
         total = values.square().sum(0)

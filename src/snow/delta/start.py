@@ -73,9 +73,10 @@ def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed:
     standard = Standard.of(rows)
     views = 1 if rows.views == 1 else len(_used_views(rows.blocks[FINAL_BLOCK]))
     solvable = sum(rows.sizes.values()) if views * len(rows.label) <= MAX_EQUATIONS else MAX_EQUATIONS
-    fits: list[_Fit] = []
-    for layout in layouts_within(rows, budget, solvable):
-        fits.append(_fit_layout(rows, standard, layout, learned, seed))
+    folds = _folds(rows.label, views, learned, seed)
+    ranking = folds.fold != folds.left_out[0] if len(folds.left_out) == 1 else None
+    layouts = layouts_within(rows, budget, solvable, ranking)
+    fits = [_fit_layout(rows, standard, layout, folds) for layout in layouts]
     best = min(fits, key=lambda fit: fit.loss)
     return best.start(rows, standard, learned, [fit.summary(rows.num_classes) for fit in fits])
 
@@ -153,7 +154,25 @@ def _used_views(values: Tensor) -> Tensor:
     return values[1:] if len(values) > 2 else values
 
 
-def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, learned: Tensor | None, seed: int) -> _Fit:
+class _Folds(NamedTuple):
+    """Folds of the pictures (n,), and the numbers of those that are left out in turn."""
+
+    fold: Tensor
+    left_out: list[int]
+
+
+def _folds(label: Tensor, views: int, learned: Tensor | None, seed: int) -> _Folds:
+    """Deal pictures out to folds. With many rows one of them is left out: what is not learned, if there is any."""
+    counts = torch.bincount(label)
+    count = max(2, min(FOLDS, int(counts[counts > 0].min())))
+    if views * len(label) <= MAX_FOLDED_ROWS:
+        return _Folds(stratified_folds(label, count, seed), list(range(count)))
+    if learned is not None and not bool(learned.all()):
+        return _Folds(learned.long(), [0])
+    return _Folds(stratified_folds(label, count, seed), [0])
+
+
+def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds) -> _Fit:
     """Judge all mixes of a layout's blocks, and average those that count."""
     blocks, shift = {}, {}
     for name, index in layout.inputs.items():
@@ -163,14 +182,11 @@ def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, learned: Ten
         blocks[name] = values - shift[name]
     views = len(_used_views(rows.blocks[FINAL_BLOCK]))
     label = rows.label.repeat(views)
-    folded = len(label) <= MAX_FOLDED_ROWS
-    fold, folds = _folds(rows.label, folded, learned, seed)
     targets = one_hot(label, rows.num_classes).float()
-    mean, dtype = targets.mean(0), torch.float64 if folded else torch.float32
-    problem = Rows(
-        {name: values.to(dtype) for name, values in blocks.items()}, (targets - mean).to(dtype), fold.repeat(views)
-    )
-    judge = Judge(make_ridge(problem), folds, label, mean, views)
+    mean, dtype = targets.mean(0), torch.float64 if len(folds.left_out) > 1 else torch.float32
+    blocks = {name: values.to(dtype) for name, values in blocks.items()}
+    problem = Rows(blocks, (targets - mean).to(dtype), folds.fold.repeat(views))
+    judge = Judge(make_ridge(problem), folds.left_out, label, mean, views)
     mixes = [(mix, MOMENTS_PRIOR if MOMENTS_BLOCK in mix else 0.0) for mix in MIXES if mix.keys() <= blocks.keys()]
     weighted = weigh(judge.search(mixes, PENALTIES), judge.pictures)
     answers = torch.stack([candidate.answers * (candidate.scale * share) for candidate, share in weighted]).sum(0)
@@ -181,15 +197,3 @@ def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, learned: Ten
         answers = answers @ basis @ basis.T
     mean_answer = mean * sum(candidate.scale * share for candidate, share in weighted)
     return _Fit(layout, judge, shift, weighted, basis, *judge.measure(answers, mean_answer))
-
-
-def _folds(label: Tensor, folded: bool, learned: Tensor | None, seed: int) -> tuple[Tensor, list[int]]:
-    """Deal pictures out to folds, and say which of these are left out in turn.
-
-    With many rows, one fold is: the pictures that are not learned, if there are any.
-    """
-    if not folded and learned is not None and not bool(learned.all()):
-        return learned.long(), [0]
-    counts = torch.bincount(label)
-    count = max(2, min(FOLDS, int(counts[counts > 0].min())))
-    return stratified_folds(label, count, seed), list(range(count)) if folded else [0]
