@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
 
 from snow.hub import Hub
@@ -44,6 +45,17 @@ def test_of_few_pictures_the_start_is_kept_without_a_step() -> None:
     assert fitted.history == ()
     assert fitted.evidence["snow"]["training"] == {"held_out": 0, "kept": "start"}
     assert fitted.metrics["snow"].top1 > 0.5
+
+
+def test_equal_learners_are_calibrated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    calibrate_views = Snow.calibrate_views
+    monkeypatch.setattr(Snow, "calibrate_views", lambda *given: (calls.append(given), calibrate_views(*given)))
+    fitted = run(learners={"a": built(Snow), "b": built(Snow), "c": built(Snow, seed=1)}, epochs=1)
+    assert len(calls) == 2
+    alone = run(epochs=1)
+    assert fitted.evidence["a"]["chosen"] == fitted.evidence["b"]["chosen"] == alone.evidence["snow"]["chosen"]
+    assert torch.equal(fitted.learners["b"].readout.index, alone.learners["snow"].readout.index)
 
 
 def test_another_learner_of_the_run_learns_all_pictures() -> None:

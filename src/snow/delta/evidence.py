@@ -26,7 +26,7 @@ class Candidate:
     Attributes:
         shares: share of each block of inputs in the variance.
         penalty: of the ridge regression.
-        answers: (r, C), for the left-out rows, in the order of `Judge.rows`, without the mean of the targets.
+        answers: (r, C), for the left-out pictures, in the order of `Judge.label`, without the mean of the targets.
         scale: factor of answers and mean with the smallest log-loss.
         loss, accuracy: of these.
         prior: logarithm of the prior odds.
@@ -47,25 +47,27 @@ class Candidate:
 
 
 class Judge:
-    """Judges candidates by the rows that some folds leave out.
+    """Judges candidates by the plain views of pictures whose views some folds leave out.
 
     Args:
-        ridge: the regression of one-hot targets.
+        ridge: the regression of one-hot targets; its first n rows are the plain views.
         folds: numbers of the folds that are left out in turn.
-        label: (m,) of all rows.
+        label: (n,).
         mean: (C,), mean of the targets, which the answers lack.
-        views: rows for each picture.
     """
 
-    def __init__(self, ridge: Ridge, folds: Sequence[int], label: Tensor, mean: Tensor, views: int) -> None:
+    def __init__(self, ridge: Ridge, folds: Sequence[int], label: Tensor, mean: Tensor) -> None:
         self.ridge, self.folds, self.mean = ridge, folds, mean
-        self.rows = torch.cat([(ridge.rows.fold == fold).nonzero().flatten() for fold in folds])
-        self.label = label[self.rows]
-        self.pictures = len(self.rows) // views
+        self.plain = [(ridge.rows.fold[: len(label)] == fold).nonzero().flatten() for fold in folds]
+        self.label = label[torch.cat(self.plain)]
 
     def judge(self, shares: Weights, penalty: float, prior: float) -> Candidate:
         """Fit outside of each fold, answer inside, and measure."""
-        answers = torch.cat([self.ridge.left_out(shares, penalty, fold) for fold in self.folds]).float()
+        left_out = [
+            self.ridge.left_out(shares, penalty, fold)[: len(plain)]
+            for fold, plain in zip(self.folds, self.plain, strict=True)
+        ]
+        answers = torch.cat(left_out).float()
         scale, loss, accuracy = self.measure(answers, self.mean)
         return Candidate(shares, penalty, answers, scale, loss, accuracy, prior)
 
@@ -83,7 +85,7 @@ class Judge:
         """
         found = [self.judge(shares, penalty, prior) for shares, prior in mixes for penalty in penalties[::2]]
         best = min(candidate.loss for candidate in found)
-        margin = math.log(1 / NEGLIGIBLE) / self.pictures
+        margin = math.log(1 / NEGLIGIBLE) / len(self.label)
         for candidate in [candidate for candidate in found if candidate.loss - best < margin]:
             place = penalties.index(candidate.penalty)
             judged = {other.penalty for other in found if other.shares == candidate.shares}

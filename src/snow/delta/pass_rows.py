@@ -16,7 +16,7 @@ FINAL_BLOCK, ANSWERS_BLOCK, MOMENTS_BLOCK = "final", "answers", "moments"
 CHUNK = 2048
 """Columns of the moments that are converted to float32 at a time."""
 
-RANKS = (96, 64, 48)
+RANKS = (128, 96, 64)
 """Candidates of R where a weight for each class and input is more than the budget."""
 
 
@@ -93,21 +93,20 @@ def layouts_within(rows: PassRows, budget: int, solvable: int, ranking: Tensor |
     sizes, classes = rows.sizes, rows.num_classes
     layouts = [Layout({FINAL_BLOCK: torch.arange(sizes[FINAL_BLOCK])}, None)]
     strongest = _by_strength(rows, ranking) if MOMENTS_BLOCK in sizes else torch.arange(0)
-    for rank in (None, *(rank for rank in RANKS if 2 * rank <= classes)):
+    answers = sizes.get(ANSWERS_BLOCK, 0)
+    for rank in (None, *(rank for rank in RANKS if rank < classes)):
         affordable = (budget - classes) // classes if rank is None else (budget - classes - rank * classes) // rank
         left = min(affordable, solvable) - sizes[FINAL_BLOCK]
-        if left < 0:
+        if left <= 0:
             continue
         inputs = dict(layouts[0].inputs)
-        answers = sizes.get(ANSWERS_BLOCK, 0)
         if 0 < answers <= left:
-            inputs[ANSWERS_BLOCK] = torch.arange(answers)
-            if 4 * answers > left:  # too dear beside moments: a layout without these
-                layouts.append(Layout(dict(inputs), rank))
-                del inputs[ANSWERS_BLOCK]
-            else:
-                left -= answers
-        if MOMENTS_BLOCK in sizes and left > 0:
+            with_answers = {**inputs, ANSWERS_BLOCK: torch.arange(answers)}
+            if 4 * answers <= left:
+                inputs, left = with_answers, left - answers
+            elif rank is None:  # too dear beside moments: a layout without these
+                layouts.append(Layout(with_answers, rank))
+        if MOMENTS_BLOCK in sizes:
             inputs[MOMENTS_BLOCK] = strongest[:left].sort().values
         layouts.append(Layout(inputs, rank))
     richest = layouts[-1]

@@ -71,9 +71,8 @@ def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed:
         seed: of the folds.
     """
     standard = Standard.of(rows)
-    views = 1 if rows.views == 1 else len(_used_views(rows.blocks[FINAL_BLOCK]))
-    solvable = sum(rows.sizes.values()) if views * len(rows.label) <= MAX_EQUATIONS else MAX_EQUATIONS
-    folds = _folds(rows.label, views, learned, seed)
+    solvable = sum(rows.sizes.values()) if rows.views * len(rows.label) <= MAX_EQUATIONS else MAX_EQUATIONS
+    folds = _folds(rows, learned, seed)
     ranking = folds.fold != folds.left_out[0] if len(folds.left_out) == 1 else None
     layouts = layouts_within(rows, budget, solvable, ranking)
     fits = [_fit_layout(rows, standard, layout, folds) for layout in layouts]
@@ -85,7 +84,7 @@ class _Fit(NamedTuple):
     """A layout with its candidates, and what their average says of left-out pictures.
 
     Attributes:
-        shift: block -> (I_b,), mean of the standardised rows, which is not zero where views are augmented.
+        shift: block -> (I_b,), mean of the standardised rows, which is not zero where some views are augmented.
         weighted: candidates and their weights in the average.
         basis: (C, R), orthonormal; the answers that the rank leaves are in its span. None: all.
         scale: of the average's answers.
@@ -133,7 +132,7 @@ class _Fit(NamedTuple):
         first, *rest = (weight * length for weight in weights)
         bias = self.judge.mean * (self.scale * sum(candidate.scale * share for candidate, share in self.weighted))
         evidence: dict[str, Any] = {"pictures": len(rows.label), "views": rows.views}
-        evidence |= {"left_out": self.judge.pictures, "chosen": self.summary(rows.num_classes)}
+        evidence |= {"left_out": len(self.judge.label), "chosen": self.summary(rows.num_classes)}
         evidence["layouts"] = list(layouts)
         refit = rest[0] - first if rest else torch.zeros_like(first)
         return Start(index, centre, gain / length, first, bias, self.basis, refit, evidence)
@@ -149,11 +148,6 @@ class _Fit(NamedTuple):
         return weight if self.basis is None else self.basis.T @ weight
 
 
-def _used_views(values: Tensor) -> Tensor:
-    """Drop the plain view where there are at least two others, (V, ...): these are what is learned from."""
-    return values[1:] if len(values) > 2 else values
-
-
 class _Folds(NamedTuple):
     """Folds of the pictures (n,), and the numbers of those that are left out in turn."""
 
@@ -161,34 +155,33 @@ class _Folds(NamedTuple):
     left_out: list[int]
 
 
-def _folds(label: Tensor, views: int, learned: Tensor | None, seed: int) -> _Folds:
+def _folds(rows: PassRows, learned: Tensor | None, seed: int) -> _Folds:
     """Deal pictures out to folds. With many rows one of them is left out: what is not learned, if there is any."""
-    counts = torch.bincount(label)
+    counts = torch.bincount(rows.label)
     count = max(2, min(FOLDS, int(counts[counts > 0].min())))
-    if views * len(label) <= MAX_FOLDED_ROWS:
-        return _Folds(stratified_folds(label, count, seed), list(range(count)))
+    if rows.views * len(rows.label) <= MAX_FOLDED_ROWS:
+        return _Folds(stratified_folds(rows.label, count, seed), list(range(count)))
     if learned is not None and not bool(learned.all()):
         return _Folds(learned.long(), [0])
-    return _Folds(stratified_folds(label, count, seed), [0])
+    return _Folds(stratified_folds(rows.label, count, seed), [0])
 
 
 def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds) -> _Fit:
     """Judge all mixes of a layout's blocks, and average those that count."""
     blocks, shift = {}, {}
     for name, index in layout.inputs.items():
-        values = _used_views(rows.blocks[name])[..., index].float().flatten(0, 1)
+        values = rows.blocks[name][..., index].float().flatten(0, 1)
         values = (values - standard.centre[name][index]) * standard.gain[name][index]
         shift[name] = values.mean(0)
         blocks[name] = values - shift[name]
-    views = len(_used_views(rows.blocks[FINAL_BLOCK]))
-    label = rows.label.repeat(views)
+    label = rows.label.repeat(rows.views)
     targets = one_hot(label, rows.num_classes).float()
     mean, dtype = targets.mean(0), torch.float64 if len(folds.left_out) > 1 else torch.float32
     blocks = {name: values.to(dtype) for name, values in blocks.items()}
-    problem = Rows(blocks, (targets - mean).to(dtype), folds.fold.repeat(views))
-    judge = Judge(make_ridge(problem), folds.left_out, label, mean, views)
+    problem = Rows(blocks, (targets - mean).to(dtype), folds.fold.repeat(rows.views))
+    judge = Judge(make_ridge(problem), folds.left_out, rows.label, mean)
     mixes = [(mix, MOMENTS_PRIOR if MOMENTS_BLOCK in mix else 0.0) for mix in MIXES if mix.keys() <= blocks.keys()]
-    weighted = weigh(judge.search(mixes, PENALTIES), judge.pictures)
+    weighted = weigh(judge.search(mixes, PENALTIES), len(judge.label))
     answers = torch.stack([candidate.answers * (candidate.scale * share) for candidate, share in weighted]).sum(0)
     basis = None
     if layout.rank is not None:

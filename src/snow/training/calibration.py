@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -24,6 +25,47 @@ MAX_ROWS = 2400
 
 MAX_AUGMENTED_VIEWS = 4
 """Augmented views of each picture, where pictures are few."""
+
+
+def calibrate_learners(source: Source, data: TrainingData, job: TrainingJob, fabric: Fabric) -> None:
+    """Calibrate all methods of a run. Of methods that start by evidence and are equal, one does it for all.
+
+    Args:
+        source: in the precision of the run.
+    """
+    done: list[tuple[_Before, Method]] = []
+    for name, method in job.learners.items():
+        before = _Before.of(method, data.columns[name])
+        twin = next((other for known, other in done if known.equals(before)), None)
+        layout = None if twin is None else twin.layout()
+        if twin is not None and layout is not None:
+            method.set_layout(layout)
+            method.load_state_dict(twin.state_dict())
+            continue
+        calibrate(name, method, source, data, job, fabric)
+        if method.starts_by_evidence:
+            done.append((before, method))
+
+
+@dataclass(frozen=True)
+class _Before:
+    """All that the calibration of a method depends on, beside the run."""
+
+    config: dict[str, Any]
+    column: int
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, method: Method, column: int) -> Self:
+        tensors = method.state_dict() if method.starts_by_evidence else {}
+        return cls(method.config, column, {name: value.clone() for name, value in tensors.items()})
+
+    def equals(self, other: _Before) -> bool:
+        return (
+            (self.config, self.column) == (other.config, other.column)
+            and self.tensors.keys() == other.tensors.keys()
+            and all(torch.equal(value, other.tensors[name]) for name, value in self.tensors.items())
+        )
 
 
 def calibrate(

@@ -10,7 +10,7 @@ from snow.inference.features import LiveFeatures
 from snow.inference.onnx_backend import source_for_precision
 from snow.process.interrupt import Interrupt
 from snow.process.randomness import seed_all
-from snow.training.calibration import calibrate
+from snow.training.calibration import calibrate_learners
 from snow.training.checkpoint import Checkpointer
 from snow.training.evaluate import evaluate_batches
 from snow.training.feature_cache import open_cache
@@ -64,8 +64,8 @@ class Trainer:
         job, data, group = self.job, prepared.data, prepared.group
         if prepared.saved is None:
             seed_all(job.recipe.seed)
-            for name, method in () if job.warm_start else job.learners.items():
-                calibrate(name, method, prepared.source, data, job, self.fabric)
+            if not job.warm_start:
+                calibrate_learners(prepared.source, data, job, self.fabric)
             group.align(job.learners.values())
             seed_all(job.recipe.seed, group.rank)  # the processes draw different noise
         else:
