@@ -150,7 +150,7 @@ def test_a_few_right_answers_are_not_certain() -> None:
     label = torch.arange(6) % 2
     answers = torch.nn.functional.one_hot(label, 2).float()
     sure = (answers * best_scale(answers, label)).softmax(1).amax(1)
-    assert sure == pytest.approx(1 - 1 / 5, abs=0.01)
+    assert sure == pytest.approx(1 - 1 / 8, abs=0.01)
 
 
 def test_candidates_are_weighed_by_their_evidence() -> None:

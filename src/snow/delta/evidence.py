@@ -121,12 +121,11 @@ def log_loss(logits: Tensor, label: Tensor) -> float:
 def best_scale(answers: Tensor, label: Tensor, steps: int = 25) -> float:
     """Find the factor s of answers (r, C) with the smallest log-loss of softmax(s * answers), by Newton's method.
 
-    The targets give away `1 / (k + 2)` of their probability, for k pictures of a class, so that a few pictures that are
-    all right do not make the answers infinitely sure (Platt, 1999).
+    The targets give away `1 / (r + 2)` of their probability, so that a few pictures that are all right do not make the
+    answers infinitely sure (after Platt, 1999).
     """
     classes = answers.shape[1]
-    per_class = len(label) / max(1, len(label.unique()))
-    spare = min(0.5, 1 / (per_class + 2))
+    spare = 1 / (len(label) + 2)
     right = answers.gather(1, label[:, None])[:, 0]
     others = (answers.sum(1) - right) / max(1, classes - 1)
     target = float(((1 - spare) * right + spare * others).mean())
