@@ -74,10 +74,18 @@ def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed:
     solvable = sum(rows.sizes.values()) if rows.views * len(rows.label) <= MAX_EQUATIONS else MAX_EQUATIONS
     folds = _folds(rows, learned, seed)
     ranking = folds.fold != folds.left_out[0] if len(folds.left_out) == 1 else None
-    layouts = layouts_within(rows, budget, solvable, ranking)
-    fits = [_fit_layout(rows, standard, layout, folds) for layout in layouts]
-    best = min(fits, key=lambda fit: fit.loss)
-    return best.start(rows, standard, learned, [fit.summary(rows.num_classes) for fit in fits])
+    summaries: list[dict[str, Any]] = []
+    best: _Fit | None = None
+    mixes: dict[frozenset[str], Sequence[Weights]] = {}
+    for layout in layouts_within(rows, budget, solvable, ranking):
+        blocks = frozenset(layout.inputs)
+        fit = _fit_layout(rows, standard, layout, folds, mixes.get(blocks, MIXES))
+        mixes[blocks] = [mix for mix in MIXES if any(mix == candidate.shares for candidate, _ in fit.weighted)]
+        summaries.append(fit.summary(rows.num_classes))
+        if best is None or fit.loss < best.loss:  # only the best one is kept in memory
+            best = fit
+    assert best is not None
+    return best.start(rows, standard, learned, summaries)
 
 
 class _Fit(NamedTuple):
@@ -117,9 +125,10 @@ class _Fit(NamedTuple):
         """Fit the average to the learned pictures, and to all."""
         used = [name for name in self.layout.inputs if any(name in candidate.shares for candidate, _ in self.weighted)]
         fitted = torch.ones_like(self.judge.ridge.rows.fold, dtype=torch.bool)
-        weights = [self._weights(used, fitted)]
+        weights = []
         if learned is not None and not bool(learned.all()):
-            weights.insert(0, self._weights(used, learned.repeat(len(fitted) // len(learned))))
+            weights.append(self._weights(used, learned.repeat(len(fitted) // len(learned))))
+        weights.append(self._weights(used, fitted))
         starts = dict(zip(rows.sizes, torch.tensor([0, *rows.sizes.values()]).cumsum(0).tolist(), strict=False))
         inputs = self.layout.inputs
         index = torch.cat([inputs[name] + starts[name] for name in used])
@@ -166,8 +175,8 @@ def _folds(rows: PassRows, learned: Tensor | None, seed: int) -> _Folds:
     return _Folds(stratified_folds(rows.label, count, seed), [0])
 
 
-def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds) -> _Fit:
-    """Judge all mixes of a layout's blocks, and average those that count."""
+def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds, mixes: Sequence[Weights]) -> _Fit:
+    """Judge those mixes that a layout has the blocks of, and average those that count."""
     blocks, shift = {}, {}
     for name, index in layout.inputs.items():
         values = rows.blocks[name][..., index].float().flatten(0, 1)
@@ -180,8 +189,8 @@ def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Fold
     blocks = {name: values.to(dtype) for name, values in blocks.items()}
     problem = Rows(blocks, (targets - mean).to(dtype), folds.fold.repeat(rows.views))
     judge = Judge(make_ridge(problem), folds.left_out, rows.label, mean)
-    mixes = [(mix, MOMENTS_PRIOR if MOMENTS_BLOCK in mix else 0.0) for mix in MIXES if mix.keys() <= blocks.keys()]
-    weighted = weigh(judge.search(mixes, PENALTIES), len(judge.label))
+    known = [(mix, MOMENTS_PRIOR if MOMENTS_BLOCK in mix else 0.0) for mix in mixes if mix.keys() <= blocks.keys()]
+    weighted = weigh(judge.search(known, PENALTIES), len(judge.label))
     answers = torch.stack([candidate.answers * (candidate.scale * share) for candidate, share in weighted]).sum(0)
     basis = None
     if layout.rank is not None:
