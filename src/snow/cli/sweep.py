@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -80,7 +81,9 @@ def sweep_command(
     if plot is not None:
         check_picture_path(plot)
     dataset = _open(data, test_fraction, recipe.seed)
-    base = TrialConfig((options or SnowConfig()).resolved(len(dataset.tasks[0].classes)), recipe)
+    given = options or SnowConfig()
+    config = replace(given, start=given.start or "zero")  # most options shape how a delta learns from nothing
+    base = TrialConfig(config.resolved(len(dataset.tasks[0].classes)), recipe)
     swept = tuple(Option.parse(text, base) for text in over)
     opened = new_source(source or SourceOptions(), recipe.seed)
     seed_range = tuple(range(recipe.seed, recipe.seed + seeds))

@@ -14,6 +14,9 @@ EVIDENCE = "evidence"
 STARTS = (EVIDENCE, "zero")
 """Where training starts from."""
 
+_STARTING = ("start", "budget")
+"""Options of a start by evidence."""
+
 
 @dataclass(frozen=True)
 class SnowConfig:
@@ -124,6 +127,11 @@ class SnowConfig:
             rank=rank,
             start=start,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to JSON values. Without a start by evidence they are those of version 0.1.0."""
+        values = asdict(self)
+        return values if self.start == EVIDENCE else {name: values[name] for name in values if name not in _STARTING}
 
     @property
     def _names_a_head(self) -> bool:

@@ -38,7 +38,7 @@ def observe(source: Source, methods: Collection[Method], images: Tensor) -> Feat
     needs = _needs(methods)
     images = images.contiguous(memory_format=torch.channels_last)
     if needs is not None:
-        return _pass(source, images, needs)
+        return _with_moments(source(images, needs.taps, needs.final), needs)
     normalised = source.preprocessing.normalize(images)
     nothing = normalised.new_empty(len(images), 0)
     return Features(images=normalised, maps={}, final=nothing, logits=nothing)
@@ -71,7 +71,8 @@ def observe_channels(
     if needs is None:
         return [observe(source, [], images)] * len(channels_needed)
     step = source.network.preferred_batch_size or chunk_size or CHUNK_SIZE.get(images.device.type, DEFAULT_CHUNK_SIZE)
-    first = _pass(source, images[:step].contiguous(memory_format=torch.channels_last), needs)
+    first = source(images[:step].contiguous(memory_format=torch.channels_last), needs.taps, needs.final)
+    first = _with_moments(first, needs)
     channels_needed = _worthwhile(first, channels_needed)
     kept = [only(first, channels) for channels in channels_needed]
     if len(images) <= step:
@@ -85,7 +86,7 @@ def observe_channels(
     del first
     for start in range(step, len(images), step):
         chunk = images[start : start + step].contiguous(memory_format=torch.channels_last)
-        _fill(_pass(source, chunk, needs), channels_needed, features, start)
+        _fill(_with_moments(source(chunk, needs.taps, needs.final), needs), channels_needed, features, start)
     return features
 
 
@@ -119,9 +120,8 @@ def _needs(methods: Collection[Method | None]) -> _Needs | None:
     return _Needs(taps, any(method is None or method.uses_final for method in users), moment_taps)
 
 
-def _pass(source: Source, images: Tensor, needs: _Needs) -> Features:
-    """Run the source, and compute the moments of a map once for all methods that read them."""
-    features = source(images, needs.taps, needs.final)
+def _with_moments(features: Features, needs: _Needs) -> Features:
+    """Compute the moments of a map once for all methods that read them."""
     taps = sorted(needs.moment_taps)
     return replace(features, moments={tap: moments(features.maps[tap].float()) for tap in taps}) if taps else features
 

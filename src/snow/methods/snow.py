@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
 import torch
@@ -88,7 +87,7 @@ class Snow(Method):
 
     @property
     def config(self) -> dict[str, Any]:
-        config = {"plan": self.plan.to_dict(), "options": asdict(self.options)}
+        config = {"plan": self.plan.to_dict(), "options": self.options.to_dict()}
         return config if self.readout is None else {**config, "readout": self.readout.shape.to_dict()}
 
     @property

@@ -88,6 +88,7 @@ class Fitted:
         selection_history: of each learner that selects channels, its selection over the time of training.
         is_first: whether this process should write files; False in all but one of those that torchrun starts.
         evidence: of each learner that starts by evidence, what was chosen and why, as JSON values.
+        calibration_seconds: spent before the first step.
     """
 
     learners: dict[str, Method]
@@ -96,6 +97,7 @@ class Fitted:
     selection_history: dict[str, SelectionHistory] = field(default_factory=dict)
     is_first: bool = True
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calibration_seconds: float = 0.0
 
 
 @dataclass

@@ -228,13 +228,14 @@ def artifact_of(task: Task, fitted: Fitted, job: TrainingJob, about: Mapping[str
         selection_history=fitted.selection_history.get(task.name),
     )
     measured = fitted.metrics.get(task.name)
+    started = fitted.calibration_seconds if task.name in fitted.evidence else 0.0
     artifact.metrics.update(
         {
             **({} if measured is None else {"test": measured.to_dict()}),
             "learned_parameters": method.learned_parameters,
             "artifact_bytes": artifact.size,
             **({"evidence": fitted.evidence[task.name]} if task.name in fitted.evidence else {}),
-            "seconds": round(sum(record["seconds"] for record in history), 2),
+            "seconds": round(started + sum(record["seconds"] for record in history), 2),
             "history": history,
         }
     )

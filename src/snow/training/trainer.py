@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from snow.inference.features import LiveFeatures
@@ -46,7 +48,7 @@ class Trainer:
         prepared = self.prepare()
         calibrated = self.calibrate(prepared)
         state = self.loop(prepared, calibrated)
-        return self.finish(prepared, state)
+        return replace(self.finish(prepared, state), calibration_seconds=calibrated.seconds)
 
     def prepare(self) -> Prepared:
         """Open the data, move source and learners to the device, and read the checkpoint of a stopped run."""
@@ -62,6 +64,7 @@ class Trainer:
     def calibrate(self, prepared: Prepared) -> Calibrated:
         """Show each learner its calibration pictures, or load the state of the stopped run; then open the cache."""
         job, data, group = self.job, prepared.data, prepared.group
+        started = time.monotonic()
         if prepared.saved is None:
             seed_all(job.recipe.seed)
             if not job.warm_start:
@@ -81,14 +84,15 @@ class Trainer:
                 for name, method in job.learners.items()
             ]
         )
-        for learner in state.learners:
-            learner.stopped = learner.guard is not None and data.judged_by(learner.name) is None  # keeps its start
         if prepared.saved is None:
             state.record_selection(0)
+            for learner in state.learners:
+                learner.stopped = learner.guard is not None and data.judged_by(learner.name) is None  # keeps its start
         else:
             state.load_state_dict(prepared.saved)
             group.set_random_states(prepared.saved["random"])
-        return Calibrated(state, open_cache(job, prepared.source, data, self.fabric) if job.cached else None)
+        seconds = time.monotonic() - started
+        return Calibrated(state, open_cache(job, prepared.source, data, self.fabric) if job.cached else None, seconds)
 
     def loop(self, prepared: Prepared, calibrated: Calibrated) -> RunState:
         """Train to the last epoch, or until every learner has stopped early."""
