@@ -354,6 +354,7 @@ def test_the_conclusion_adds_the_refit_and_scales_what_was_trained(by_evidence: 
     by_evidence.conclude(trained=False, scale=3.0)
     whole = by_evidence(features)
     torch.testing.assert_close(whole, everything.eval()(features), rtol=1e-3, atol=1e-3)
+    assert by_evidence.delta is None
     assert not torch.allclose(part, whole, rtol=1e-2)
     torch.manual_seed(0)
     calibrate(copied, learned=learned)
@@ -361,3 +362,26 @@ def test_the_conclusion_adds_the_refit_and_scales_what_was_trained(by_evidence: 
     added = copied.eval().delta(features)
     copied.conclude(trained=True, scale=3.0)
     torch.testing.assert_close(copied(features), 3 * (whole + added), rtol=1e-3, atol=1e-3)
+
+
+def test_a_kept_start_has_no_delta(by_evidence: Snow, source: Source) -> None:
+    features, _ = calibrate(by_evidence)
+    expected = by_evidence.eval()(features)
+    by_evidence.conclude(trained=False, scale=1.0)
+    by_evidence.freeze_selection()
+    by_evidence.set_progress(1.0)
+    assert torch.equal(by_evidence(features), expected)
+    assert by_evidence.taps == by_evidence.moment_taps
+    assert by_evidence.sample_channels() == {"(final)": None}
+    assert by_evidence.selected_mask()["(final)"].all()
+    exported = by_evidence.export_form()
+    rebuilt = Snow.rebuild(source, 3, json.loads(json.dumps(exported.config)))
+    rebuilt.load_state_dict(exported.state_dict())
+    assert torch.equal(rebuilt(features), expected)
+    assert all(name.startswith("readout.") for name in rebuilt.state_dict())
+    fresh = Snow(by_evidence.plan, 3, by_evidence.options)
+    layout = by_evidence.layout()
+    assert layout is not None
+    fresh.set_layout(layout)
+    fresh.load_state_dict(by_evidence.state_dict())
+    assert torch.equal(fresh.eval()(features), expected)

@@ -32,8 +32,9 @@ class Snow(Method):
 
         logits = delta(features) + readout(features)
 
-    The readout is the start by evidence, see `snow.delta.start`; the delta adds nothing to it before the first step.
-    With `start=zero` there is no readout, and the delta reads final features and moments itself.
+    The readout is the start by evidence, see `snow.delta.start`; the delta adds nothing to it before the first step,
+    and is dropped where training was not better than the start. With `start=zero` there is no readout, and the delta
+    reads final features and moments itself.
 
     Args:
         plan: shapes of the delta.
@@ -42,6 +43,7 @@ class Snow(Method):
         readout: shape of the readout; None: by the options, a linear probe of the final features or none.
         budget: upper bound of the numbers of a start.
         answers: number of the source's classes; 0: the start does not read its answers.
+        with_delta: False for a kept start, which has no delta.
     """
 
     name: ClassVar[str] = "snow"
@@ -56,11 +58,12 @@ class Snow(Method):
         readout: ReadoutShape | None = None,
         budget: int = 0,
         answers: int = 0,
+        with_delta: bool = True,
     ) -> None:
         super().__init__()
         self.plan, self.num_classes, self.options = plan, num_classes, options
         self.is_exported = exported
-        self.delta = Delta(plan, num_classes, options, exported)
+        self.delta = Delta(plan, num_classes, options, exported) if with_delta else None
         self.readout: Readout | None = None
         if readout is None and options.start == EVIDENCE:
             readout = ReadoutShape(((FINAL, plan.final),), plan.final, 0)
@@ -83,16 +86,19 @@ class Snow(Method):
         plan = DeltaPlan.from_dict(config["plan"])
         options = SnowConfig.from_dict({**UNSAVED_OPTIONS, **config["options"]})
         readout = ReadoutShape.from_dict(config["readout"]) if "readout" in config else None
-        return cls(plan, num_classes, options, exported=True, readout=readout).eval()
+        with_delta = config.get("delta", True)
+        return cls(plan, num_classes, options, exported=True, readout=readout, with_delta=with_delta).eval()
 
     @property
     def config(self) -> dict[str, Any]:
         config = {"plan": self.plan.to_dict(), "options": self.options.to_dict()}
-        return config if self.readout is None else {**config, "readout": self.readout.shape.to_dict()}
+        if self.readout is None:
+            return config
+        return {**config, "readout": self.readout.shape.to_dict(), "delta": self.delta is not None}
 
     @property
     def taps(self) -> frozenset[str]:
-        return frozenset(self.delta.taps) | self.moment_taps
+        return frozenset(() if self.delta is None else self.delta.taps) | self.moment_taps
 
     @property
     def moment_taps(self) -> frozenset[str]:
@@ -114,7 +120,7 @@ class Snow(Method):
             require_channels(name, size, sizes.get(name, size))
 
     def check_indices(self) -> None:
-        for tap, subscription in self.delta.named_subscriptions():
+        for tap, subscription in () if self.delta is None else self.delta.named_subscriptions():
             index = dict(subscription.named_buffers(recurse=False)).get("index")
             if index is not None:
                 require_index(tap, index, subscription.channels)
@@ -122,22 +128,26 @@ class Snow(Method):
             require_index("the readout", self.readout.index, sum(size for _, size in self.readout.shape.parts))
 
     def forward(self, features: Features) -> Tensor:
-        logits = self.delta(features)
-        return logits if self.readout is None else logits + self.readout(features)
+        parts = [part(features) for part in (self.delta, self.readout) if part is not None]
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def selected_mask(self) -> dict[str, Tensor]:
         read = {} if self.readout is None else self.readout.selected_mask()
-        final = {FINAL: read[FINAL]} if FINAL in read else {}
-        return {**self.delta.selected_mask(), **final}
+        if self.delta is None:
+            return read
+        return {**self.delta.selected_mask(), **({FINAL: read[FINAL]} if FINAL in read else {})}
 
     def freeze_selection(self) -> None:
-        self.delta = self.delta.freeze_selection()
+        if self.delta is not None:
+            self.delta = self.delta.freeze_selection()
 
     def sample_channels(self) -> dict[str, Tensor | None]:
-        return {**({} if self.readout is None else {FINAL: None}), **self.delta.sample_channels()}
+        channels: dict[str, Tensor | None] = {} if self.readout is None else {FINAL: None}
+        return channels if self.delta is None else {**channels, **self.delta.sample_channels()}
 
     def set_progress(self, fraction: float) -> None:
-        self.delta.set_progress(fraction)
+        if self.delta is not None:
+            self.delta.set_progress(fraction)
 
     def calibrate(self, batches: Iterable[tuple[Features, Tensor]]) -> None:
         self.calibrate_views(batches, 1)
@@ -146,6 +156,7 @@ class Snow(Method):
     def calibrate_views(
         self, batches: Iterable[tuple[Features, Tensor]], views: int, learned: Tensor | None = None
     ) -> None:
+        assert self.delta is not None
         rows = CalibrationRows.of(batches, self.delta.taps, views, with_answers=self._answers > 0)
         plain = {tap: rows.moments[tap][0].float() for tap in self.delta.taps}
         if self.options.start != EVIDENCE:
@@ -175,22 +186,28 @@ class Snow(Method):
     def layout(self) -> dict[str, Any] | None:
         if self.readout is None:
             return None
-        return {"readout": self.readout.shape.to_dict(), "evidence": self._evidence}
+        readout = self.readout.shape.to_dict()
+        return {"readout": readout, "delta": self.delta is not None, "evidence": self._evidence}
 
     def set_layout(self, layout: Mapping[str, Any]) -> None:
         device = next(self.parameters()).device
         shape = ReadoutShape.from_dict(layout["readout"])
         self.readout = Readout(shape, self.num_classes, learning=not self.is_exported).to(device)
         self._evidence = dict(layout["evidence"])
+        if not layout["delta"]:
+            self.delta = None
 
     @torch.no_grad()
     def conclude(self, trained: bool, scale: float) -> None:
         if self.readout is None:
             return
         self.readout.add_refit()
-        if trained:
-            self.readout.multiply(scale)
-            self.delta.multiply(scale)
+        if not trained:
+            self.delta = None
+            return
+        for part in (self.readout, self.delta):
+            if part is not None:
+                part.multiply(scale)
 
     def parameter_lr_scale(self, name: str) -> float:
         part, module, *rest = name.split(".")
@@ -204,7 +221,9 @@ class Snow(Method):
             return self.eval()
         shape = None if self.readout is None else self.readout.shape
         with torch.device("meta"):  # makes no tensors and draws no random numbers: its parts are replaced below
-            exported = type(self)(self.plan, self.num_classes, self.options, exported=True, readout=shape)
-        exported.delta = self.delta.export_form()
+            exported = type(self)(
+                self.plan, self.num_classes, self.options, True, shape, with_delta=self.delta is not None
+            )
+        exported.delta = None if self.delta is None else self.delta.export_form()
         exported.readout = None if self.readout is None else self.readout.export_form()
         return exported.eval()
