@@ -15,6 +15,10 @@ from snow.delta.ridge import Ridge, Weights
 PENALTIES = tuple(10.0 ** (half / 2) for half in range(-4, 5))
 """0.01 to 100, for inputs whose rows have a mean squared length of 1."""
 
+MIN_FOLDS_FOR_GROWTH = 4
+MAX_GROWTH = 1.5
+"""Bounds of `Judge.growth`."""
+
 NEGLIGIBLE = 1e-2
 """Candidates with less weight than this, relative to the best one, are left out of the average."""
 
@@ -70,6 +74,31 @@ class Judge:
         answers = torch.cat(left_out).float()
         scale, loss, accuracy = self.measure(answers, self.mean)
         return Candidate(shares, penalty, answers, scale, loss, accuracy, prior)
+
+    def growth(self, weighted: Sequence[tuple[Candidate, float]], fold_count: int) -> float:
+        """Estimate by how much the scale grows when the left-out pictures are fitted as well.
+
+        Fitted to more pictures the same answers are right more often, and may be surer. The logarithm of the scale is
+        extrapolated linearly in that of the number of pictures: from a fit that lacks one more fold, and one that does
+        not, to one that lacks none.
+
+        Args:
+            fold_count: number of folds, F.
+        """
+        if fold_count < MIN_FOLDS_FOR_GROWTH:
+            return 1.0
+        fewer, same = torch.zeros(len(self.label), len(self.mean)), torch.zeros(len(self.label), len(self.mean))
+        total = sum(candidate.scale * share for candidate, share in weighted)
+        for candidate, share in weighted:
+            parts = [
+                self.ridge.left_out(candidate.shares, candidate.penalty, fold, (fold + 1) % fold_count)[: len(plain)]
+                for fold, plain in zip(self.folds, self.plain, strict=True)
+            ]
+            fewer += torch.cat(parts).float() * (candidate.scale * share)
+            same += candidate.answers * (candidate.scale * share)
+        scales = [best_scale(answers + self.mean * total, self.label) for answers in (fewer, same)]
+        step = math.log(fold_count / (fold_count - 1)) / math.log((fold_count - 1) / (fold_count - 2))
+        return min(MAX_GROWTH, max(1.0, (scales[1] / scales[0]) ** step))
 
     def measure(self, answers: Tensor, mean: Tensor) -> tuple[float, float, float]:
         """Return scale, log-loss and accuracy of answers (r, C) with their mean."""

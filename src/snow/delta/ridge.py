@@ -54,8 +54,12 @@ class Ridge(ABC):
         """
 
     @abstractmethod
-    def left_out(self, shares: Weights, penalty: float, fold: int) -> Tensor:
-        """Fit the rows outside a fold and answer for those inside: (rows in the fold, O)."""
+    def left_out(self, shares: Weights, penalty: float, fold: int, without: int | None = None) -> Tensor:
+        """Fit the rows outside a fold and answer for those inside: (rows in the fold, O).
+
+        Args:
+            without: another fold whose rows are not fitted.
+        """
 
 
 class DualRidge(Ridge):
@@ -72,8 +76,9 @@ class DualRidge(Ridge):
             name: self.rows.blocks[name][index].T @ dual * (share / self.scale[name]) for name, share in shares.items()
         }
 
-    def left_out(self, shares: Weights, penalty: float, fold: int) -> Tensor:
-        inside, outside = (self.rows.fold == fold).nonzero().flatten(), (self.rows.fold != fold).nonzero().flatten()
+    def left_out(self, shares: Weights, penalty: float, fold: int, without: int | None = None) -> Tensor:
+        inside = (self.rows.fold == fold).nonzero().flatten()
+        outside = _outside(self.rows.fold, fold, without).nonzero().flatten()
         dual = _solve(self._kernel(shares, outside, outside), self.rows.targets[outside], penalty)
         return self._kernel(shares, inside, outside) @ dual
 
@@ -105,9 +110,9 @@ class PrimalRidge(Ridge):
         split = dict(zip(sizes, solution.split(list(sizes.values())), strict=True))
         return {name: split[name] for name in shares}
 
-    def left_out(self, shares: Weights, penalty: float, fold: int) -> Tensor:
+    def left_out(self, shares: Weights, penalty: float, fold: int, without: int | None = None) -> Tensor:
         inside = self.rows.fold == fold
-        weights = self.weights(shares, penalty, ~inside)
+        weights = self.weights(shares, penalty, _outside(self.rows.fold, fold, without))
         return torch.stack([self.rows.blocks[name][inside] @ value for name, value in weights.items()]).sum(0)
 
     def _normal_equations(self, fitted: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,6 +127,12 @@ def make_ridge(rows: Rows) -> Ridge:
     """Choose the form with the smaller systems."""
     inputs = sum(x.shape[1] for x in rows.blocks.values())
     return DualRidge(rows) if len(rows.targets) <= inputs else PrimalRidge(rows)
+
+
+def _outside(fold: Tensor, number: int, without: int | None) -> Tensor:
+    """Return the rows that are fitted: (m,) of bool."""
+    outside = fold != number
+    return outside if without is None else outside & (fold != without)
 
 
 def _solve(matrix: Tensor, right: Tensor, penalty: float) -> Tensor:

@@ -85,6 +85,7 @@ def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed:
         if best is None or fit.loss < best.loss:  # only the best one is kept in memory
             best = fit
     assert best is not None
+    best = best._replace(scale=best.scale * best.judge.growth(best.weighted, folds.count))
     return best.start(rows, standard, learned, summaries)
 
 
@@ -158,9 +159,10 @@ class _Fit(NamedTuple):
 
 
 class _Folds(NamedTuple):
-    """Folds of the pictures (n,), and the numbers of those that are left out in turn."""
+    """Folds of the pictures (n,), their number, and the numbers of those that are left out in turn."""
 
     fold: Tensor
+    count: int
     left_out: list[int]
 
 
@@ -169,10 +171,11 @@ def _folds(rows: PassRows, learned: Tensor | None, seed: int) -> _Folds:
     counts = torch.bincount(rows.label)
     count = max(2, min(FOLDS, int(counts[counts > 0].min())))
     if rows.views * len(rows.label) <= MAX_FOLDED_ROWS:
-        return _Folds(stratified_folds(rows.label, count, seed), list(range(count)))
+        return _Folds(stratified_folds(rows.label, count, seed), count, list(range(count)))
     if learned is not None and not bool(learned.all()):
-        return _Folds(learned.long(), [0])
-    return _Folds(stratified_folds(rows.label, count, seed), [0])
+        others = stratified_folds(rows.label.masked_fill(~learned, -1), FOLDS - 1, seed)
+        return _Folds(others + 1, FOLDS, [0])
+    return _Folds(stratified_folds(rows.label, count, seed), count, [0])
 
 
 def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds, mixes: Sequence[Weights]) -> _Fit:
@@ -198,4 +201,5 @@ def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Fold
         basis = vectors[:, -layout.rank :].float()
         answers = answers @ basis @ basis.T
     mean_answer = mean * sum(candidate.scale * share for candidate, share in weighted)
-    return _Fit(layout, judge, shift, weighted, basis, *judge.measure(answers, mean_answer))
+    scale, loss, accuracy = judge.measure(answers, mean_answer)
+    return _Fit(layout, judge, shift, weighted, basis, scale, loss, accuracy)

@@ -38,7 +38,7 @@ class Guard:
     """Remembers the state of a learner with the best answers for held-out pictures, its start included.
 
     A later state is better if the mean log-loss of the pictures, at the temperature that suits it, is below that of
-    the start by more than its standard error, and below that of any other state.
+    the start by more than twice its standard error, and below that of any other state.
 
     Args:
         method: holds its start.
@@ -73,7 +73,7 @@ class Guard:
         elif bool(losses.isfinite().all()):
             gain = self._start_losses - losses
             error = float(gain.std()) / len(gain) ** 0.5
-            if float(gain.mean()) > error and state["loss"] < self._states[self._best]["loss"]:
+            if float(gain.mean()) > 2 * error and state["loss"] < self._states[self._best]["loss"]:
                 self._best, self._weights = len(self._states), _copy(self._method)
         self._states.append(state)
 
