@@ -1,6 +1,7 @@
 """Measure a hub with many tasks: how long its commands take, the service until it is ready, and its list of tasks.
 
-The hub holds copies of one task that has learned nothing, under other names, on the embedded source.
+The hub holds tasks that have learned nothing on the embedded source, with 2 to 41 classes and two numbers of channels,
+and copies of them under other names.
 
     python benchmarks/many_tasks.py --tasks 300 --out benchmarks/results/many-tasks.json
 """
@@ -34,21 +35,26 @@ from snow.methods import METHODS
 from snow.store import atomic_file, write_json
 
 SNOW = (sys.executable, "-m", "snow")
-CLASSES = ("one", "two", "three")
+KINDS = 40
+"""Tasks that are no copies; each has another number of classes."""
 ROUNDS = 15
 BROWSERS = 3
 POLL_SECONDS = 2.0
 
 
 def make_hub(path: Path, tasks: int, size: int) -> None:
-    """Make a hub with `tasks` copies of one task."""
+    """Make a hub with `tasks` tasks, `t0000` and so on."""
     source = Source.embedded(size)
     torch.manual_seed(0)
-    method = METHODS["snow"].build(source, len(CLASSES)).export_form()
     hub = Hub.create(path, source)
-    first = hub.add(Artifact("t0000", CLASSES, method, source.description(), {"test": {"top1": 0.5}}))
-    for number in range(1, tasks):
-        shutil.copytree(first, first.with_name(f"t{number:04}"))
+    for number in range(tasks):
+        name, classes = f"t{number:04}", tuple(f"class {index}" for index in range(2 + number % KINDS))
+        if number >= KINDS:
+            shutil.copytree(hub.folder(f"t{number % KINDS:04}"), hub.folder(name))
+            continue
+        options = {"keep": 0.125 * (1 + number % 2)}
+        method = METHODS["snow"].build(source, len(classes), options).export_form()
+        hub.add(Artifact(name, classes, method, source.description(), {"test": {"top1": 0.5}}))
 
 
 def run_command(*arguments: object) -> float:
@@ -127,8 +133,11 @@ def measure_service(hub: Path, picture: Path) -> dict[str, Any]:
                 raise RuntimeError(f"{path} is answered {answers[0][1]}")
             return round(1e3 * median(seconds for seconds, _, _ in answers), 1)
 
+        first_seconds, _, _ = request(f"{url}/v1/predict", content, headers)  # while the service prepares its tasks
         results = {
             "ready_seconds": ready,
+            "predict_all_first_ms": round(1e3 * first_seconds, 1),
+            "predict_all_ms": median_ms("/v1/predict", content, headers),
             "list_ms": median_ms("/v1/tasks"),
             "list_unchanged_ms": median_ms("/v1/tasks", None, {"If-None-Match": tag}),
             "details_ms": median_ms("/v1/tasks/t0000"),

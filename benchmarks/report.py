@@ -211,6 +211,67 @@ def _with_spread(values: list[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
+def _many_tasks(results: dict[str, Any]) -> str:
+    """Lay out results of `many_tasks.py`."""
+    service = results["service"]
+    rows = [
+        ("snow hub list", f"{results['hub_list_seconds']:.2f} s", "1 s"),
+        ("snow predict, one picture", f"{results['predict_seconds']:.1f} s", "8 s"),
+        ("snow overlap", f"{results['overlap_seconds']:.1f} s", "5 s"),
+        ("snow hub verify", f"{results['verify_seconds']:.1f} s", ""),
+        ("snow serve, until ready", f"{service['ready_seconds']:.1f} s", "8 s"),
+        ("GET /v1/tasks", f"{service['list_ms']:.1f} ms", "50 ms"),
+        ("GET /v1/tasks, unchanged", f"{service['list_unchanged_ms']:.1f} ms", "50 ms"),
+        ("GET /v1/tasks/NAME", f"{service['details_ms']:.1f} ms", ""),
+        ("GET /metrics", f"{service['metrics_ms']:.1f} ms", ""),
+        ("POST /v1/predict, all tasks, as soon as ready", f"{service['predict_all_first_ms']:,.0f} ms", ""),
+        ("POST /v1/predict, all tasks", f"{service['predict_all_ms']:,.0f} ms", ""),
+        ("POST /v1/predict, one task", f"{service['predict_one_ms']:.1f} ms", ""),
+        ("the same beside three open pages", f"{service['predict_one_beside_three_pages_ms']:.1f} ms", ""),
+    ]
+    columns = (f"{results['tasks']} tasks", "takes", "at most")
+    return (
+        f"{table.markdown_table(columns, rows)}\n"
+        f"`{results['command']}`: the embedded source at {results['image_size']} px; requests are medians; "
+        f"{table.environment(results)}.\n"
+    )
+
+
+def _attacks(results: dict[str, Any]) -> str:
+    """Lay out results of `under_fire.py`."""
+    rows = [
+        (
+            name,
+            f"{measured['requests']:,}",
+            f"{100 * measured['answered']:.1f}",
+            f"{1000 * measured['p50']:,.0f}",
+            f"{1000 * measured['p99']:,.0f}",
+            " → ".join(f"{measured[moment] / 1e6:,.0f}" for moment in ("before", "peak", "after")),
+        )
+        for name, measured in results["attacks"].items()
+    ]
+    columns = ("attack", "requests", "answered %", "p50 ms", "p99 ms", "memory, MB")
+    return (
+        f"{table.markdown_table(columns, rows)}\n"
+        f"What one good client gets beside each attack of {results['seconds']:.0f} s, from the same address. Memory is "
+        f"that of the service and its decoding processes: before the first attack, at most, and "
+        f"{results['settle']:.0f} s after each. `{results['command']}`: attackers and clients on the same machine; "
+        f"{table.environment(results)}.\n"
+    )
+
+
+def _kills(results: dict[str, Any]) -> str:
+    """Lay out results of `kills.py`."""
+    rows = [(f"kills of {kind}", f"{number:,}") for kind, number in results["kills"].items()]
+    rows += [(f"{what} in the middle of which a kill came", f"{n:,}") for what, n in results["interrupted"].items()]
+    rows += [(f"tasks {fault}", f"{number:,}") for fault, number in results["faults"].items()]
+    return (
+        f"{table.markdown_table(('', 'number'), rows)}\n"
+        f"`{results['command']}`: two writers at a time, {sum(results['kills'].values())} kills, seed "
+        f"{results['seed']}; {table.environment(results)}.\n"
+    )
+
+
 KINDS = {
     "regimes": _regimes,
     "orders": lifelong.forgetting_table,
@@ -222,6 +283,9 @@ KINDS = {
     "processes": _processes,
     "at_70_percent": _load,
     "flips": _bit_flips,
+    "hub_list_seconds": _many_tasks,
+    "attacks": _attacks,
+    "kills": _kills,
     "methods": compare.markdown,
 }
 """Key of a results file -> function that lays it out; the first key that the file has counts."""

@@ -61,7 +61,7 @@ def engine_alone(hub: Path, contents: Sequence[bytes], batch: int, seconds: floa
     """Measure pictures/s of the engine for all tasks, on decoded pictures."""
     opened = Hub.open(hub)
     worker = Worker(opened)
-    names = list(worker.refresh().sound)
+    names = list(worker.refresh().usable)
     transform = eval_transform(opened.source.preprocessing)
     images = [decode_picture(content, 0, transform, 10**9) for content in (list(contents) * batch)[:batch]]
     worker.predict(images, [names] * batch)

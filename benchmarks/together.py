@@ -25,6 +25,7 @@ from snow.source import Source
 from snow.training import Recipe
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
+from snow.training.task_labels import TaskLabels
 
 WARM_UP = 2
 
@@ -43,7 +44,7 @@ def measure(
     for column in range(tasks):
         built = METHODS[method].build(source, classes).train()
         fabric.to_device(built)
-        learners.append(Learner(f"task-{column}", built, column, recipe, fabric))
+        learners.append(Learner(f"task-{column}", built, TaskLabels.classes(classes, column, 0.1), recipe, fabric))
     fabric.to_device(source)
     source = fuse_for_inference(source)
 
@@ -53,7 +54,7 @@ def measure(
         with fabric.autocast():
             feature_sets = observe_channels(source, [learner.method for learner in learning], images)
             losses = [
-                learner.loss(features, labels[:, learner.column], batch_size)[0]
+                learner.loss(features, labels, batch_size)[0]
                 for learner, features in zip(learning, feature_sets, strict=True)
             ]
         torch.stack(losses).sum().backward()

@@ -52,6 +52,7 @@ def counts() -> Any:
     return json.loads(out.getvalue())
 
 
+@pytest.mark.slow
 def test_the_tables_hold_what_the_command_counts(counts: Any) -> None:
     assert f"{COUNTING}\n" in PAGE
     found = {name: f"{entry['total'] / 1e6:.1f}" for name, entry in counts["methods"].items()}
@@ -61,6 +62,7 @@ def test_the_tables_hold_what_the_command_counts(counts: Any) -> None:
     assert set(said) == {*METHODS, *SUBSCRIPTIONS}
 
 
+@pytest.mark.slow
 def test_the_readme_s_table_holds_what_the_command_counts(counts: Any) -> None:
     assert f"`{COUNTING}`" in README
     [(header, row)] = rows(README, "here")
@@ -68,6 +70,7 @@ def test_the_readme_s_table_holds_what_the_command_counts(counts: Any) -> None:
         assert cell == f"{counts['methods'][name.lower()]['total'] / 1e6:.1f}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "tolerance"), [("paper, Table 5", 0.01), ("paper, Table 6", 0.1)])
 def test_the_paper_s_figures_are_met(counts: Any, table: str, tolerance: float) -> None:
     found = {name: entry["total"] for name, entry in counts["methods"].items()}

@@ -21,6 +21,7 @@ ORDER = (
     "subscribe",  # which channels of a map a delta takes
     "delta",  # the small network of one task
     "methods",  # the ways to learn a task
+    "kinds",  # classes, tags, numbers, grades
     "data",  # labelled pictures
     "inference",  # one pass for many readers
     "hub",  # a folder with a source and its tasks

@@ -49,9 +49,10 @@ def here(
     shutil.copy(next((tmp_path / "pictures" / "test").rglob("*.png")), tmp_path / "picture.jpg")
     found = sorted((tmp_path / "pictures").rglob("*.png"))
     rows = [
-        f"{path.relative_to(tmp_path)},{path.parent.name},{('round', 'flat')[n % 2]}" for n, path in enumerate(found)
+        f"{path.relative_to(tmp_path)},{path.parent.name},{('round', 'flat')[n % 2]},{('old|dry', 'dry')[n % 2]},{n}"
+        for n, path in enumerate(found)
     ]
-    (tmp_path / "labels.csv").write_text("\n".join(["path,colour,shape", *rows]) + "\n")
+    (tmp_path / "labels.csv").write_text("\n".join(["path,colour,shape,tags,size", *rows]) + "\n")
     monkeypatch.chdir(tmp_path)
     methods, families = dict(METHODS), dict(FAMILIES)
     yield tmp_path
@@ -83,6 +84,7 @@ def unmeasured(_conditions: object, variants: Sequence[Variant]) -> object:
     return {variant.label: TrainingCost(1.0, (1.0, 1.0), 1) for variant in variants}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_code_block_runs(
     page: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

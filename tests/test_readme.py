@@ -35,6 +35,7 @@ def test_the_python_example(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert prediction.startswith("insects ")
 
 
+@pytest.mark.slow
 def test_the_commands(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [commands] = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "snow train" in block]
     for line in commands.strip().splitlines():

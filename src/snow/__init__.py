@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from snow.hub import Hub
     from snow.hub.artifact import Artifact
     from snow.hub.export import export
-    from snow.inference import ClassPrediction, Failure, Prediction
+    from snow.inference import Failure
+    from snow.kinds import (
+        KINDS,
+        ClassPrediction,
+        GradePrediction,
+        LabelKind,
+        Metrics,
+        NumberPrediction,
+        Prediction,
+        TagPrediction,
+    )
     from snow.methods import METHODS, Method, SnowConfig
     from snow.process.interrupt import Interrupted
     from snow.process.startup import keep_freed_memory
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
     from snow.source.preprocessing import Preprocessing
     from snow.source.taps import Tap
     from snow.subscribe import SUBSCRIPTIONS, PoolingConfig, Subscription
-    from snow.training.evaluate import Metrics, evaluate
+    from snow.training.evaluate import evaluate
     from snow.training.fit import fit
     from snow.training.history import EpochRecord, Fitted, RunInfo, StepReport
     from snow.training.listeners import CsvLog, Listener, ProgressBar
@@ -33,7 +43,7 @@ __version__ = "0.2.0"
 
 _ROOMS = {
     "Artifact": "hub",
-    "ClassPrediction": "inference",
+    "ClassPrediction": "kinds",
     "CsvLog": "training.listeners",
     "Dataset": "data",
     "Delta": "delta",
@@ -41,15 +51,19 @@ _ROOMS = {
     "Failure": "inference",
     "Features": "source",
     "Fitted": "training.history",
+    "GradePrediction": "kinds",
     "Hub": "hub",
     "Interrupted": "process.interrupt",
+    "KINDS": "kinds",
+    "LabelKind": "kinds",
     "Listener": "training.listeners",
     "METHODS": "methods",
     "Method": "methods",
-    "Metrics": "training.evaluate",
+    "Metrics": "kinds",
+    "NumberPrediction": "kinds",
     "Pictures": "data",
     "PoolingConfig": "subscribe",
-    "Prediction": "inference",
+    "Prediction": "kinds",
     "Preprocessing": "source",
     "ProgressBar": "training.listeners",
     "Recipe": "training.recipe",
@@ -60,6 +74,7 @@ _ROOMS = {
     "Source": "source",
     "StepReport": "training.history",
     "Subscription": "subscribe",
+    "TagPrediction": "kinds",
     "Tap": "source",
     "Task": "data",
     "evaluate": "training.evaluate",
@@ -72,6 +87,7 @@ _ROOMS = {
 """Where each public name lives. It is imported on first use: torch alone takes seconds."""
 
 __all__ = [
+    "KINDS",
     "METHODS",
     "SUBSCRIPTIONS",
     "Artifact",
@@ -85,14 +101,17 @@ __all__ = [
     "Failure",
     "Features",
     "Fitted",
+    "GradePrediction",
     "Hub",
     "Interrupted",
+    "LabelKind",
     "Listener",
     "Method",
     "Metrics",
     "MismatchError",
     "NoSpaceError",
     "NotFoundError",
+    "NumberPrediction",
     "Pictures",
     "PoolingConfig",
     "Prediction",
@@ -106,6 +125,7 @@ __all__ = [
     "Source",
     "StepReport",
     "Subscription",
+    "TagPrediction",
     "Tap",
     "Task",
     "evaluate",

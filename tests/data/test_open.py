@@ -18,7 +18,8 @@ def test_a_folder_may_be_given_as_text_or_as_a_path(folder):
 def test_what_is_no_data_set_is_refused(folder):
     refused(folder / "absent", "no such folder or file, and it is no name that starts with torch/ or hfds/")
     refused(folder / "absent.csv", "no such folder or file")
-    refused(folder / "train/cat/0.png", r"0\.png: neither a folder nor a \.csv, \.tsv or \.parquet file")
+    tables = r"\.csv, \.tsv, \.jsonl, \.parquet or \.xlsx"
+    refused(folder / "train/cat/0.png", rf"0\.png: neither a folder nor a {tables} file")
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -1, 1.5])

@@ -124,6 +124,41 @@ LOAD = {
             },
             ("| 2 | 3.0 | 2.0–4.0 | 0.75 | 50.0 |", "timm/x at 96 px, method snow, batch 64 over all processes"),
         ),
+        (
+            {
+                "tasks": 300,
+                "image_size": 64,
+                **{"hub_list_seconds": 0.5, "predict_seconds": 6.25, "overlap_seconds": 4.0, "verify_seconds": 7.0},
+                "service": {
+                    **{"ready_seconds": 6.0, "list_ms": 1.25, "list_unchanged_ms": 1.0, "details_ms": 20.0},
+                    **{"predict_all_first_ms": 4000.0, "predict_all_ms": 1000.0},
+                    **{"metrics_ms": 5.0, "predict_one_ms": 12.0, "predict_one_beside_three_pages_ms": 13.0},
+                },
+            },
+            ("| snow hub list | 0.50 s | 1 s |", "| GET /v1/tasks | 1.2 ms | 50 ms |", "300 tasks"),
+        ),
+        (
+            {
+                "settle": 5.0,
+                "seconds": 20.0,
+                "attacks": {
+                    "none": {
+                        **{"requests": 60, "answered": 1.0, "p50": 0.05, "p99": 0.1},
+                        **{"before": 5e8, "peak": 6e8, "after": 5.1e8},
+                    }
+                },
+            },
+            ("| none | 60 | 100.0 | 50 | 100 | 500 → 600 → 510 |", "each attack of 20 s"),
+        ),
+        (
+            {
+                "kills": {"replace": 2, "put": 1},
+                "interrupted": {"versions": 2, "folders": 1},
+                "faults": {"lost": 0, "left over": 0},
+                "seed": 0,
+            },
+            ("| kills of put | 1 |", "| tasks lost | 0 |", "3 kills, seed 0"),
+        ),
     ],
 )
 def test_results_of_every_benchmark_are_shown(copy: Path, results: dict[str, Any], told: tuple[str, ...]) -> None:

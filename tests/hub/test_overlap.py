@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
+from fractions import Fraction
 from itertools import combinations
+from math import comb
 from pathlib import Path
 from statistics import fmean
 
@@ -12,7 +16,7 @@ import torch
 
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
-from snow.hub.overlap import chance, overlaps
+from snow.hub.overlap import Overlaps, Selections, chance, overlaps
 from snow.methods import METHODS
 from snow.source import FINAL, Source
 
@@ -34,12 +38,42 @@ def hub(resnet: Source, tmp_path: Path) -> Hub:
 def test_chance_is_the_mean_over_all_choices(channels: int, first: int, second: int) -> None:
     mine = set(range(first))
     every = [len(mine & set(other)) / len(mine | set(other)) for other in combinations(range(channels), second)]
-    assert chance(channels, first, second) == pytest.approx(fmean(every))
-    assert chance(channels, second, first) == pytest.approx(fmean(every))
+    assert chance_of(channels, first, second) == pytest.approx(fmean(every))
+    assert chance_of(channels, second, first) == pytest.approx(fmean(every))
 
 
-def test_chance_of_wide_maps_is_a_number() -> None:
-    assert chance(2048, 1536, 1536) == pytest.approx(0.6, abs=0.001)
+def chance_of(channels: int, first: int, second: int) -> float:
+    return chance(channels, torch.tensor([first]), torch.tensor([second])).item()
+
+
+def exact_chance(channels: int, first: int, second: int) -> float:
+    """The sum over all intersections, in whole numbers."""
+    least, most = max(1, first + second - channels), min(first, second)
+    terms = (
+        Fraction(comb(first, both) * comb(channels - first, second - both) * both, first + second - both)
+        for both in range(least, most + 1)
+    )
+    return float(sum(terms, Fraction()) / comb(channels, second))
+
+
+def test_chance_of_wide_maps_is_exact_for_any_numbers() -> None:
+    assert chance_of(2048, 1536, 1536) == pytest.approx(0.6, abs=0.001)
+    draw = random.Random(0)
+    for channels in (1, 2, 40, 300, 1152):
+        counts = [0, 1, channels, *(draw.randrange(channels + 1) for _ in range(5))]
+        table = chance(channels, torch.tensor(counts), torch.tensor(counts))
+        for row, first in enumerate(counts):
+            for column, second in enumerate(counts):
+                expected = exact_chance(channels, first, second)
+                assert table[row, column].item() == pytest.approx(expected, rel=1e-9), (channels, first, second)
+
+
+def test_many_tasks_with_different_numbers_of_channels_are_compared_in_time() -> None:
+    masks = {f"t{number}": {"tap": torch.arange(1152) < 20 + number} for number in range(300)}
+    started = time.perf_counter()
+    overlaps = Overlaps(Selections(masks))
+    assert time.perf_counter() - started < 5
+    assert overlaps.taps["tap"].chance[7, 250].item() == pytest.approx(exact_chance(1152, 27, 270), rel=1e-9)
 
 
 def test_each_pair_at_each_tap(hub: Hub) -> None:
@@ -53,7 +87,7 @@ def test_each_pair_at_each_tap(hub: Hub) -> None:
             mine, theirs = (set(taken[tap].nonzero().flatten().tolist()) for taken in (first, second))
             assert (entry["both"], entry["either"]) == (len(mine & theirs), len(mine | theirs))
             assert entry["iou"] == entry["both"] / entry["either"]
-            assert entry["chance"] == chance(len(first[tap]), len(mine), len(theirs))
+            assert entry["chance"] == pytest.approx(exact_chance(len(first[tap]), len(mine), len(theirs)))
         assert pair["iou"] == pytest.approx(fmean(entry["iou"] for entry in pair["taps"].values()))
 
 

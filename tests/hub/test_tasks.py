@@ -95,7 +95,7 @@ def test_what_a_killed_run_left_is_no_task(hub: Hub, resnet: Source) -> None:
 
 def test_a_task_of_another_source_is_refused(hub: Hub, make_source: Callable[..., Source]) -> None:
     other = make_source(seed=1)
-    with pytest.raises(SnowError, match="learned on another source"):
+    with pytest.raises(SnowError, match="trained on another source"):
         hub.add(task(other, "a"))
     assert hub.names() == []
     task(other, "a").save(hub.path / "tasks" / "a")

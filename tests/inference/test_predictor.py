@@ -16,6 +16,7 @@ from torch import Tensor
 import snow
 from snow.hub import Artifact, Hub
 from snow.inference import SOURCE_HEAD, ClassPrediction, EagerEngine, Failure, Predictor, Request, encode, group_by_task
+from snow.kinds import ClassKind
 from snow.methods import METHODS, Method
 from snow.source import Source
 
@@ -38,7 +39,7 @@ def trained(source: Source, seed: int = 0, name: str = "fo") -> Method:
 
 
 def request(method: Method | None) -> Request:
-    return Request(method, CLASSES)
+    return Request(method, ClassKind(CLASSES))
 
 
 @pytest.mark.parametrize("engine", ["eager", "folded"])
@@ -123,7 +124,7 @@ def test_predictions_are_equal_by_value() -> None:
 
 def test_the_source_s_own_head_is_asked_like_a_task(resnet: Source, images: Tensor) -> None:
     names = tuple(map(str, range(resnet.num_classes)))
-    answers = Predictor(EagerEngine(resnet)).run(images, [{SOURCE_HEAD: Request(None, names)}] * 3)
+    answers = Predictor(EagerEngine(resnet)).run(images, [{SOURCE_HEAD: Request(None, ClassKind(tuple(names)))}] * 3)
     expected = resnet(images).logits.argmax(1)
     tops = [answer[SOURCE_HEAD].top(1)[0][0] for answer in answers]  # ty: ignore[unresolved-attribute]
     assert tops == [str(best.item()) for best in expected]

@@ -18,6 +18,7 @@ from snow.source import Source
 from snow.training import Recipe
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
+from snow.training.task_labels import TaskLabels
 
 Draw = Callable[..., tuple[Tensor, Tensor]]
 
@@ -33,14 +34,20 @@ def train(source: Source, learner: Learner, images: Tensor, labels: Tensor, prog
     learner.method.train()
     for fraction in progress:
         learner.prepare(1.0, fraction)
-        loss, _ = learner.loss(observe(source, [learner.method], images), labels, len(labels))
+        loss, _ = learner.loss(observe(source, [learner.method], images), labels[:, None], len(labels))
         loss.backward()
         learner.step()
     learner.method.eval()
 
 
 def make_learner(method: LearningWithoutForgetting) -> Learner:
-    return Learner("x", method, 0, Recipe(lr=1e-2, label_smoothing=0), open_fabric("32", "cpu"))
+    return Learner(
+        "x",
+        method,
+        TaskLabels.classes(method.num_classes),
+        Recipe(lr=1e-2, label_smoothing=0),
+        open_fabric("32", "cpu"),
+    )
 
 
 def test_it_starts_as_the_network_before(source: Source, draw: Draw) -> None:
@@ -95,11 +102,13 @@ def test_the_loss_has_the_penalty_once_for_each_labelled_picture(resnet: Source,
     images, labels = draw(6)
     labels[0] = -1
     _, method = make_two(resnet)
-    learner = Learner("x", method.train(), 0, Recipe(), open_fabric("32", "cpu"))
+    learner = Learner(
+        "x", method.train(), TaskLabels.classes(method.num_classes, smoothing=0.1), Recipe(), open_fabric("32", "cpu")
+    )
     learner.prepare(1.0, 0.5)
     method.network.eval()
     features = resnet(images, ())
-    loss, _ = learner.loss(features, labels, 10)
+    loss, _ = learner.loss(features, labels[:, None], 10)
     entropy = F.cross_entropy(method(features), labels, ignore_index=-1, reduction="sum", label_smoothing=0.1)
     penalty = method.penalty()
     assert penalty is not None

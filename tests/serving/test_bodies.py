@@ -9,6 +9,7 @@ import io
 import struct
 import tarfile
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from managing import tarred, zipped
 from snow.serving.archives import MAX_HEADER_BYTES, MAX_MEMBERS, members
 from snow.serving.errors import RefusedError
 from snow.serving.forms import form_parts
+from snow.serving.requests import _decode_base64
 from snow.serving.uploads import unpack, unpack_form
 
 Wait = Callable[[Any], None]
@@ -259,3 +261,13 @@ def test_memory_for_bodies_goes_to_the_small_ones(serve: Any, jpeg: Callable[...
 def test_an_archive_may_hold_what_lies_beside_a_shared_task(files: Any, tmp_path: Path) -> None:
     unpack(io.BytesIO(tarred({"README.md": b"#", **files(0)})), tmp_path, MEGABYTE)
     assert "README.md" not in {path.name for path in tmp_path.iterdir()}
+
+
+def test_base64_with_many_blanks_takes_the_memory_of_its_text() -> None:
+    text = "AA " * 2_000_000
+    tracemalloc.start()
+    try:
+        assert len(_decode_base64(text, 0)) == 3_000_000
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(text)
+    finally:
+        tracemalloc.stop()

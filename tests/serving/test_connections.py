@@ -138,6 +138,7 @@ def test_what_is_not_body_is_bounded(base: Any, wait: Wait) -> None:
         (GET, b"X: y\r\n" * 10_000),
         (b"GET /", b"y" * 60_000),
         (chunked + b"1;", b"y" * 60_000),
+        (chunked, b"1\r\nx\r\n" * 10_000),
         (chunked + b"0\r\n", b"X: y\r\n" * 10_000),
         (chunked + b"0\r\nX: ", b"y" * 60_000),
         (chunked + b"100000\r\n" + bytes(0x100000) + b"\r\n0\r\nX: ", b"y" * 60_000),
@@ -169,7 +170,7 @@ def test_bodies_of_any_shape_pass(base: Any, wait: Wait) -> None:
     big = b"30000\r\n" + bytes(0x30000) + b"\r\n"
     cases = [
         (POST + b"Connection: close\r\nContent-Length: 3000000\r\n\r\n" + bytes(3_000_000), 3_000_000),
-        (chunked + b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n", 30_000),
+        (chunked + b"1\r\nx\r\n" * 900 + b"0\r\n\r\n", 900),
         (chunked + big * 20 + b"0\r\nTrailer: x\r\n\r\n", 20 * 0x30000),
     ]
 

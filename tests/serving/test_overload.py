@@ -120,15 +120,18 @@ def test_a_deadline_ends_a_request_and_takes_it_out_of_the_queue(
 
 
 def test_a_body_that_does_not_come_is_given_up(serve: Any, wait: Wait) -> None:
-    async def slow() -> Any:
-        yield b"\xff\xd8"
-        await asyncio.Event().wait()
-
     async def work() -> None:
+        reading, end = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> Any:
+            yield b"\xff\xd8"
+            reading.set()
+            await end.wait()
+
         async with serve(deadline=100) as served:
             clock = Clock()
             request = asyncio.create_task(served.client.post("/v1/predict", content=slow()))
-            await until(lambda: served.service.batcher.reserved == 1)
+            await reading.wait()
             clock.turn(100)
             response = await request
             assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.inference import SOURCE_HEAD, ClassPrediction, Failure
+from snow.serving import service
 from snow.serving.worker import Worker
 
 
@@ -47,3 +50,29 @@ def test_a_mixed_batch_takes_one_pass_and_answers_as_the_hub_does(
 def test_a_device_that_is_not_there_is_one_line(hub: Hub) -> None:
     with pytest.raises(SnowError, match="device warp cannot be used: [^\n]+$"):
         Worker(hub, "warp")
+
+
+def test_a_service_with_many_tasks_is_ready_before_all_are_prepared(
+    serve: Any,
+    hub: Hub,
+    canary: Callable[..., Artifact],
+    jpeg: Callable[..., bytes],
+    wait: Callable[[Any], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("a", "b", "c"):
+        hub.add(canary(name, 1))
+    monkeypatch.setattr(service, "WARM_AT_ONCE", 2)
+    prepared: list[Sequence[str]] = []
+    warm_up = Worker.warm_up
+    monkeypatch.setattr(Worker, "warm_up", lambda worker, names: (prepared.append(names), warm_up(worker, names))[1])
+
+    async def work() -> None:
+        async with serve() as served:
+            assert prepared == [["a", "b"]]
+            assert (await served.predict(jpeg(), tasks="c,learned")).status_code == 200
+            while len(prepared) < 2:
+                await asyncio.sleep(0.01)
+            assert prepared == [["a", "b"], ["c", "learned"]]
+
+    wait(work())

@@ -163,6 +163,7 @@ def test_a_cache_that_is_lost_is_made_again(tmp_path: Path) -> None:
     assert same_tensors(rest.learners["snow"], whole.learners["snow"])
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_folder_and_one_in_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,7 @@ def test_stopped_and_resumed_it_learns_the_same_bits(hub: snow.Hub, dataset: sno
     assert all(torch.equal(value, expected[name]) for name, value in resumed.method.state_dict().items())
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_with_a_cache_and_in_two_processes(hub: snow.Hub, dataset: snow.Dataset, devices: int) -> None:
     (first,) = snow.train(hub, dataset, RECIPE, config={"start": "zero"}, runtime=RUNTIME)
     runtime = snow.Runtime(workers=0, cache="64MB", devices=devices, accelerator="cpu")

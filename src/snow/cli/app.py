@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "Train one task, or several at once, on a frozen CNN.",
     "eval": "Evaluate a task on labelled images.",
     "predict": "Classify images with the tasks of a hub.",
+    "extend": "Add classes or images to a trained task in seconds.",
     "export": "Export a hub as one file for ONNX Runtime or torch.export.",
     "serve": "Serve a hub over HTTP, with a page for the browser.",
     "plan": "Estimate how many replicas of the service a load needs.",

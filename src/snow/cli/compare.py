@@ -9,13 +9,13 @@ from typing import Annotated
 from cyclopts import Parameter, Token
 
 from snow.cli.app import command
+from snow.cli.label_options import Kinds, open_one_task
 from snow.cli.options import RECIPE, RUNTIME, SOURCE, Json, SourceOptions
-from snow.cli.output import announce, counting, note, print_json, print_table
+from snow.cli.output import announce, print_json, print_table
 from snow.cli.sources import new_source
 from snow.cli.training_options import ExperimentRuntime
-from snow.data import open_dataset
 from snow.errors import SnowError
-from snow.experiments.compare import COLUMNS, HELD_OUT, RATES, Comparison, rows, run_comparison
+from snow.experiments.compare import HELD_OUT, RATES, Comparison, columns, rows, run_comparison
 from snow.experiments.plots.comparison import draw_comparison, wrap_label
 from snow.experiments.plots.figure import check_picture_path
 from snow.methods.variant import Variant
@@ -45,6 +45,8 @@ def compare_command(
     seeds: int = 1,
     held_out: float = HELD_OUT,
     test_fraction: float = 0.2,
+    label: str | None = None,
+    kind: Kinds = (),
     costs: bool = True,
     out: Path | None = None,
     plot: Path | None = None,
@@ -64,6 +66,8 @@ def compare_command(
         rates: comma-separated learning rates to choose from, the same for all methods.
         seeds: number of seeds, counted from --seed.
         held_out: fraction of the training images on which rates are compared.
+        label: label column of a table; by default `label`, or the only one.
+        kind: kind of the labels, as COLUMN=KIND; see `snow train`.
         test_fraction: fraction of each class to test on if the data has no test split.
         costs: measure images/s and memory, too, each method in a process of its own.
         out: JSON file for the results; an interrupted command continues from it.
@@ -75,10 +79,7 @@ def compare_command(
     if plot is not None:
         check_picture_path(plot)
     opened = new_source(options, recipe.seed)
-    with counting("checking images") as progress:
-        dataset = open_dataset(data, test_fraction=test_fraction, seed=recipe.seed, progress=progress)
-    for warning in dataset.warnings:
-        note(f"warning: {warning}")
+    dataset = open_one_task(data, label, kind, test_fraction, recipe.seed)
     seed_range = tuple(range(recipe.seed, recipe.seed + seeds))
     comparison = Comparison(opened, dataset, recipe, variants, rates, seed_range, held_out, costs, runtime or Runtime())
 
@@ -89,4 +90,4 @@ def compare_command(
     if json:
         print_json(results)
     else:
-        print_table(COLUMNS, [(wrap_label(label, 24), *cells) for label, *cells in rows(results)])
+        print_table(columns(results), [(wrap_label(label, 24), *cells) for label, *cells in rows(results)])

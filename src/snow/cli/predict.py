@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from snow.data.decode import shown
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.inference import SOURCE_HEAD, Failure, Prediction, encode
+from snow.kinds import ClassKind
 from snow.process.devices import find_device
 
 BATCH = 32
@@ -35,6 +37,7 @@ def predict(
     tasks: Names = (),
     top_k: int = 5,
     source_head: Flag = False,
+    reject: float = 0.0,
     device: str = "cpu",
     json: Json = False,
 ) -> int:
@@ -49,10 +52,14 @@ def predict(
         tasks: comma-separated names; by default all tasks.
         top_k: number of classes to list for each task.
         source_head: ask the source's own head too; its classes are numbers.
+        reject: answer unknown where a picture is less familiar than this share of the task's own pictures, such as
+            0.05, which is about the rate of false alarms. "known" in JSON is that share for each picture, 0..1.
         device: cpu, cuda, cuda:1, mps, or auto for the fastest that is there. For a few pictures that is the CPU, as
             a GPU takes seconds to start.
         json: print a list of {"image", "tasks": {NAME: {"kind": "class", "classes": [{"class", "probability"}]}}}, most
-            likely first, with {"error"} for a task that fails.
+            likely first, with {"error"} for a task that fails. Other kinds have {"kind": "multi", "tags": [{"tag",
+            "probability", "on"}]}, {"kind": "number", "value"} or {"kind": "ordered", "grade", "grades": [{"grade",
+            "probability"}]}.
     """
     if top_k < 1:
         raise SnowError(f"--top-k is at least 1, not {top_k}")
@@ -60,12 +67,13 @@ def predict(
     opened = Hub.open(hub)
     opened.source.to(target)
     names = _names(opened, tasks, source_head)
+    gc.freeze()  # the tasks stay: with hundreds of them, each search for garbage in them takes half a second
     answered: list[tuple[Path, Predictions]] = []
     unreadable = False
     for batch, is_bad in _batches(images, opened):
         unreadable = unreadable or is_bad
         if batch:
-            predictions = opened.predict(torch.stack([pixels for _, pixels in batch]), names)
+            predictions = opened.predict(torch.stack([pixels for _, pixels in batch]), names, reject)
             answered += zip((path for path, _ in batch), predictions, strict=True)
     failures = _failures(predictions for _, predictions in answered)
     for name, error in failures.items():
@@ -73,7 +81,9 @@ def predict(
     if json:
         print_json([encode(str(path), predictions, top_k) for path, predictions in answered])
     elif answered:
-        print_table(("picture", "task", "class", "probability"), _rows(answered, top_k))
+        kinds = {entry.kind for _, row in answered for entry in row.values() if isinstance(entry, Prediction)}
+        head = ("class", "probability") if kinds <= {ClassKind.name} else ("answer", "value")
+        print_table(("picture", "task", *head), _rows(answered, top_k))
     return BAD_INPUT if unreadable or failures.keys() & set(tasks) else 0
 
 
@@ -129,6 +139,9 @@ def _rows(answered: Sequence[tuple[Path, Predictions]], top_k: int) -> Iterator[
         for name, entry in predictions.items():
             if isinstance(entry, Failure):
                 yield shown(path), name, f"error: {entry.error}", ""
+                continue
+            if entry.rejected:
+                yield shown(path), name, f"unknown (most likely {entry.top(1)[0][0]})", f"{entry.known:.3f}"
                 continue
             for place, (label, value) in enumerate(entry.top(top_k)):
                 yield (*((shown(path), name) if not place else ("", "")), label, f"{value:.3f}")

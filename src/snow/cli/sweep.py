@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from snow.cli.app import command
+from snow.cli.label_options import Kinds, open_one_task
 from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Json, SourceOptions
-from snow.cli.output import announce, counting, note, print_json, print_table
+from snow.cli.output import announce, print_json, print_table
 from snow.cli.sources import new_source
 from snow.cli.training_options import ExperimentRuntime, SnowOptions
-from snow.data import Dataset, open_dataset
 from snow.distributed.ray_map import Workers
 from snow.errors import SnowError
 from snow.experiments.compare import HELD_OUT
@@ -21,7 +21,7 @@ from snow.experiments.plots.figure import check_picture_path
 from snow.experiments.plots.sweep import draw_sweep
 from snow.experiments.sweep import PAPER, Option, Sweep, TrialConfig, run_sweep
 from snow.experiments.sweep.options import TOGETHER
-from snow.experiments.sweep.table import COLUMNS, rows
+from snow.experiments.sweep.table import columns, rows
 from snow.methods import SnowConfig
 from snow.process.interrupt import Interrupted
 from snow.store import exclusive
@@ -42,6 +42,8 @@ def sweep_command(
     together: int | None = None,
     engine: Literal["local", "ray"] = "local",
     test_fraction: float = 0.2,
+    label: str | None = None,
+    kind: Kinds = (),
     out: Path | None = None,
     plot: Path | None = None,
     json: Json = False,
@@ -65,6 +67,8 @@ def sweep_command(
         together: most trials that share a source pass; fewer need less memory. By default 8, with engine ray 1.
         engine: local trains one source pass after another. ray trains each on a worker of its own, many at once, on the
             Ray cluster at RAY_ADDRESS or on one started on this machine; lost workers are replaced.
+        label: label column of a table; by default `label`, or the only one.
+        kind: kind of the labels, as COLUMN=KIND; see `snow train`.
         test_fraction: fraction of each class to set aside if the data has no test split.
         out: JSON file for the results. The trials are kept in a .db file beside it: the same command, or one with
             further options, values or seeds, trains only what is missing.
@@ -80,10 +84,10 @@ def sweep_command(
         together = TOGETHER if workers is None else 1
     if plot is not None:
         check_picture_path(plot)
-    dataset = _open(data, test_fraction, recipe.seed)
+    dataset = open_one_task(data, label, kind, test_fraction, recipe.seed)
     given = options or SnowConfig()
     config = replace(given, start=given.start or "zero")  # most options shape how a delta learns from nothing
-    base = TrialConfig(config.resolved(len(dataset.tasks[0].classes)), recipe)
+    base = TrialConfig(config.resolved(dataset.tasks[0].kind.outputs), recipe)
     swept = tuple(Option.parse(text, base) for text in over)
     opened = new_source(source or SourceOptions(), recipe.seed)
     seed_range = tuple(range(recipe.seed, recipe.seed + seeds))
@@ -94,15 +98,7 @@ def sweep_command(
     if json:
         print_json(results)
     else:
-        print_table(COLUMNS, rows(results))
-
-
-def _open(data: str, test_fraction: float, seed: int) -> Dataset:
-    with counting("checking images") as progress:
-        dataset = open_dataset(data, test_fraction=test_fraction, seed=seed, progress=progress)
-    for warning in dataset.warnings:
-        note(f"warning: {warning}")
-    return dataset
+        print_table(columns(results), rows(results))
 
 
 def _run(sweep: Sweep, data: str, out: Path | None, workers: Workers | None) -> dict[str, Any]:

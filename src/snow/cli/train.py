@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from snow.cli.app import command
 from snow.cli.evidence import evidence_lines
+from snow.cli.label_options import Kinds, figures_text, read_kinds, show_kinds
 from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SourceOptions
 from snow.cli.output import counting, megabytes, note, percent, print_json, print_table
 from snow.cli.sources import open_source
@@ -23,6 +24,7 @@ from snow.distributed.ray_map import Workers, ray_map
 from snow.distributed.train_job import TrainRequest, train_job
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
+from snow.kinds import ClassKind
 from snow.methods import METHODS
 from snow.methods.variant import Variant
 from snow.process.devices import find_device
@@ -39,6 +41,9 @@ Logs = Annotated[
     Names, Parameter(help=f"where to write the history, separated by commas: {', '.join(LOGS)}.", show_default=",".join)
 ]
 
+COSTS = ("test pictures", "parameters", "size", "training")
+"""Columns of the table at the end, behind those of the figures."""
+
 app = command("train", "snow train pictures/ --task insects --hub my-hub --epochs 10")
 
 
@@ -50,6 +55,7 @@ def train_command(
     hub: Path,
     task: str | None = None,
     labels: Columns = (),
+    kind: Kinds = (),
     root: Path | None = None,
     test_fraction: float = 0.2,
     method: Method = "snow",
@@ -68,13 +74,16 @@ def train_command(
     """Train a task, or several at once, on the frozen CNN of a hub, and add them to the hub.
 
     Args:
-        data: a folder `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or `CLASS/*.jpg`, of which a part is held out; a CSV
-            or Parquet table of path and label; one of the paper's data sets as it was unpacked; or the name of a data
-            set, such as torch/cifar10 or food101:FOLDER.
+        data: a folder `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or `CLASS/*.jpg`, of which a part is held out; a CSV,
+            JSON Lines, Parquet or Excel table of path and label; one of the paper's data sets as it was unpacked; or
+            the name of a data set, such as torch/cifar10 or food101:FOLDER.
         hub: folder that holds the source and the tasks; created if it does not exist.
         task: name of the task.
         labels: label columns of a table, separated by commas; each trains a task of its name, all in one pass of the
             source. A picture may lack the label of a task: its cell is empty.
+        kind: kinds of labels, as TASK=KIND separated by commas: class; multi for any number of tags (`red|dented`, a
+            JSON list, or a column of 0 and 1 named TASK:TAG for each tag); number; ordered for grades, such as
+            quality=ordered:bad<fair<good. By default the kind is found from the data.
         root: folder in which the relative paths of a table start and all its pictures lie; by default they start in the
             table's own folder.
         test_fraction: part of each class to test on where the data has no test part.
@@ -84,10 +93,10 @@ def train_command(
             choice of channels stay, and the learning rate follows its schedule from the start again.
         engine: local trains all tasks in one pass; ray trains each on a worker of its own, many at once, on the Ray
             cluster that RAY_ADDRESS names or one of this machine, and continues where a worker is lost.
-        json: print {"hub", "tasks": [{"task", "folder", "top1", "top5", "images", …}]}.
+        json: print {"hub", "tasks": [{"task", "folder", "kind", "top1", "top5", "images", …}]}.
     """
     recipe, runtime, source = recipe or Recipe(), runtime or TrainRuntime(), source or SourceOptions()
-    names = _task_names(task, labels)
+    names, kinds = _task_names(task, labels), read_kinds(kind)
     if warm_start and (options is not None or method != "snow" or engine == "ray"):
         raise SnowError("with --warm-start the method is that of the task: leave --method, its options and ray out")
     require_free(hub, names, replace or warm_start)
@@ -106,6 +115,7 @@ def train_command(
         logs=tuple(log),
         replace=replace,
         root=root,
+        kinds=kinds,
     )
     if engine == "ray":
         columns = dict(zip(names, labels or (None,), strict=True))
@@ -139,11 +149,13 @@ def _train_here(
             seed=request.recipe.seed,
             progress=progress,
             root=request.root,
+            kinds=request.kinds,
         )
     checkpoint = run_folder(request.hub, [task.name for task in dataset.tasks]) / CHECKPOINT
     if is_first():
         for warning in dataset.warnings:
             note(f"warning: {warning}")
+        show_kinds(dataset.tasks)
         _warn_of_restart(checkpoint, resume)
     with rollback(request.hub, keep=checkpoint), _resume_hint(checkpoint):
         target = Hub.create(request.hub, opened) if is_first() else Hub(request.hub, opened)
@@ -201,7 +213,10 @@ def _train_on_ray(
         runtime=with_changes(runtime, cache_dir=runtime.cache_dir and runtime.cache_dir.resolve()),
         root=request.root and request.root.resolve(),
     )
-    requests = {name: with_changes(request, task=name, label=label) for name, label in columns.items()}
+    known = {name: {name: request.kinds[name]} if name in request.kinds else {} for name in columns}
+    requests = {
+        name: with_changes(request, task=name, label=label, kinds=known[name]) for name, label in columns.items()
+    }
     for name in requests:
         checkpoint = run_folder(hub.path, [name]) / CHECKPOINT
         _warn_of_restart(checkpoint, resume, f"{name}: ")
@@ -252,18 +267,18 @@ def _report(hub: Hub, artifacts: Sequence[Artifact], as_json: bool) -> None:
     for artifact in artifacts:
         metrics = {key: value for key, value in artifact.metrics.items() if key not in ("test", "history")}
         measured = artifact.metrics.get("test", {})
-        entries.append({"task": artifact.name, "folder": str(hub.folder(artifact.name)), **measured, **metrics})
+        described = {"task": artifact.name, "folder": str(hub.folder(artifact.name)), "kind": artifact.labels.name}
+        entries.append({**described, **measured, **metrics})
     if as_json:
         print_json({"hub": str(hub.path), "tasks": entries})
         return
+    classes_only = all(isinstance(artifact.labels, ClassKind) for artifact in artifacts)
     print_table(
-        ("task", "classes", "top-1", "top-5", "test pictures", "parameters", "size", "training"),
+        ("task", *(("classes", "top-1", "top-5") if classes_only else ("labels", "test")), *COSTS),
         [
             (
                 artifact.name,
-                len(artifact.classes),
-                percent(entry.get("top1")),
-                percent(entry.get("top5")),
+                *_figures(artifact, entry, classes_only),
                 entry.get("images", 0),
                 f"{entry['learned_parameters']:,}",
                 megabytes(entry["artifact_bytes"]),
@@ -276,3 +291,9 @@ def _report(hub: Hub, artifacts: Sequence[Artifact], as_json: bool) -> None:
         for line in evidence_lines(artifact.metrics.get("evidence", {})):
             print(f"{artifact.name}: {line}")
     print(f"\nTo classify a picture: snow predict {shlex.quote(str(hub.path))} PICTURE")
+
+
+def _figures(artifact: Artifact, entry: Mapping[str, Any], classes_only: bool) -> tuple[object, ...]:
+    if classes_only:
+        return len(artifact.classes), percent(entry.get("top1")), percent(entry.get("top5"))
+    return artifact.labels.describe(), figures_text(artifact.labels, entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +14,12 @@ import torch
 from snow.data.decode import shown
 from snow.data.labels import clean_name, whole_numbers
 from snow.data.open import read_listing
-from snow.data.pictures import Inspection, Pictures, Progress, inspect
+from snow.data.pictures import Inspection, Item, Pictures, Progress, inspect
 from snow.data.rows import Listing, Opening, Row
 from snow.data.split import SplitRecord
 from snow.data.task import Dataset, Task
-from snow.errors import SnowError
+from snow.errors import MismatchError, SnowError
+from snow.kinds import ClassKind
 
 Part = Literal["test", "train", "all"]
 
@@ -28,14 +29,16 @@ Basis = Literal["held-out", "test", "train", "all"]
 
 @dataclass(frozen=True)
 class Measured:
-    """Pictures to measure a task on, with the class numbers of the task.
+    """Pictures to measure a task on, with the numbers of its labels.
 
     Attributes:
+        task: the task, with the labels of these pictures.
         basis: which they are.
         line: the same in words.
         warnings: what was left out, and what makes the figure doubtful.
     """
 
+    task: Task
     pictures: Pictures
     basis: Basis
     line: str
@@ -52,6 +55,7 @@ def open_measured(
     root: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     held_out_before: Callable[[Dataset], Dataset | None] | None = None,
+    inspections: Inspections | None = None,
 ) -> Measured:
     """Open labelled pictures to measure a task on.
 
@@ -66,14 +70,17 @@ def open_measured(
         progress: called with (pictures checked, pictures there are).
         held_out_before: for a task without a record: from all pictures to what training learned and held out, or None
             if this is not the data that it was trained on.
+        inspections: what was found out about pictures for other tasks, to be used and added to.
 
     Raises:
-        SnowError: as `open_dataset`; a class that the task does not have; no readable picture.
+        MismatchError: a class that the task does not have.
+        SnowError: as `open_dataset`; no readable picture.
     """
-    listing = read_listing(spec, task.name, labels, None if root is None else Path(root), Opening(for_training=False))
+    folder, named = None if root is None else Path(root), {task.name: task.kind.spec}
+    listing = read_listing(spec, task.name, labels, folder, Opening(for_training=False), named)
     warnings = list(listing.warnings)
-    rows, looks = _readable(listing, progress, warnings)
-    numbers, lacking = _class_numbers(rows, task, listing.source)
+    rows, looks = _readable(listing, progress, warnings, {} if inspections is None else inspections)
+    task, numbers, lacking = _numbered(rows, task, listing.source)
     if lacking:
         warnings.append(f"{listing.source}: no picture of {_few(lacking)}")
     if not rows:
@@ -88,19 +95,54 @@ def open_measured(
         warnings += doubts
     if record is not None and part != "train":
         warnings += _learned(rows, looks, indices, record)
-    return Measured(everything.subset(indices), basis, line, tuple(warnings))
+    return Measured(task, everything.subset(indices), basis, line, tuple(warnings))
 
 
 Choice = tuple[list[int], Basis, str]
 
 
-def _readable(listing: Listing, progress: Progress | None, warnings: list[str]) -> tuple[list[Row], list[Inspection]]:
+Inspections = dict[Item, Inspection]
+"""What was found out about pictures."""
+
+
+def merge_measured(parts: Sequence[Measured]) -> Pictures:
+    """Merge the pictures of several tasks, so that one pass measures all: T of them -> pictures with labels (n, T)."""
+    places: dict[Item, int] = {}
+    for part in parts:
+        for item in part.pictures.items:
+            places.setdefault(item, len(places))
+    labels = torch.full((len(places), len(parts)), -1, dtype=torch.int64)
+    for column, part in enumerate(parts):
+        for item, label in zip(part.pictures.items, part.pictures.labels[:, 0].tolist(), strict=True):
+            labels[places[item], column] = label
+    return Pictures(list(places), labels)
+
+
+def _readable(
+    listing: Listing, progress: Progress | None, warnings: list[str], inspections: Inspections
+) -> tuple[list[Row], list[Inspection]]:
     """Select the rows with a label and a readable picture."""
     rows = [row for row in listing.rows if row.classes[0] is not None]
-    looks = inspect([row.item for row in rows], progress)
+    new = [item for row in rows if (item := row.item) not in inspections]
+    inspections.update(zip(new, inspect(new, progress), strict=True))
+    looks = [inspections[row.item] for row in rows]
     warnings += [f"skipped {look.fault}" for look in looks if look.fault]
     good = [(row, look) for row, look in zip(rows, looks, strict=True) if not look.fault]
     return [row for row, _ in good], [look for _, look in good]
+
+
+def _numbered(rows: Sequence[Row], task: Task, source: str) -> tuple[Task, list[int], list[str]]:
+    """Number the label of each row, for the task with these labels, and name what no picture has."""
+    if isinstance(task.kind, ClassKind):
+        return task, *_class_numbers(rows, task, source)
+    present = [str(row.classes[0]) for row in rows]
+    unknown = task.kind.unknown(present)
+    if unknown:
+        raise MismatchError(f"{source}: its labels are not those of task {task.name}: it has {_few(unknown)}")
+    labels = tuple(sorted(set(present)))
+    place = {label: number for number, label in enumerate(labels)}
+    lacking = task.kind.absent(present)
+    return replace(task, labels=labels), [place[label] for label in present], lacking
 
 
 def _class_numbers(rows: Sequence[Row], task: Task, source: str) -> tuple[list[int], list[str]]:
@@ -114,7 +156,7 @@ def _class_numbers(rows: Sequence[Row], task: Task, source: str) -> tuple[list[i
     lacking = [name for number, name in enumerate(task.classes) if number not in {known.get(other) for other in names}]
     if unknown:
         also = f"it lacks {_few(lacking)} and " if lacking else ""
-        raise SnowError(f"{source}: its classes are not those of task {task.name}: {also}it has {_few(unknown)}")
+        raise MismatchError(f"{source}: its classes are not those of task {task.name}: {also}it has {_few(unknown)}")
     return [known[str(row.classes[0])] for row in rows], lacking
 
 

@@ -75,11 +75,14 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return Pictures([self.items[index] for index in chosen.tolist()], self.labels[chosen], self.transform)
 
-    def split(self, fraction: float, seed: int) -> tuple[Pictures, Pictures]:
+    def split(self, fraction: float, seed: int, strata: Tensor | None = None) -> tuple[Pictures, Pictures]:
         """Split at random into `(rest, part)`: `part` has about `fraction` of each class of the first task.
 
         A class of that task with two or more pictures has one or more on either side; `rest` keeps at least
         one of every class of every task. The same pictures and seed give the same parts.
+
+        Args:
+            strata: (n, T), what counts as a class; by default the labels.
 
         Raises:
             SnowError: `fraction` is not between 0 and 1.
@@ -88,11 +91,12 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
             raise SnowError(f"cannot hold out a fraction of {fraction}: use one between 0 and 1")
         generator = torch.Generator().manual_seed(seed)
         held = torch.zeros(len(self), dtype=torch.bool)
-        for label in self.labels[:, 0].unique():
-            members = (self.labels[:, 0] == label).nonzero().flatten()
+        strata = self.labels if strata is None else strata
+        for label in strata[:, 0].unique():
+            members = (strata[:, 0] == label).nonzero().flatten()
             count = min(max(round(fraction * len(members)), 1), len(members) - 1)
             held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-        for column in self.labels[:, 1:].unbind(1):
+        for column in strata[:, 1:].unbind(1):
             for label in column.unique():
                 members = (column == label).nonzero().flatten()
                 if label >= 0 and held[members].all():

@@ -12,8 +12,9 @@ import torch
 from snow.data.labels import lookalikes
 from snow.data.pictures import Item, Pictures, Progress, inspect
 from snow.data.split import copies_in_test, hold_out, in_several_classes
-from snow.data.task import ContentDigests, Dataset, Task
+from snow.data.task import ContentDigests, Dataset, Task, strata_of
 from snow.errors import SnowError
+from snow.kinds import ClassKind, KindSpec, kind_named
 
 Split = Literal["train", "test"]
 
@@ -40,7 +41,7 @@ def part_name(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A picture, its class in each task (None: no label) and its part; None for the parts are drawn later."""
+    """A picture, its label in each task as text (None: no label) and its part; None for the parts are drawn later."""
 
     item: Item
     classes: tuple[str | None, ...]
@@ -68,10 +69,11 @@ class Listing:
 
     Attributes:
         tasks: name of each.
-        classes: of each task those that training should have.
+        classes: of each task those that training should have; only of tasks of kind class.
         rows: pictures, all with a part or all without.
         warnings: lines about what was left out.
         source: what the data set is called in errors.
+        kinds: of each task what its labels are; () for classes.
     """
 
     tasks: tuple[str, ...]
@@ -79,6 +81,11 @@ class Listing:
     rows: Sequence[Row]
     warnings: Sequence[str]
     source: str
+    kinds: tuple[KindSpec, ...] = ()
+
+    def kind(self, column: int) -> KindSpec:
+        """Return the kind of a task."""
+        return self.kinds[column] if self.kinds else KindSpec(ClassKind.name)
 
 
 def assemble(listing: Listing, opening: Opening) -> Dataset:
@@ -88,7 +95,7 @@ def assemble(listing: Listing, opening: Opening) -> Dataset:
         SnowError: a class without a training picture, a test picture of an unknown class, no test picture.
     """
     rows, source = listing.rows, listing.source
-    tasks = [Task(name, classes) for name, classes in zip(listing.tasks, listing.classes, strict=True)]
+    tasks = [_task(listing, column) for column in range(len(listing.tasks))]
     _refuse_strangers(tasks, rows, source)
     reasons = [line for line in listing.warnings if line.startswith(("skipped", "ignored in"))]
     _refuse_untaught(tasks, rows, reasons, source)
@@ -102,7 +109,8 @@ def assemble(listing: Listing, opening: Opening) -> Dataset:
         _refuse_untaught(tasks, rows, reasons + broken, source)
     pictures = Pictures([row.item for row in rows], _labels(tasks, rows))
     if rows[0].split is None and digests is not None:
-        is_test = hold_out(pictures.labels, digests, opening.test_fraction, opening.seed)
+        strata = strata_of(tasks, pictures.labels)
+        is_test = hold_out(strata, digests, opening.test_fraction, opening.seed)
     else:
         is_test = torch.tensor([row.split == "test" for row in rows])
     train, test = ((is_test == part).nonzero().flatten().tolist() for part in (False, True))
@@ -119,30 +127,46 @@ def assemble(listing: Listing, opening: Opening) -> Dataset:
     return replace(dataset, warnings=(*listing.warnings, *broken, *lines))
 
 
+def _task(listing: Listing, column: int) -> Task:
+    """Make a task; what its kind has to know of labels comes from the training pictures."""
+    name, spec = listing.tasks[column], listing.kind(column)
+    if spec.name == ClassKind.name:
+        return Task(name, listing.classes[column])
+    learned = _labels_of([row for row in listing.rows if row.split != "test"], column)
+    if not learned:
+        raise SnowError(f"{listing.source}: no training picture has a label for task {name!r}")
+    kind = kind_named(spec.name).of_labels(name, learned, spec.option)
+    return Task(name, kind.names, kind, tuple(sorted(set(_labels_of(listing.rows, column)))))
+
+
+def _labels_of(rows: Sequence[Row], column: int) -> list[str]:
+    """List the labels that rows have in one task."""
+    return [label for row in rows if (label := row.classes[column]) is not None]
+
+
 def _labels(tasks: Sequence[Task], rows: Sequence[Row]) -> torch.Tensor:
-    """Number the classes of rows: int64 (n, T), -1 for no label."""
-    numbers = [{name: number for number, name in enumerate(task.classes)} for task in tasks]
+    """Number the labels of rows: int64 (n, T), -1 for no label."""
+    numbers = [{name: number for number, name in enumerate(task.labels)} for task in tasks]
     table = [[numbers[t].get(name or "", -1) for t, name in enumerate(row.classes)] for row in rows]
     return torch.tensor(table, dtype=torch.int64)
 
 
 def _refuse_strangers(tasks: Sequence[Task], rows: Sequence[Row], source: str) -> None:
     for t, task in enumerate(tasks):
-        strangers = {row.classes[t] for row in rows if row.split == "test"} - {None, *task.classes}
+        strangers = task.kind.unknown(_labels_of([row for row in rows if row.split == "test"], t))
         if strangers:
-            names = ", ".join(sorted(repr(name) for name in strangers))
+            names = ", ".join(repr(name) for name in strangers)
             raise SnowError(f"{source}: the test split of task {task.name!r} has {names}, which training has not")
 
 
 def _refuse_untaught(tasks: Sequence[Task], rows: Sequence[Row], reasons: Sequence[str], source: str) -> None:
     for t, task in enumerate(tasks):
-        taught = {row.classes[t] for row in rows if row.split != "test"}
-        for name in task.classes:
-            if name not in taught:
-                raise SnowError(
-                    f"{source}: class {name!r} of task {task.name!r} has no readable training picture: "
-                    f"add some or remove the class{_first(reasons)}"
-                )
+        taught = _labels_of([row for row in rows if row.split != "test"], t)
+        for name in task.kind.absent(taught):
+            raise SnowError(
+                f"{source}: class {name!r} of task {task.name!r} has no readable training picture: "
+                f"add some or remove the class{_first(reasons)}"
+            )
 
 
 def _first(reasons: Sequence[str]) -> str:
@@ -156,8 +180,7 @@ def _first(reasons: Sequence[str]) -> str:
 def _untested(tasks: Sequence[Task], test: Pictures) -> list[str]:
     lines = []
     for task, column in zip(tasks, test.labels.unbind(1), strict=True):
-        present = set(column.tolist())
-        names = [name for number, name in enumerate(task.classes) if number not in present]
+        names = task.kind.absent([task.labels[number] for number in column.unique().tolist() if number >= 0])
         if names:
             lines.append(f"task {task.name!r}: no test picture of {', '.join(repr(name) for name in names)}")
     return lines

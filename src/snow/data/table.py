@@ -1,4 +1,7 @@
-"""A CSV or Parquet file: a column `path`, a label column for each task and, if you like, a column `split`."""
+"""A table: a column `path`, a label column for each task and, if you like, a column `split`.
+
+Tags may have a column of 0 and 1 each, named `TASK:TAG`.
+"""
 
 from __future__ import annotations
 
@@ -9,47 +12,59 @@ from pathlib import Path, PureWindowsPath
 
 from snow.data.cells import TableRow, read_columns, read_lines
 from snow.data.decode import shown
+from snow.data.label_cells import Kinds, detect, merge_tags, read_cells, require_tasks
 from snow.data.labels import MISSING, clean_name, whole_numbers
 from snow.data.rows import SPLITS, Listing, Opening, Row, Split, part_name
 from snow.errors import SnowError
+from snow.kinds import BadCellError, ClassKind, KindSpec, TagKind, kind_named
 
 PATH, LABEL, SPLIT = "path", "label", "split"
 
 
-def read_table(file: Path, task: str, labels: Sequence[str] | None, root: Path | None, opening: Opening) -> Listing:
+def read_table(
+    file: Path, task: str, labels: Sequence[str] | None, root: Path | None, opening: Opening, kinds: Kinds
+) -> Listing:
     """Read rows with paths that start in the table's folder or in `root`; classes are the sorted training labels.
 
     Args:
         task: the task's name where there is one label column; several columns name their tasks themselves.
         labels: the label columns; by default `label`, or else the only column beside `path` and `split`.
         root: where relative paths start, and where all pictures must lie; by default the table's folder, and anywhere.
+        kinds: of label columns, as the user named them; those of the others are found from their cells.
 
     Raises:
         SnowError: as in the rules of `snow.data`.
     """
     columns = read_columns(file)
     labels = _label_columns(file, columns, labels)
+    names = tuple(labels) if len(labels) > 1 else (task,)
+    require_tasks(kinds, {*names, *labels})
+    kinds = {
+        label: kinds[key] for name, label in zip(names, labels, strict=True) for key in (name, label) if key in kinds
+    }
     has_split = SPLIT in columns
-    lines, warnings = read_lines(file, [PATH, *labels, *([SPLIT] if has_split else [])])
+    cells = {label: _cell_columns(columns, label) for label in labels}
+    wanted = [PATH, *(column for group in cells.values() for column in group), *([SPLIT] if has_split else [])]
+    lines, warnings = read_lines(file, wanted)
     if not lines:
         raise SnowError(f"{shown(file)}: there are no rows under the header")
-    lines = _with_labels(file, lines, labels, warnings)
+    lines, specs = _with_labels(file, lines, cells, kinds, warnings)
     parts = _parts(file, lines, warnings, opening) if has_split else {line.where: None for line in lines}
     rows = _rows(file, [line for line in lines if line.where in parts], parts, len(labels), root, warnings)
     classes = []
     for t in range(len(labels)):
-        names = {row.classes[t] for row, _ in rows if row.split != "test"} - {None}
-        classes.append(tuple(sorted(map(str, names))))
-    names = tuple(labels) if len(labels) > 1 else (task,)
-    return Listing(names, tuple(classes), [row for row, usable in rows if usable], warnings, shown(file))
+        present = {row.classes[t] for row, _ in rows if row.split != "test"} - {None}
+        classes.append(tuple(sorted(map(str, present))))
+    return Listing(names, tuple(classes), [row for row, usable in rows if usable], warnings, shown(file), specs)
 
 
 def _label_columns(file: Path, columns: Sequence[str], labels: Sequence[str] | None) -> list[str]:
     there = f"the columns are {', '.join(repr(name) for name in columns)}"
     if PATH not in columns:
         raise SnowError(f"{shown(file)}: there is no column {PATH!r}; {there}")
-    others = [name for name in columns if name not in (PATH, SPLIT)]
-    chosen = list(labels or ([LABEL] if LABEL in others else others))
+    others = list(dict.fromkeys(name.partition(":")[0] for name in columns if name not in (PATH, SPLIT)))
+    others += [name for name in columns if name not in (PATH, SPLIT, *others)]
+    chosen = list(labels or ([LABEL] if LABEL in others else [name for name in others if ":" not in name]))
     for name in chosen:
         if name not in others or chosen.count(name) > 1:
             raise SnowError(f"{shown(file)}: {name!r} cannot be a label column; {there}")
@@ -58,27 +73,76 @@ def _label_columns(file: Path, columns: Sequence[str], labels: Sequence[str] | N
     return chosen
 
 
-def _with_labels(file: Path, lines: Sequence[TableRow], labels: Sequence[str], warnings: list[str]) -> list[TableRow]:
-    """Normalise labels, "" for those that mean "no label"; a warning for each column with such labels."""
-    columns = [[line.cells[number] for line in lines] for number in range(1, 1 + len(labels))]
-    for name, column in zip(labels, columns, strict=True):
-        missing = sorted({cell for cell in column if cell in MISSING} - {""})
-        if missing:
-            count = sum(cell in missing for cell in column)
-            words = ", ".join(missing)
-            warnings.append(f"column {name!r} of {shown(file)}: {count} cells with {words} are taken for no label")
-        column[:] = ["" if cell in MISSING else clean_name(cell) for cell in column]
-        numbers = whole_numbers({cell for cell in column if cell})
-        changed = sorted(cell for cell, number in numbers.items() if cell != number)
-        if changed and set(numbers) & set(numbers.values()):
-            warnings.append(
-                f"column {name!r} of {shown(file)}: labels such as {changed[0]} are taken for whole numbers"
-            )
-        column[:] = [numbers.get(cell, cell) for cell in column]
-    return [
-        TableRow(line.where, (line.cells[0], *cells, *line.cells[1 + len(labels) :]))
-        for line, *cells in zip(lines, *columns, strict=True)
+def _cell_columns(columns: Sequence[str], label: str) -> list[str]:
+    """List the columns with the cells of a label: the one of its name, or one for each tag, `LABEL:TAG`."""
+    return [label] if label in columns else [name for name in columns if name.startswith(f"{label}:")]
+
+
+def _with_labels(
+    file: Path, lines: Sequence[TableRow], columns: Mapping[str, Sequence[str]], kinds: Kinds, warnings: list[str]
+) -> tuple[list[TableRow], tuple[KindSpec, ...]]:
+    """Read labels, "" for those that mean "no label".
+
+    Args:
+        columns: label -> the columns with its cells.
+
+    Returns:
+        The lines with one cell for each label, and the kinds.
+    """
+    specs, labels, start = [], [], 1
+    for label, group in columns.items():
+        cells = {column: [line.cells[start + k] for line in lines] for k, column in enumerate(group)}
+        start += len(group)
+        try:
+            spec, read = _read_label(file, label, cells, kinds.get(label), warnings)
+        except BadCellError as error:
+            where = lines[error.place].where
+            raise SnowError(f"{shown(file)}, {where}: column {label!r}: {error.reason}") from None
+        specs.append(spec)
+        labels.append(read)
+        if not any(read):
+            raise SnowError(f"{shown(file)}: all cells of column {label!r} are empty: there is nothing to learn")
+    rows = [
+        TableRow(line.where, (line.cells[0], *read, *line.cells[start:]))
+        for line, *read in zip(lines, *labels, strict=True)
     ]
+    return rows, tuple(specs)
+
+
+def _read_label(
+    file: Path, label: str, cells: Mapping[str, list[str]], spec: KindSpec | None, warnings: list[str]
+) -> tuple[KindSpec, list[str]]:
+    """Read the cells of a label, of the kind that was named or is found, and warn of what was taken for granted."""
+    tags = {column.partition(":")[2]: values for column, values in cells.items() if column != label}
+    if tags:
+        if spec is not None and spec.name != TagKind.name:
+            raise SnowError(f"{shown(file)}: columns such as {next(iter(cells))!r} are tags: their kind is multi")
+        return KindSpec(TagKind.name), merge_tags(tags)
+    column = cells[label]
+    guessed = detect(set(column)) if spec is None else spec
+    if spec is None and guessed.name != ClassKind.name:
+        warnings.append(
+            f"column {label!r} of {shown(file)} is taken for kind {guessed.name}; for classes: --kind {label}=class"
+        )
+    if guessed.name == ClassKind.name:
+        kind_named(guessed.name).read((), guessed.option)
+        return guessed, _class_names(file, label, column, warnings)
+    return guessed, read_cells(guessed, column)
+
+
+def _class_names(file: Path, name: str, column: Sequence[str], warnings: list[str]) -> list[str]:
+    """Normalise names of classes, and warn of cells that mean "no label", and of whole numbers."""
+    missing = sorted({cell for cell in column if cell in MISSING} - {""})
+    if missing:
+        count = sum(cell in missing for cell in column)
+        words = ", ".join(missing)
+        warnings.append(f"column {name!r} of {shown(file)}: {count} cells with {words} are taken for no label")
+    names = ["" if cell in MISSING else clean_name(cell) for cell in column]
+    numbers = whole_numbers({cell for cell in names if cell})
+    changed = sorted(cell for cell, number in numbers.items() if cell != number)
+    if changed and set(numbers) & set(numbers.values()):
+        warnings.append(f"column {name!r} of {shown(file)}: labels such as {changed[0]} are taken for whole numbers")
+    return [numbers.get(cell, cell) for cell in names]
 
 
 def _parts(file: Path, lines: Sequence[TableRow], warnings: list[str], opening: Opening) -> Mapping[str, Split | None]:

@@ -1,19 +1,31 @@
-"""What is learned: a task has a name and classes; a data set has tasks and labelled pictures."""
+"""What is learned: a task has a name and a kind of label; a data set has tasks and labelled pictures."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from snow.data.labels import require_text
 from snow.data.pictures import Pictures
 from snow.errors import SnowError
+from snow.kinds import ClassKind, LabelKind, saved_labels
 
 
 @dataclass(frozen=True)
 class Task:
-    """One image-classification task. Class k of the labels is `classes[k]`.
+    """One task. Label k of the pictures is `labels[k]`.
+
+    Attributes:
+        name: of the task.
+        classes: names of classes, tags or grades, in the order of the answer; () for a number.
+        kind: what the labels are; by default each is one of `classes`.
+        labels: the different labels of the data, as text; by default `classes`.
 
     Raises:
         SnowError: a name that cannot be a folder's, fewer than two classes, a class named twice or "", a name that is
@@ -22,21 +34,40 @@ class Task:
 
     name: str
     classes: tuple[str, ...]
+    kind: LabelKind = field(default=None, repr=False)  # ty: ignore[invalid-assignment]  set below
+    labels: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "kind", self.kind or ClassKind(self.classes))
+        object.__setattr__(self, "labels", tuple(self.labels) or self.classes)
         if not self.name.strip() or self.name.startswith(".") or any(mark in self.name for mark in "/\\\0\n"):
             raise SnowError(f"{self.name!r} cannot name a task: use a name that could be a folder's")
-        if len(self.classes) < 2:
+        if isinstance(self.kind, ClassKind) and len(self.classes) < 2:
             number = f"only {self.classes[0]!r}" if self.classes else "none"
             raise SnowError(f"task {self.name!r} needs at least two classes, and there is {number}")
         if not all(self.classes):
             raise SnowError(f"task {self.name!r} has a class without a name")
         for name in (self.name, *self.classes):
             require_text(name, "task" if name is self.name else f"task {self.name!r} has a class whose name")
-        name, count = Counter(self.classes).most_common(1)[0]
+        name, count = Counter(self.classes or ("",)).most_common(1)[0]
         if count > 1:
             raise SnowError(f"task {self.name!r} has {count} classes named {name!r}")
+
+    @cached_property
+    def targets(self) -> Tensor | None:
+        """What a method learns of each label: (M, W), NaN where nothing is known; None: the label's number."""
+        return self.kind.targets(self.labels)
+
+    @cached_property
+    def strata(self) -> Tensor:
+        """Stratum of each label: (M,); each is divided alike between training and test pictures."""
+        return torch.tensor(self.kind.strata(self.labels), dtype=torch.int64)
+
+    def to_dict(self) -> list[Any]:
+        """Return what identifies the task in a digest of its data, as JSON values."""
+        described = saved_labels(self.kind)
+        return [self.name, self.classes, *([described, self.labels] if described else [])]
 
 
 class ContentDigests(NamedTuple):
@@ -53,7 +84,7 @@ class ContentDigests(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """The pictures of one or several tasks: each has one label per task, -1 where a task has none for it.
+    """The pictures of one or several tasks: each has the number of a label per task, -1 where a task has none for it.
 
     `warnings` holds one line for each picture, row or folder that was left out, and why. `digests` is None where the
     pictures were not looked at.
@@ -76,8 +107,8 @@ class Dataset:
             if width != len(self.tasks):
                 raise SnowError(f"the {split} pictures have {width} labels each for {len(self.tasks)} tasks")
             for column, task in zip(pictures.labels.unbind(1), self.tasks, strict=True):
-                if column.numel() and not -1 <= column.min() <= column.max() < len(task.classes):
-                    raise SnowError(f"a {split} label of task {task.name!r} is outside -1..{len(task.classes) - 1}")
+                if column.numel() and not -1 <= column.min() <= column.max() < len(task.labels):
+                    raise SnowError(f"a {split} label of task {task.name!r} is outside -1..{len(task.labels) - 1}")
 
     def held_out(self, fraction: float, seed: int) -> Dataset:
         """Split the training pictures in two, to compare settings without the test pictures.
@@ -88,5 +119,14 @@ class Dataset:
         Raises:
             SnowError: as `Pictures.split`.
         """
-        rest, part = self.train.split(fraction, seed)
+        rest, part = self.train.split(fraction, seed, strata_of(self.tasks, self.train.labels))
         return replace(self, train=rest, test=part, digests=None)
+
+
+def strata_of(tasks: Sequence[Task], labels: Tensor) -> Tensor:
+    """Map labels to their strata, -1 where there is none: (n, T) -> (n, T)."""
+    columns = [
+        torch.where(column >= 0, task.strata[column], -1) if len(task.strata) else column
+        for task, column in zip(tasks, labels.unbind(1), strict=True)
+    ]
+    return torch.stack(columns, 1)

@@ -41,7 +41,7 @@ class Delta(nn.Module):
 
     Args:
         num_classes: C.
-        exported: build the form that is saved and answers, which holds the selected channels only.
+        exported: build the form used for saving and inference, which holds the selected channels only.
     """
 
     def __init__(self, plan: DeltaPlan, num_classes: int, config: SnowConfig, exported: bool = False) -> None:
@@ -69,7 +69,7 @@ class Delta(nn.Module):
         no_columns = low_rank or self.final is None
         columns, width = (0, 0) if no_columns else (self.final.weight_columns, self.final.width)
         self.classifier = FusionConv(features, columns, width, num_classes, bias=True)
-        nn.init.zeros_(self.classifier.weight)  # starts as a linear probe: own features join as far as they help
+        nn.init.zeros_(self.classifier.weight)  # starts as a linear probe: the delta's features start at zero weight
         self.directions = (
             LowRankHead(head_inputs, rank, num_classes, readout, config.dropout, exported) if low_rank else None
         )

@@ -31,7 +31,7 @@ class LowRankHead(nn.Module):
         rank: R.
         num_classes: C.
         scale, dropout: of each `MomentsHead`.
-        exported: build the form that is saved and answers, which has no whitening.
+        exported: build the form used for saving and inference, which has no whitening.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.recipe import current_fields
 from snow.training.trackers import LOGS
-from snow.training.train import remove_run, run_folder, train
+from snow.training.train import holding_out, remove_run, run_folder, train
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class TrainRequest:
         logs: names in `LOGS`.
         replace: replace a task of the hub with this name.
         root: as for `open_dataset`.
+        kinds: as for `open_dataset`, of the task.
     """
 
     hub: Path
@@ -47,6 +48,7 @@ class TrainRequest:
     logs: tuple[str, ...]
     replace: bool
     root: Path | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 def train_job(request: TrainRequest) -> tuple[str, ...]:
@@ -63,6 +65,7 @@ def train_job(request: TrainRequest) -> tuple[str, ...]:
         test_fraction=request.test_fraction,
         seed=request.recipe.seed,
         root=request.root,
+        kinds=request.kinds,
     )
     folder, hub = run_folder(request.hub, [request.task]), Hub.open(request.hub)
     if _is_trained(hub, request, dataset):
@@ -91,5 +94,5 @@ def _is_trained(hub: Hub, request: TrainRequest, dataset: Dataset) -> bool:
     task = hub.task(request.task)
     recipe = current_fields(task.training.get("recipe", {}))
     recorded = (task.method.name, recipe, task.training.get("data", {}).get("fingerprint"))
-    expected = request.recipe.resolved(request.runtime.cache is not None).to_dict()
+    expected = holding_out(request.recipe, dataset).resolved(request.runtime.cache is not None).to_dict()
     return recorded == (request.method, expected, data_digest(dataset))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from snow.data import Dataset
 from snow.errors import SnowError
+from snow.experiments.results.figures import figure_cell, figure_title, kind_entry, mean_figures, shown_figures
 from snow.experiments.results.record import open_results, save_results
 from snow.experiments.results.table import markdown_table, origin
 from snow.experiments.step_cost import BenchConditions, measure_training_costs
 from snow.hub import Artifact
+from snow.kinds import Figure, LabelKind
 from snow.methods import METHODS, Method
 from snow.methods.variant import Variant
 from snow.source import Source
@@ -21,6 +23,7 @@ from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
 from snow.training.fit import fit
 from snow.training.listeners import Listener
+from snow.training.train import require_kind
 
 RATES = (3e-4, 1e-3, 3e-3)
 """Learning rates that each method chooses from."""
@@ -28,7 +31,8 @@ RATES = (3e-4, 1e-3, 3e-3)
 HELD_OUT = 0.25
 """Fraction of the training images on which learning rates and options are compared."""
 
-COLUMNS = ("method", "top-1 %", "top-5 %", "lr", "images/s", "peak memory MB", "learned parameters", "on disk MB")
+COSTS = ("lr", "images/s", "peak memory MB", "learned parameters", "on disk MB")
+"""Columns behind the figures."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,16 @@ class Comparison:
         if not self.methods or not self.rates or not self.seeds:
             raise SnowError("a comparison needs at least one method, one learning rate and one seed")
 
+        for variant in self.methods:
+            require_kind(METHODS[variant.method], self.kind)
+
+    @property
+    def kind(self) -> LabelKind:
+        return self.dataset.tasks[0].kind
+
     @property
     def num_classes(self) -> int:
-        return len(self.dataset.tasks[0].classes)
+        return self.kind.outputs
 
 
 def run_comparison(
@@ -91,7 +102,7 @@ def run_comparison(
         names = ", ".join(variant.label for variant in group)
         if untuned := [variant for variant in group if "lr" not in entries[variant.label]]:
             for label, tuning in _tune(comparison, untuned, listeners).items():
-                best = max(tuning, key=lambda rate: tuning[rate] or 0.0)
+                best = max(tuning, key=lambda rate: _or_lowest(tuning[rate]))
                 entries[label] |= {"tuning": tuning, "lr": float(best), "runs": {}}
             save_results(out, results)
         for seed in comparison.seeds:
@@ -102,7 +113,7 @@ def run_comparison(
                     entries[label]["runs"][str(seed)] = run
                 save_results(out, results)
     for entry in entries.values():
-        entry.update(_summary(list(entry["runs"].values())))
+        entry.update(_summary(comparison.kind, list(entry["runs"].values())))
     if comparison.costs and any("images_per_second" not in entry for entry in entries.values()):
         listeners(f"{', '.join(entries)}: images/s and memory")
         source = comparison.source
@@ -114,15 +125,21 @@ def run_comparison(
     return results
 
 
+def columns(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the columns of a comparison: the method, what its kind of label is measured by, and costs."""
+    return ("method", *map(figure_title, shown_figures(results)), *COSTS)
+
+
 def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Lay a comparison out as rows under `COLUMNS`, one per method."""
-    return [(label, *_cells(entry)) for label, entry in results["methods"].items() if "top1" in entry]
+    """Lay a comparison out as rows under its `columns`, one per method."""
+    figures = shown_figures(results)
+    return [(label, *_cells(entry, figures)) for label, entry in results["methods"].items() if figures[0].key in entry]
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Write the table of a comparison, and the line on its origin."""
     seeds = {seed for entry in results["methods"].values() for seed in entry.get("runs", {})}
-    return f"{markdown_table(COLUMNS, rows(results))}\n{origin(results, sorted(seeds))}"
+    return f"{markdown_table(columns(results), rows(results))}\n{origin(results, sorted(seeds))}"
 
 
 def _identity(comparison: Comparison, about: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -133,6 +150,7 @@ def _identity(comparison: Comparison, about: Mapping[str, Any] | None) -> dict[s
         "recipe": comparison.recipe.resolved(comparison.runtime.cache is not None).to_dict(),
         "rates": list(comparison.rates),
         "held_out": comparison.held_out,
+        **kind_entry(comparison.kind),
     }
 
 
@@ -146,7 +164,7 @@ def _groups(comparison: Comparison) -> list[list[Variant]]:
 def _tune(
     comparison: Comparison, variants: Sequence[Variant], listeners: Callable[[str], Sequence[Listener]]
 ) -> dict[str, dict[str, float | None]]:
-    """Train each method with each rate; return label -> rate -> accuracy on the held-out training images."""
+    """Train each method with each rate; return label -> rate -> score on the held-out training images."""
     if len(comparison.rates) == 1:
         return {variant.label: {f"{comparison.rates[0]:g}": None} for variant in variants}
     seed = comparison.recipe.seed
@@ -166,9 +184,13 @@ def _tune(
         listeners=listeners(stage),
     ).metrics
     return {
-        variant.label: {f"{rate:g}": metrics[f"{variant.label} {rate:g}"].top1 for rate in comparison.rates}
+        variant.label: {f"{rate:g}": metrics[f"{variant.label} {rate:g}"].score for rate in comparison.rates}
         for variant in variants
     }
+
+
+def _or_lowest(score: float | None) -> float:
+    return -math.inf if score is None else score
 
 
 def _run(
@@ -192,7 +214,9 @@ def _run(
         runs[label] = {
             **fitted.metrics[label].to_dict(),
             "learned_parameters": exported.learned_parameters,
-            "artifact_bytes": Artifact(task.name, task.classes, exported, comparison.source.description()).size,
+            "artifact_bytes": Artifact(
+                task.name, task.classes, exported, comparison.source.description(), labels=task.kind
+            ).size,
             "seconds": round(sum(record.seconds for record in records), 1),
             "curve": [round(record.accuracy, 4) for record in records],
             **({"evidence": fitted.evidence[label]} if label in fitted.evidence else {}),
@@ -205,25 +229,19 @@ def _build(comparison: Comparison, variant: Variant, rate: float, seed: int) -> 
     return variant.start(comparison.source, comparison.num_classes, seed, rate / comparison.recipe.lr)
 
 
-def _summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    spread = {"top1_std": stdev(run["top1"] for run in runs)} if len(runs) > 1 else {}
+def _summary(kind: LabelKind, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
-        "top1": mean(run["top1"] for run in runs),
-        **spread,
-        "top5": mean(run["top5"] for run in runs),
-        **({"ece": mean(run["ece"] for run in runs)} if all("ece" in run for run in runs) else {}),
+        **mean_figures(kind.figures, runs),
         "learned_parameters": runs[0]["learned_parameters"],
         "artifact_bytes": runs[0]["artifact_bytes"],
     }
 
 
-def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    spread = f" ± {100 * entry['top1_std']:.1f}" if "top1_std" in entry else ""
+def _cells(entry: Mapping[str, Any], figures: Sequence[Figure]) -> tuple[str, ...]:
     speed = f"{entry['images_per_second']:.0f}" if "images_per_second" in entry else "–"
     memory = f"{entry['peak_memory_bytes'] / 1e6:.0f}" if "peak_memory_bytes" in entry else "–"
     return (
-        f"{100 * entry['top1']:.1f}{spread}",
-        f"{100 * entry['top5']:.1f}",
+        *(figure_cell(entry, figure) for figure in figures),
         f"{entry['lr']:g}",
         speed,
         memory,

@@ -155,7 +155,7 @@ def _measure(
                 precision="32" if is_int8 else recipe.precision,
                 runtime=runtime,
             )
-            table[row][after] = metrics[name].top1
+            table[row][after] = metrics[name].score
     return table
 
 

@@ -15,6 +15,7 @@ from snow.methods import METHODS
 from snow.process.randomness import fork_rng, seed_all
 from snow.source import Source
 from snow.training import Recipe, RunPaths, Runtime, TrainingJob
+from snow.training.familiarity_pass import fit_familiarity
 from snow.training.fit import run_job
 from snow.training.listeners import Listener
 from snow.training.train import artifact_of, run_folder
@@ -99,7 +100,7 @@ def _train(
     checkpoint = run_folder(hub.path, [name]) / "checkpoint.pt"
     job = TrainingJob(hub.source, learners, dataset, recipe, RUNTIME, RunPaths(checkpoint, resume=True))
     fitted = run_job(job, listeners)
-    artifact = artifact_of(task, fitted, job, {"path": str(pictures)})
+    artifact = artifact_of(task, fitted, job, {"path": str(pictures)}, fit_familiarity(job))
     artifact.metrics["linear_probe"] = fitted.metrics[PROBE].to_dict()
     hub.add(artifact)
     checkpoint.unlink(missing_ok=True)

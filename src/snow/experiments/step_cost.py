@@ -28,6 +28,7 @@ from snow.source import Features, Source
 from snow.training import Recipe, Runtime
 from snow.training.launch import open_fabric
 from snow.training.learner import Learner
+from snow.training.task_labels import TaskLabels
 
 WARM_UP = 2
 """Steps before the clock starts."""
@@ -137,7 +138,7 @@ class TrainingCost:
 
 
 class BenchSetup:
-    """A source and one random batch on the device: `images` (B, 3, S, S) uint8, `labels` (B,)."""
+    """A source and one random batch on the device: `images` (B, 3, S, S) uint8, `labels` (B, 1)."""
 
     def __init__(self, conditions: BenchConditions) -> None:
         import timm  # noqa: F401  imported now, so that its memory is not counted as the method's
@@ -151,7 +152,8 @@ class BenchSetup:
         self.fabric.to_device(self.source)
         size, batch = self.source.preprocessing.image_size, self.recipe.batch_size
         self.images = torch.randint(256, (batch, 3, size, size), dtype=torch.uint8, device=self.device)
-        self.labels = torch.randint(conditions.classes, (batch,), device=self.device)
+        self.labels = torch.randint(conditions.classes, (batch, 1), device=self.device)
+        self.task_labels = TaskLabels.classes(conditions.classes, smoothing=conditions.recipe.label_smoothing)
 
     def learner(self, build: Build) -> Learner:
         """Build an untrained method in training mode, and put the source into the form that training uses."""
@@ -160,7 +162,7 @@ class BenchSetup:
             self.source = source_for_precision(self.source, self.recipe.precision)
             self.memory.restart()
         self.fabric.to_device(method)
-        return Learner(method.name, method, 0, self.recipe, self.fabric)
+        return Learner(method.name, method, self.task_labels, self.recipe, self.fabric)
 
     def observe(self, learner: Learner, images: Tensor) -> Features:
         """Run the source for one learner: (B, 3, S, S) uint8 -> its features."""

@@ -6,6 +6,7 @@ folder may come from somebody else: it is checked before it is used.
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,16 +16,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import save_file
 
-from snow.errors import DamagedError, MismatchError, NotFoundError, file_error
-from snow.hub.blueprint import Blueprints
+from snow.errors import DamagedError, MismatchError, NotFoundError
+from snow.hub.blueprint import Blueprints, outputs_of
 from snow.hub.card import task_card
-from snow.hub.sharing import Shared, located
-from snow.hub.task_files import CONFIG_FILE, FORMAT, METRICS_FILE, MODEL_FILE, SELECTION_FILE, read_config
+from snow.hub.sharing import Shared, resolve_snapshot
+from snow.hub.task_files import (
+    CLASS_FORMAT,
+    CONFIG_FILE,
+    FORMAT,
+    KNOWN_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    SELECTION_FILE,
+    read_config,
+    read_content,
+)
 from snow.hub.task_record import require_unchanged
-from snow.hub.tensor_file import header_of, require_finite
-from snow.methods import METHODS, Method
+from snow.hub.tensor_file import header_of
+from snow.hub.tensor_values import read_tensors
+from snow.inference.familiarity import Familiarity
+from snow.kinds import ClassKind, LabelKind, kind_of, saved_labels
+from snow.methods import SAVED_METHODS, Method
 from snow.source import Source
 from snow.store import atomic_folder, check_name
 from snow.store.files import read_json, write_json
@@ -37,12 +51,14 @@ class Artifact(Shared):
 
     Attributes:
         name: accepted by `check_name`.
-        classes: class names in the order of the logits.
+        classes: names of classes, tags or grades, in the order of the answer; () for a number.
         method: in the form for inference (`Method.export_form`).
         source: description of the source that it was trained on.
         metrics: results of training and evaluation, as JSON values.
         training: recipe and data of the training, as JSON values.
         selection_history: selected channels over the course of training; `load` leaves it on disk.
+        labels: the kind of its labels; by default one of `classes`.
+        familiarity: statistics of its training pictures; None: it cannot tell how familiar a picture is.
 
     Raises:
         SnowError: an unsafe name, or a number of classes that does not match the method.
@@ -55,12 +71,15 @@ class Artifact(Shared):
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     selection_history: SelectionHistory | None = None
+    labels: LabelKind = None  # ty: ignore[invalid-assignment]  set below
+    familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if len(self.classes) != self.method.num_classes:
+        object.__setattr__(self, "labels", self.labels or ClassKind(tuple(self.classes)))
+        if self.labels.outputs != self.method.num_classes:
             raise MismatchError(
-                f"task {self.name} has {len(self.classes)} classes, but its method has {self.method.num_classes}"
+                f"task {self.name} has {self.labels.outputs} classes, but its method has {self.method.num_classes}"
             )
 
     def save(self, folder: str | Path) -> Path:
@@ -77,9 +96,10 @@ class Artifact(Shared):
     def write(self, folder: Path) -> None:
         """Write the files of the task into an existing folder."""
         config = {
-            "format": FORMAT,
+            "format": FORMAT if (labels := saved_labels(self.labels)) else CLASS_FORMAT,
             "task": self.name,
             "classes": list(self.classes),
+            **({"labels": labels} if labels else {}),
             "method": self.method.name,
             "config": self.method.config,
             "source": self.source,
@@ -92,6 +112,8 @@ class Artifact(Shared):
         write_json(folder / METRICS_FILE, self.metrics)
         if self.selection_history is not None:
             self.selection_history.save(folder / SELECTION_FILE)
+        if self.familiarity is not None:
+            save_file(self.familiarity.tensors(), folder / KNOWN_FILE)
 
     @classmethod
     def load(
@@ -117,18 +139,23 @@ class Artifact(Shared):
         name, trained_on = config["task"], config["source"]
         if trained_on["fingerprint"] != source.fingerprint:
             raise MismatchError(_other_source(name, trained_on, source))
-        if config["method"] not in METHODS:
-            raise NotFoundError(f"task {name}: unknown method {config['method']!r}: there are {', '.join(METHODS)}")
+        if config["method"] not in SAVED_METHODS:
+            known = ", ".join(SAVED_METHODS)
+            raise NotFoundError(f"task {name}: unknown method {config['method']!r}: there are {known}")
         try:
+            content = read_content(folder / MODEL_FILE)
             if compare_record:
-                require_unchanged(folder)
-            method = _load_method(folder / MODEL_FILE, config, source, blueprints or Blueprints(source))
+                require_unchanged(folder, content={MODEL_FILE: content})
+            method = _load_method(content, folder / MODEL_FILE, config, source, blueprints or Blueprints(source))
+            familiarity = _load_familiarity(folder / KNOWN_FILE, source)
         except NotFoundError:
             raise
         except Exception as error:  # a damaged config can fail anywhere in the rebuild
             raise DamagedError(f"task {name} is damaged: {error}") from error
-        metrics = read_json(folder / METRICS_FILE)
-        return cls(name, tuple(config["classes"]), method, trained_on, metrics, config["training"])
+        metrics, labels = read_json(folder / METRICS_FILE), kind_of(config["classes"], config.get("labels", {}))
+        return cls(
+            name, labels.names, method, trained_on, metrics, config["training"], labels=labels, familiarity=familiarity
+        )
 
     @classmethod
     def from_pretrained(
@@ -139,7 +166,7 @@ class Artifact(Shared):
         Raises:
             SnowError: there is neither, or the Hub cannot be reached; and as `load`.
         """
-        return cls.load(located(name, revision, token), source)
+        return cls.load(resolve_snapshot(name, revision, token), source)
 
     def export(self, folder: Path, repository: str) -> str:
         self.write(folder)
@@ -156,30 +183,42 @@ class Artifact(Shared):
         return self.method.learned_parameters
 
 
-def _load_method(path: Path, config: Mapping[str, Any], source: Source, blueprints: Blueprints) -> Method:
+def _load_method(
+    content: bytearray, path: Path, config: Mapping[str, Any], source: Source, blueprints: Blueprints
+) -> Method:
     """Build the method that `config` describes with the tensors of a file, once both are checked.
 
     Raises:
-        SnowError: the file is missing, or does not fit the configuration or the source.
+        SnowError: the tensors do not fit the configuration or the source.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise file_error(f"{path} cannot be read: {error}", error) from error
     stored = header_of(content, path)
     blueprint = blueprints.get(config, stored)
     blueprint.check(stored)
     blueprint.method.check_source(source)
-    tensors = load(content)
-    require_finite(content, stored, path)
+    tensors = read_tensors(content, stored, path)
     if blueprint.can_be_filled:
         method = blueprint.fill(tensors)
     else:
         with torch.random.fork_rng(devices=[]):  # the random weights are replaced below
-            method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
+            method = SAVED_METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"]).eval()
         method.load_state_dict(tensors)
     method.check_indices()
-    return method.eval()
+    return method
+
+
+def _load_familiarity(path: Path, source: Source) -> Familiarity | None:
+    """Read the statistics of a task's training pictures, if it has any.
+
+    Raises:
+        SnowError: the file is damaged, or does not fit the source.
+    """
+    if not os.path.lexists(path):
+        return None
+    content = read_content(path)
+    familiarity = Familiarity.of_tensors(read_tensors(content, header_of(content, path), path))
+    if len(familiarity.centre) != source.num_features:
+        raise DamagedError(f"{path} describes {len(familiarity.centre)} features, the source has {source.num_features}")
+    return familiarity
 
 
 def versions() -> dict[str, str]:

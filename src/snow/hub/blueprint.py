@@ -17,20 +17,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from snow.errors import DamagedError
-from snow.hub.tensor_file import StoredTensor
+from snow.hub.tensor_file import Header
+from snow.hub.tensor_values import DTYPES
 from snow.inference.module_tree import copy_tree, is_tree
-from snow.methods import METHODS, Method
+from snow.kinds import ClassKind, kind_named
+from snow.methods import SAVED_METHODS, Method
 from snow.source import Source
 
-MAX_BLUEPRINTS = 64
+MAX_BLUEPRINTS = 128
 """Blueprints that are kept; the one that was not used for longest goes first."""
-
-DTYPES = {
-    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
-    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
-    "BOOL": torch.bool,
-}
-"""Types in a safetensors file -> types of torch."""
 
 Content = Mapping[str, Tensor]
 """Name -> tensor."""
@@ -46,16 +41,20 @@ class Blueprint:
 
     def __init__(self, source: Source, config: Mapping[str, Any]) -> None:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), _NoInitialValues():
-            self.method = METHODS[config["method"]].rebuild(source, len(config["classes"]), config["config"])
+            self.method = SAVED_METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"])
         self.tensors = {name: (value.dtype, tuple(value.shape)) for name, value in self.method.state_dict().items()}
+        self.method.eval()
         self.can_be_filled = is_tree(self.method) and self._saves_all()
+        self._fitting: Header | None = None
 
-    def check(self, stored: Mapping[str, StoredTensor]) -> None:
-        """Compare the header of a file with the tensors of this network.
+    def check(self, stored: Header) -> None:
+        """Compare the header of a file with the tensors of this network. Equal headers are compared once.
 
         Raises:
             SnowError: a tensor is missing, unknown, or of another type or shape.
         """
+        if stored is self._fitting:
+            return
         for name in self.tensors.keys() | stored.keys():
             if name not in stored or name not in self.tensors:
                 raise DamagedError(f"tensor {name} is {'missing' if name not in stored else 'unknown'}")
@@ -66,9 +65,10 @@ class Blueprint:
                     f"tensor {name} is {stored[name].dtype}{list(stored[name].shape)}, but config.json describes "
                     f"{kind}{list(shape)}"
                 )
+        self._fitting = stored
 
     def fill(self, tensors: Content) -> Method:
-        """Make a network with these values, which must fit (`check`)."""
+        """Make a network in eval mode with these values, which must fit (`check`)."""
         return copy_tree(self.method, lambda name, value: _laid_out(tensors[name], value))
 
     def _saves_all(self) -> bool:
@@ -87,7 +87,7 @@ class Blueprints:
         self._meta_source: Source | None = None
         self._kept: OrderedDict[str, Blueprint] = OrderedDict()
 
-    def get(self, config: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Blueprint:
+    def get(self, config: Mapping[str, Any], stored: Header) -> Blueprint:
         """Return the blueprint of a task.
 
         Args:
@@ -97,7 +97,7 @@ class Blueprints:
         Raises:
             SnowError: the configuration describes no network, or one with too many parts.
         """
-        key = json.dumps([config["method"], len(config["classes"]), config["config"]], sort_keys=True)
+        key = json.dumps([config["method"], outputs_of(config), config["config"]], sort_keys=True)
         if key not in self._kept:
             limit = len(self.source.taps) + 2 + len(stored) // 2
             longest = max((len(entries) for entries in _lists(config["config"])), default=0)
@@ -124,6 +124,15 @@ class _NoInitialValues(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
         return func(*args, **(kwargs or {}))
+
+
+def outputs_of(config: Mapping[str, Any]) -> int:
+    """Return the number of outputs that a task's `config.json` describes.
+
+    Raises:
+        NotFoundError: an unknown kind of label.
+    """
+    return kind_named(config.get("labels", {}).get("kind", ClassKind.name)).saved_outputs(config["classes"])
 
 
 def _laid_out(tensor: Tensor, like: Tensor) -> Tensor:

@@ -35,17 +35,14 @@ def task_card(config: Mapping[str, Any], metrics: Mapping[str, Any], repository:
             _head(repository, [(name, metrics)]),
             f"# {_plain(name)}",
             "",
-            f"Classifies images into {len(config['classes'])} classes. Trained with method {_plain(config['method'])} "
+            f"{_purpose(config)} Trained with method {_plain(config['method'])} "
             "of SNOW on a frozen source, which is not included: this repository holds only what the task has learned.",
             "",
             "## Accuracy",
             "",
-            _table(("task", "top-1", "top-5", "test images", "parameters"), [_row(name, metrics)]),
+            _table(*_figures([(name, config, metrics)])),
             *_training(config),
-            "## Classes",
-            "",
-            f"{len(config['classes'])} classes: {_classes(config)}",
-            "",
+            *_labels(config),
             "## Source",
             "",
             _source_table(source),
@@ -66,7 +63,6 @@ def hub_card(
         tasks: name, `config.json` and `metrics.json` of each task.
         repository: name on the Hugging Face Hub, or folder.
     """
-    rows = [_row(name, metrics) for name, _, metrics in tasks]
     load = [
         "import snow",
         "",
@@ -78,12 +74,12 @@ def hub_card(
             _head(repository, [(name, metrics) for name, _, metrics in tasks]),
             f"# {_plain(repository.rpartition('/')[2])}",
             "",
-            f"{len(tasks)} image-classification tasks that share one frozen source, trained with SNOW. "
+            f"{len(tasks)} image tasks that share one frozen source, trained with SNOW. "
             "One source pass serves all of them.",
             "",
             "## Tasks",
             "",
-            _table(("task", "top-1", "top-5", "test images", "parameters"), rows),
+            _table(*_figures(tasks)),
             *(f"- **{_plain(name)}**: {_classes(config)}" for name, config, _ in tasks),
             "",
             "## Source",
@@ -109,6 +105,48 @@ def _head(repository: str, tasks: Sequence[tuple[str, Mapping[str, Any]]]) -> st
         eval_results=[EvalResult("image-classification", name, name, "accuracy", top1) for name, top1 in measured],
     )
     return f"---\n{data.to_yaml()}\n---\n"
+
+
+PURPOSES = {
+    "class": "Classifies images into {} classes.",
+    "multi": "Finds which of {} tags apply to an image.",
+    "number": "Estimates a number from an image.",
+    "ordered": "Grades images on a scale of {} grades.",
+}
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    return str(_mapping(config, "labels").get("kind", "class"))
+
+
+def _purpose(config: Mapping[str, Any]) -> str:
+    return PURPOSES.get(_kind(config), "Answers about images.").format(len(config["classes"]))
+
+
+def _labels(config: Mapping[str, Any]) -> list[str]:
+    """Write the section on the labels: their names, or the range of a number."""
+    labels, kind = _mapping(config, "labels"), _kind(config)
+    if kind == "number":
+        unit = _plain(labels.get("unit", ""))
+        return ["## Range", "", f"{_plain(labels.get('low'))} to {_plain(labels.get('high'))} {unit}".strip(), ""]
+    title = {"multi": "Tags", "ordered": "Grades"}.get(kind, "Classes")
+    return [f"## {title}", "", f"{len(config['classes'])} {title.lower()}: {_classes(config)}", ""]
+
+
+def _figures(
+    tasks: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]],
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Lay out what was measured: columns, and a row for each task."""
+    if all(_kind(config) == "class" for _, config, _ in tasks):
+        return ("task", "top-1", "top-5", "test images", "parameters"), [_row(name, each) for name, _, each in tasks]
+    columns = ("task", "kind", "measured", "test images", "parameters")
+    return columns, [(name, _kind(config), _measured(each), *_row(name, each)[3:]) for name, config, each in tasks]
+
+
+def _measured(metrics: Mapping[str, Any]) -> str:
+    """Write all figures: `map 0.812, micro_f1 0.74`."""
+    values = {key: value for key, value in _test(metrics).items() if key != "images"}
+    return ", ".join(f"{key} {value:.3g}" for key, value in values.items() if isinstance(value, int | float))
 
 
 def _row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class ExportedHub(nn.Module):
         self.names = tuple(tasks if tasks is not None else (name for name in hub.names() if name not in broken))
         if not self.names:
             raise NotFoundError(f"hub {hub.path} has no task to export")
-        self.classes = {name: hub.classes(name) for name in self.names}
+        self.labels = {name: hub.labels(name) for name in self.names}
         methods = [None if name == SOURCE_HEAD else hub.task(name).method for name in self.names]
         self.source: Source = fuse_for_inference(hub.source).to(memory_format=torch.contiguous_format)
         self.taps = sorted(frozenset[str]().union(*(method.taps for method in methods if method is not None)))
@@ -51,14 +51,24 @@ class ExportedHub(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.source.extract(images, self.taps)
         return tuple(
-            features.logits if name == SOURCE_HEAD else head(features)
+            self.labels[name].decoded(features.logits if name == SOURCE_HEAD else head(features))
             for name, head in zip(self.names, self.heads, strict=True)
         )
 
     def metadata(self) -> dict[str, str]:
-        """Return what a reader of the file needs, as JSON: the preprocessing, and the classes of each task."""
+        """Return what a reader of the file needs, as JSON: the preprocessing, and the labels of each task.
+
+        `snow.classes` has the names by task; `snow.labels` says of each task its kind, its names, and what its output
+        is: logits of classes, probabilities of tags or grades, or a number.
+        """
         preprocessing = self.source.preprocessing.to_dict()
-        return {"snow.preprocessing": json.dumps(preprocessing), "snow.classes": json.dumps(self.classes)}
+        classes = {name: kind.names for name, kind in self.labels.items()}
+        labels = {
+            name: {"kind": kind.name, "names": kind.names, "output": kind.output, **kind.to_dict()}
+            for name, kind in self.labels.items()
+        }
+        values = {"preprocessing": preprocessing, "classes": classes, "labels": labels}
+        return {f"snow.{key}": json.dumps(value) for key, value in values.items()}
 
 
 def export(hub: Hub, path: str | Path, tasks: Collection[str] | None = None) -> None:
@@ -82,7 +92,8 @@ def export(hub: Hub, path: str | Path, tasks: Collection[str] | None = None) -> 
     network = ExportedHub(hub, tasks)
     pictures = example(hub.source).expand(3, -1, -1, -1).clone()
     pictures[1:] = pictures[1:].flip(2, 3)
-    expected = hub.logits(pictures, network.names)
+    logits = hub.logits(pictures, network.names)
+    expected = {name: network.labels[name].decoded(values) for name, values in logits.items()}
     with quiet_exporters():
         content, run = exporters[path.suffix](network, pictures[:2])
         with torch.no_grad():

@@ -14,12 +14,24 @@ from snow.errors import MismatchError, NotFoundError, SnowError
 from snow.hub.artifact import Artifact
 from snow.hub.card import hub_card
 from snow.hub.folder import prepare_folder
-from snow.hub.sharing import Shared, kept, located
+from snow.hub.sharing import Shared, local_copy, resolve_snapshot
 from snow.hub.task_files import copy_files, read_config
 from snow.hub.task_record import TOLERANCE
 from snow.hub.tasks import LoadedTasks
 from snow.hub.verification import Difference, ReferencePictures, Verification, verify_task, write_record
-from snow.inference import SOURCE_HEAD, Engine, Failure, Prediction, Predictor, open_engine, tasks_per_picture
+from snow.hub.versions import keep_version, remove_versions
+from snow.inference import (
+    SOURCE_HEAD,
+    Engine,
+    Failure,
+    Prediction,
+    Predictor,
+    open_engine,
+    rejecting,
+    require_share,
+    tasks_per_picture,
+)
+from snow.kinds import ClassKind, LabelKind
 from snow.source import Source
 from snow.source.description import read_source
 from snow.source.source_file import open_source
@@ -84,15 +96,15 @@ class Hub(Shared):
         Raises:
             SnowError: there is no hub, the Hugging Face hub cannot be reached, or `folder` exists; and as `open`.
         """
-        snapshot = located(name, revision, token)
-        return cls.open(snapshot if snapshot == Path(name) else kept(name, snapshot, folder), **options)
+        snapshot = resolve_snapshot(name, revision, token)
+        return cls.open(snapshot if snapshot == Path(name) else local_copy(name, snapshot, folder), **options)
 
     def export(self, folder: Path, repository: str) -> str:
         """Write all tasks that can answer, and return the text of the model card; the log names the other tasks."""
         copy = Hub.create(folder, self.source)
-        names = self.tasks.sound()
+        names = self.tasks.usable()
         for name in names:
-            copy._keep(name, lambda new, name=name: self.tasks.store.read(name, lambda old: copy_files(old, new)))
+            copy._store_task(name, lambda new, name=name: self.tasks.store.read(name, lambda old: copy_files(old, new)))
         folders = {name: copy.folder(name) for name in names}
         tasks = [(name, read_config(task), read_json(task / "metrics.json")) for name, task in folders.items()]
         return hub_card(read_source(folder), tasks, repository)
@@ -122,8 +134,8 @@ class Hub(Shared):
                 written.
         """
         if artifact.source["fingerprint"] != self.source.fingerprint:
-            raise MismatchError(f"task {artifact.name} was learned on another source than that of hub {self.path}")
-        return self._keep(artifact.name, artifact.write, replace)
+            raise MismatchError(f"task {artifact.name} was trained on another source than that of hub {self.path}")
+        return self._store_task(artifact.name, artifact.write, replace)
 
     def copy(self, folder: str | Path, name: str | None = None, replace: bool = False) -> Path:
         """Add a task from another folder, such as `tasks/NAME` of another hub, and return its new folder.
@@ -136,13 +148,14 @@ class Hub(Shared):
         """
         folder = Path(folder)
         name = name or read_config(folder)["task"]
-        return self._keep(
+        return self._store_task(
             name, lambda new: read_consistently(lambda: folder, lambda there: copy_files(there, new)), replace
         )
 
     def remove(self, name: str) -> None:
         """Remove a task. Raises SnowError: there is no such task."""
         self.tasks.remove(name)
+        remove_versions(self.path, name)
 
     def task(self, name: str) -> Artifact:
         """Return a task. It is read once and then kept in memory.
@@ -177,7 +190,11 @@ class Hub(Shared):
 
     def classes(self, name: str) -> tuple[str, ...]:
         """Return the classes of a task; those of the source's own head are numbers, in the order of its logits."""
-        return self.tasks.head_classes if name == SOURCE_HEAD else self.task(name).classes
+        return self.labels(name).names
+
+    def labels(self, name: str) -> LabelKind:
+        """Return the kind of a task's labels."""
+        return ClassKind(self.tasks.head_classes) if name == SOURCE_HEAD else self.task(name).labels
 
     def logits(self, images: Tensor, tasks: Collection[str] | None = None) -> dict[str, Tensor]:
         """Compute the logits of each task with one pass of the source: (B, 3, S, S) uint8 -> (B, classes) by task.
@@ -189,12 +206,15 @@ class Hub(Shared):
         Raises:
             SnowError: a task is unknown or cannot answer, or the pictures do not have the source's size.
         """
-        names = self.tasks.sound() if tasks is None else tasks
+        names = self.tasks.usable() if tasks is None else tasks
         methods = {name: None if name == SOURCE_HEAD else self.task(name).method for name in names}
         return self.predictor.logits(images, methods)
 
     def predict(
-        self, images: Input | Iterable[Input], tasks: Collection[str] | Sequence[Collection[str]] | None = None
+        self,
+        images: Input | Iterable[Input],
+        tasks: Collection[str] | Sequence[Collection[str]] | None = None,
+        reject: float = 0.0,
     ) -> list[dict[str, Prediction | Failure]]:
         """Predict with one pass of the source: B pictures -> B dicts of predictions by task.
 
@@ -206,6 +226,8 @@ class Hub(Shared):
                 cropped as in evaluation, apart from a tensor (B, 3, S, S), which is taken to be prepared already.
             tasks: one list of names for all pictures, or one list for each picture; by default all tasks.
                 `SOURCE_HEAD` stands for the source's own head.
+            reject: answer as unknown what is less familiar than this share of a task's own pictures: 0.05 rejects about
+                5 % of these, and most of what no class of the task explains.
 
         Raises:
             SnowError: an image is not a readable picture, a task is unknown, or the number of lists is not that of the
@@ -220,8 +242,12 @@ class Hub(Shared):
         for name in names if tasks is not None else ():
             if name != SOURCE_HEAD:
                 self.tasks.require(name)
+        require_share(reject)
         requests = {name: self.tasks.request(name) for name in names}
-        return self.predictor.run(batch, [{name: requests[name] for name in row} for row in asked])
+        answers = self.predictor.run(batch, [{name: requests[name] for name in row} for row in asked])
+        return (
+            [{name: rejecting(entry, reject) for name, entry in row.items()} for row in answers] if reject else answers
+        )
 
     def predict_proba(self, images: Input | Iterable[Input], task: str) -> np.ndarray:
         """Compute the class probabilities of one task: B pictures -> (B, C), in the order of `classes(task)`.
@@ -236,12 +262,14 @@ class Hub(Shared):
         batch = to_batch(images, self.source.preprocessing)
         if not len(batch):
             return np.empty((0, len(self.classes(task))), np.float32)
-        probabilities = self.logits(batch, [task])[task].float().softmax(1).cpu()
+        probabilities = self.labels(task).probabilities(self.logits(batch, [task])[task]).cpu()
         if not probabilities.isfinite().all():
             raise SnowError(f"task {task} gives NaN")
         return probabilities.numpy()
 
-    def _keep(self, name: str, fill: Callable[[Path], object], replace: bool = False) -> Path:
+    def _store_task(self, name: str, fill: Callable[[Path], object], replace: bool = False) -> Path:
+        if replace and self.tasks.store.has(name):
+            keep_version(self.path, name)
         with self.tasks.store.writing(name, replace) as new:
             fill(new)
             write_record(new, ReferencePictures(self.source))

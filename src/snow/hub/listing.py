@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,24 @@ def read_summary(folder: Path, name: str, fingerprint: str) -> dict[str, Any]:
         "classes": len(config["classes"]),
         "artifact_bytes": (folder / MODEL_FILE).stat().st_size,
         "top1": top1(metrics),
+        "kind": kind_name(config),
+        "figures": figures(metrics),
+    }
+
+
+def kind_name(config: Mapping[str, Any]) -> str:
+    """Return the kind of a task's labels from its `config.json`."""
+    return str(config.get("labels", {}).get("kind", "class"))
+
+
+def figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return what was measured on the test pictures, the most important figure first."""
+    test = metrics.get("test")
+    values = test if isinstance(test, dict) else {}
+    return {
+        key: float(value)
+        for key, value in values.items()
+        if key != "images" and isinstance(value, int | float) and not isinstance(value, bool)
     }
 
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
-from math import comb
 from typing import Any
 
 import torch
@@ -17,6 +15,12 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub.hub import Hub
+
+MAX_DEVIATIONS = 12
+"""Standard deviations from its mean, and as many channels beyond, within which an intersection is counted."""
+
+ROWS_AT_ONCE = 16
+"""Rows of a table that are computed together: their terms take a few megabytes."""
 
 Masks = Mapping[str, Tensor]
 """Tap -> (N,) of bool: the channels that a task selects."""
@@ -37,11 +41,26 @@ class TapOverlap:
     chance: Tensor
 
 
+class Selections:
+    """The channels that T tasks select, as one matrix (T, N) per tap.
+
+    Args:
+        masks: task -> its selection. Of maps of one tap that differ in size, those of one size are compared.
+    """
+
+    def __init__(self, masks: Mapping[str, Masks]) -> None:
+        self.names = list(masks)
+        self.places = {name: place for place, name in enumerate(masks)}
+        sizes = {tap: len(mask) for by_tap in masks.values() for tap, mask in by_tap.items()}
+        self.taps = {
+            tap: torch.stack([_of_size(masks[name].get(tap), size) for name in masks]) for tap, size in sizes.items()
+        }
+
+
 class Overlaps:
     """The overlaps of R tasks with T tasks at all taps, computed by one matrix product per tap.
 
     Args:
-        masks: task -> its selection. Maps of one tap that differ in size are not compared.
         compared: the R tasks; by default all T.
 
     Attributes:
@@ -49,15 +68,11 @@ class Overlaps:
         iou, chance: (R, T), means over the common taps; NaN where there is none.
     """
 
-    def __init__(self, masks: Mapping[str, Masks], compared: Sequence[str] | None = None) -> None:
-        self.names = list(masks)
+    def __init__(self, selections: Selections, compared: Sequence[str] | None = None) -> None:
+        self.names = selections.names
         self.compared = self.names if compared is None else list(compared)
-        rows = [self.names.index(name) for name in self.compared] if compared is not None else slice(None)
-        sizes = {tap: len(mask) for by_tap in masks.values() for tap, mask in by_tap.items()}
-        self.taps = {
-            tap: _at_tap(torch.stack([_of_size(masks[name].get(tap), size) for name in masks]), rows)
-            for tap, size in sizes.items()
-        }
+        rows = slice(None) if compared is None else [selections.places[name] for name in compared]
+        self.taps = {tap: _at_tap(masks, rows) for tap, masks in selections.taps.items()}
         zeros = torch.zeros(len(self.compared), len(self.names), dtype=torch.float64)
         self._common, self.iou, self.chance = zeros.clone(), zeros.clone(), zeros.clone()
         for overlap in self.taps.values():
@@ -114,7 +129,7 @@ def overlaps(hub: Hub, tasks: Sequence[str] = ()) -> Overlaps:
         SnowError: fewer than two tasks, a task that is unknown or broken, one that selects no channels, or two without
             a common tap.
     """
-    masks = {name: hub.task(name).method.selected_mask() for name in tasks or hub.tasks.sound()}
+    masks = {name: hub.task(name).method.selected_mask() for name in tasks or hub.tasks.usable()}
     unselective = [name for name, by_tap in masks.items() if not by_tap]
     if tasks and unselective:
         name = unselective[0]
@@ -124,23 +139,42 @@ def overlaps(hub: Hub, tasks: Sequence[str] = ()) -> Overlaps:
         raise SnowError(
             f"overlap needs two tasks that select channels; hub {hub.path} has {', '.join(selective) or 'none'}"
         )
-    results = Overlaps(selective)
+    results = Overlaps(Selections(selective))
     results.require_common()
     return results
 
 
-@cache
-def chance(channels: int, first: int, second: int) -> float:
-    """Expected intersection over union of `first` and `second` channels drawn at random from `channels`.
+def chance(channels: int, first: Tensor, second: Tensor) -> Tensor:
+    """Expected intersection over union of a and b channels drawn at random from N: (R,) of a and (T,) of b -> (R, T).
 
-    The intersection `both` is hypergeometric: P(both) = C(first, both) C(channels - first, second - both) / C(channels,
-    second).
+    The intersection x is hypergeometric: P(x) = C(a, x) C(N - a, b - x) / C(N, b), with mean a b / N. Far from the mean
+    P(x) is below the precision of float64 and left out.
+
+    Args:
+        channels: N.
     """
-    ways = comb(channels, second)
-    return sum(
-        comb(first, both) * comb(channels - first, second - both) / ways * both / (first + second - both)
-        for both in range(max(1, first + second - channels), min(first, second) + 1)
-    )
+    a, b = first[:, None, None].double(), second[None, :, None].double()
+    mean = a * b / channels
+    variance = mean * (channels - a) * (channels - b) / max(1, channels * (channels - 1))
+    reach = int(MAX_DEVIATIONS * float(variance.max().sqrt())) + MAX_DEVIATIONS if variance.numel() else 0
+    x = mean.round() + torch.arange(-reach, reach + 1, dtype=torch.float64)
+    is_possible = (x >= (a + b - channels).clamp(min=0)) & (x <= torch.minimum(a, b))
+    x = torch.where(is_possible, x, torch.minimum(a, b))
+    ways = _log_comb(a, x) + _log_comb(channels - a, b - x) - _log_comb(torch.full_like(b, channels), b)
+    overlap = torch.where(a + b > 0, x / (a + b - x).clamp(min=1), 0.0)
+    return torch.where(is_possible, ways.exp() * overlap, 0.0).sum(2)
+
+
+def _log_comb(total: Tensor, part: Tensor) -> Tensor:
+    return torch.lgamma(total + 1) - torch.lgamma(part + 1) - torch.lgamma(total - part + 1)
+
+
+def _chance_by_count(channels: int, first: Tensor, second: Tensor) -> Tensor:
+    """Compute `chance` once for each pair of numbers that occurs: (R,) and (T,) -> (R, T)."""
+    rows, row = first.unique(return_inverse=True)
+    columns, column = second.unique(return_inverse=True)
+    table = torch.cat([chance(channels, part, columns) for part in rows.split(ROWS_AT_ONCE)])
+    return table[row][:, column]
 
 
 def _of_size(mask: Tensor | None, channels: int) -> Tensor:
@@ -154,6 +188,4 @@ def _at_tap(masks: Tensor, rows: list[int] | slice) -> TapOverlap:
     both = (masks[rows] @ masks.T).long()
     either = selected[rows][:, None] + selected - both
     either = torch.where((selected[rows] > 0)[:, None] & (selected > 0), either, 0)
-    counts, place = selected.unique(return_inverse=True)
-    table = [[chance(channels, a, b) if a and b else 0.0 for b in counts.tolist()] for a in counts.tolist()]
-    return TapOverlap(both, either, torch.tensor(table, dtype=torch.float64)[place[rows]][:, place])
+    return TapOverlap(both, either, torch.where(either > 0, _chance_by_count(channels, selected[rows], selected), 0.0))

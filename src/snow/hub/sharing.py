@@ -90,7 +90,7 @@ class Shared(ABC):
                 ).commit_url
 
 
-def located(name: str | Path, revision: str | None = None, token: str | None = None) -> Path:
+def resolve_snapshot(name: str | Path, revision: str | None = None, token: str | None = None) -> Path:
     """Find a folder of this name, or download the repository of this name from the Hugging Face Hub to its cache.
 
     Raises:
@@ -104,7 +104,7 @@ def located(name: str | Path, revision: str | None = None, token: str | None = N
         return Path(snapshot_download(str(name), revision=revision, token=token, allow_patterns=FILES))
 
 
-def kept(name: str | Path, snapshot: Path, folder: str | Path | None = None) -> Path:
+def local_copy(name: str | Path, snapshot: Path, folder: str | Path | None = None) -> Path:
     """Copy a cached repository to a folder that may be changed. The cache itself is shared and consists of links.
 
     Args:

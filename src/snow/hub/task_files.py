@@ -9,7 +9,9 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,17 @@ SELECTION_FILE = "choice.safetensors"
 RECORD_FILE = "fingerprint.json"
 """The record of a task at the time it was added, see `snow.hub.task_record`."""
 
-FILES = (CONFIG_FILE, METRICS_FILE, MODEL_FILE, SELECTION_FILE, RECORD_FILE)
+KNOWN_FILE = "known.safetensors"
+"""Statistics of the training pictures, see `snow.inference.familiarity`; tasks of early versions have none."""
+
+FILES = (CONFIG_FILE, METRICS_FILE, MODEL_FILE, SELECTION_FILE, KNOWN_FILE, RECORD_FILE)
 """All files that a task may have. None can execute code when loaded; other files in the folder are ignored."""
 
-FORMAT = 1
+FORMAT = 2
+"""Newest format that is read."""
+
+CLASS_FORMAT = 1
+"""Format of tasks with plain classes, which version 0.1.0 reads too."""
 
 KINDS = {"format": int, "task": str, "classes": list, "method": str, "config": dict, "source": dict, "training": dict}
 """Keys of `config.json` and their types."""
@@ -67,14 +76,42 @@ def digest_of(path: Path) -> str:
     Raises:
         SnowError: it is missing, a link, or anything but a regular file.
     """
+    with _opened(path) as file:
+        return _hashed(hashlib.file_digest(file, "sha256"))
+
+
+def digest_of_content(content: bytes | bytearray) -> str:
+    """Hash the content of a file, as `digest_of` does."""
+    return _hashed(hashlib.sha256(content))
+
+
+def read_content(path: Path) -> bytearray:
+    """Read a regular file into memory that may be written. A download of the Hugging Face Hub consists of links.
+
+    Raises:
+        SnowError: it is missing, or anything but a regular file.
+    """
+    with _opened(path, follow=True) as file:
+        content = bytearray(os.fstat(file.fileno()).st_size)
+        return content[: file.readinto(content)]
+
+
+@contextmanager
+def _opened(path: Path, follow: bool = False) -> Generator[BufferedReader]:
+    """Open a regular file. Errors in the block are those of the file."""
+    no_link = 0 if follow else getattr(os, "O_NOFOLLOW", 0)
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        handle = os.open(path, os.O_RDONLY | no_link | getattr(os, "O_NONBLOCK", 0))
         with open(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise DamagedError(f"{path} is not a regular file")
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+            yield file
     except OSError as error:
         raise file_error(f"{path} cannot be read: {error.strerror or error}", error) from error
+
+
+def _hashed(digest: hashlib._Hash) -> str:
+    return f"sha256:{digest.hexdigest()}"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -94,6 +131,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         wrong = ["fingerprint"]
     if wrong:
         raise DamagedError(f"{path} is not that of a task: {', '.join(wrong)} is missing or damaged")
+    if not isinstance(config.get("labels", {}), dict):
+        raise DamagedError(f"{path} is not that of a task: labels is damaged")
     for label in config["classes"]:
         if not _is_text(label):
             raise DamagedError(f"{path} is not that of a task: the class name {ascii(label)[:80]} is not text in UTF-8")

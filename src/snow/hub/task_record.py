@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from snow.errors import DamagedError
-from snow.hub.task_files import FILES, RECORD_FILE, SELECTION_FILE, digest_of, files_of
+from snow.hub.task_files import FILES, RECORD_FILE, SELECTION_FILE, digest_of, digest_of_content, files_of
 from snow.store import read_json
 
 KINDS = {"files": dict, "tensors": dict, "logits": list}
@@ -61,7 +61,9 @@ def recorded_files(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in files_of(folder) if path.name != RECORD_FILE}
 
 
-def require_unchanged(folder: Path, names: Collection[str] = FILES) -> None:
+def require_unchanged(
+    folder: Path, names: Collection[str] = FILES, content: Mapping[str, bytes | bytearray] | None = None
+) -> None:
     """Compare files of a task with its record, if it has one.
 
     Files that the record does not name are not compared. The selection history may be removed: nothing that answers
@@ -69,6 +71,7 @@ def require_unchanged(folder: Path, names: Collection[str] = FILES) -> None:
 
     Args:
         names: the files to compare; by default all.
+        content: of files that have been read already.
 
     Raises:
         SnowError: the record is damaged, or a file that it names is missing or has changed.
@@ -82,5 +85,6 @@ def require_unchanged(folder: Path, names: Collection[str] = FILES) -> None:
             continue
         if name not in present:
             raise DamagedError(f"{folder / name} cannot be read: it is missing")
-        if digest_of(present[name]) != recorded:
+        digest = digest_of_content(content[name]) if content and name in content else digest_of(present[name])
+        if digest != recorded:
             raise DamagedError(f"{folder / name} has changed since the task was added: snow hub verify says where")

@@ -12,6 +12,7 @@ from snow.hub.artifact import Artifact
 from snow.hub.blueprint import Blueprints
 from snow.hub.listing import store_of, unknown_task
 from snow.inference import SOURCE_HEAD, Failure, Request
+from snow.kinds import ClassKind
 from snow.process.memory import without_collection
 from snow.source import Source
 from snow.store import Stamp
@@ -70,12 +71,12 @@ class LoadedTasks:
     def request(self, name: str) -> Request | Failure:
         """Return what the predictor needs to ask a task, or a `Failure` if the task is unknown or broken."""
         if name == SOURCE_HEAD:
-            return Request(None, self.head_classes)
+            return Request(None, ClassKind(self.head_classes))
         reason = self.why_broken(name)
         if reason is not None:
             return Failure(name, reason)
         artifact = self.get(name)
-        return Request(artifact.method, artifact.classes)
+        return Request(artifact.method, artifact.labels, artifact.familiarity)
 
     @cached_property
     def head_classes(self) -> tuple[str, ...]:
@@ -88,7 +89,7 @@ class LoadedTasks:
             reasons = {name: self.why_broken(name) for name in self.store.names()}
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
-    def sound(self) -> list[str]:
+    def usable(self) -> list[str]:
         """List the names of the tasks that can answer; the log names each of the others once."""
         broken = self.broken()
         for name in broken.keys() - self._warned:

@@ -1,16 +1,18 @@
-"""The header of a safetensors file: names, types and shapes of its tensors, read before any tensor is allocated."""
+"""The header of a safetensors file: names, types and shapes of its tensors, read before any tensor is allocated.
+
+Nothing here imports torch, so that a hub with many tasks is listed at once.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from snow.errors import DamagedError, file_error
 
@@ -20,17 +22,13 @@ ITEM_BYTES = {
 }
 """Types of tensors, and the bytes of one number."""
 
-FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-"""Floating types, and those of numpy to read them with; numpy has no bfloat16."""
-
-BF16_INFINITY = 0x7F80
-"""The bits of a bfloat16's exponent; all are set in NaN and infinity."""
-
 MAX_HEADER = 2**24
 
+MAX_HEADERS = 64
+"""Headers that are kept. Tasks of one kind with as many classes have the same."""
 
-@dataclass(frozen=True)
-class StoredTensor:
+
+class StoredTensor(NamedTuple):
     """One tensor of the file.
 
     Attributes:
@@ -44,8 +42,12 @@ class StoredTensor:
     stop: int
 
 
-def read_header(path: Path) -> dict[str, StoredTensor]:
-    """Read the header of a file, by name of the tensor, in the order of their bytes.
+Header = Mapping[str, StoredTensor]
+"""Name -> tensor, in the order of their bytes. Equal headers are one object."""
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a file.
 
     Raises:
         SnowError: the file is missing, or its header does not describe its bytes.
@@ -55,74 +57,65 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             length = int.from_bytes(file.read(8), "little")
             size = os.fstat(file.fileno()).st_size
             if length > min(MAX_HEADER, size - 8):
-                raise DamagedError(f"{path} cannot be read: it is not a safetensors file, or it ends too early")
-            return parse_header(file.read(length), size - 8 - length, path)
+                raise _too_short(path)
+            return _named(path, file.read(length), size - 8 - length)
     except OSError as error:
         raise file_error(f"{path} cannot be read: {error.strerror or error}", error) from error
 
 
-def header_of(content: bytes, path: Path) -> dict[str, StoredTensor]:
+def header_of(content: bytes | bytearray, path: Path) -> Header:
     """Read the header of a whole file. Raises SnowError: it does not describe the bytes behind it."""
-    start = _data_start(content)
+    start = data_start(content)
     if start > len(content):
-        raise DamagedError(f"{path} cannot be read: it is not a safetensors file, or it ends too early")
-    return parse_header(content[8:start], len(content) - start, path)
+        raise _too_short(path)
+    return _named(path, bytes(content[8:start]), len(content) - start)
 
 
-def require_finite(content: bytes, stored: Mapping[str, StoredTensor], path: Path) -> None:
-    """Raise DamagedError if a number in a whole file is NaN or infinite."""
-    for dtype, start, stop in _runs(stored):
-        kind: np.dtype[Any] = np.dtype(FLOATS[dtype])
-        values = np.frombuffer(content, kind, (stop - start) // kind.itemsize, _data_start(content) + start)
-        is_special = np.bitwise_and(values, BF16_INFINITY) == BF16_INFINITY if dtype == "BF16" else ~np.isfinite(values)
-        if is_special.any():
-            raise DamagedError(f"{path} holds NaN or infinity")
+def data_start(content: bytes | bytearray) -> int:
+    """Return where the tensors begin in a whole file."""
+    return 8 + int.from_bytes(content[:8], "little")
 
 
-def parse_header(content: bytes, data_bytes: int, path: Path) -> dict[str, StoredTensor]:
+def _named(path: Path, content: bytes, data_bytes: int) -> Header:
+    try:
+        return parse_header(content, data_bytes)
+    except DamagedError as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from error
+
+
+@lru_cache(MAX_HEADERS)
+def parse_header(content: bytes, data_bytes: int) -> Header:
     """Parse a header and check that its tensors cover the `data_bytes` behind it without gaps.
 
     Raises:
-        SnowError: it is damaged; `path` is named.
+        SnowError: it is damaged.
     """
     try:
         entries = json.loads(content)
         entries.pop("__metadata__", None)
         tensors = {name: _tensor(entry) for name, entry in entries.items()}
     except (AttributeError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DamagedError(f"{path} cannot be read: its header is damaged") from error
+        raise DamagedError("its header is damaged") from error
     end = 0
     ordered = sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop))
     for name, tensor in ordered:
         if tensor.start != end or tensor.stop - end != prod(tensor.shape) * ITEM_BYTES[tensor.dtype]:
-            raise DamagedError(f"{path} cannot be read: tensor {name!r} does not have the bytes of its shape")
+            raise DamagedError(f"tensor {name!r} does not have the bytes of its shape")
         end = tensor.stop
     if end != data_bytes:
-        raise DamagedError(f"{path} cannot be read: its header describes {end:,} bytes of {data_bytes:,}")
-    return dict(ordered)
+        raise DamagedError(f"its header describes {end:,} bytes of {data_bytes:,}")
+    return MappingProxyType(dict(ordered))
 
 
 def _tensor(entry: dict[str, Any]) -> StoredTensor:
     shape, (start, stop) = tuple(entry["shape"]), entry["data_offsets"]
-    if not all(type(number) is int and number >= 0 for number in (*shape, start, stop)):
-        raise ValueError(entry)
+    for number in (*shape, start, stop):
+        if type(number) is not int or number < 0:
+            raise ValueError(entry)
     if entry["dtype"] not in ITEM_BYTES:
         raise ValueError(entry)
     return StoredTensor(entry["dtype"], shape, start, stop)
 
 
-def _data_start(content: bytes) -> int:
-    return 8 + int.from_bytes(content[:8], "little")
-
-
-def _runs(stored: Mapping[str, StoredTensor]) -> Iterator[tuple[str, int, int]]:
-    """Join tensors that lie side by side and have one floating type: type, first byte, end. Few runs are fast."""
-    run: tuple[str, int, int] | None = None
-    for tensor in stored.values():
-        if run is not None and run[0] != tensor.dtype:
-            yield run
-            run = None
-        if tensor.dtype in FLOATS:
-            run = (tensor.dtype, tensor.start if run is None else run[1], tensor.stop)
-    if run is not None:
-        yield run
+def _too_short(path: Path) -> DamagedError:
+    return DamagedError(f"{path} cannot be read: it is not a safetensors file, or it ends too early")

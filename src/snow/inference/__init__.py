@@ -8,8 +8,9 @@ from snow.errors import SnowError
 from snow.inference.engine import EagerEngine, Engine
 from snow.inference.fused import FoldedEngine
 from snow.inference.onnx_backend import Int8Engine, OnnxEngine
-from snow.inference.prediction import SOURCE_HEAD, ClassPrediction, Failure, Prediction, encode
+from snow.inference.prediction import SOURCE_HEAD, Failure, encode, rejecting, require_share
 from snow.inference.predictor import Predictor, Request, group_by_task, tasks_per_picture
+from snow.kinds import ClassPrediction, Prediction
 from snow.source import Source
 
 ENGINES: dict[str, type[Engine]] = {
@@ -46,5 +47,7 @@ __all__ = [
     "encode",
     "group_by_task",
     "open_engine",
+    "rejecting",
+    "require_share",
     "tasks_per_picture",
 ]

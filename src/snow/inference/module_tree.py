@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-PLAIN, NETWORK = (bool, int, float, str), (nn.Module, Tensor)
+PLAIN, CONTAINERS, NETWORK = (bool, int, float, str), (dict, list, set), (nn.Module, Tensor)
 REGISTERED = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -45,7 +45,7 @@ def copy_tree(network: Network, tensor: Callable[[str, Tensor], Tensor] | None =
     new = type(network).__new__(type(network))
     attributes = vars(new)
     for key, value in vars(network).items():
-        attributes[key] = value.copy() if isinstance(value, dict | list | set) else value
+        attributes[key] = value.copy() if isinstance(value, CONTAINERS) else value
     for key, parameter in network._parameters.items():
         if parameter is not None and tensor is not None:
             made = tensor(prefix + key, parameter)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.inference.engine import Engine
+from snow.inference.familiarity import Familiarity
 from snow.inference.features import observe_channels
-from snow.inference.prediction import ClassPrediction, Failure, Prediction
+from snow.inference.prediction import Failure
+from snow.kinds import LabelKind, Prediction
 from snow.methods import Method
 from snow.source import Features
 
@@ -36,13 +39,18 @@ class Request(NamedTuple):
 
     Attributes:
         method: the task's trained method; None asks the source's own head.
-        classes: names of the C classes, in the order of the logits.
-        prediction: the kind of prediction to make of the logits.
+        labels: the kind of its labels, which makes predictions of logits.
+        familiarity: statistics of the training pictures, which tell how familiar a picture is; None: it is not told.
     """
 
     method: Method | None
-    classes: Sequence[str]
-    prediction: type[Prediction] = ClassPrediction
+    labels: LabelKind
+    familiarity: Familiarity | None = None
+
+    @property
+    def judges(self) -> bool:
+        """Whether predictions say how familiar pictures are. No pass of the source is made for that alone."""
+        return self.familiarity is not None and (self.method is None or self.method.uses_source)
 
 
 class Predictor:
@@ -76,14 +84,19 @@ class Predictor:
         if tasks:
             batch = self._batch([images[picture] for picture in order])
             methods = [self._on_device(task.method) for task in tasks.values()]
-            features = observe_channels(self.engine.prepared_source(), methods, batch, chunk_size=self._chunk_size)
+            judging = any(task.judges for task in tasks.values())
+            readers = [*methods, *([None] if judging else [])]  # the last one reads all final features
+            features = observe_channels(self.engine.prepared_source(), readers, batch, chunk_size=self._chunk_size)
+            final = features[-1].final.float() if judging else None
             logits = [  # of all tasks before any is decoded: a GPU computes the next while this process decodes
                 _attempt(name, self._answer, method, observed.rows(*ranges[name]))
-                for name, method, observed in zip(tasks, methods, features, strict=True)
+                for name, method, observed in zip(tasks, methods, features[: len(methods)], strict=True)
             ]
             for (name, task), output in zip(tasks.items(), logits, strict=True):
                 decoded = output if isinstance(output, Failure) else _attempt(name, _decode, name, task, output)
                 start, stop = ranges[name]
+                if final is not None and task.judges and not isinstance(decoded, Failure):
+                    decoded = _attempt(name, _judge, task, decoded, final[start:stop])
                 predictions[name] = [decoded] * (stop - start) if isinstance(decoded, Failure) else decoded
         place = {picture: position for position, picture in enumerate(order)}
         return [
@@ -145,7 +158,7 @@ def _attempt(name: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwar
 
 def _decode(name: str, task: Request, logits: Tensor) -> Sequence[Prediction | Failure]:
     """Decode the logits of one task: (B, C) -> B predictions, with failures in the place of NaN."""
-    predictions = task.prediction.from_logits(name, task.classes, logits)
+    predictions = task.labels.predictions(name, logits)
     sound = logits.amax(1).isfinite().tolist()  # the largest logit is NaN or infinite just where the softmax is NaN
     failure = Failure(name, f"task {name} gives NaN")
     return (
@@ -153,6 +166,16 @@ def _decode(name: str, task: Request, logits: Tensor) -> Sequence[Prediction | F
         if all(sound)
         else [entry if valid else failure for entry, valid in zip(predictions, sound, strict=True)]
     )
+
+
+def _judge(task: Request, predictions: Sequence[Prediction | Failure], final: Tensor) -> Sequence[Prediction | Failure]:
+    """Add to predictions how familiar their pictures are: B predictions, (B, D) -> B predictions."""
+    assert task.familiarity is not None
+    known = task.familiarity.known(final.cpu()).tolist()
+    return [
+        entry if isinstance(entry, Failure) else replace(entry, known=value)
+        for entry, value in zip(predictions, known, strict=True)
+    ]
 
 
 def group_by_task(requests: Sequence[Collection[str]]) -> tuple[list[int], dict[str, tuple[int, int]]]:

@@ -13,6 +13,7 @@ Shape letters in this room:
 from importlib.util import find_spec
 
 from snow.delta import SnowConfig
+from snow.methods.extended import Extended
 from snow.methods.feature_extraction import FeatureExtraction
 from snow.methods.final_output import FinalOutput
 from snow.methods.fine_tuning import FineTuning
@@ -40,9 +41,15 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
+Extended.methods = METHODS
+
+SAVED_METHODS: dict[str, type[Method]] = {**METHODS, Extended.name: Extended}
+"""Methods that a saved task may have: those that learn, and what is made of them."""
+
+
 def installed_methods() -> list[str]:
     """List the methods whose extra packages are installed."""
     return [name for name, method in METHODS.items() if method.extra is None or find_spec(method.extra)]
 
 
-__all__ = ["METHODS", "FinalOutput", "Method", "Snow", "SnowConfig", "installed_methods"]
+__all__ = ["METHODS", "SAVED_METHODS", "Extended", "FinalOutput", "Method", "Snow", "SnowConfig", "installed_methods"]

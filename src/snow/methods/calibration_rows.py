@@ -26,7 +26,7 @@ class CalibrationRows:
         final: (V, n, D).
         answers: (V, n, C), square roots of the probabilities of the source's classes; None: not kept.
         moments: tap -> (V, n, 2, N).
-        label: (n,), -1 where there is none.
+        label: (n,), -1 where there is none; or targets (n, W) of another kind.
     """
 
     final: Tensor
@@ -60,7 +60,7 @@ class CalibrationRows:
                 for tap in taps:
                     parts[tap] = [value.half() for value in parts[tap]]
         joined = {name: torch.cat(values).unflatten(0, (views, -1)) for name, values in parts.items() if values}
-        label = torch.cat(labels).view(views, -1)[0]
+        label = torch.cat(labels).unflatten(0, (views, -1))[0]
         return cls(joined[FINAL], joined.get(LOGITS), {tap: joined[tap] for tap in taps}, label)
 
     def labelled(self) -> Self:

@@ -74,7 +74,7 @@ class Head2Toe(Method):
     Args:
         maps: in the order of the features.
         kept: K.
-        exported: build the form that is saved and answers, with weights of the K selected features only.
+        exported: build the form used for saving and inference, with weights of the K selected features only.
     """
 
     name: ClassVar[str] = "head2toe"

@@ -70,6 +70,7 @@ class LearningWithoutForgetting(SequentialMethod):
     uses_source: ClassVar[bool] = False
     uses_final: ClassVar[bool] = False
     is_shared: ClassVar[bool] = True
+    classes_only: ClassVar[bool] = True  # distillation takes the softmax of old heads
 
     def __init__(
         self,

@@ -41,7 +41,8 @@ class Method(nn.Module, ABC):
         uses_final: False if it reads neither `features.final` nor `features.logits`.
         extra: package that it needs beyond the plain installation, which is also the name of the extra.
         lr_scale: its learning rate relative to the recipe's.
-        num_classes: C.
+        num_classes: C, number of outputs: the classes, or what another kind of label asks for (`snow.kinds`).
+        classes_only: True if it can learn labels of kind class only.
     """
 
     name: ClassVar[str]
@@ -50,6 +51,7 @@ class Method(nn.Module, ABC):
     uses_pictures: ClassVar[bool] = True
     uses_final: ClassVar[bool] = True
     extra: ClassVar[str | None] = None
+    classes_only: ClassVar[bool] = False
     lr_scale: float = 1.0
     num_classes: int
 
@@ -102,7 +104,10 @@ class Method(nn.Module, ABC):
         """Compute logits: (B, C)."""
 
     def calibrate(self, batches: Iterable[tuple[Features, Tensor]]) -> None:
-        """Adapt to batches of training pictures and their labels (B,), once before the first step."""
+        """Adapt to batches of training pictures and their labels, once before the first step.
+
+        Labels are numbers of classes, (B,), -1 for none; for other kinds of labels targets, (B, C), NaN where unknown.
+        """
 
     @property
     def starts_by_evidence(self) -> bool:
@@ -186,7 +191,7 @@ class Method(nn.Module, ABC):
         return parameter.ndim > 1
 
     def export_form(self) -> Self:
-        """Return what is saved and answers, in eval mode; by default the method itself."""
+        """Return the form used for saving and inference, in eval mode; by default the method itself."""
         return self.eval()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from snow.delta import Delta, DeltaPlan, Readout, ReadoutShape, SnowConfig, find_start, make_plan
 from snow.delta.config import EVIDENCE
+from snow.delta.plan import kept
 from snow.methods.calibration_rows import CalibrationRows
 from snow.methods.method import Method, require_channels, require_index
 from snow.source import FINAL, LOGITS, Features, Source
@@ -156,8 +158,11 @@ class Snow(Method):
     def calibrate_views(
         self, batches: Iterable[tuple[Features, Tensor]], views: int, learned: Tensor | None = None
     ) -> None:
+        taps = [level.tap for level in self.plan.levels]
+        rows = CalibrationRows.of(batches, taps, views, with_answers=self._answers > 0)
+        if rows.label.ndim > 1 and self.options.start == EVIDENCE:
+            self._start_from_zero()
         assert self.delta is not None
-        rows = CalibrationRows.of(batches, self.delta.taps, views, with_answers=self._answers > 0)
         plain = {tap: rows.moments[tap][0].float() for tap in self.delta.taps}
         if self.options.start != EVIDENCE:
             plain[FINAL] = rows.final_moments()
@@ -165,7 +170,16 @@ class Snow(Method):
         if self.options.start == EVIDENCE:
             self._find_start(rows, learned)
         else:
-            self.delta.init_directions(plain, rows.label)
+            self.delta.init_directions(plain, rows.label if rows.label.ndim == 1 else _as_classes(rows.label))
+
+    def _start_from_zero(self) -> None:
+        """Take the form without a start: it is found for classes only, not for tags, numbers or grades."""
+        options = replace(self.options, start="zero").resolved(self.num_classes)
+        assert options.final_keep is not None
+        self.options, self.readout = options, None
+        self.plan = replace(self.plan, final_keep=kept(self.plan.final, options.final_keep))
+        device = next(self.parameters()).device
+        self.delta = Delta(self.plan, self.num_classes, options, self.is_exported).to(device)
 
     def _find_start(self, rows: CalibrationRows, learned: Tensor | None) -> None:
         """Start as the classifier that left-out pictures bear out, if there are two classes with two pictures each."""
@@ -185,11 +199,15 @@ class Snow(Method):
 
     def layout(self) -> dict[str, Any] | None:
         if self.readout is None:
-            return None
+            return {"start": "zero"}
         readout = self.readout.shape.to_dict()
         return {"readout": readout, "delta": self.delta is not None, "evidence": self._evidence}
 
     def set_layout(self, layout: Mapping[str, Any]) -> None:
+        if layout.get("start") == "zero":
+            if self.options.start == EVIDENCE:
+                self._start_from_zero()
+            return
         device = next(self.parameters()).device
         shape = ReadoutShape.from_dict(layout["readout"])
         self.readout = Readout(shape, self.num_classes, learning=not self.is_exported).to(device)
@@ -227,3 +245,11 @@ class Snow(Method):
         exported.delta = None if self.delta is None else self.delta.export_form()
         exported.readout = None if self.readout is None else self.readout.export_form()
         return exported.eval()
+
+
+def _as_classes(targets: Tensor) -> Tensor:
+    """Number different targets, such as combinations of tags: (n, W) -> (n,), -1 where nothing is known."""
+    known = targets.isfinite().any(1)
+    numbers = targets.new_full((len(targets),), -1, dtype=torch.int64)
+    numbers[known] = targets[known].nan_to_num(-1.0).unique(dim=0, return_inverse=True)[1]
+    return numbers

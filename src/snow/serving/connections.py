@@ -1,7 +1,8 @@
 """Connections: deadlines and limits that uvicorn's HTTP protocols do not have, for whichever parser is installed.
 
 - Headers must be complete `header_time` seconds after the connection, or the first byte of a request, at the latest.
-- Everything that is not body is bounded: lines, headers, trailers, chunk extensions. httptools leaves that to its user.
+- Everything that is not body is bounded: lines, headers, trailers, chunk extensions, small chunks. The parsers leave
+  that to their user.
 - When all connections are in use, the one that has been without a request longest is closed.
 - A client that has sent its request and closed its side is answered, if it is still there.
 """
@@ -16,6 +17,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from snow.serving.fairness import client_at
@@ -24,8 +26,11 @@ from snow.serving.limits import Limits
 MAX_HEAD_BYTES = 2**16
 """Bytes of a request beside its body."""
 MAX_HEADERS = 200
-CHUNK_BYTES = 8
-"""Bytes of the header and the end of a chunk that do not count."""
+CHUNK_BYTES, SMALL_CHUNK = 8, 256
+"""Bytes of the header and the end of a chunk that do not count, if it has so many bytes itself. Each chunk takes longer
+than its bytes: a body of chunks of one byte would hold the event loop."""
+MAX_SMALL_CHUNKS = 1000
+"""Chunks with fewer bytes in one body, for the parser h11."""
 
 WRITE_SECONDS = 30
 """Time in which a client has to read what it asked for."""
@@ -60,7 +65,7 @@ def protocol_class(limits: Limits, base: Any = AutoHTTPProtocol) -> type[asyncio
         base: uvicorn's class for one of its parsers.
     """
     max_connections = raise_file_limit(limits.max_connections)
-    has_callbacks = hasattr(base, "on_body")  # h11 bounds everything beside the body itself
+    has_callbacks = hasattr(base, "on_body")  # h11 bounds everything beside the body itself, and its chunks
 
     class GuardedProtocol(base):
         """An HTTP connection with deadlines and limits."""
@@ -72,6 +77,8 @@ def protocol_class(limits: Limits, base: Any = AutoHTTPProtocol) -> type[asyncio
             self.idle_since: float | None = time.monotonic()
             self._header_timer: asyncio.TimerHandle | None = None
             self._write_timer: asyncio.TimerHandle | None = None
+            if not has_callbacks:
+                self.conn = _FewChunks(self.conn)
             self._await_headers()
             if len(self.connections) > max_connections:
                 _close_one_idle(self.connections)
@@ -120,11 +127,8 @@ def protocol_class(limits: Limits, base: Any = AutoHTTPProtocol) -> type[asyncio
                 raise ValueError("too many headers")
 
         def on_body(self, body: bytes) -> None:  # by httptools
-            self.head_bytes -= len(body)
+            self.head_bytes -= len(body) + (CHUNK_BYTES if len(body) >= SMALL_CHUNK else 0)
             super().on_body(body)
-
-        def on_chunk_header(self) -> None:  # by httptools
-            self.head_bytes -= CHUNK_BYTES
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -150,6 +154,27 @@ def protocol_class(limits: Limits, base: Any = AutoHTTPProtocol) -> type[asyncio
                 self.transport.write(PROBE)
 
     return GuardedProtocol
+
+
+class _FewChunks:
+    """An `h11.Connection` that refuses a body of many small chunks, each of which takes it 30 microseconds."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._small = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def next_event(self) -> Any:
+        event = self._connection.next_event()
+        if isinstance(event, h11.Request):
+            self._small = 0
+        elif isinstance(event, h11.Data) and len(event.data) < SMALL_CHUNK:
+            self._small += 1
+            if self._small > MAX_SMALL_CHUNKS:
+                raise h11.RemoteProtocolError("too many small chunks")
+        return event
 
 
 def _close_one_idle(connections: set[Any]) -> None:

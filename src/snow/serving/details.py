@@ -54,7 +54,7 @@ def describe_overlaps(name: str, tasks: TaskSnapshot) -> list[dict[str, Any]]:
 
     The first `MAX_BY_TAP` have their overlap at each tap too.
     """
-    overlaps = Overlaps({task: facts.selected for task, facts in tasks.described.items()}, [name])
+    overlaps = Overlaps(tasks.selections, [name])
     iou, by_chance = overlaps.iou[0].tolist(), overlaps.chance[0].tolist()
     order = [index for index, task in enumerate(overlaps.names) if task != name and not math.isnan(iou[index])]
     order.sort(key=lambda index: (-iou[index], overlaps.names[index]))

@@ -11,7 +11,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from snow.hub import Artifact
-from snow.hub.listing import top1
+from snow.hub.listing import figures, top1
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class TaskFacts:
             "parameters": artifact.learned_parameters,
             "bytes": artifact.size,
             "top1": top1(artifact.metrics),
+            "kind": artifact.labels.name,
+            "figures": figures(artifact.metrics),
         }
         return cls(artifact, summary, {tap: mask.cpu() for tap, mask in artifact.method.selected_mask().items()})
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from starlette.requests import Request
 
 from snow.errors import SnowError
 from snow.serving.errors import RefusedError
 from snow.serving.fairness import client_at
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,3 +122,30 @@ class RateLimiter:
 async def limit_rate(request: Request) -> None:
     """Count a request for its client, before its route runs. Raises RefusedError: it is one too many."""
     request.app.state.rate_limiter.check(client_at(request.client.host if request.client else ""))
+
+
+MAX_DESCRIBING = 100
+"""Descriptions that may wait; clients may be gone that asked for them."""
+
+
+class Describer:
+    """Runs functions that describe things to clients, in threads of their own and not too many.
+
+    Args:
+        executor: runs them.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor, self._waiting = executor, 0
+
+    async def run(self, describe: Callable[[], T]) -> T:
+        """Run a function. Raises RefusedError: too many wait already."""
+        if self._waiting >= MAX_DESCRIBING:
+            raise RefusedError("queue_full", "too many descriptions are being made", retry_after=1)
+        self._waiting += 1
+        future = asyncio.get_running_loop().run_in_executor(self._executor, describe)
+        future.add_done_callback(self._finish)
+        return await future
+
+    def _finish(self, future: asyncio.Future) -> None:
+        self._waiting -= 1

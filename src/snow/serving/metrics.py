@@ -84,14 +84,14 @@ class Metrics:
             self._answers.labels(task).inc(answered)
             self._task_seconds.labels(task).observe(seconds)
 
-    def set_tasks(self, sound: Collection[str], broken: Collection[str]) -> None:
+    def set_tasks(self, usable: Collection[str], broken: Collection[str]) -> None:
         """Set the number of tasks, and forget what was counted for tasks that were removed.
 
         At most `MAX_LABELLED` tasks are counted one by one.
         """
-        self._tasks.labels("answering").set(len(sound))
+        self._tasks.labels("answering").set(len(usable))
         self._tasks.labels("broken").set(len(broken))
-        names = {*sound, *broken}
+        names = {*usable, *broken}
         for name in self._labelled - names - {SOURCE_HEAD}:
             for metric in (self._answers, self._task_seconds, self._failures):
                 metric.remove(name)

@@ -1,10 +1,12 @@
-"""Around every request: count it, add security headers, and turn refusals and errors into JSON."""
+"""Around every request: count it, add security headers, bound its response, and turn refusals and errors into JSON."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +18,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from snow.serving.errors import CODES, RefusedError, printable
+from snow.serving.fairness import FairBudget, Owner, client_at
 from snow.serving.metrics import Metrics
 from snow.serving.requests import first_error
 
@@ -28,6 +31,9 @@ HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
 }
+
+PIECE_BYTES = 2**16
+"""Bytes of a response that are sent at once. What the client does not read stays in the memory of the process."""
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 
@@ -48,6 +54,7 @@ class RequestMetrics:
         started, status = time.perf_counter(), 500
         method, is_head = scope["method"], scope["method"] == "HEAD"
         scope["method"] = "GET" if is_head else method  # a HEAD is a GET whose content is not sent (RFC 9110, 9.3.2)
+        scope["headers"] = [header for header in scope["headers"] if header[0] != b"range"]  # many are slow (14.2)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -65,6 +72,38 @@ class RequestMetrics:
             self.metrics.record_response(
                 path, method if path != OTHER else OTHER, status, time.perf_counter() - started
             )
+
+
+class BoundedResponses:
+    """Middleware that sends large responses in pieces, and holds them in the budget of all bodies until they are sent.
+
+    If others need the memory, the connection of the client that reads most slowly is closed.
+    """
+
+    def __init__(self, app: ASGIApp, budget: FairBudget) -> None:
+        self.app, self.budget = app, budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_pieces(message: Message) -> None:
+            body = message.get("body", b"")
+            if len(body) <= PIECE_BYTES:
+                await send(message)
+                return
+            async with _until_evicted() as evict:
+                with self.budget.hold(Owner(client_at(scope["client"][0])), evict) as memory:
+                    for start in range(0, len(body), PIECE_BYTES) if memory.take(len(body)) else ():
+                        more = message.get("more_body", False) or start + PIECE_BYTES < len(body)
+                        await send({**message, "body": body[start : start + PIECE_BYTES], "more_body": more})
+
+        await self.app(scope, receive, send_in_pieces if scope["type"] == "http" and scope["client"] else send)
+
+
+@asynccontextmanager
+async def _until_evicted() -> AsyncGenerator[Callable[[], None]]:
+    """Run a block that ends early, without an error, when the function that it gets is called."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(None) as timeout:
+            yield lambda: timeout.reschedule(asyncio.get_running_loop().time())
 
 
 def allowed_methods(app: FastAPI, request: Request) -> list[str]:

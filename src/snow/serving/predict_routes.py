@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from snow.inference import encode
 from snow.serving import schemas
 from snow.serving.fairness import Owner, client_at
 from snow.serving.interruption import interruptible
 from snow.serving.limits import limit_rate
 from snow.serving.requests import MAX_NAMES, MAX_TOP_K, PredictRequest, read_predict_request, split_names
+from snow.serving.responses import encode_response, off_loop
 from snow.serving.schemas import refusals
-from snow.serving.service import PredictResult, Service
+from snow.serving.service import Service
 
 PICTURE_CODES = ("not_a_picture", "truncated", "broken_picture", "invalid", "too_many_pixels", "too_complex")
 BODY_CODES = ("malformed", "empty", "too_many_bytes", "too_many_pictures", "wrong_type")
@@ -38,6 +38,9 @@ async def predict(
     request: Request,
     tasks: Annotated[list[str] | None, Query(max_length=MAX_NAMES, description="names; by default all tasks")] = None,
     top_k: Annotated[int | None, Query(ge=1, le=MAX_TOP_K, description="classes to list for each task")] = None,
+    reject: Annotated[
+        float, Query(ge=0, lt=1, description="answer unknown below this share of a task's own pictures, such as 0.05")
+    ] = 0.0,
     deadline_ms: Annotated[int | None, Query(ge=1, le=MAX_DEADLINE_MS, description="give up after this time")] = None,
 ) -> Response:
     """Pictures come as the files of a form, as the body itself, or in base64 as JSON; a form and JSON may hold `tasks`
@@ -56,20 +59,6 @@ async def predict(
                 places.extend(len(body.pictures))
                 asked = PredictRequest(body.pictures, split_names(tasks or ()) or body.tasks, top_k or body.top_k)
                 result = await service.predict(asked, owner)
-    return JSONResponse(_response(asked, result, time.perf_counter() - started))
-
-
-def _response(request: PredictRequest, result: PredictResult, seconds: float) -> dict[str, Any]:
-    return {
-        "results": [
-            encode(picture.name, predictions, request.top_k)
-            for picture, predictions in zip(request.pictures, result.pictures, strict=True)
-        ],
-        "timing": {
-            "total": round(1000 * seconds, 3),
-            "decode": round(1000 * result.decode_seconds, 3),
-            "queue": round(1000 * result.queue_seconds, 3),
-            "engine": round(1000 * result.engine_seconds, 3),
-            "batch": result.batch_size,
-        },
-    }
+            listed = asked.top_k * sum(map(len, result.pictures))
+            body = await off_loop(listed, encode_response, asked, result, time.perf_counter() - started, reject)
+    return Response(body, media_type="application/json")

@@ -182,6 +182,6 @@ def _decode_base64(text: str, number: int) -> bytes:
     """Decode base64, which may come as a `data:` URL, and in lines."""
     try:
         content = text.partition(",")[2] if text.startswith("data:") else text
-        return base64.b64decode("".join(content.split()), validate=True)
+        return base64.b64decode(content.encode().translate(None, b" \t\r\n"), validate=True)
     except (binascii.Error, ValueError):
         raise RefusedError("malformed", f"picture {number} is not base64", number) from None

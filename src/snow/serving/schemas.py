@@ -27,9 +27,44 @@ class ClassProbability(BaseModel):
     probability: float
 
 
-class ClassPrediction(BaseModel):
+class Known(BaseModel):
+    known: float | None = Field(
+        None, description="how much the picture resembles those of training, 0 to 1; absent if the task cannot tell"
+    )
+
+
+class ClassPrediction(Known):
     kind: Literal["class"]
+    class_: None = Field(None, alias="class", description="present, and null, if the picture is rejected as unknown")
     classes: list[ClassProbability] = Field(description="most likely first")
+
+
+class TagProbability(BaseModel):
+    tag: str
+    probability: float
+    on: bool = Field(description="whether the probability reaches the threshold of the tag")
+
+
+class TagPrediction(Known):
+    kind: Literal["multi"]
+    tags: list[TagProbability] = Field(description="those that are on first, then the most likely")
+
+
+class NumberPrediction(Known):
+    kind: Literal["number"]
+    value: float
+    unit: str | None = Field(None, description="absent if the data has none")
+
+
+class GradeProbability(BaseModel):
+    grade: str
+    probability: float
+
+
+class GradePrediction(Known):
+    kind: Literal["ordered"]
+    grade: str | None
+    grades: list[GradeProbability] = Field(description="all grades in their order")
 
 
 class Failure(BaseModel):
@@ -38,7 +73,9 @@ class Failure(BaseModel):
 
 class PicturePredictions(BaseModel):
     image: str | None = Field(description="file name of the picture, if the request gives one")
-    tasks: dict[str, ClassPrediction | Failure] = Field(description="by task: its prediction, or why there is none")
+    tasks: dict[str, ClassPrediction | TagPrediction | NumberPrediction | GradePrediction | Failure] = Field(
+        description="by task: its prediction, or why there is none"
+    )
 
 
 class Timing(BaseModel):
@@ -62,7 +99,9 @@ class TaskSummary(BaseModel):
     classes: int
     parameters: int
     bytes: int
-    top1: float | None = Field(description="accuracy on the test pictures")
+    top1: float | None = Field(description="accuracy on the test pictures, of a task with classes or grades")
+    kind: str = Field(description="what its labels are: class, multi, number or ordered")
+    figures: dict[str, float] = Field(description="measured on the test pictures, the most important first")
 
 
 class TaskList(BaseModel):

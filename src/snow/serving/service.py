@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -16,7 +16,7 @@ from snow.errors import SnowError
 from snow.hub import Hub
 from snow.hub.folder import read_selection_history
 from snow.hub.listing import store_of
-from snow.inference import SOURCE_HEAD, Failure, Prediction
+from snow.inference import SOURCE_HEAD, Failure
 from snow.process.threads import engine_executor, worker_executor
 from snow.serving.batching import Batcher
 from snow.serving.decoders import Decoders, fork_server
@@ -26,6 +26,7 @@ from snow.serving.fairness import Owner
 from snow.serving.limits import Limits
 from snow.serving.metrics import Metrics
 from snow.serving.requests import PredictRequest
+from snow.serving.responses import Predictions, PredictResult, off_loop, require_bounded
 from snow.serving.uploads import storage_refusal
 from snow.serving.worker import TaskSnapshot, Worker
 from snow.store import Stamp
@@ -35,22 +36,11 @@ log = logging.getLogger("snow.serving")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Predictions = Mapping[str, Prediction | Failure]
-"""Task -> its prediction for one picture."""
+WARM_AT_ONCE = 8
+"""Tasks that are prepared before the service is ready, and then between two passes: a pass waits no longer for them."""
 
 STUCK_SECONDS = 60
 """A pass that takes longer than this is taken for one that never ends."""
-
-
-@dataclass(frozen=True)
-class PredictResult:
-    """The predictions for each picture of a request, and where the time went, in seconds."""
-
-    pictures: Sequence[Predictions]
-    decode_seconds: float
-    queue_seconds: float
-    engine_seconds: float
-    batch_size: int
 
 
 class Service:
@@ -89,21 +79,30 @@ class Service:
         if self.batcher.closed:
             self._create_executors()
         await self.refresh()
-        await self._run(self._engine_executor, self._worker.warm_up)
+        names = sorted(self.tasks.usable)
+        await self._warm_up(names[:WARM_AT_ONCE])
         await self._decoders.start()
+        gc.freeze()  # or each full collection of garbage goes through all tasks, and nothing else runs meanwhile
+        self._batching = asyncio.create_task(self.batcher.run())
         self._background = [
-            asyncio.create_task(self.batcher.run()),
             asyncio.create_task(watch(self.hub.path, self.limits.poll, self.refresh)),
+            asyncio.create_task(self._warm_up(names[WARM_AT_ONCE:])),
         ]
         self.ready = True
+
+    async def _warm_up(self, names: Sequence[str]) -> None:
+        """Prepare the engine for tasks, a few between two passes."""
+        for start in range(0, len(names), WARM_AT_ONCE):
+            part = names[start : start + WARM_AT_ONCE]
+            await self._run(self._engine_executor, self._worker.warm_up, part)
 
     async def stop(self) -> None:
         """Answer the requests that were accepted, and stop."""
         self.ready = False
         self.batcher.close()
-        batching, watching = self._background
-        watching.cancel()
-        await asyncio.gather(batching, watching, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(self._batching, *self._background, return_exceptions=True)
         await self._decoders.stop()
         for executor in (self._engine_executor, self._change_executor):
             await asyncio.to_thread(executor.shutdown)
@@ -118,9 +117,10 @@ class Service:
         """Predict for all pictures of a request. A task that is broken or fails gets a `Failure`; the others answer.
 
         Raises:
-            RefusedError: a picture cannot be used, a task is unknown, or no task can answer.
+            RefusedError: a picture cannot be used, a task is unknown, no task can answer, or the response is too large.
         """
         names = self._task_names(request.tasks)
+        require_bounded(request, [self._class_count(name) for name in names])
         started = time.perf_counter()
         decoding = [
             self._decoders.decode(picture.content, number, owner) for number, picture in enumerate(request.pictures)
@@ -128,8 +128,8 @@ class Service:
         images = await _gather(decoding)
         decoded = time.perf_counter()
         results = await _gather([self.batcher.submit(image, names, owner) for image in images])
-        pictures = [self._checked(result.answer, request.tasks) for result in results]
-        self._count(names, pictures, time.perf_counter() - started)
+        answers, seconds = [result.answer for result in results], time.perf_counter() - started
+        pictures = await off_loop(len(names) * len(answers), self._check_and_count, names, request, answers, seconds)
         last = max(results, key=lambda result: result.queue_seconds)
         engine_seconds = max(result.engine_seconds for result in results)
         return PredictResult(pictures, decoded - started, last.queue_seconds, engine_seconds, last.batch_size)
@@ -137,7 +137,7 @@ class Service:
     async def refresh(self) -> None:
         """Read what has changed in the hub's folder, between two passes."""
         self.tasks = await self._run(self._engine_executor, self._worker.refresh)
-        self.metrics.set_tasks(self.tasks.sound, self.tasks.broken)
+        self.metrics.set_tasks(self.tasks.usable, self.tasks.broken)
 
     async def add(self, name: str, folder: Path) -> bool:
         """Copy a task from a folder into the hub, in one step. Returns True if it replaced another one.
@@ -165,11 +165,11 @@ class Service:
             raise RefusedError("unknown_task", f"there is no task {name!r}") from None
         await self.refresh()
 
-    async def selection_history(self, name: str) -> dict[str, Any]:
+    def selection_history(self, name: str) -> dict[str, Any]:
         """Describe the channels a task selected in training. Raises RefusedError: it is unknown, or has no record."""
         self.require(name)
         try:
-            return describe_selection(await asyncio.to_thread(read_selection_history, self.hub.path, name))
+            return describe_selection(read_selection_history(self.hub.path, name))
         except SnowError as error:
             raise RefusedError("not_found", without_paths(str(error), self.hub.path)) from None
 
@@ -177,7 +177,7 @@ class Service:
         """Raises RefusedError: there is no task of this name, or it cannot answer."""
         if name in self.tasks.broken:
             raise RefusedError("task_broken", self.tasks.broken[name])
-        if name not in self.tasks.sound:
+        if name not in self.tasks.usable:
             raise RefusedError("unknown_task", f"there is no task {name!r}")
 
     def _task_names(self, named: Sequence[str]) -> tuple[str, ...]:
@@ -185,9 +185,9 @@ class Service:
         for name in named:
             if name not in self.tasks and name != SOURCE_HEAD:
                 raise RefusedError("unknown_task", f"there is no task {name!r}")
-        if not named and not self.tasks.sound:
+        if not named and not self.tasks.usable:
             raise RefusedError("no_tasks", "the hub has no task that can answer")
-        return tuple(named or sorted((*self.tasks.sound, *self.tasks.broken)))
+        return tuple(named or sorted((*self.tasks.usable, *self.tasks.broken)))
 
     def _checked(self, predictions: Predictions, named: Sequence[str]) -> Predictions:
         """Strip folders of this machine from failures. Raises RefusedError: a named task was removed meanwhile."""
@@ -198,10 +198,20 @@ class Service:
         stripped = {name: Failure(name, without_paths(entry.error, self.hub.path)) for name, entry in failures.items()}
         return {**predictions, **stripped} if stripped else predictions
 
-    def _count(self, names: Sequence[str], pictures: Sequence[Predictions], seconds: float) -> None:
+    def _class_count(self, name: str) -> int:
+        if name == SOURCE_HEAD:
+            return self.hub.source.num_classes
+        return len(self.tasks.usable[name].classes) if name in self.tasks.usable else 0
+
+    def _check_and_count(
+        self, names: Sequence[str], request: PredictRequest, answers: Sequence[Predictions], seconds: float
+    ) -> list[Predictions]:
+        """Check the answers to a request, see `_checked`, and count them by task."""
+        pictures = [self._checked(predictions, request.tasks) for predictions in answers]
         for name in names:
             failed = sum(isinstance(predictions[name], Failure) for predictions in pictures)
             self.metrics.record_task(name, len(pictures) - failed, failed, seconds)
+        return pictures
 
     async def _run(self, executor: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **kwargs))

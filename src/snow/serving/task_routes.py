@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from snow.errors import SnowError
 from snow.serving import schemas
@@ -63,25 +63,27 @@ async def list_tasks(request: Request) -> Response:
 @router.get(
     "/{name}",
     response_model=schemas.TaskDetails,
-    responses=refusals("unknown_task", "task_broken", "rate_limited"),
+    responses=refusals("unknown_task", "task_broken", "rate_limited", "queue_full"),
     summary="Describe a task",
 )
 async def show_task(request: Request, name: str) -> Response:
     service: Service = request.app.state.service
     service.require(name)
     tasks = service.tasks
-    body = await asyncio.to_thread(lambda: encode_json(describe(name, tasks)))
+    body = await request.app.state.describer.run(lambda: encode_json(describe(name, tasks)))
     return Response(body, media_type="application/json")
 
 
 @router.get(
     "/{name}/choice",
     response_model=schemas.Selection,
-    responses=refusals("unknown_task", "not_found", "task_broken", "rate_limited"),
+    responses=refusals("unknown_task", "not_found", "task_broken", "rate_limited", "queue_full"),
     summary="Show which channels a task selected while it was trained",
 )
 async def show_selection(request: Request, name: str) -> Response:
-    return JSONResponse(await request.app.state.service.selection_history(name))
+    service: Service = request.app.state.service
+    body = await request.app.state.describer.run(lambda: encode_json(service.selection_history(name)))
+    return Response(body, media_type="application/json")
 
 
 @router.put(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
+from snow.hub.overlap import Selections
 from snow.inference import Failure, Prediction
 from snow.process.memory import without_collection
 from snow.serving.errors import without_paths
@@ -24,19 +26,24 @@ class TaskSnapshot:
     """The tasks of a hub at one moment; it never changes.
 
     Attributes:
-        sound: tasks that can answer.
+        usable: tasks that can answer.
         broken: why each of the other tasks cannot.
-        described: of each sound task, what a list shows and what it selects; computed once, when the task is read.
-        encoded: `sound` as a list of summaries, and `broken`, in JSON.
+        described: of each usable task, what a list shows and what it selects; computed once, when the task is read.
+        encoded: `usable` as a list of summaries, and `broken`, in JSON.
     """
 
-    sound: Mapping[str, Artifact] = field(default_factory=dict)
+    usable: Mapping[str, Artifact] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
     described: Mapping[str, TaskFacts] = field(default_factory=dict)
     encoded: tuple[bytes, bytes] = (b"[]", b"{}")
 
+    @cached_property
+    def selections(self) -> Selections:
+        """The channels that the usable tasks select, to compare them."""
+        return Selections({name: facts.selected for name, facts in self.described.items()})
+
     def __contains__(self, name: str) -> bool:
-        return name in self.sound or name in self.broken
+        return name in self.usable or name in self.broken
 
 
 class Worker:
@@ -58,27 +65,27 @@ class Worker:
         """Prepare the source for the engine. Raises SnowError: the engine lacks something it needs."""
         self.hub.engine.prepared_source()
 
-    def warm_up(self) -> None:
-        """Ask every task once: the first pass takes longer than those that follow."""
+    def warm_up(self, names: Sequence[str]) -> None:
+        """Ask tasks once: the first pass takes longer than those that follow, as an engine prepares each task."""
         size = self.hub.source.preprocessing.image_size
-        with without_collection():  # an engine prepares every task here
-            self.predict([torch.zeros(3, size, size, dtype=torch.uint8)], [self.hub.names()])
+        with without_collection():
+            self.predict([torch.zeros(3, size, size, dtype=torch.uint8)], [names])
 
     def refresh(self) -> TaskSnapshot:
         """Read what has changed in the hub's folder."""
         self.hub.refresh()
         broken = {name: without_paths(reason, self.hub.path) for name, reason in self.hub.broken().items()}
-        sound: dict[str, Artifact] = {}
+        usable: dict[str, Artifact] = {}
         for name in self.hub.names():
             if name not in broken:
                 try:
-                    sound[name] = self.hub.task(name)
+                    usable[name] = self.hub.task(name)
                 except SnowError as error:  # it was removed or damaged just now
                     log.info("task %s: %s", name, error)
         with without_collection():
-            self._described = {name: self._describe(artifact) for name, artifact in sound.items()}
+            self._described = {name: self._describe(artifact) for name, artifact in usable.items()}
         summaries = [facts.summary for facts in self._described.values()]
-        return TaskSnapshot(sound, broken, self._described, (encode_json(summaries), encode_json(broken)))
+        return TaskSnapshot(usable, broken, self._described, (encode_json(summaries), encode_json(broken)))
 
     def _describe(self, artifact: Artifact) -> TaskFacts:
         before = self._described.get(artifact.name)

@@ -195,7 +195,7 @@ class Source(nn.Module):
 
         Args:
             taps: names of the maps to return; None: all.
-            final: False stops the pass behind the last tap; `final` and `logits` are then (B, 0).
+            final: False stops the pass after the last tap; `final` and `logits` are then (B, 0).
 
         Raises:
             SnowError: there is no such tap.
@@ -214,7 +214,7 @@ class Source(nn.Module):
         self.network.register_taps([tap.name for tap in self.taps] if taps is None else taps)
 
     def extract(self, images: Tensor, taps: Collection[str] | None = None, final: bool = True) -> Features:
-        """Run `forward` without its lock and change of mode, so that `torch.export` and `torch.compile` can trace it.
+        """Run `forward` without locking or switching to eval mode, so `torch.export` and `torch.compile` can trace it.
 
         Call it from one thread, in eval mode, after `register_taps`.
         """

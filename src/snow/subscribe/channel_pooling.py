@@ -51,7 +51,7 @@ class ChannelPooling(Subscription):
         self.norm = nn.BatchNorm2d(keep) if config.norm else None
         self.noise = config.sigma2**0.5
         """Current standard deviation of the noise."""
-        self._sampled: Tensor | None = None
+        self._drawn: Tensor | None = None
 
     @classmethod
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
@@ -62,8 +62,8 @@ class ChannelPooling(Subscription):
         return ExportedPooling.create(channels, keep, pooling)
 
     def forward(self, x: Tensor) -> SubscribedMap:
-        """Select channels of the whole map (B, N, H, W), or use the (B, K, H, W) that `sample_channels` announced."""
-        index, self._sampled = self._sampled, None
+        """Select channels of the whole map (B, N, H, W), or use the (B, K, H, W) drawn by `sample_channels`."""
+        index, self._drawn = self._drawn, None
         if x.shape[1] == self.channels:
             index = self.topk_indices()
             x = gather_channels(x, index)
@@ -81,8 +81,8 @@ class ChannelPooling(Subscription):
 
     def sample_channels(self) -> Tensor:
         """Draw the selection of the next `forward` ahead of it, so that only its K channels need to be passed in."""
-        self._sampled = self.topk_indices()
-        return self._sampled
+        self._drawn = self.topk_indices()
+        return self._drawn
 
     @torch.no_grad()
     def selected_mask(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Channel pooling after its selection is fixed: the form that trains on, and the form that is saved and answers."""
+"""Channel pooling with a fixed selection: one form for further training, one for saving and inference."""
 
 from __future__ import annotations
 

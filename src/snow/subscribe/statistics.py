@@ -20,7 +20,7 @@ class ChannelStatistics:
 
     Attributes:
         std: (N,), standard deviation over pictures and space.
-        score: (N,), F ratio of the spatial mean over the classes; larger separates better. Only its order is used.
+        score: (N,), how much the spatial mean says about the labels, see `channel_score`. Only its order is used.
         moment_mean: (2, N), mean over pictures of the channel's `moments`.
         moment_std: (2, N), their standard deviation over pictures.
         labelled: number of pictures with a label.
@@ -38,13 +38,14 @@ class ChannelStatistics:
 
         Args:
             parts: `moments` of the pictures in batches, each (b, 2, N).
-            label: (n,), -1 where there is none. Only labelled pictures count for the score.
+            label: (n,) classes, -1 where there is none, or (n, W) targets, NaN where there is none. Only labelled
+                pictures count for the score.
         """
         values = torch.cat(list(parts))
         mean, deviation = values.unbind(1)
         std = (deviation.square().mean(0) - EPSILON + mean.var(0, correction=0)).clamp(min=0).sqrt()
-        labelled = int((label >= 0).sum())
-        return cls(std, _f_ratio(mean, label), values.mean(0), values.std(0, correction=0), labelled)
+        labelled = int((label >= 0).sum()) if label.ndim == 1 else int(label.isfinite().any(1).sum())
+        return cls(std, channel_score(mean, label), values.mean(0), values.std(0, correction=0), labelled)
 
 
 def moments(x: Tensor) -> Tensor:
@@ -69,6 +70,24 @@ def inverse_std(std: Tensor) -> Tensor:
     """
     floor = 0.1 * std.mean()
     return 1 / std.clamp(min=floor) if floor > 1e-12 else torch.ones_like(std)
+
+
+def channel_score(mean: Tensor, label: Tensor) -> Tensor:
+    """Score channels by what they say about the labels; larger says more: (n, N), (n,) or (n, W) -> (N,).
+
+    For classes it is Fisher's F ratio. For targets it is r² / (1 - r²), averaged over the targets, with the correlation
+    r of channel and target: with one target of 0 and 1 the same as the F ratio of two classes.
+    """
+    if label.ndim == 1:
+        return _f_ratio(mean, label)
+    ratios = []
+    for target in label.unbind(1):
+        known = target.isfinite()
+        x, y = mean[known], target[known].to(mean)
+        x, y = x - x.mean(0), y - y.mean()
+        r2 = (y @ x).square() / (x.square().sum(0) * y.square().sum()).clamp(min=1e-12)
+        ratios.append(r2 / (1 - r2).clamp(min=1e-6))
+    return torch.stack(ratios).nan_to_num().mean(0)
 
 
 def _f_ratio(mean: Tensor, label: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def calibrate_learners(source: Source, data: TrainingData, job: TrainingJob, fab
     """
     done: list[tuple[_Before, Method]] = []
     for name, method in job.learners.items():
-        before = _Before.of(method, data.columns[name])
+        before = _Before.of(method, data.labels[name].column)
         twin = next((other for known, other in done if known.equals(before)), None)
         layout = None if twin is None else twin.layout()
         if twin is not None and layout is not None:
@@ -79,14 +79,15 @@ def calibrate(
     Args:
         source: in the precision of the run.
     """
-    labels = data.train.labels[:, data.columns[learner]]
-    labelled = (labels >= 0).nonzero().flatten()
+    labels = data.labels[learner]
+    labelled = (data.train.labels[:, labels.column] >= 0).nonzero().flatten()
     generator = torch.Generator().manual_seed(job.recipe.seed)
     sample = labelled[torch.randperm(len(labelled), generator=generator)][: job.recipe.calibration]
     if not len(sample):
         return
     views = 1
-    if method.starts_by_evidence and job.recipe.augment != "none":
+    by_evidence = method.starts_by_evidence and labels.table is None
+    if by_evidence and job.recipe.augment != "none":
         views += min(MAX_AUGMENTED_VIEWS, max(1, MAX_ROWS // len(sample)))
 
     def batches() -> Iterator[tuple[Features, Tensor]]:
@@ -95,13 +96,13 @@ def calibrate(
             pictures = data.train if view == 0 else data.augmented()
             batches = sequential_batches(sample.tolist(), job.recipe.batch_size)
             keys = batches if view == 0 else [data.view_keys(batch, view) for batch in batches]
-            for images, batch_labels in DeviceLoader(pictures, keys, workers, fabric.device):
+            for images, numbers in DeviceLoader(pictures, keys, workers, fabric.device):
                 with fabric.autocast():
                     features = observe(source, [method], images)
-                yield in_full_precision(features), batch_labels[:, data.columns[learner]]
+                yield in_full_precision(features), labels(numbers)
 
     method.eval()
-    if method.starts_by_evidence:
+    if by_evidence:
         method.calibrate_views(batches(), views, data.learned(learner, sample))
     else:
         method.calibrate(batches())

@@ -161,7 +161,7 @@ def require_same_run(path: Path, saved: Mapping[str, Any], now: Mapping[str, Any
 
 def data_digest(dataset: Dataset) -> str:
     """Return the SHA-256 of tasks, classes, every label, and the names of the pictures that are files."""
-    digest = hashlib.sha256(json.dumps([[task.name, task.classes] for task in dataset.tasks]).encode())
+    digest = hashlib.sha256(json.dumps([task.to_dict() for task in dataset.tasks]).encode())
     for pictures in (dataset.train, dataset.test):
         names = [Path(item).name for item in pictures.items if isinstance(item, str | os.PathLike)]
         digest.update(json.dumps([len(pictures), names]).encode())

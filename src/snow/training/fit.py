@@ -89,12 +89,5 @@ def _run_in_child(
     fitted = Trainer(job, fabric, listeners).train()
     layouts = {name: method.layout() for name, method in fitted.learners.items()}
     weights = {name: method.cpu().state_dict() for name, method in fitted.learners.items()}
-    fields = (
-        fitted.history,
-        fitted.metrics,
-        fitted.selection_history,
-        True,
-        fitted.evidence,
-        fitted.calibration_seconds,
-    )
-    return layouts, weights, fields
+    records = (fitted.history, fitted.metrics, fitted.selection_history, fitted.is_first, fitted.kinds)
+    return layouts, weights, (*records, fitted.evidence, fitted.calibration_seconds)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from snow.kinds import LabelKind, Metrics
 from snow.methods import Method
 from snow.subscribe import SelectionHistory
-from snow.training.evaluate import Metrics
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,10 @@ class EpochRecord:
         learner: its name.
         epoch: counted from 1.
         loss: mean training loss, label smoothing included.
-        accuracy: fraction of the (augmented) training pictures that it classified correctly while it learned.
-        validation: fraction of the held-out pictures that it classified correctly after the epoch; None without such.
+        accuracy: fraction of the (augmented) training pictures that it answered correctly while it learned
+            (`LabelKind.hits`).
+        validation: score on the held-out pictures after the epoch (`Metrics.score`): of a class the fraction that it
+            classified correctly; None without such.
         lr: learning rate of the epoch's last step.
         images_per_second: training pictures a second, over all processes, without evaluation.
         seconds: spent on training in this epoch.
@@ -87,6 +89,7 @@ class Fitted:
         metrics: of each learner on the test pictures with the label of its task; empty if there are none.
         selection_history: of each learner that selects channels, its selection over the time of training.
         is_first: whether this process should write files; False in all but one of those that torchrun starts.
+        kinds: of each learner the kind of its labels, with what held-out pictures decided.
         evidence: of each learner that starts by evidence, what was chosen and why, as JSON values.
         calibration_seconds: spent before the first step.
     """
@@ -96,6 +99,7 @@ class Fitted:
     metrics: dict[str, Metrics]
     selection_history: dict[str, SelectionHistory] = field(default_factory=dict)
     is_first: bool = True
+    kinds: dict[str, LabelKind] = field(default_factory=dict)
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
     calibration_seconds: float = 0.0
 

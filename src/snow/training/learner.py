@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
@@ -18,6 +18,7 @@ from snow.training.guard import Guard
 from snow.training.history import RunningMeans
 from snow.training.recipe import Recipe
 from snow.training.selection_recorder import SelectionRecorder
+from snow.training.task_labels import TaskLabels
 from snow.training.weight_average import WeightAverage
 
 if TYPE_CHECKING:
@@ -30,18 +31,25 @@ class Learner:
     Args:
         name: of the learner in the run.
         method: already on the device.
-        column: of the labels, (n, T), that is the learner's.
+        labels: which of the labels, (n, T), are the learner's, and their loss.
         recipe: optimizer, schedule, averaging and stopping.
         fabric: device and precision. With fp16 the loss is scaled against its narrow range.
         guarded: keep the start that calibration found by evidence, if it did, unless training is better.
     """
 
     def __init__(
-        self, name: str, method: Method, column: int, recipe: Recipe, fabric: Fabric, guarded: bool = False
+        self,
+        name: str,
+        method: Method,
+        labels: TaskLabels,
+        recipe: Recipe,
+        fabric: Fabric,
+        guarded: bool = False,
     ) -> None:
         self.name = name
         self.method = method
-        self.column = column
+        self.labels = labels
+        self.column = labels.column
         self.means = RunningMeans()
         self.stopped = False
         self.lr = 0.0
@@ -53,7 +61,7 @@ class Learner:
         )
         self._average = WeightAverage(method, recipe.ema) if recipe.ema else None
         self.guard = Guard(method) if guarded and method.evidence else None
-        self._best_accuracy = -1.0
+        self._best_score = -math.inf
         self._best_weights: dict[str, Tensor] = {}
         self._epochs_since_best = 0
 
@@ -65,23 +73,22 @@ class Learner:
             group["lr"] = self.lr * group["lr_scale"]
 
     def loss(self, features: Features, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Compute the cross-entropy of a batch plus the method's penalty.
+        """Compute the loss of a batch plus the method's penalty.
 
         Args:
             features: of B pictures.
-            labels: (B,), -1 where there is none.
-            count: number of labels in the batch, over all processes.
+            labels: (B, T), of all tasks, -1 where there is none.
+            count: number of labels of the task in the batch, over all processes.
 
         Returns:
             This process's part of the mean loss, scaled for fp16, to be differentiated; and (2,), the sum of losses
             and the number of correct predictions.
         """
-        logits = self.method(features)
-        smoothing = self._recipe.label_smoothing
-        total = F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
+        logits, learned = self.method(features), self.labels(labels)
+        total = self.labels.loss(logits, learned)
         if (penalty := self.method.penalty()) is not None:
-            total = total + penalty * (labels >= 0).sum()
-        correct = (logits.detach().argmax(1) == labels).sum()
+            total = total + penalty * (labels[:, self.column] >= 0).sum()
+        correct = self.labels.kind.hits(logits.detach(), learned)
         return self._scaler.scale(total / count), torch.stack([total.detach(), correct.float()])
 
     def step(self) -> None:
@@ -101,12 +108,12 @@ class Learner:
         with self._average.swapped_in() if self._average is not None else nullcontext():
             yield
 
-    def update_best(self, accuracy: float) -> None:
+    def update_best(self, score: float) -> None:
         """After an epoch, inside `averaged_weights`: keep the best weights, and stop if they are old enough."""
         if self._recipe.patience is None:
             return
-        if accuracy > self._best_accuracy:
-            self._best_accuracy = accuracy
+        if score > self._best_score:
+            self._best_score = score
             self._best_weights = {name: value.clone() for name, value in self.method.state_dict().items()}
             self._epochs_since_best = 0
         else:
@@ -137,7 +144,7 @@ class Learner:
             "stopped": self.stopped,
             "lr": self.lr,
             "choices": self.recorder.state_dict(),
-            "best": [self._best_accuracy, self._epochs_since_best, self._best_weights],
+            "best": [self._best_score, self._epochs_since_best, self._best_weights],
             "layout": self.method.layout(),
             "guard": None if self.guard is None else self.guard.state_dict(),
         }
@@ -152,7 +159,7 @@ class Learner:
         self.means = RunningMeans(*state["totals"])
         self.stopped, self.lr = state["stopped"], state["lr"]
         self.recorder.load_state_dict(state["choices"])
-        self._best_accuracy, self._epochs_since_best, self._best_weights = state["best"]
+        self._best_score, self._epochs_since_best, self._best_weights = state["best"]
         if self.guard is not None:
             self.guard.load_state_dict(state["guard"])
 

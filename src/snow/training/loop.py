@@ -112,7 +112,7 @@ class TrainingLoop:
         methods = [learner.method for learner in learners]
         with fabric.autocast():
             losses = [
-                learner.loss(features, batch.labels[:, learner.column], counts[learner.column])
+                learner.loss(features, batch.labels, counts[learner.column])
                 for learner, features in zip(learners, batch.features(methods), strict=True)
             ]
         torch.stack([loss for loss, _ in losses]).sum().backward()
@@ -164,18 +164,18 @@ class TrainingLoop:
         """Measure, decide which learners stop, and write history and checkpoint."""
         state = self._state
         active = state.active
-        accuracies: dict[str, float] = {}
+        scores: dict[str, float] = {}
         with ExitStack() as averaged:
             for learner in active:
                 averaged.enter_context(learner.averaged_weights())
             if validation is not None:
                 methods = {learner.name: learner.method for learner in active}
-                metrics = evaluate_batches(methods, self._run.data.columns, validation, self._run.fabric)
-                accuracies = {name: measured.top1 for name, measured in metrics.items()}
+                metrics = evaluate_batches(methods, self._run.data.labels, validation, self._run.fabric)
+                scores = {name: measured.score for name, measured in metrics.items()}
                 for learner in active:
-                    learner.update_best(accuracies[learner.name])
+                    learner.update_best(scores[learner.name])
             self._judge([learner for learner in active if learner.guard])
-        records = [self._record(learner, accuracies.get(learner.name)) for learner in active]
+        records = [self._record(learner, scores.get(learner.name)) for learner in active]
         state.history += records
         state.epoch, state.batch, state.seconds = state.epoch + 1, 0, 0.0
         for learner in state.learners:

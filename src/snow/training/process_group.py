@@ -110,6 +110,14 @@ class ProcessGroup:
         """Sum over all processes: (n,) -> (n,)."""
         return self._fabric.strategy.all_reduce(numbers, reduce_op="sum") if self.count > 1 else numbers
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """Join the rows of all processes, in their order: (n, k) each on the CPU -> (m, k)."""
+        if self.count == 1:
+            return rows
+        parts: list[Any] = [None] * self.count
+        distributed.all_gather_object(parts, rows)
+        return torch.cat(parts)
+
     def any(self, condition: bool) -> bool:
         """Whether the condition holds in any process."""
         return bool(self.sum(torch.tensor([condition], dtype=torch.int64, device=self._fabric.device)).item())

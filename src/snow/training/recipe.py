@@ -8,15 +8,27 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
 from snow.errors import SnowError
+from snow.kinds.kind import named_weights
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "constant"]
 Precision = Literal["auto", "32", "bf16", "16", "int8"]
 CacheDtype = Literal["fp16", "fp32", "int8"]
+NumberLoss = Literal["huber", "squared"]
 
 CACHE_VIEWS = 4
 CACHE_DTYPE: CacheDtype = "fp16"
 """What a run with a cache uses where its recipe does not say."""
+
+
+LATER_FIELDS = {
+    "freeze_selection": None,
+    "cache_views": None,
+    "cache_dtype": None,
+    "class_weights": None,
+    "number_loss": "huber",
+}
+"""Fields that version 0.1.0 did not have, or left out by default, and these defaults."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,9 @@ class Recipe:
         warmup_epochs: the rate rises linearly for this long, at most for half of the run.
         step_epochs: epochs between two steps of the step schedule.
         label_smoothing: probability that the target spreads over all classes.
+        class_weights: weight of each class, or of the pictures with a tag, in the loss: balanced weighs all classes
+            alike, and NAME=WEIGHT,… some of them. By default each picture counts once.
+        number_loss: huber is hardly affected by single wrong numbers, squared is the mean squared error.
         augment: how training pictures are varied, a name in `snow.data.transforms.AUGMENTS`.
         clip_grad: largest norm of the gradient of each learner; 0 does not clip.
         ema: decay of an exponential average of the weights, which is kept in their place; 0 keeps the weights.
@@ -64,6 +79,8 @@ class Recipe:
     warmup_epochs: float = 1.0
     step_epochs: int = 30
     label_smoothing: float = 0.1
+    class_weights: str | None = None
+    number_loss: NumberLoss = "huber"
     augment: str = "mild"
     clip_grad: float = 0.0
     ema: float = 0.0
@@ -78,6 +95,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         choices = {"optimizer": Optimizer, "schedule": Schedule, "precision": Precision, "cache_dtype": CacheDtype}
+        choices["number_loss"] = NumberLoss
+        if self.class_weights not in (None, "balanced"):
+            named_weights((), str(self.class_weights))
         for name, values in choices.items():
             known = get_args(values)
             default = name == "cache_dtype" and self.cache_dtype is None
@@ -149,7 +169,7 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values, without those that version 0.1.0 did not have or left out by default."""
         values = asdict(self)
-        absent = [name for name in ("freeze_selection", "cache_views", "cache_dtype") if not values[name]]
+        absent = [name for name in LATER_FIELDS if values[name] == LATER_FIELDS[name] or not values[name]]
         return {name: value for name, value in values.items() if name not in absent}
 
     @classmethod

@@ -19,11 +19,14 @@ from snow.data.labels import require_text
 from snow.errors import MismatchError, NoSpaceError, NotFoundError, SnowError
 from snow.hub import Artifact, Hub
 from snow.hub.listing import store_of
+from snow.inference.familiarity import Familiarity
+from snow.kinds import ClassKind, LabelKind
 from snow.methods import METHODS, Method
 from snow.methods.method import option_values
 from snow.process.randomness import fork_rng, seed_all
 from snow.store import check_name, write_lock
 from snow.training.checkpoint import data_digest
+from snow.training.familiarity_pass import fit_familiarity
 from snow.training.fit import run_job
 from snow.training.history import Fitted
 from snow.training.job import RunPaths, TrainingJob
@@ -34,6 +37,9 @@ from snow.training.runtime import Runtime
 
 CHECKPOINT, CACHE = "checkpoint.pt", "cache"
 """In the folder of a run, while it lasts."""
+
+TUNING = 0.1
+"""Fraction of the training pictures that is held out where thresholds have to be picked and no fraction is given."""
 
 
 def train(
@@ -85,7 +91,7 @@ def train(
     require_free(hub.path, names, replace)
     require_writable(hub.path)
     folder = run_folder(hub.path, names)
-    recipe, runtime = recipe or Recipe(), runtime or Runtime()
+    recipe, runtime = holding_out(recipe or Recipe(), dataset), runtime or Runtime()
     if runtime.cache_dir is None:
         runtime = with_changes(runtime, cache_dir=folder / CACHE)
     learners = (
@@ -101,7 +107,8 @@ def train(
             shutil.rmtree(folder / CACHE, ignore_errors=True)
         with rollback(folder, keep=folder / CHECKPOINT), _memory_errors(job):
             fitted = run_job(job, listeners)
-        artifacts = [artifact_of(task, fitted, job, about) for task in dataset.tasks]
+        familiarity = fit_familiarity(job) if fitted.is_first else {}
+        artifacts = [artifact_of(task, fitted, job, about, familiarity) for task in dataset.tasks]
         for artifact in artifacts if warm_start else ():
             artifact.training["earlier_recipes"] = earlier[artifact.name]
         if fitted.is_first:
@@ -109,6 +116,13 @@ def train(
                 hub.add(artifact, replace)
             remove_run(folder)
     return artifacts
+
+
+def holding_out(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Hold pictures out for what a kind of label decides after training, such as thresholds of tags."""
+    if recipe.validation or not any(task.kind.tunable for task in dataset.tasks):
+        return recipe
+    return with_changes(recipe, validation=TUNING)
 
 
 @contextmanager
@@ -135,9 +149,17 @@ def build_learners(hub: Hub, dataset: Dataset, method: str, config: object, seed
     """
     kind = method_named(method)
     options = option_values(kind, config)
+    for task in dataset.tasks:
+        require_kind(kind, task.kind)
     with fork_rng():
         seed_all(seed)
-        return {task.name: kind.build(hub.source, len(task.classes), options) for task in dataset.tasks}
+        return {task.name: kind.build(hub.source, task.kind.outputs, options) for task in dataset.tasks}
+
+
+def require_kind(method: type[Method], kind: LabelKind) -> None:
+    """Raises MismatchError: the method cannot learn labels of this kind."""
+    if method.classes_only and not isinstance(kind, ClassKind):
+        raise MismatchError(f"method {method.name} learns one class per picture, not labels of kind {kind.name}")
 
 
 def trained_learners(hub: Hub, dataset: Dataset) -> dict[str, Method]:
@@ -150,7 +172,7 @@ def trained_learners(hub: Hub, dataset: Dataset) -> dict[str, Method]:
     learners: dict[str, Method] = {}
     for task in dataset.tasks:
         artifact = hub.task(task.name)
-        if artifact.classes != task.classes:
+        if artifact.classes != task.classes or artifact.labels.name != task.kind.name:
             raise MismatchError(
                 f"task {task.name} has the classes {', '.join(artifact.classes)}, and the data "
                 f"{', '.join(task.classes)}: a warm start needs the same classes in the same order"
@@ -207,7 +229,13 @@ def method_named(name: str) -> type[Method]:
     return METHODS[name]
 
 
-def artifact_of(task: Task, fitted: Fitted, job: TrainingJob, about: Mapping[str, Any] | None = None) -> Artifact:
+def artifact_of(
+    task: Task,
+    fitted: Fitted,
+    job: TrainingJob,
+    about: Mapping[str, Any] | None = None,
+    familiarity: Mapping[str, Familiarity] | None = None,
+) -> Artifact:
     """Make the artefact of a task, with its metrics and how it was trained, from the learner with its name."""
     method = fitted.learners[task.name].export_form()
     history = [asdict(record) for record in fitted.history if record.learner == task.name]
@@ -226,6 +254,8 @@ def artifact_of(task: Task, fitted: Fitted, job: TrainingJob, about: Mapping[str
         job.source.description(),
         training={"recipe": job.recipe.to_dict(), "seed": job.recipe.seed, "data": data, **_split(dataset, column)},
         selection_history=fitted.selection_history.get(task.name),
+        labels=fitted.kinds.get(task.name, task.kind),
+        familiarity=None if familiarity is None else familiarity.get(task.name),
     )
     measured = fitted.metrics.get(task.name)
     started = fitted.calibration_seconds if task.name in fitted.evidence else 0.0

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from snow.inference.features import LiveFeatures
 from snow.inference.onnx_backend import source_for_precision
+from snow.kinds import LabelKind
+from snow.methods import Method
 from snow.process.interrupt import Interrupt
 from snow.process.randomness import seed_all
 from snow.training.calibration import calibrate_learners
 from snow.training.checkpoint import Checkpointer
-from snow.training.evaluate import evaluate_batches
+from snow.training.evaluate import collect_evidence, evaluate_batches
 from snow.training.feature_cache import open_cache
 from snow.training.history import Fitted, RunInfo
 from snow.training.job import TrainingJob
@@ -80,7 +82,7 @@ class Trainer:
                 method.freeze_selection()
         state = RunState(
             [
-                Learner(name, method, data.learning_columns[name], job.recipe, self.fabric, not job.warm_start)
+                Learner(name, method, data.learned_labels[name], job.recipe, self.fabric, job.guards_starts)
                 for name, method in job.learners.items()
             ]
         )
@@ -112,8 +114,9 @@ class Trainer:
         for learner in learners:
             if learner.guard is not None:
                 evidence[learner.name] = {**evidence[learner.name], "training": learner.guard.evidence}
-        test = LiveFeatures(prepared.source, data.test())
-        metrics = evaluate_batches(methods, data.columns, test, self.fabric)
+        kinds = self._tuned(prepared, methods)
+        labels = {name: replace(data.labels[name], kind=kind) for name, kind in kinds.items()}
+        metrics = evaluate_batches(methods, labels, LiveFeatures(prepared.source, data.test()), self.fabric)
         selections = {learner.name: learner.recorder.history(data.sampler.batches) for learner in learners}
         return Fitted(
             methods,
@@ -121,8 +124,20 @@ class Trainer:
             {name: measured for name, measured in metrics.items() if measured.images},
             {name: selection for name, selection in selections.items() if selection is not None},
             prepared.group.is_first,
+            kinds,
             {name: values for name, values in evidence.items() if values},
         )
+
+    def _tuned(self, prepared: Prepared, methods: Mapping[str, Method]) -> dict[str, LabelKind]:
+        """Let held-out pictures decide what the kinds of labels leave open, such as thresholds of tags."""
+        data = prepared.data
+        kinds = {name: data.labels[name].kind for name in methods}
+        tunable = {name: method for name, method in methods.items() if kinds[name].tunable}
+        held_out = data.validation() if tunable else None
+        if held_out is None:
+            return kinds
+        evidence = collect_evidence(tunable, data.labels, LiveFeatures(prepared.source, held_out), self.fabric)
+        return {**kinds, **{name: kinds[name].tuned(values) for name, values in evidence.items()}}
 
     def _info(self, prepared: Prepared, calibrated: Calibrated) -> RunInfo:
         state, cache = calibrated.state, calibrated.cache

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from snow.data import Pictures, eval_transform, train_transform
+from snow.data.task import strata_of
 from snow.errors import SnowError
-from snow.training.evaluate import label_columns
 from snow.training.guard import hold_out
 from snow.training.job import TrainingJob
 from snow.training.loader import DeviceLoader, EpochSampler, sequential_batches
 from snow.training.process_group import ProcessGroup
+from snow.training.task_labels import task_labels
 
 
 class TrainingData:
     """This process's share of a data set.
 
     Attributes:
-        columns: learner -> column of its task in the labels (n, T).
-        learning_columns: learner -> column of the labels that it learns. A learner that starts by evidence has one of
-            its own, without the labels of the pictures that judge it, see `snow.training.guard`.
+        labels: learner -> which of the labels (n, T) are its own, and their loss.
+        learned_labels: the same for learning. A learner that starts by evidence has a column of its own, without the
+            labels of the pictures that judge it, see `snow.training.guard`.
         train: training pictures with the transform of evaluation, without those that are held out.
         sampler: the batches of training pictures, epoch by epoch.
         views: number of different views of training pictures, over all epochs, and of held-out pictures.
@@ -37,17 +39,19 @@ class TrainingData:
         self._recipe, self._group, self._device = recipe, group, device
         self._workers = job.runtime.loading_workers(group.count)
         self._augment = train_transform(preprocessing, recipe.augment)
-        self.columns = label_columns(job.learners, len(dataset.tasks), [task.name for task in dataset.tasks])
+        labels = task_labels(job.learners, dataset.tasks, device)
         unaugmented = eval_transform(preprocessing)
         self.train, self._held_out = dataset.train.with_transform(unaugmented), None
         self._test = dataset.test.with_transform(unaugmented)
         if recipe.validation:
-            self.train, self._held_out = self.train.split(recipe.validation, recipe.seed)
-        for name, column in self.columns.items():
-            self._require_labels(name, column)
+            strata = strata_of(dataset.tasks, self.train.labels)
+            self.train, self._held_out = self.train.split(recipe.validation, recipe.seed, strata)
+        for name, own in labels.items():
+            self._require_labels(name, own.column)
+        self.labels = {name: own.with_loss(recipe, self.train) for name, own in labels.items()}
+        self.learned_labels = dict(self.labels)
         self._judged: dict[str, Tensor] = {}
-        self.learning_columns = dict(self.columns)
-        self._labels = self._learned_labels(job)
+        self._columns = self._learned_columns(job)
         self.sampler = EpochSampler(
             len(self.train), recipe.batch_size, recipe.seed, group.rank, group.count, recipe.views
         )
@@ -57,18 +61,19 @@ class TrainingData:
         self.views = self._training_views + (0 if self._held_out is None else len(self._held_out))
         self.views += 0 if self._judging is None else len(self._judging)
 
-    def _learned_labels(self, job: TrainingJob) -> Tensor:
-        """Return the labels with a column more for each learner that some pictures judge."""
-        labels = [self.train.labels]
+    def _learned_columns(self, job: TrainingJob) -> Tensor:
+        """Return the labels with a column more for each learner that some pictures judge: (n, T + …)."""
+        columns = [self.train.labels]
         for name, method in job.learners.items():
-            if method.starts_by_evidence and not job.warm_start:
-                column = self.train.labels[:, self.columns[name]]
+            own = self.labels[name]
+            if method.starts_by_evidence and own.table is None and job.guards_starts:
+                column = self.train.labels[:, own.column]
                 judged = hold_out(column, self._recipe.seed)
                 if judged.any():
                     self._judged[name] = judged
-                    self.learning_columns[name] = sum(part.shape[1] for part in labels)
-                    labels.append(column.masked_fill(judged, -1)[:, None])
-        return torch.cat(labels, 1)
+                    self.learned_labels[name] = replace(own, column=sum(part.shape[1] for part in columns))
+                    columns.append(column.masked_fill(judged, -1)[:, None])
+        return torch.cat(columns, 1)
 
     def learned(self, learner: str, index: Tensor) -> Tensor | None:
         """Return which of some training pictures a learner learns: (k,) -> (k,) of bool; None: all."""
@@ -78,7 +83,7 @@ class TrainingData:
         """Load the training pictures that judge learners, without augmentation; their labels are (n, T + …)."""
         if self._judging is None:
             return None
-        pictures = Pictures(self.train.items, self._labels, self.train.transform).subset(self._judging.tolist())
+        pictures = Pictures(self.train.items, self._columns, self.train.transform).subset(self._judging.tolist())
         return self._loader(pictures, sequential_batches(range(len(pictures)), self._recipe.batch_size))
 
     def judging_row(self, key: int) -> int:
@@ -90,7 +95,7 @@ class TrainingData:
         if learner not in self._judged or self._judging is None:
             return None
         index = self._judged[learner][self._judging].nonzero().flatten()
-        return index, self.train.labels[self._judging[index], self.columns[learner]]
+        return index, self.train.labels[self._judging[index], self.labels[learner].column]
 
     def augmented(self) -> Pictures:
         """Return the training pictures with the augmentation of the run, by the keys of `view_keys`."""
@@ -104,7 +109,7 @@ class TrainingData:
 
     def training(self) -> DeviceLoader:
         """Load the augmented training pictures of the epoch that `sampler` is in."""
-        pictures = Pictures(self.train.items, self._labels, self._augment)
+        pictures = Pictures(self.train.items, self._columns, self._augment)
         return self._loader(pictures, self.sampler)
 
     def training_row(self, key: tuple[int, int]) -> int:
@@ -126,7 +131,7 @@ class TrainingData:
     def start(self, epoch: int, batch: int) -> list[list[int]]:
         """Move `sampler` to a batch of an epoch. Returns the number of labels of each task in each batch."""
         self.sampler.start(epoch, batch)
-        labelled = self._labels >= 0
+        labelled = self._columns >= 0
         return [labelled[self.sampler.batch(number)].sum(0).tolist() for number in range(self.sampler.batches)]
 
     def _sequential(self, pictures: Pictures) -> DeviceLoader:

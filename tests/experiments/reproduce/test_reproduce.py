@@ -156,6 +156,7 @@ def test_all_five_sets_as_their_authors_distribute_them_go_through_one_command(
     assert (out / "table7.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_speeds_go_on_where_they_were_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

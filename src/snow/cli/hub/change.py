@@ -14,6 +14,7 @@ from snow.cli.output import note, print_json, print_table
 from snow.errors import SnowError
 from snow.hub.listing import read_summary, store_of
 from snow.hub.task_files import read_config
+from snow.hub.versions import remove_versions
 from snow.source.description import read_source
 
 
@@ -86,6 +87,7 @@ def remove(hub: Path, tasks: Annotated[list[str], Parameter(negative=())], /) ->
     require(hub, *tasks)
     for name in dict.fromkeys(tasks):
         store_of(hub).remove(name)
+        remove_versions(hub, name)
 
 
 def _copy(hub: Path, where: Path, task: str | None, replacing: bool, json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,16 @@ def summaries(hub: Path) -> list[dict[str, Any]]:
 
 
 def print_tasks(entries: Sequence[dict[str, Any]]) -> None:
-    print_table(
-        ("task", "method", "classes", "size", "top-1"),
-        [(*list(entry.values())[:3], megabytes(entry["artifact_bytes"]), percent(entry["top1"])) for entry in entries],
-    )
+    rows = [(*list(entry.values())[:3], megabytes(entry["artifact_bytes"]), _headline(entry)) for entry in entries]
+    only_classes = all(entry["kind"] == "class" for entry in entries)
+    print_table(("task", "method", "classes", "size", "top-1" if only_classes else "test"), rows)
+
+
+def _headline(entry: Mapping[str, Any]) -> str:
+    """Write the first figure that was measured: `91.2 %` of a class, else with its name: `mae 1.84`."""
+    if entry["kind"] == "class":
+        return percent(entry["top1"])
+    return ", ".join([f"{key} {value:.3g}" for key, value in entry["figures"].items()][:1])
 
 
 def _show_hub(hub: Path, json: bool) -> None:

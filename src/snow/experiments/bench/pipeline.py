@@ -77,6 +77,5 @@ class Pipeline:
         epoch = 0
         while True:
             self._sampler.start(epoch)
-            for images, labels in self._loader:
-                yield images, labels[:, 0]
+            yield from self._loader
             epoch += 1

@@ -63,8 +63,8 @@ def cached(conditions: BenchConditions, build: Build) -> Sample:
     setup = BenchSetup(conditions)
     method = setup.learner(build).method
     method.freeze_selection()
-    learner = Learner(method.name, method, 0, setup.recipe, setup.fabric)
-    rows, labels = torch.arange(len(setup.images)), setup.labels[:, None]
+    learner = Learner(method.name, method, setup.task_labels, setup.recipe, setup.fabric)
+    rows, labels = torch.arange(len(setup.images)), setup.labels
     settings = CacheSettings(len(rows), setup.recipe.cache_dtype or CACHE_DTYPE, UNBOUNDED)
     cache = FeatureCache(setup.source, [method], setup.fabric, settings)
     filled = setup.seconds(lambda: cache.put(rows, setup.images, labels))
@@ -74,7 +74,7 @@ def cached(conditions: BenchConditions, build: Build) -> Sample:
         with timer("cache"):
             batch = cache.get(rows, labels.cpu())
             [features] = batch.features([method])
-        setup.learn(learner, features, batch.labels[:, 0], timer)
+        setup.learn(learner, features, batch.labels, timer)
 
     return Sample(setup.cost(step), None, _phases(setup, learner, step), cache.row_bytes, len(rows) / filled)
 

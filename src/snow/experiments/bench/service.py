@@ -68,7 +68,7 @@ def service_cost(
         import snow.serving.server  # noqa: F401  a service has these modules in memory
     hub = Hub.open(path, engine=engine)
     worker = Worker(hub, device)
-    names = list(worker.refresh().sound)
+    names = list(worker.refresh().usable)
     if len(names) < max(tasks):
         raise SnowError(f"hub {path.name} has {len(names)} tasks that can answer, not {max(tasks)}")
     side = hub.source.preprocessing.image_size

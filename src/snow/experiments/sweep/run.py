@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from snow.distributed.ray_map import Workers
 from snow.errors import SnowError
+from snow.experiments.results.figures import kind_entry
 from snow.experiments.results.record import open_results, provenance, save_results
 from snow.experiments.sweep.options import Sweep
 from snow.experiments.sweep.study import Study
-from snow.experiments.sweep.table import curve
+from snow.experiments.sweep.table import curve, score_of
 from snow.experiments.sweep.trials import TrialRunner
 from snow.training.checkpoint import data_digest
 from snow.training.listeners import Listener
@@ -78,11 +78,17 @@ def _summary(sweep: Sweep, study: Study) -> dict[str, Any]:
         }
         for trial in study.trials()
     ]
+    kind = sweep.dataset.tasks[0].kind
+    ranked = [trial for trial in trials if score_of(trial) is not None]
     return {
+        **kind_entry(kind),
         "seeds": list(sweep.seeds),
         "centre": sweep.centre,
-        "over": {option.name: curve(option.name, option.values, sweep.centre, trials) for option in sweep.options},
-        "best": max((trial for trial in trials if "top1" in trial), key=itemgetter("top1"), default=None),
+        "over": {
+            option.name: curve(option.name, option.values, sweep.centre, trials, kind.figures)
+            for option in sweep.options
+        },
+        "best": max(ranked, key=lambda trial: score_of(trial) or 0.0, default=None),
         "trials": trials,
     }
 

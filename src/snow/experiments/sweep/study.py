@@ -102,12 +102,12 @@ class Study:
             return self._ask(seed, searched=True)
 
     def finish(self, trial: Trial, result: dict[str, Any]) -> None:
-        """Save the result of a trial: metrics with `top1`, or `diverged`."""
+        """Save the result of a trial: metrics with `score` or `top1`, or `diverged`."""
         assert trial.handle is not None
-        accuracy = result.get("top1")
+        score = result.get("score", result.get("top1"))
         with self._as_snow_error():
             trial.handle.set_user_attr(RESULT, result)
-            self._study.tell(trial.handle, accuracy, self._states.FAIL if accuracy is None else None)
+            self._study.tell(trial.handle, score, self._states.FAIL if score is None else None)
 
     def _ask(self, seed: int, searched: bool) -> Trial:
         handle = self._study.ask(self._distributions)

@@ -14,10 +14,10 @@ from snow.distributed.ray_map import Workers, ray_map
 from snow.errors import DivergedError
 from snow.experiments.sweep.options import OptionValues, Sweep, TrialConfig, label
 from snow.experiments.sweep.study import Study, Trial
+from snow.kinds import Metrics
 from snow.methods import Method
 from snow.source import Source
 from snow.training import Recipe, Runtime
-from snow.training.evaluate import Metrics
 from snow.training.fit import fit
 from snow.training.listeners import Listener
 
@@ -172,9 +172,11 @@ class TrialRunner:
 
 def _learner(group: TrialGroup, setting: OptionValues, seed: int) -> Method:
     config = group.base.with_values(setting)
-    classes = len(group.dataset.tasks[0].classes)
+    classes = group.dataset.tasks[0].kind.outputs
     return config.variant.start(group.source, classes, seed, config.recipe.lr / group.recipe.lr)
 
 
 def _result(method: Method, metrics: Metrics) -> dict[str, Any]:
-    return {**metrics.to_dict(), "learned_parameters": method.learned_parameters}
+    figures = metrics.to_dict()
+    score = {} if "top1" in figures and metrics.score == figures["top1"] else {"score": metrics.score}
+    return {**figures, **score, "learned_parameters": method.learned_parameters}

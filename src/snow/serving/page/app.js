@@ -11,9 +11,10 @@ const MAX_BROKEN = 10; // tasks that cannot answer whose reason is shown
 
 function card(task, isNew) {
   const top1 = task.top1 === null ? "" : `, ${percent(task.top1)} right`;
+  const labels = { class: `${task.classes} classes`, multi: `${task.classes} tags`, number: "a number", ordered: `${task.classes} grades` };
   const made = element("button", { type: "button", className: `task${isNew ? " new" : ""}` },
     element("b", { textContent: task.name }),
-    element("span", { className: "quiet small", textContent: `${task.classes} classes${top1} · ${task.method} · ${size(task.bytes)}` }));
+    element("span", { className: "quiet small", textContent: `${labels[task.kind]}${top1} · ${task.method} · ${size(task.bytes)}` }));
   made.setAttribute("aria-pressed", state.chosen.has(task.name));
   made.onclick = () => {
     if (!state.chosen.delete(task.name)) state.chosen.add(task.name);

@@ -12,19 +12,40 @@ function complain(title, error) {
 }
 
 // What each kind of prediction looks like; the service sends {kind, ...}, or {error} for a task that failed.
-const KINDS = { class: bars };
+const REJECT = 0.02; // share of a task's own pictures that the page calls unknown
+const KINDS = { class: bars, multi: tags, number: amount, ordered: grades };
 
 function verdict(name, prediction) {
   if (prediction.error) {
     return element("div", { className: "verdict bad small", textContent: `${name} has no prediction: ${prediction.error}` });
   }
   const head = element("h3", {}, element("span", { className: "swatch" }), name);
+  if (prediction.known !== undefined && prediction.known < REJECT) {
+    head.append(element("span", { className: "quiet small", textContent: " unknown: unlike the pictures of this task" }));
+  }
   return painted(element("div", { className: "verdict" }, head, KINDS[prediction.kind](prediction)), name);
 }
 
 function bars({ classes }) {
+  return ranked(classes.map((entry) => [entry.class, entry.probability]));
+}
+
+function tags({ tags: all }) {
+  return ranked(all.map((entry) => [`${entry.on ? "✓" : "·"} ${entry.tag}`, entry.probability]));
+}
+
+function grades({ grade, grades: all }) {
+  return ranked(all.map((entry) => [`${entry.grade === grade ? "✓" : "·"} ${entry.grade}`, entry.probability]));
+}
+
+function amount({ value, unit }) {
+  const text = Math.abs(value) >= 1e6 ? value.toExponential(3) : String(Number(value.toPrecision(5)));
+  return element("p", { className: "amount", textContent: unit ? `${text} ${unit}` : text });
+}
+
+function ranked(entries) {
   const list = element("ol", { className: "bars" });
-  for (const { class: label, probability } of classes) {
+  for (const [label, probability] of entries) {
     const fill = element("i");
     fill.style.width = `${Math.max(0.5, 100 * probability)}%`;
     list.append(element("li", {}, element("span", { className: "label", textContent: label, title: label }),

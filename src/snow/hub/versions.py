@@ -1,0 +1,120 @@
+"""Earlier versions of a task: what it was before it was replaced, in `versions/NAME/NUMBER/` of its hub.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from snow.errors import DamagedError, MismatchError, NotFoundError, SnowError
+from snow.hub.listing import figures, kind_name, store_of, unknown_task
+from snow.hub.task_files import CONFIG_FILE, METRICS_FILE, RECORD_FILE, copy_files, files_of, read_config
+from snow.store import atomic_folder, check_name, read_json
+from snow.store.files import remove_path
+
+KEPT = 5
+"""Earlier versions of a task that stay."""
+
+
+def version_folders(hub: Path, name: str) -> dict[int, Path]:
+    """Map the numbers of a task's earlier versions to their folders, the oldest first."""
+    root = hub / "versions" / check_name(name)
+    folders = {int(path.name): path for path in root.glob("[0-9]*") if path.name.isdigit()} if root.is_dir() else {}
+    return dict(sorted(folders.items()))
+
+
+def keep_version(hub: Path, name: str) -> None:
+    """Copy a task to its earlier versions before it is replaced, unless the last of them is the same.
+
+    The copy appears in one step: a process that is killed here leaves the task and its versions complete.
+
+    Raises:
+        SnowError: the copy cannot be written.
+    """
+    folders = version_folders(hub, name)
+    last = max(folders, default=0)
+
+    def copy(folder: Path) -> None:
+        if not folders or not _same(folder, folders[last]):
+            with atomic_folder(hub / "versions" / name / f"{last + 1:04d}") as new:
+                copy_files(folder, new)
+
+    try:
+        store_of(hub).read(name, copy)
+    except (MismatchError, DamagedError):
+        return  # another process keeps a version right now, or there is nothing sound to keep
+    for path in list(version_folders(hub, name).values())[:-KEPT]:
+        remove_path(path)
+
+
+def _same(folder: Path, other: Path) -> bool:
+    """Compare two versions by their records, which hold digests of all files."""
+    records = [path / RECORD_FILE for path in (folder, other)]
+    return all(path.exists() for path in records) and records[0].read_bytes() == records[1].read_bytes()
+
+
+def find_version(hub: Path, name: str, number: int | None = None) -> Path:
+    """Return the folder of an earlier version, by default of the last one.
+
+    Raises:
+        NotFoundError: there is no such task, or no such version.
+    """
+    if not store_of(hub).has(name):
+        raise NotFoundError(unknown_task(hub, name))
+    folders = version_folders(hub, name)
+    number = max(folders, default=0) if number is None else number
+    if number not in folders:
+        kept = ", ".join(map(str, folders)) or "none"
+        raise NotFoundError(
+            f"task {name} of hub {hub} has no version {number or ''}: kept are {kept}".replace("  ", " ")
+        )
+    return folders[number]
+
+
+def remove_versions(hub: Path, name: str) -> None:
+    """Remove all earlier versions of a task."""
+    remove_path(hub / "versions" / check_name(name))
+
+
+def history_of(hub: Path, name: str) -> list[dict[str, Any]]:
+    """Describe a task and its earlier versions, the present one first: JSON values.
+
+    Raises:
+        NotFoundError: there is no such task.
+    """
+    if not store_of(hub).has(name):
+        raise NotFoundError(unknown_task(hub, name))
+    entries = [_described(None, store_of(hub).read(name, lambda folder: _facts(folder)))]
+    for number, folder in reversed(version_folders(hub, name).items()):
+        entries.append(_described(number, _attempt(lambda folder=folder: _facts(folder))))
+    return entries
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    config, metrics = read_config(folder), read_json(folder / METRICS_FILE)
+    changes = config["training"].get("changes")
+    written = datetime.fromtimestamp((folder / CONFIG_FILE).stat().st_mtime, UTC)
+    return {
+        "written": written.strftime("%Y-%m-%d %H:%M"),
+        "method": config["method"],
+        "kind": kind_name(config),
+        "classes": len(config["classes"]),
+        "figures": figures(metrics),
+        "change": str(changes[-1]) if isinstance(changes, list) and changes else "trained",
+        "bytes": sum(path.stat().st_size for path in files_of(folder)),
+    }
+
+
+def _described(number: int | None, facts: dict[str, Any] | str) -> dict[str, Any]:
+    return {"version": number, **(facts if isinstance(facts, dict) else {"error": facts})}
+
+
+def _attempt(read: Callable[[], dict[str, Any]]) -> dict[str, Any] | str:
+    try:
+        return read()
+    except SnowError as error:
+        return str(error)

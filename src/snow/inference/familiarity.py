@@ -1,0 +1,262 @@
+"""How much a picture resembles those that a task was trained on, from the source's final features.
+
+A task keeps statistics of its training pictures: the mean of each class, and how pictures scatter around it. A picture
+that no class explains is far from all means (Lee et al., NeurIPS 2018), or from all training pictures (Sun et al., ICML
+2022); held-out classes decide which of the two is asked.
+
+Shape letters:
+    n, B  pictures
+    D     width of the source's final features
+    R     directions that are kept
+    K     clusters: the classes, or groups of pictures with alike labels
+    m     training pictures that are kept as neighbours
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from snow.errors import DamagedError
+from snow.kinds.scores import auroc
+
+MAX_PICTURES = 4096
+"""Training pictures that the statistics are made of, at most."""
+
+RANK = 64
+MOST_NEIGHBOURS = 1024
+NEAREST = 5
+SHRINKAGE = 0.3
+"""Weight of the identity in the covariance of standardised features, as in `snow.delta.discriminants`."""
+
+FOLDS = 5
+OUTSIDE = 0.3
+"""Weight of the distance outside of the basis."""
+
+ROUNDS = 3
+"""Parts into which the classes are divided to choose a score."""
+
+QUANTILES = 201
+"""Of the scores of pictures that the statistics were not made of."""
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """Statistics of a task's training pictures.
+
+        x = (final / |final| - centre) * gain       standardised within clusters
+        z = basis x                         R directions; the rest of x counts as one direction for all
+        distance = min over k of |root (z - means_k)|², or |root (z - z_i)|² to the `NEAREST`-th training picture i
+        score = -distance - 0.3 |x - basis' z|² / rest
+
+    `root` is the inverse Cholesky factor of the covariance within clusters, shrunk towards the identity.
+
+    Attributes:
+        centre, gain: (D,).
+        basis: (R, D), orthonormal rows.
+        means: (K, R), of each cluster.
+        counts: (K,), pictures of each cluster.
+        scatter: (R, R), sum over pictures of (z - mean)(z - mean)'.
+        rest: (), variance of x outside of the basis.
+        quantiles: (Q,), ascending scores of held-out pictures of the task.
+        neighbours: (m, R), z of training pictures; (0, R) if distances to means are used.
+    """
+
+    centre: Tensor
+    gain: Tensor
+    basis: Tensor
+    means: Tensor
+    counts: Tensor
+    scatter: Tensor
+    rest: Tensor
+    quantiles: Tensor
+    neighbours: Tensor
+
+    @classmethod
+    def fit(cls, final: Tensor, cluster: Tensor, seed: int = 0) -> Self | None:
+        """Fit the statistics: (n, D), (n,) -> statistics; None where there are too few pictures.
+
+        Args:
+            cluster: number of each picture's cluster, -1 for none.
+            seed: chooses the pictures where there are more than `MAX_PICTURES`.
+        """
+        final, cluster = final[cluster >= 0].float(), cluster[cluster >= 0]
+        order = torch.randperm(len(final), generator=torch.Generator().manual_seed(seed))[:MAX_PICTURES]
+        final, cluster = final[order], cluster[order].unique(return_inverse=True)[1]
+        if len(final) < 2 * FOLDS or not final.isfinite().all():
+            return None
+        use_neighbours = _prefers_neighbours(cls, final, cluster)
+        scores, fold = torch.empty(len(final)), torch.arange(len(final)) % FOLDS
+        for number in range(FOLDS):
+            fitted = cls._fitted(final[fold != number], cluster[fold != number], use_neighbours)
+            scores[fold == number] = fitted.scores(final[fold == number])
+        quantiles = torch.quantile(scores.double(), torch.linspace(0, 1, QUANTILES, dtype=torch.float64)).float()
+        return replace(cls._fitted(final, cluster, use_neighbours), quantiles=quantiles)
+
+    @classmethod
+    def _fitted(cls, final: Tensor, cluster: Tensor, use_neighbours: bool) -> Self:
+        """Fit all but the quantiles."""
+        cluster = cluster.unique(return_inverse=True)[1]
+        counts = cluster.bincount()
+        unit = _unit(final)
+        class_means = torch.zeros(len(counts), final.shape[1]).index_add_(0, cluster, unit) / counts[:, None]
+        std = (unit - class_means[cluster]).square().mean(0).sqrt()
+        floor = 0.1 * std.mean()
+        gain = 1 / std.clamp(min=floor) if floor > 0 else torch.ones_like(std)
+        centre = unit.mean(0)
+        x = (unit - centre) * gain
+        basis = _basis(x).half()
+        z = x @ basis.float().T
+        means = ((class_means - centre) * gain) @ basis.float().T
+        residuals = z - means[cluster]
+        rest = (_outside(x, z).mean() / max(1, x.shape[1] - z.shape[1])).clamp(min=1e-6)
+        neighbours = _thinned(z) if use_neighbours else z[:0]
+        return cls(
+            centre, gain, basis, means, counts, residuals.T @ residuals, rest, torch.zeros(QUANTILES), neighbours
+        )
+
+    def scores(self, final: Tensor) -> Tensor:
+        """Score pictures: (B, D) -> (B,); higher is more familiar."""
+        x = self._standardised(final)
+        z = x @ self.basis.float().T
+        whitened = z @ self.root.T
+        if len(self.neighbours):
+            nearest = torch.cdist(whitened, self._whitened_neighbours).topk(
+                min(NEAREST, len(self.neighbours)), largest=False
+            )
+            distance = nearest.values[:, -1].square()
+        else:
+            distance = torch.cdist(whitened, self.means @ self.root.T).square().amin(1)
+        return -distance - OUTSIDE * _outside(x, z) / self.rest
+
+    @cached_property
+    def root(self) -> Tensor:
+        """Inverse Cholesky factor of the shrunk covariance within clusters: (R, R)."""
+        covariance = self.scatter / self.counts.sum() * (1 - SHRINKAGE)
+        factor = torch.linalg.cholesky(covariance + SHRINKAGE * torch.eye(len(covariance)))
+        return torch.linalg.solve_triangular(factor, torch.eye(len(factor)), upper=False)
+
+    @cached_property
+    def _whitened_neighbours(self) -> Tensor:
+        return self.neighbours @ self.root.T
+
+    def updated(self, final: Tensor, cluster: Tensor) -> Self:
+        """Add pictures: (n, D), (n,) -> statistics of all, as if they had been there from the start.
+
+        Centre, gain, basis and quantiles stay. Clusters that are new follow those that there are.
+        """
+        z = self._standardised(final) @ self.basis.float().T
+        total = max(len(self.counts), int(cluster.max()) + 1)
+        counts, means = self.counts.new_zeros(total), self.means.new_zeros(total, z.shape[1]).float()
+        counts[: len(self.counts)], means[: len(self.means)] = self.counts, self.means
+        scatter = self.scatter.clone()
+        for number in cluster.unique().tolist():
+            rows = z[cluster == number]
+            mean, before, added = rows.mean(0), int(counts[number]), len(rows)
+            shift = mean - means[number]
+            scatter += (rows - mean).T @ (rows - mean) + shift.outer(shift) * (before * added / (before + added))
+            means[number] += shift * (added / (before + added))
+            counts[number] += added
+        neighbours = _thinned(torch.cat([self.neighbours, z])) if len(self.neighbours) else self.neighbours
+        return replace(self, counts=counts, means=means, scatter=scatter, neighbours=neighbours)
+
+    def selected(self, clusters: Sequence[int]) -> Self:
+        """Keep the means of some clusters only."""
+        index = torch.as_tensor(clusters)
+        return replace(self, counts=self.counts[index], means=self.means[index])
+
+    def known(self, final: Tensor) -> Tensor:
+        """Tell how familiar pictures are: (B, D) -> (B,) in 0..1.
+
+        It is the share of held-out pictures of the task that are less familiar, so that those of the task itself are
+        spread evenly over 0..1. Below all of them it falls to 0 with the distance.
+        """
+        scores, quantiles = self.scores(final), self.quantiles
+        last = len(quantiles) - 1
+        place = torch.searchsorted(quantiles, scores.contiguous()).clamp(1, last)
+        low, high = quantiles[place - 1], quantiles[place]
+        share = (place - 1 + ((scores - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)) / last
+        width = (quantiles[last // 2] - quantiles[0]).clamp(min=1e-12)
+        tail = torch.exp((scores - quantiles[0]).clamp(max=0) / width) / (2 * last)
+        return torch.where(scores < quantiles[0], tail, share.clamp(min=1 / (2 * last)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by name, to be saved."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Read what `tensors` gave.
+
+        Raises:
+            DamagedError: one is missing, or they do not fit together.
+        """
+        names = [entry.name for entry in fields(cls)]
+        if sorted(tensors) != sorted(names):
+            raise DamagedError("the statistics of training pictures are damaged: tensors are missing or unknown")
+        known = cls(**tensors)
+        (rank, width), clusters = known.basis.shape, len(known.counts)
+        shapes = {
+            "centre": (width,),
+            "gain": (width,),
+            "means": (clusters, rank),
+            "scatter": (rank, rank),
+            "rest": (),
+            "quantiles": (QUANTILES,),
+            "neighbours": (len(known.neighbours), rank),
+        }
+        wrong = [name for name, shape in shapes.items() if tuple(tensors[name].shape) != shape]
+        if wrong or not clusters:
+            raise DamagedError(f"the statistics of training pictures are damaged: {', '.join(wrong)} has a wrong shape")
+        return known
+
+    def _standardised(self, final: Tensor) -> Tensor:
+        return (_unit(final.float()) - self.centre) * self.gain
+
+
+def _outside(x: Tensor, z: Tensor) -> Tensor:
+    return (x.square().sum(1) - z.square().sum(1)).clamp(min=0)
+
+
+def _thinned(z: Tensor) -> Tensor:
+    """Keep at most `MOST_NEIGHBOURS` rows, evenly spaced."""
+    if len(z) <= MOST_NEIGHBOURS:
+        return z
+    return z[torch.linspace(0, len(z) - 1, MOST_NEIGHBOURS).round().long()]
+
+
+def _unit(x: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(x, dim=1)
+
+
+def _basis(x: Tensor) -> Tensor:
+    """Find the directions of most variance: (n, D) -> (R, D), orthonormal rows."""
+    n, width = x.shape
+    rank = min(RANK, width, max(1, n // 2))
+    if n < width:  # the smaller of the two products has the same eigenvalues
+        strength, vectors = torch.linalg.eigh(x @ x.T)
+        rows = (vectors[:, -rank:].T @ x) / strength[-rank:].clamp(min=1e-12).sqrt()[:, None]
+        return torch.linalg.qr(rows.T).Q.T.contiguous()
+    return torch.linalg.eigh(x.T @ x)[1][:, -rank:].T.contiguous()
+
+
+def _prefers_neighbours(kind: type[Familiarity], final: Tensor, cluster: Tensor) -> bool:
+    """Ask held-out classes which score tells the unknown from the known better.
+
+    In each round a share of the classes is left out, and so is every `FOLDS`-th picture of the others.
+    """
+    rounds = min(ROUNDS, int(cluster.max()) + 1)
+    held_out = torch.arange(len(cluster)) % FOLDS == 0
+    areas = torch.zeros(2)
+    for number in range(rounds if rounds > 1 else 0):
+        own = cluster % rounds != number
+        train, asked = own & ~held_out, held_out | ~own
+        fitted = kind._fitted(final[train], cluster[train], use_neighbours=True)
+        for column, model in enumerate((replace(fitted, neighbours=fitted.neighbours[:0]), fitted)):
+            areas[column] += auroc(model.scores(final[asked]).double(), own[asked])
+    return bool(areas[1] > areas[0])

@@ -1,0 +1,178 @@
+"""Add classes or pictures to a trained task in closed form, from the statistics that it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from snow.data import Pictures
+from snow.data.open import read_listing
+from snow.data.pictures import inspect
+from snow.data.rows import Opening
+from snow.errors import MismatchError, SnowError
+from snow.hub import Artifact, Hub
+from snow.inference.familiarity import Familiarity
+from snow.kinds import ClassKind
+from snow.methods import Extended
+from snow.methods.extended import Gate
+from snow.training.familiarity_pass import final_features
+
+SAMPLES = 2000
+"""Points drawn from the statistics of the old classes to estimate what they lose."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A task with other classes.
+
+    Attributes:
+        artifact: the new version of the task.
+        added: new class -> its pictures.
+        corrected: class that was there -> pictures added to it.
+        lost: estimated share of pictures of the old classes that are now taken for a new one.
+        seconds: of passing the pictures through the source, and of the update.
+        warnings: lines about pictures that were left out.
+    """
+
+    artifact: Artifact
+    added: Mapping[str, int]
+    corrected: Mapping[str, int]
+    lost: float
+    warnings: tuple[str, ...]
+
+
+def extend(
+    hub: Hub,
+    name: str,
+    pictures: str | Path | None = None,
+    *,
+    remove: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    workers: int = 0,
+) -> Extension:
+    """Make a new version of a task with the classes of a folder of class folders; the hub is left as it is.
+
+    Classes that the task does not have are added; pictures of those that it has update their statistics. The method
+    itself is not trained, see `snow.methods.extended.Extended`.
+
+    Args:
+        pictures: a folder of class folders; None only removes and renames.
+        remove: classes to leave out.
+        rename: new names of classes by their old ones.
+        workers: processes that load pictures.
+
+    Raises:
+        NotFoundError: there is no such task.
+        MismatchError: the task keeps no statistics, or is not of kind class.
+        SnowError: no picture can be read, a class is unknown, or fewer than two would be left.
+    """
+    artifact = hub.task(name)
+    familiarity = _statistics(artifact)
+    classes = [*artifact.classes]
+    for old in (*remove, *(rename or {})):
+        if old not in classes:
+            raise SnowError(f"task {name} has no class {old!r}: it has {', '.join(classes)}")
+    counts: dict[str, int] = {}
+    warnings: tuple[str, ...] = ()
+    updated = familiarity
+    if pictures is not None:
+        final, labels, warnings = _features(hub, pictures, workers)
+        counts = {label: labels.count(label) for label in sorted(set(labels))}
+        classes += [label for label in counts if label not in classes]
+        numbers = torch.tensor([classes.index(label) for label in labels])
+        updated = familiarity.updated(final, numbers)
+    method, present = artifact.method, [number for number, label in enumerate(classes) if label not in remove]
+    if len(present) < 2:
+        raise SnowError(f"task {name} needs at least two classes")
+    is_extended = isinstance(method, Extended)
+    base = method.base if is_extended else method
+    before = Gate(method.before_weight, method.before_bias) if is_extended else gate_of(familiarity)
+    learned = method.kept.tolist() if is_extended else list(range(len(artifact.classes)))
+    kept = [learned[number] for number in present if number < len(learned)]
+    updated = updated.selected(present)
+    renamed = tuple((rename or {}).get(classes[number], classes[number]) for number in present)
+    extended = Extended(base, kept, before, gate_of(updated)).to(next(method.parameters()).device).eval()
+    change = _describe(counts, artifact.classes, remove, rename or {})
+    training = {**artifact.training, "changes": [*artifact.training.get("changes", []), change]}
+    metrics = {key: value for key, value in artifact.metrics.items() if key not in ("test", "linear_probe")}
+    new = replace(
+        artifact,
+        classes=renamed,
+        method=extended,
+        labels=ClassKind(renamed),
+        familiarity=updated,
+        training=training,
+        metrics={**metrics, "learned_parameters": extended.learned_parameters},
+    )
+    added = {label: count for label, count in counts.items() if label not in artifact.classes}
+    corrected = {label: count for label, count in counts.items() if label in artifact.classes}
+    lost = _lost(familiarity, updated, len(kept))
+    return Extension(new, added, corrected, lost, warnings)
+
+
+def gate_of(familiarity: Familiarity) -> Gate:
+    """Compute linear discriminants of the final features from statistics: weight (K, D), bias (K,)."""
+    root = familiarity.root
+    inverse = root.T @ root
+    weight = familiarity.means @ inverse
+    bias = -0.5 * (weight * familiarity.means).sum(1)
+    full = weight @ familiarity.basis.float() * familiarity.gain
+    return Gate(full, bias - full @ familiarity.centre)
+
+
+def _statistics(artifact: Artifact) -> Familiarity:
+    """Return the statistics of a task, one cluster for each class.
+
+    Raises:
+        MismatchError: it has none.
+    """
+    if not isinstance(artifact.labels, ClassKind):
+        raise MismatchError(
+            f"task {artifact.name} has labels of kind {artifact.labels.name}: only classes are extended"
+        )
+    familiarity = artifact.familiarity
+    if familiarity is None or len(familiarity.counts) != len(artifact.classes):
+        raise MismatchError(
+            f"task {artifact.name} keeps no statistics of all its classes: train it again to extend it later"
+        )
+    return familiarity
+
+
+def _features(hub: Hub, pictures: str | Path, workers: int) -> tuple[Tensor, list[str], tuple[str, ...]]:
+    """Pass the readable pictures of class folders through the source: final features (n, D) and their labels."""
+    listing = read_listing(pictures, "task", None, None, Opening(for_training=False), {})
+    labelled = [row for row in listing.rows if row.classes[0] is not None]
+    looks = inspect([row.item for row in labelled])
+    rows = [row for row, look in zip(labelled, looks, strict=True) if not look.fault]
+    warnings = (*listing.warnings, *(f"skipped {look.fault}" for look in looks if look.fault))
+    if not rows:
+        raise SnowError(f"{listing.source}: there is no readable picture with a label")
+    loaded = Pictures([row.item for row in rows], torch.zeros(len(rows), dtype=torch.int64))
+    return final_features(hub.source, loaded, workers), [str(row.classes[0]) for row in rows], warnings
+
+
+def _lost(before: Familiarity, after: Familiarity, old: int) -> float:
+    """Estimate the share of pictures of old classes that new classes take: points drawn from the statistics."""
+    if old >= len(after.counts):
+        return 0.0
+    generator = torch.Generator().manual_seed(0)
+    covariance = before.scatter / before.counts.sum()
+    factor = torch.linalg.cholesky(covariance + 1e-4 * torch.eye(len(covariance)))
+    cluster = torch.randint(old, (SAMPLES,), generator=generator)
+    z = after.means[cluster] + torch.randn(SAMPLES, len(factor), generator=generator) @ factor.T
+    root = after.root
+    nearest = torch.cdist(z @ root.T, after.means @ root.T).argmin(1)
+    return float((nearest >= old).double().mean())
+
+
+def _describe(
+    counts: Mapping[str, int], classes: Sequence[str], remove: Sequence[str], rename: Mapping[str, str]
+) -> str:
+    parts = [f"{'more' if label in classes else 'class'} {label} ({count} pictures)" for label, count in counts.items()]
+    parts += [f"removed {label}" for label in remove]
+    parts += [f"renamed {old} to {new}" for old, new in rename.items()]
+    return f"extended: {', '.join(parts)}"

@@ -1,0 +1,46 @@
+"""One pass over training pictures for what a task keeps of them, see `snow.inference.familiarity`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from snow.data import Pictures, eval_transform
+from snow.data.task import strata_of
+from snow.inference.familiarity import MAX_PICTURES, Familiarity
+from snow.source import Source
+from snow.training.job import TrainingJob
+from snow.training.loader import DeviceLoader, sequential_batches
+
+BATCH = 64
+
+
+def fit_familiarity(job: TrainingJob) -> dict[str, Familiarity]:
+    """Fit the statistics of each task of a job that reads the source, on up to `MAX_PICTURES` training pictures."""
+    readers = [name for name, method in job.learners.items() if method.uses_source]
+    columns = {task.name: column for column, task in enumerate(job.dataset.tasks)}
+    if not any(name in columns for name in readers):
+        return {}
+    labels = strata_of(job.dataset.tasks, job.dataset.train.labels)
+    generator = torch.Generator().manual_seed(job.recipe.seed)
+    chosen = torch.randperm(len(labels), generator=generator)[:MAX_PICTURES].sort().values
+    final = final_features(job.source, job.dataset.train.subset(chosen.tolist()), job.runtime.loading_workers())
+    fitted = {
+        name: Familiarity.fit(final, labels[chosen, columns[name]], job.recipe.seed)
+        for name in readers
+        if name in columns
+    }
+    return {name: familiarity for name, familiarity in fitted.items() if familiarity is not None}
+
+
+@torch.no_grad()
+def final_features(source: Source, pictures: Pictures, workers: int = 0) -> Tensor:
+    """Compute the final features of pictures, cropped as in evaluation: n pictures -> (n, D) float32 on the CPU."""
+    device = next(source.buffers()).device
+    cropped = pictures.with_transform(eval_transform(source.preprocessing))
+    loader = DeviceLoader(cropped, sequential_batches(range(len(pictures)), BATCH), workers, device)
+    parts = [
+        source(images.contiguous(memory_format=torch.channels_last), frozenset()).final.float().cpu()
+        for images, _ in loader
+    ]
+    return torch.cat([torch.zeros(0, source.num_features), *parts])
