@@ -385,3 +385,21 @@ def test_a_kept_start_has_no_delta(by_evidence: Snow, source: Source) -> None:
     fresh.set_layout(layout)
     fresh.load_state_dict(by_evidence.state_dict())
     assert torch.equal(fresh.eval()(features), expected)
+
+
+def test_for_other_kinds_of_labels_it_starts_from_zero(by_evidence: Snow) -> None:
+    targets = torch.stack([torch.arange(30) % 2, torch.arange(30) % 3 == 0, torch.ones(30)], 1).float()
+    features = make_features(torch.arange(30) % 3)
+    fresh = Snow(by_evidence.plan, 3, by_evidence.options)
+    by_evidence.calibrate([(features, targets)])
+    assert not by_evidence.starts_by_evidence
+    assert by_evidence.readout is None
+    assert by_evidence.evidence == {}
+    assert by_evidence.options.readout == 1.0
+    assert by_evidence.plan.final_keep == FINAL // 2
+    layout = by_evidence.layout()
+    assert layout is not None
+    fresh.set_layout(layout)
+    fresh.load_state_dict(by_evidence.state_dict())
+    assert torch.equal(fresh.eval()(features), by_evidence.eval()(features))
+    assert set(by_evidence.export_form().config) == {"plan", "options"}
