@@ -403,3 +403,29 @@ def test_for_other_kinds_of_labels_it_starts_from_zero(by_evidence: Snow) -> Non
     fresh.load_state_dict(by_evidence.state_dict())
     assert torch.equal(fresh.eval()(features), by_evidence.eval()(features))
     assert set(by_evidence.export_form().config) == {"plan", "options"}
+
+
+def test_while_it_learns_a_picture_is_answered_without_its_fold(by_evidence: Snow) -> None:
+    features, _ = calibrate(by_evidence, learned=torch.arange(30) % 5 > 0)
+    readout = by_evidence.readout
+    assert readout is not None
+    assert readout.crossfit is not None
+    assert by_evidence.folds is not None
+    assert by_evidence.folds.shape == (30,)
+    assert not any(parameter.requires_grad for parameter in readout.parameters())
+    answered = by_evidence.eval()(features)
+    by_evidence.train()
+    folds = torch.arange(90) % (readout.folds + 1) - 1
+    by_evidence.set_folds(folds)
+    learning = by_evidence(features)
+    weight = readout.weight.clone()
+    for fold in range(readout.folds):
+        readout.weight.data = weight + readout.crossfit[fold]
+        torch.testing.assert_close(learning[folds == fold], readout(features)[folds == fold])
+    readout.weight.data = weight
+    torch.testing.assert_close(learning[folds == -1], answered[folds == -1])
+    assert not torch.allclose(learning[folds == 0], answered[folds == 0], atol=1e-3)
+    torch.testing.assert_close(by_evidence(features), answered)  # folds are told for one batch
+    by_evidence.conclude(trained=True, scale=1.0)
+    assert readout.crossfit is None
+    assert all(parameter.requires_grad for parameter in by_evidence.export_form().parameters())

@@ -48,13 +48,18 @@ class Readout(nn.Module):
         x = concat(final, sqrt(softmax(logits)), moments of each tap)[index]
         logits = expand ((x - centre) * gain) W' + bias               without `expand` at full rank
 
+    A closed form answers the pictures that it is fitted to better than any others, so their loss does not show what is
+    missing. While the delta learns, the logits of a picture can therefore be those of a fit without its fold. The
+    weights themselves do not learn then.
+
     Args:
         shape: what it gathers.
         num_classes: C.
         learning: it holds `refit`, what a fit to held-out pictures adds to the weight.
+        folds: F; with `learning`, it holds `crossfit`, what fits without each fold add to the weight.
     """
 
-    def __init__(self, shape: ReadoutShape, num_classes: int, learning: bool = False) -> None:
+    def __init__(self, shape: ReadoutShape, num_classes: int, learning: bool = False, folds: int = 0) -> None:
         super().__init__()
         self.shape, self.num_classes = shape, num_classes
         rows = shape.rank or num_classes
@@ -69,6 +74,9 @@ class Readout(nn.Module):
         self.expand = nn.Parameter(torch.zeros(num_classes, shape.rank)) if shape.rank else None
         self.refit: Tensor | None
         self.register_buffer("refit", torch.zeros(rows, shape.inputs) if learning else None)
+        self.crossfit: Tensor | None
+        self.register_buffer("crossfit", torch.zeros(folds, rows, shape.inputs) if folds else None)
+        self.requires_grad_(not folds)
 
     @classmethod
     @torch.no_grad()
@@ -84,7 +92,10 @@ class Readout(nn.Module):
                 dropped += size
             first += size
         rank = 0 if start.expand is None else start.expand.shape[1]
-        readout = cls(ReadoutShape(tuple(used), len(start.index), rank), len(start.bias), learning=True)
+        folds = 0 if start.crossfit is None else len(start.crossfit)
+        readout = cls(ReadoutShape(tuple(used), len(start.index), rank), len(start.bias), True, folds)
+        if readout.crossfit is not None and start.crossfit is not None:
+            readout.crossfit.copy_(start.crossfit)
         readout.index.copy_(torch.cat(index))
         for own, value in (("centre", start.centre), ("gain", start.gain), ("refit", start.refit)):
             getattr(readout, own).copy_(value)
@@ -99,10 +110,23 @@ class Readout(nn.Module):
         """Names of the taps whose moments it reads."""
         return frozenset(name for name, _ in self.shape.parts) - {FINAL, LOGITS}
 
-    def forward(self, features: Features) -> Tensor:
-        """Compute logits: (B, C)."""
+    @property
+    def folds(self) -> int:
+        """F, number of folds; 0 where it learns itself."""
+        return 0 if self.crossfit is None else len(self.crossfit)
+
+    def forward(self, features: Features, folds: Tensor | None = None) -> Tensor:
+        """Compute logits: (B, C).
+
+        Args:
+            folds: (B,), the fold of each picture that its logits do without; -1: none.
+        """
         x = torch.cat([_part(name, features) for name, _ in self.shape.parts], 1).index_select(1, self.index)
-        z = nn.functional.linear((x - self.centre) * self.gain, self.weight)
+        x = (x - self.centre) * self.gain
+        z = nn.functional.linear(x, self.weight)
+        if folds is not None and self.crossfit is not None:
+            for number, weight in enumerate(self.crossfit):
+                z = z + nn.functional.linear(x, weight) * (folds == number)[:, None]
         return (z if self.expand is None else nn.functional.linear(z, self.expand)) + self.bias
 
     def selected_mask(self) -> dict[str, Tensor]:
@@ -119,10 +143,11 @@ class Readout(nn.Module):
 
     @torch.no_grad()
     def add_refit(self) -> None:
-        """Add what a fit to the held-out pictures adds, once."""
+        """Add what a fit to the held-out pictures adds, once, and drop the folds."""
         if self.refit is not None:
             self.weight += self.refit
             self.refit.zero_()
+        self.crossfit = None
 
     @torch.no_grad()
     def multiply(self, factor: float) -> None:
@@ -131,9 +156,10 @@ class Readout(nn.Module):
         self.bias *= factor
 
     def export_form(self) -> Readout:
-        """Copy without `refit`."""
+        """Copy without `refit` and `crossfit`."""
         exported = Readout(self.shape, self.num_classes).to(self.weight.device)
-        exported.load_state_dict({name: value for name, value in self.state_dict().items() if name != "refit"})
+        values = self.state_dict()
+        exported.load_state_dict({name: values[name] for name in exported.state_dict()})
         return exported.eval()
 
 

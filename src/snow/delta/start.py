@@ -48,6 +48,9 @@ class Start:
         bias: (C,).
         expand: (C, R), or None.
         refit: what is added to the weight where pictures that training holds out are fitted as well; of its shape.
+        crossfit: what is added to the weight where one fold of the learned pictures is not fitted, (F, C or R, I); None
+            if all pictures are learned.
+        folds: (n,), in 0..F - 1 of the learned pictures, else -1; None with `crossfit`.
         evidence: what was chosen and why, as JSON values.
     """
 
@@ -58,6 +61,8 @@ class Start:
     bias: Tensor
     expand: Tensor | None
     refit: Tensor
+    crossfit: Tensor | None
+    folds: Tensor | None
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
@@ -86,7 +91,8 @@ def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed:
             best = fit
     assert best is not None
     best = best._replace(scale=best.scale * best.judge.growth(best.weighted, folds.count))
-    return best.start(rows, standard, learned, summaries)
+    known = None if learned is None or bool(learned.all()) else learned
+    return best.start(rows, standard, folds, known, summaries)
 
 
 class _Fit(NamedTuple):
@@ -121,15 +127,20 @@ class _Fit(NamedTuple):
         }
 
     def start(
-        self, rows: PassRows, standard: Standard, learned: Tensor | None, layouts: Sequence[dict[str, Any]]
+        self,
+        rows: PassRows,
+        standard: Standard,
+        folds: _Folds,
+        learned: Tensor | None,
+        layouts: Sequence[dict[str, Any]],
     ) -> Start:
-        """Fit the average to the learned pictures, and to all."""
+        """Fit the average to the learned pictures, to all, and to the learned ones without each fold."""
         used = [name for name in self.layout.inputs if any(name in candidate.shares for candidate, _ in self.weighted)]
-        fitted = torch.ones_like(self.judge.ridge.rows.fold, dtype=torch.bool)
-        weights = []
-        if learned is not None and not bool(learned.all()):
-            weights.append(self._weights(used, learned.repeat(len(fitted) // len(learned))))
-        weights.append(self._weights(used, fitted))
+        fitted = [] if learned is None else [learned]
+        fitted.append(torch.ones_like(rows.label, dtype=torch.bool))
+        numbers = [] if learned is None else folds.fold[learned].unique().tolist()
+        fitted += [learned & (folds.fold != number) for number in numbers if learned is not None]
+        weights = [self._weights(used, mask.repeat(rows.views)) for mask in fitted]
         starts = dict(zip(rows.sizes, torch.tensor([0, *rows.sizes.values()]).cumsum(0).tolist(), strict=False))
         inputs = self.layout.inputs
         index = torch.cat([inputs[name] + starts[name] for name in used])
@@ -144,8 +155,12 @@ class _Fit(NamedTuple):
         evidence: dict[str, Any] = {"pictures": len(rows.label), "views": rows.views}
         evidence |= {"left_out": len(self.judge.label), "chosen": self.summary(rows.num_classes)}
         evidence["layouts"] = list(layouts)
-        refit = rest[0] - first if rest else torch.zeros_like(first)
-        return Start(index, centre, gain / length, first, bias, self.basis, refit, evidence)
+        if learned is None:
+            refit, crossfit, places = torch.zeros_like(first), None, None
+        else:
+            refit, crossfit = rest[0] - first, torch.stack(rest[1:]) - first
+            places = torch.searchsorted(torch.tensor(numbers), folds.fold).masked_fill(~learned, -1)
+        return Start(index, centre, gain / length, first, bias, self.basis, refit, crossfit, places, evidence)
 
     def _weights(self, used: Sequence[str], fitted: Tensor) -> Tensor:
         """Average the candidates' weights and project them onto the basis: (C, I), or (R, I)."""

@@ -131,6 +131,14 @@ class Method(nn.Module, ABC):
         """
         self.calibrate(batches)
 
+    @property
+    def folds(self) -> Tensor | None:
+        """The folds of the n pictures of `calibrate_views`, -1 for those without one: (n,); None: there are none."""
+        return None
+
+    def set_folds(self, folds: Tensor) -> None:
+        """Tell the folds of the pictures that the next `forward` learns: (B,), -1 for those without one."""
+
     def layout(self) -> dict[str, Any] | None:
         """Return what `calibrate` decided about the shapes of tensors, as JSON values; None: nothing."""
         return None

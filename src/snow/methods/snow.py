@@ -73,6 +73,8 @@ class Snow(Method):
             self.readout = Readout(readout, num_classes, learning=not exported)
         self._budget, self._answers = budget, answers
         self._evidence: dict[str, Any] = {}
+        self._folds: Tensor | None = None
+        self._batch_folds: Tensor | None = None
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
@@ -130,8 +132,12 @@ class Snow(Method):
             require_index("the readout", self.readout.index, sum(size for _, size in self.readout.shape.parts))
 
     def forward(self, features: Features) -> Tensor:
-        parts = [part(features) for part in (self.delta, self.readout) if part is not None]
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        folds, self._batch_folds = self._batch_folds, None
+        if self.readout is None:
+            assert self.delta is not None
+            return self.delta(features)
+        logits = self.readout(features, folds if self.training else None)
+        return logits if self.delta is None else logits + self.delta(features)
 
     def selected_mask(self) -> dict[str, Tensor]:
         read = {} if self.readout is None else self.readout.selected_mask()
@@ -192,16 +198,33 @@ class Snow(Method):
         start = find_start(labelled.pass_rows(self.num_classes), self._budget, known)
         self.readout = Readout.from_start(start, labelled.parts()).to(device)
         self._evidence = start.evidence
+        if start.folds is not None:
+            self._folds = rows.label.new_full(rows.label.shape, -1)
+            self._folds[rows.label >= 0] = start.folds
 
     @property
     def evidence(self) -> dict[str, Any]:
         return self._evidence
 
+    @property
+    def folds(self) -> Tensor | None:
+        return self._folds
+
+    def set_folds(self, folds: Tensor) -> None:
+        self._batch_folds = folds
+
     def layout(self) -> dict[str, Any] | None:
         if self.readout is None:
             return {"start": "zero"}
         readout = self.readout.shape.to_dict()
-        return {"readout": readout, "delta": self.delta is not None, "evidence": self._evidence}
+        folds = None if self._folds is None else self._folds.tolist()
+        return {
+            "readout": readout,
+            "crossfit": self.readout.folds,
+            "folds": folds,
+            "delta": self.delta is not None,
+            "evidence": self._evidence,
+        }
 
     def set_layout(self, layout: Mapping[str, Any]) -> None:
         if layout.get("start") == "zero":
@@ -210,7 +233,9 @@ class Snow(Method):
             return
         device = next(self.parameters()).device
         shape = ReadoutShape.from_dict(layout["readout"])
-        self.readout = Readout(shape, self.num_classes, learning=not self.is_exported).to(device)
+        folds = int(layout["crossfit"])
+        self.readout = Readout(shape, self.num_classes, not self.is_exported, folds).to(device)
+        self._folds = None if layout["folds"] is None else torch.tensor(layout["folds"])
         self._evidence = dict(layout["evidence"])
         if not layout["delta"]:
             self.delta = None

@@ -68,6 +68,13 @@ class _Before:
         )
 
 
+def calibration_sample(learner: str, data: TrainingData, job: TrainingJob) -> Tensor:
+    """Draw the training pictures that a method may look at before the first step: (n,) of indices."""
+    labelled = (data.train.labels[:, data.labels[learner].column] >= 0).nonzero().flatten()
+    generator = torch.Generator().manual_seed(job.recipe.seed)
+    return labelled[torch.randperm(len(labelled), generator=generator)][: job.recipe.calibration]
+
+
 def calibrate(
     learner: str, method: Method, source: Source, data: TrainingData, job: TrainingJob, fabric: Fabric
 ) -> None:
@@ -79,10 +86,7 @@ def calibrate(
     Args:
         source: in the precision of the run.
     """
-    labels = data.labels[learner]
-    labelled = (data.train.labels[:, labels.column] >= 0).nonzero().flatten()
-    generator = torch.Generator().manual_seed(job.recipe.seed)
-    sample = labelled[torch.randperm(len(labelled), generator=generator)][: job.recipe.calibration]
+    labels, sample = data.labels[learner], calibration_sample(learner, data, job)
     if not len(sample):
         return
     views = 1
