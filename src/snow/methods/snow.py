@@ -141,9 +141,9 @@ class Snow(Method):
 
     def selected_mask(self) -> dict[str, Tensor]:
         read = {} if self.readout is None else self.readout.selected_mask()
-        if self.delta is None:
-            return read
-        return {**self.delta.selected_mask(), **({FINAL: read[FINAL]} if FINAL in read else {})}
+        selected = {} if self.delta is None else self.delta.selected_mask()
+        both = {tap: mask | read[tap] for tap, mask in selected.items() if tap in read}
+        return {**selected, **read, **both}
 
     def freeze_selection(self) -> None:
         if self.delta is not None:
