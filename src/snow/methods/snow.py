@@ -112,6 +112,10 @@ class Snow(Method):
     def starts_by_evidence(self) -> bool:
         return self.options.start == EVIDENCE and not self.is_exported
 
+    @property
+    def selected_moment_taps(self) -> frozenset[str]:
+        return frozenset() if self.delta is None else self.delta.selected_moment_taps()
+
     def check_source(self, source: Source) -> None:
         super().check_source(source)
         channels = {tap.name: tap.channels for tap in source.taps}
