@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,7 +88,9 @@ def sweep_command(
         check_picture_path(plot)
     resize = (source or SourceOptions()).resize
     dataset = open_one_task(data, label, kind, root, test_fraction, recipe.seed, resize)
-    base = TrialConfig((options or SnowConfig()).resolved(dataset.tasks[0].kind.outputs), recipe)
+    given = options or SnowConfig()
+    config = replace(given, start=given.start or "zero")  # most options shape how a delta learns from nothing
+    base = TrialConfig(config.resolved(dataset.tasks[0].kind.outputs), recipe)
     swept = tuple(Option.parse(text, base) for text in over)
     opened = new_source(source or SourceOptions(), recipe.seed)
     seed_range = tuple(range(recipe.seed, recipe.seed + seeds))

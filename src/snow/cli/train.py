@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from snow.cli.app import command
+from snow.cli.evidence import evidence_lines
 from snow.cli.hub.place import require
 from snow.cli.label_options import Kinds, figures_text, read_kinds, show_kinds
 from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SourceOptions
@@ -291,6 +292,9 @@ def _report(hub: Hub, artifacts: Sequence[Artifact], as_json: bool) -> None:
             for artifact, entry in zip(artifacts, entries, strict=True)
         ],
     )
+    for artifact in artifacts:
+        for line in evidence_lines(artifact.metrics.get("evidence", {})):
+            print(f"{artifact.name}: {line}")
     print(f"\nTo classify a picture: snow predict {shlex.quote(str(hub.path))} PICTURE")
 
 

@@ -93,7 +93,7 @@ class StackedEngine(FusedEngine):
         if not isinstance(method, Snow):
             return None
         delta, classes = self.folded(method, features).delta, method.num_classes
-        if not is_stackable(delta):
+        if delta is None or method.readout is not None or not is_stackable(delta):
             return None
         stacks = self._stacks.setdefault(_structure(method, delta), [])
         stack = next((stack for stack in stacks if stack.free), None)

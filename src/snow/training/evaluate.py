@@ -130,6 +130,23 @@ def _no_evidence(labels: TaskLabels, method: Method) -> Tensor:
     return labels.kind.evidence(torch.zeros(0, method.num_classes), column(numbers))
 
 
+@torch.no_grad()
+def collect_logits(
+    learners: Mapping[str, Method], batches: Iterable[FeatureBatch], fabric: Fabric
+) -> dict[str, Tensor]:
+    """Return the logits of methods for all pictures: learner -> (n, C), float32 on the CPU."""
+    methods = list(learners.values())
+    logits: dict[str, list[Tensor]] = {name: [] for name in learners}
+    with ExitStack() as modes:
+        for method in methods:
+            modes.enter_context(_eval_mode(method))
+        for batch in batches:
+            with fabric.autocast():
+                for name, method, features in zip(learners, methods, batch.features(methods), strict=True):
+                    logits[name].append(method(features).float().cpu())
+    return {name: torch.cat(parts) for name, parts in logits.items()}
+
+
 @contextmanager
 def _eval_mode(method: Method) -> Generator[None]:
     """Put a method in eval mode for a block, and back in the mode it had."""

@@ -276,12 +276,14 @@ def artifact_of(
         familiarity=None if familiarity is None else familiarity.get(task.name),
     )
     measured = fitted.metrics.get(task.name)
+    started = fitted.calibration_seconds if task.name in fitted.evidence else 0.0
     artifact.metrics.update(
         {
             **({} if measured is None else {"test": measured.to_dict()}),
             "learned_parameters": method.learned_parameters,
             "artifact_bytes": artifact.size,
-            "seconds": round(sum(record["seconds"] for record in history), 2),
+            **({"evidence": fitted.evidence[task.name]} if task.name in fitted.evidence else {}),
+            "seconds": round(started + sum(record["seconds"] for record in history), 2),
             "history": history,
         }
     )

@@ -88,7 +88,7 @@ class CompiledEngine(StackedEngine):
         if not isinstance(method, Snow):
             return None
         delta, classes = self.folded(method, features).delta, method.num_classes
-        if not is_stackable(delta):
+        if delta is None or method.readout is not None or not is_stackable(delta):
             return None
         sides = {tap: features.maps[tap].shape[-1] for tap in delta.taps}
         key = json.dumps([method.plan.to_dict(), sides]), bool(delta.selected_moment_taps())
