@@ -53,6 +53,8 @@ class CompiledEngine(StackedEngine):
         return dict(zip(names, moments([_places(features.maps[tap]) for tap in names]), strict=True))
 
     def answers(self, methods: Sequence[Method], features: Features) -> list[Tensor | Exception]:
+        if not _is_plain(features):
+            return super().answers(methods, features)
         packed = [self._packed_or_none(method, features) for method in methods]
         results: dict[int, Tensor | Exception] = {}
         runners: dict[int, list[int]] = {}
@@ -82,7 +84,7 @@ class CompiledEngine(StackedEngine):
                 self._packed[method] = self._pack(method, features)
             except Exception:  # a network can fail in any way: `answer` then says how
                 self._packed[method] = None
-        return self._packed[method] if _is_plain(features) else None
+        return self._packed[method]
 
     def _pack(self, method: Method, features: Features) -> PackedTask | None:
         if not isinstance(method, Snow):
