@@ -45,8 +45,8 @@ def serve_command(
             characters or more, in the environment variable SNOW_TOKEN: it does not show in the process list.
         engine: inference engine: auto, compiled, stacked, folded or eager; auto chooses the fastest. On a CPU, onnx is
             faster, and int8, which runs the source in 8 bits, is several times faster if the processor has VNNI; both
-            take seconds to start. ray runs replicas of the service on the Ray cluster at RAY_ADDRESS, or on one started on
-            this machine; ray:int8 sets the engine of each replica.
+            take seconds to start. ray runs replicas of the service on the Ray cluster at RAY_ADDRESS, or on one started
+            on this machine; ray:int8 sets the engine of each replica.
         device: cpu or cuda.
         access_log: log every request.
     """
