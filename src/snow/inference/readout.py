@@ -1,8 +1,8 @@
 """The last layer of many tasks at once: one gather of what a pass says, and one matrix product.
 
 Everything behind the own features of a delta is linear in the moments of channels, in the final features and in roots
-of the source's probabilities. With m a moment, s the scale of its channel and W its weights, `W ((m s - centre) gain)` is
-the product of `W s gain` and m, plus a constant.
+of the source's probabilities. With m a moment, s the scale of its channel and W its weights,
+`W ((m s - centre) gain)` is the product of `W s gain` and m, plus a constant.
 
 Shape letters: B pictures, T tasks, S slots, F inputs of a task's readout, D own features of a delta, C classes of the
 task with the most, R directions of a low-rank head.
