@@ -50,7 +50,7 @@ class Hub(Shared):
     source, or has a newer format) leaves the others as they are.
 
     Args:
-        engine: name in `snow.inference.ENGINES`, or "auto" for the fastest that needs no preparation.
+        engine: name in `snow.inference.ENGINES`, or "auto" for the fastest that starts at once.
 
     Raises:
         SnowError: there is no such engine, or it needs a package that is not installed.
