@@ -32,7 +32,7 @@ from snow.training import Recipe
 from snow.training.launch import is_first
 from snow.training.listeners import Listener, ProgressBar
 from snow.training.trackers import LOGS
-from snow.training.train import CHECKPOINT, require_free, rollback, run_folder, train
+from snow.training.train import CHECKPOINT, method_named, require_free, require_kind, rollback, run_folder, train
 
 Method = Annotated[str, Parameter(help=f"how to train: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
 Columns = Annotated[Names, Parameter(name=("--tasks", "--labels"))]
@@ -151,6 +151,8 @@ def _train_here(
             kinds=request.kinds,
         )
     checkpoint = run_folder(request.hub, [task.name for task in dataset.tasks]) / CHECKPOINT
+    for task in dataset.tasks:
+        require_kind(method_named(request.method), task.kind)
     if is_first():
         for warning in dataset.warnings:
             note(f"warning: {warning}")

@@ -4,6 +4,8 @@
 number of tasks read. `engine`, `fused` and `onnx_backend` are the engines.
 """
 
+from pathlib import Path
+
 from snow.errors import SnowError
 from snow.inference.auto import AutoEngine
 from snow.inference.compiled.engine import CompiledEngine
@@ -23,15 +25,18 @@ AUTO = AutoEngine
 """Chooses by a measurement, and starts at once."""
 
 
-def open_engine(name: str, source: Source) -> Engine:
+def open_engine(name: str, source: Source, folder: Path | None = None) -> Engine:
     """Create the engine of this name; "auto" is the fastest that starts at once.
+
+    Args:
+        folder: for what takes long to prepare, see `Engine`.
 
     Raises:
         SnowError: there is no engine of this name, or it needs a package that is not installed.
     """
     if name != "auto" and name not in ENGINES:
         raise SnowError(f"no engine {name!r}: there are auto, {', '.join(ENGINES)}")
-    return (AUTO if name == "auto" else ENGINES[name])(source)
+    return (AUTO if name == "auto" else ENGINES[name])(source, folder)
 
 
 __all__ = [

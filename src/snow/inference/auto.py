@@ -55,8 +55,8 @@ class AutoEngine(FusedEngine):
     name: ClassVar[str] = "auto"
     isolated: ClassVar[bool] = False
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(source)
+    def __init__(self, source: Source, folder: Path | None = None) -> None:
+        super().__init__(source, folder)
         self._runners: dict[str, FusedEngine] = {}
         self._choices: dict[str, str] | None = None
         self._pairs = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -29,6 +30,7 @@ class Engine(ABC):
         shares_moments: whether methods read moments of their selected channels from those of the whole map, which are
             computed once. A method that computes its own gets other rounding errors.
         source: the source as it was trained on; its device is the engine's device.
+        folder: for what takes long to prepare; None: the cache folder.
     """
 
     name: ClassVar[str]
@@ -36,8 +38,8 @@ class Engine(ABC):
     isolated: ClassVar[bool] = True
     shares_moments: ClassVar[bool] = True
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, folder: Path | None = None) -> None:
+        self.source, self.folder = source, folder
 
     @property
     def device(self) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -56,8 +57,8 @@ AnyMethod = TypeVar("AnyMethod", bound=Method)
 class FusedEngine(Engine):
     """Runs methods with BatchNorm folded. A subclass says how it runs the source."""
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(source)
+    def __init__(self, source: Source, folder: Path | None = None) -> None:
+        super().__init__(source, folder)
         self._prepared: Source | None = None
         self._methods: WeakKeyDictionary[Method, nn.Module] = WeakKeyDictionary()
         self._foldable: dict[Hashable, FoldablePairs] = {}

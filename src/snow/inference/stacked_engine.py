@@ -6,6 +6,7 @@ import json
 import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
@@ -50,8 +51,8 @@ class StackedEngine(FusedEngine):
     name: ClassVar[str] = "stacked"
     isolated: ClassVar[bool] = False
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(source)
+    def __init__(self, source: Source, folder: Path | None = None) -> None:
+        super().__init__(source, folder)
         self._homes: WeakKeyDictionary[Method, _Home | None] = WeakKeyDictionary()
         self._stacks: dict[Hashable, list[_Stack]] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Hashable, Sequence
+from pathlib import Path
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
@@ -32,8 +33,8 @@ class CompiledEngine(StackedEngine):
     name: ClassVar[str] = "compiled"
     isolated: ClassVar[bool] = False  # where a delta is stacked
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(source)
+    def __init__(self, source: Source, folder: Path | None = None) -> None:
+        super().__init__(source, folder)
         self._packed: WeakKeyDictionary[Method, PackedTask | None] = WeakKeyDictionary()
         self._runners: dict[Hashable, Runner | None] = {}
 
