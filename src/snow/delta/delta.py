@@ -82,7 +82,7 @@ class Delta(nn.Module):
             x = features.maps[tap]
             if h.shape[-2:] != x.shape[-2:]:  # convolutions without padding make odd sizes
                 h = nn.functional.adaptive_avg_pool2d(h, (x.shape[-2], x.shape[-1]))
-            subscribed.append(subscription(x))
+            subscribed.append(subscription(x, features.moments.get(tap)))
             h = block(h, subscribed[-1])
         h = self.dropout(self.head(h).mean((2, 3), keepdim=True))
         final = self.final(features.final[:, :, None, None])
@@ -114,6 +114,11 @@ class Delta(nn.Module):
         """Return the channels that would pass in eval mode: tap, or `FINAL` -> (N,) of bool."""
         masks = {tap: subscription.selected_mask() for tap, subscription in self.named_subscriptions()}
         return {tap: mask for tap, mask in masks.items() if mask is not None}
+
+    def selected_moment_taps(self) -> frozenset[str]:
+        """Name the taps of whose selected channels `forward` reads moments, if `features.moments` has them."""
+        read = zip(self.levels(), self.moments_heads(), strict=False)
+        return frozenset(tap for (tap, subscription, _), _ in read if subscription.passes_channels)
 
     def sample_channels(self) -> dict[str, Tensor | None]:
         """Draw the channels that the next `forward` reads: tap, or `FINAL` -> (K,) ascending; None: all."""

@@ -97,5 +97,5 @@ class MomentsHead(ColumnLayer):
 
     def _standardised(self, subscribed: SubscribedMap) -> Tensor:
         """Standardise the moments of a subscribed map: (B, K, H, W) -> (B, M, K)."""
-        moments = scaled_moments(subscribed.features.float(), subscribed.scale)
+        moments = scaled_moments(subscribed.features, subscribed.scale, subscribed.moments)
         return self.dropout(self.standardise(moments, subscribed.columns))

@@ -37,6 +37,9 @@ from snow.source.description import read_source
 from snow.source.source_file import open_source
 from snow.store import check_name, read_consistently, read_json
 
+PREPARED = "prepared"
+"""Folder in a hub for what engines made of its source. It may be removed at any time."""
+
 
 class Hub(Shared):
     """A folder with `source.json` and `tasks/NAME/`. Adding a task changes no other task by a single bit.
@@ -55,7 +58,7 @@ class Hub(Shared):
     def __init__(self, path: str | Path, source: Source, engine: str = "eager") -> None:
         self.path = Path(path).absolute()  # the process may go to another folder
         self.source = source
-        self.predictor = Predictor(open_engine(engine, source))
+        self.predictor = Predictor(open_engine(engine, source, self.path / PREPARED))
         self.tasks = LoadedTasks(self.path, source)
 
     @classmethod

@@ -58,7 +58,7 @@ def find_foldable(network: Network, run: Callable[[Network], Sequence[Tensor]]) 
     """
     before, pairs = _trace(_shallow_copy(network), run)
     after = run(fold(network, pairs))
-    return pairs if all(_close(output, expected) for output, expected in zip(after, before, strict=True)) else ()
+    return pairs if all(close(output, expected) for output, expected in zip(after, before, strict=True)) else ()
 
 
 def _shallow_copy(network: Network) -> Network:
@@ -111,7 +111,8 @@ def _without_norm(norm: nn.Module) -> nn.Module:
     return rest
 
 
-def _close(output: Tensor, expected: Tensor) -> bool:
+def close(output: Tensor, expected: Tensor) -> bool:
+    """Whether two outputs are the same up to rounding; NaN is close to nothing."""
     return bool((output - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Hashable
-from typing import ClassVar
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from snow.inference.engine import Engine
-from snow.inference.folding import FoldablePairs, find_foldable, fold, fold_all, pad_evenly
+from snow.inference.folding import FoldablePairs, close, find_foldable, fold, fold_all, pad_evenly
 from snow.methods import Method
 from snow.source import Features, Source
 
@@ -50,11 +51,14 @@ def example(source: Source) -> Tensor:
     return noise.to(next(source.buffers()).device)
 
 
+AnyMethod = TypeVar("AnyMethod", bound=Method)
+
+
 class FusedEngine(Engine):
     """Runs methods with BatchNorm folded. A subclass says how it runs the source."""
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(source)
+    def __init__(self, source: Source, folder: Path | None = None) -> None:
+        super().__init__(source, folder)
         self._prepared: Source | None = None
         self._methods: WeakKeyDictionary[Method, nn.Module] = WeakKeyDictionary()
         self._foldable: dict[Hashable, FoldablePairs] = {}
@@ -66,13 +70,26 @@ class FusedEngine(Engine):
     def prepared_source(self) -> Source:
         if self._prepared is None or next(self._prepared.buffers()).device != self.device:
             self._prepared = self.prepare(self.source)
-            self._methods.clear()
+            self.forget_methods()
         return self._prepared
+
+    def forget_methods(self) -> None:
+        """Forget what was prepared for methods: they are on another device now."""
+        self._methods.clear()
 
     def answer(self, method: Method, features: Features) -> Tensor:
         if method not in self._methods:
-            self._methods[method] = fold(method, self._find_foldable(method, features))
+            self._methods[method] = self.folded(method, features)
         return self._methods[method](features)
+
+    def folded(self, method: AnyMethod, features: Features) -> AnyMethod:
+        """Copy a method with BatchNorm folded; its logits are the same up to rounding."""
+        return fold(method, self._find_foldable(method, features))
+
+    def agrees(self, method: Method, features: Features, run: Callable[[Features], Tensor]) -> bool:
+        """Whether another form of a method gives the same logits for one picture, up to rounding."""
+        picture = features.rows(0, 1)
+        return close(run(picture), self.folded(method, picture)(picture))
 
     def _find_foldable(self, method: Method, features: Features) -> FoldablePairs:
         """Find what can be folded, once for all methods of one structure: the next task then answers sooner.

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor, resized_crop
 
 from snow.errors import SnowError
-from snow.inference.fused import FusedEngine, example, fuse_for_inference
+from snow.inference.auto import AutoEngine
+from snow.inference.fused import example, fuse_for_inference
+from snow.inference.graph_store import GraphStore
 from snow.inference.onnx_tools import first_line, onnx_program, quiet_exporters, require_onnx
 from snow.source import Preprocessing, Source
 from snow.source.network import FINAL, LOGITS, Network, NetworkOutput
+from snow.store.cache_folder import cache_folder
 
 PHOTOGRAPHS = (
     "skimage/data/astronaut.png",
@@ -62,14 +65,14 @@ class OnnxBackend(Network):
 
     Args:
         fused: the source whose network this takes the place of.
-        int8: whether to quantize weights and maps to 8 bits.
+        store: keeps the graph with weights and maps in 8 bits; None: they stay in single precision.
     """
 
     preferred_batch_size: ClassVar[int | None] = 8  # it returns whole maps, of which few channels are kept
 
-    def __init__(self, fused: Source, int8: bool) -> None:
+    def __init__(self, fused: Source, store: GraphStore | None) -> None:
         self._runtime = require_onnx("running a source in ONNX Runtime")
-        self._fused, self._network, self._int8 = fused, fused.network, int8
+        self._fused, self._network, self._store = fused, fused.network, store
         self._taps: list[str] = []
         self._session: Any = None
         self._options = self._runtime.RunOptions()
@@ -100,10 +103,6 @@ class OnnxBackend(Network):
         )
 
     def _open_session(self, taps: Sequence[str]) -> Any:
-        fused = self._fused
-        pictures = fused.preprocessing.normalize(example(fused)).expand(2, -1, -1, -1).contiguous()
-        module = _AllOutputs(self._network, fused.cnn, taps).eval()
-        program = onnx_program(fused.name, module, pictures, INPUT, [*taps, FINAL, LOGITS])
         options = self._runtime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
@@ -113,12 +112,25 @@ class OnnxBackend(Network):
         )():  # without VNNI, sums of two products can overflow 16 bits
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            content = program.model_proto.SerializeToString()
-            if self._int8:
-                content = _quantize(fused, content)
-            return self._runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            return self._runtime.InferenceSession(self._graph(taps), options, providers=["CPUExecutionProvider"])
+        except SnowError:
+            raise
         except Exception as error:  # ONNX Runtime and its tools raise exceptions of their own
-            raise SnowError(f"{fused.name} cannot be run in ONNX Runtime: {first_line(error)}") from error
+            raise SnowError(f"{self._fused.name} cannot be run in ONNX Runtime: {first_line(error)}") from error
+
+    def _graph(self, taps: Sequence[str]) -> bytes:
+        """Export the CNN, in 8 bits if there is a store, which may have it already."""
+        if self._store is not None and (kept := self._store.load(taps)) is not None:
+            return kept
+        fused = self._fused
+        pictures = fused.preprocessing.normalize(example(fused)).expand(2, -1, -1, -1).contiguous()
+        module = _AllOutputs(self._network, fused.cnn, taps).eval()
+        program = onnx_program(fused.name, module, pictures, INPUT, [*taps, FINAL, LOGITS])
+        content = program.model_proto.SerializeToString()
+        if self._store is not None:
+            content = _quantize(fused, content)
+            self._store.save(taps, content)
+        return content
 
 
 class _AllOutputs(nn.Module):
@@ -136,12 +148,15 @@ class _AllOutputs(nn.Module):
         return (*maps.values(), final, logits)
 
 
-def onnx_source(source: Source, int8: bool = False) -> Source:
+def onnx_source(source: Source, int8: bool = False, folder: Path | None = None) -> Source:
     """Copy a source whose network ONNX Runtime runs; its features are the same up to rounding.
 
     With `int8`, weights have 8 bits (one scale per channel), and so do maps (one scale and zero point per map). The
     scales of the maps come from photographs that are installed with this package. They depend on the source alone, so
     that a task trained on such a source meets the same features wherever it is served.
+
+    Args:
+        folder: keeps the calibrated source, see `GraphStore`; by default the cache folder.
 
     Raises:
         SnowError: ONNX Runtime is not installed, the source is not on a CPU, or its CNN cannot be exported.
@@ -149,7 +164,8 @@ def onnx_source(source: Source, int8: bool = False) -> Source:
     if next(source.buffers()).device.type != "cpu":
         raise SnowError("ONNX Runtime runs a source on the CPU: leave the device out, or choose another engine")
     fused = fuse_for_inference(source)
-    fused.network = OnnxBackend(fused, int8)
+    store = GraphStore(cache_folder() / "int8" if folder is None else folder, source.fingerprint) if int8 else None
+    fused.network = OnnxBackend(fused, store)
     return fused
 
 
@@ -193,20 +209,20 @@ class _CalibrationReader:
         return None if picture is None else {INPUT: picture.contiguous().numpy()}
 
 
-class OnnxEngine(FusedEngine):
+class OnnxEngine(AutoEngine):
     """Runs the source in ONNX Runtime in single precision, on a CPU. Takes seconds to start, none to add a task."""
 
     name: ClassVar[str] = "onnx"
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, folder: Path | None = None) -> None:
         require_onnx(f"engine {self.name}")
-        super().__init__(source)
+        super().__init__(source, folder)
 
     def prepare(self, source: Source) -> Source:
         return onnx_source(source)
 
 
-class Int8Engine(FusedEngine):
+class Int8Engine(AutoEngine):
     """Runs the source in ONNX Runtime in 8 bits and the methods in single precision, on a CPU; see `onnx_source`.
 
     Logits differ a little from those of the other engines: measure a task with `snow eval --precision int8` first.
@@ -215,9 +231,9 @@ class Int8Engine(FusedEngine):
     name: ClassVar[str] = "int8"
     exact: ClassVar[bool] = False
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, folder: Path | None = None) -> None:
         require_onnx(f"engine {self.name}")
-        super().__init__(source)
+        super().__init__(source, folder)
 
     def prepare(self, source: Source) -> Source:
-        return onnx_source(source, int8=True)
+        return onnx_source(source, int8=True, folder=self.folder)

@@ -9,9 +9,9 @@ Shape letters: B pictures, S side of a picture in pixels, C classes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,16 +19,13 @@ from torch import Tensor
 from snow.errors import SnowError
 from snow.inference.engine import Engine
 from snow.inference.familiarity import Familiarity
-from snow.inference.features import observe_channels
+from snow.inference.features import moments_read, observe_chunks
 from snow.inference.prediction import Failure
 from snow.kinds import LabelKind, Prediction
 from snow.methods import Method
 from snow.source import Features
 
 log = logging.getLogger("snow.inference")
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 CHUNK_SIZE = {"cpu": 32}
 """Pictures per chunk of a pass, by device type. On a CPU, larger chunks take more memory and are no faster."""
@@ -82,22 +79,22 @@ class Predictor:
         tasks = {name: task for asked in requests for name, task in asked.items() if isinstance(task, Request)}
         predictions: dict[str, Sequence[Prediction | Failure]] = {}
         if tasks:
-            batch = self._batch([images[picture] for picture in order])
-            methods = [self._on_device(task.method) for task in tasks.values()]
+            methods = {name: self._on_device(task.method) for name, task in tasks.items()}
             judging = any(task.judges for task in tasks.values())
-            readers = [*methods, *([None] if judging else [])]  # the last one reads all final features
-            features = observe_channels(self.engine.prepared_source(), readers, batch, chunk_size=self._chunk_size)
-            final = features[-1].final.float() if judging else None
-            logits = [  # of all tasks before any is decoded: a GPU computes the next while this process decodes
-                _attempt(name, self._answer, method, observed.rows(*ranges[name]))
-                for name, method, observed in zip(tasks, methods, features[: len(methods)], strict=True)
-            ]
-            for (name, task), output in zip(tasks.items(), logits, strict=True):
-                decoded = output if isinstance(output, Failure) else _attempt(name, _decode, name, task, output)
-                start, stop = ranges[name]
-                if final is not None and task.judges and not isinstance(decoded, Failure):
-                    decoded = _attempt(name, _judge, task, decoded, final[start:stop])
-                predictions[name] = [decoded] * (stop - start) if isinstance(decoded, Failure) else decoded
+            readers = [*methods.values(), *([None] if judging else [])]  # the last one reads all final features
+            chunks = self._observe(readers, self._batch([images[picture] for picture in order]))
+            outputs: dict[str, list[Tensor] | Exception] = {name: [] for name in tasks}
+            finals: list[Tensor] = []
+            first = 0
+            for chunk in chunks:  # all tasks before any is decoded: a GPU computes the next while this process decodes
+                self._answer(chunk, first, methods, ranges, outputs)
+                finals += [chunk.final] if judging else []
+                first += len(chunk.images)
+                del chunk  # its maps, before the next chunk passes
+            final = torch.cat(finals).float().cpu() if judging else None
+            predictions = {
+                name: _decode(name, task, outputs[name], ranges[name], final) for name, task in tasks.items()
+            }
         place = {picture: position for position, picture in enumerate(order)}
         return [
             {
@@ -119,13 +116,48 @@ class Predictor:
             SnowError: the pictures do not have the source's size.
         """
         batch = self._batch(images)
-        moved = [self._on_device(method) for method in methods.values()]
-        features = observe_channels(self.engine.prepared_source(), moved, batch, chunk_size=self._chunk_size)
-        observed = zip(methods, moved, features, strict=True)
-        return {name: self._answer(method, features) for name, method, features in observed}
+        moved = {name: self._on_device(method) for name, method in methods.items()}
+        outputs: dict[str, list[Tensor] | Exception] = {name: [] for name in methods}
+        for chunk in self._observe(list(moved.values()), batch):
+            self._answer(chunk, 0, moved, dict.fromkeys(methods, (0, len(chunk.images))), outputs)
+            del chunk
+        return {name: _joined(parts) for name, parts in outputs.items()}
 
-    def _answer(self, method: Method | None, features: Features) -> Tensor:
-        return features.logits if method is None else self.engine.answer(method, features)
+    def _answer(
+        self,
+        chunk: Features,
+        first: int,
+        methods: Mapping[str, Method | None],
+        ranges: Mapping[str, tuple[int, int]],
+        outputs: dict[str, list[Tensor] | Exception],
+    ) -> None:
+        """Compute the logits of a chunk of pictures, and append them to the outputs of each task.
+
+        Args:
+            first: position of the chunk in the batch.
+            ranges: first and last picture of each task in the batch.
+        """
+        taps = moments_read([method for method in methods.values() if method is not None], self.engine.shares_moments)
+        chunk = replace(chunk, moments=self.engine.moments(chunk, taps))
+        by_rows: dict[tuple[int, int], list[str]] = {}
+        for name in methods:
+            start, stop = (min(max(place - first, 0), len(chunk.images)) for place in ranges[name])
+            if start < stop:
+                by_rows.setdefault((start, stop), []).append(name)
+        for rows, names in by_rows.items():
+            features = chunk.rows(*rows)
+            asked = {name: method for name in names if (method := methods[name]) is not None}
+            answers = dict(zip(asked, self.engine.answers(list(asked.values()), features), strict=True))
+            for name in names:
+                answer, parts = answers.get(name, features.logits), outputs[name]
+                if isinstance(answer, Exception):
+                    outputs[name] = answer
+                elif isinstance(parts, list):
+                    parts.append(answer)
+
+    def _observe(self, methods: Sequence[Method | None], batch: Tensor) -> Iterator[Features]:
+        """Run the source over a batch in chunks: (B, 3, S, S) -> whole maps of some pictures at a time."""
+        return observe_chunks(self.engine.prepared_source(), methods, batch, CHUNK_SIZE.get(self.engine.device.type))
 
     def _batch(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Stack pictures on the source's device: B of (3, S, S) -> (B, 3, S, S)."""
@@ -142,40 +174,44 @@ class Predictor:
             return method
         return method.to(self.engine.device)
 
-    @property
-    def _chunk_size(self) -> int | None:
-        return CHUNK_SIZE.get(self.engine.device.type)
+
+def _joined(parts: list[Tensor] | Exception) -> Tensor:
+    """Join the logits of all chunks: (b, C) each -> (B, C). Raises the exception in their place."""
+    if isinstance(parts, Exception):
+        raise parts
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _attempt(name: str, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Failure:
-    """Return what `compute` gives. An exception becomes the failure of this task, and no other task fails with it."""
+def _decode(
+    name: str,
+    task: Request,
+    parts: list[Tensor] | Exception,
+    rows: tuple[int, int],
+    final: Tensor | None,
+) -> Sequence[Prediction | Failure]:
+    """Decode the logits of one task: (b, C) per chunk -> B predictions, with failures in the place of NaN.
+
+    An exception becomes the failure of this task, and no other task fails with it.
+
+    Args:
+        rows: first and last picture of the task in the batch.
+        final: (n, D), final features of the batch, if any task says how familiar pictures are.
+    """
+    start, stop = rows
     try:
-        return compute(*args, **kwargs)
+        logits = _joined(parts)
+        predictions = task.labels.predictions(name, logits)
+        sound = logits.amax(1).isfinite().tolist()  # the largest logit is NaN or infinite where the softmax is NaN
+        if final is not None and task.familiarity is not None and task.judges:
+            known = task.familiarity.known(final[start:stop]).tolist()
+            predictions = [replace(entry, known=value) for entry, value in zip(predictions, known, strict=True)]
     except Exception as error:
         log.exception("task %s failed", name)
-        return Failure(name, f"task {name} failed: {type(error).__name__}")
-
-
-def _decode(name: str, task: Request, logits: Tensor) -> Sequence[Prediction | Failure]:
-    """Decode the logits of one task: (B, C) -> B predictions, with failures in the place of NaN."""
-    predictions = task.labels.predictions(name, logits)
-    sound = logits.amax(1).isfinite().tolist()  # the largest logit is NaN or infinite just where the softmax is NaN
+        return [Failure(name, f"task {name} failed: {type(error).__name__}")] * (stop - start)
+    if all(sound):
+        return predictions
     failure = Failure(name, f"task {name} gives NaN")
-    return (
-        predictions
-        if all(sound)
-        else [entry if valid else failure for entry, valid in zip(predictions, sound, strict=True)]
-    )
-
-
-def _judge(task: Request, predictions: Sequence[Prediction | Failure], final: Tensor) -> Sequence[Prediction | Failure]:
-    """Add to predictions how familiar their pictures are: B predictions, (B, D) -> B predictions."""
-    assert task.familiarity is not None
-    known = task.familiarity.known(final.cpu()).tolist()
-    return [
-        entry if isinstance(entry, Failure) else replace(entry, known=value)
-        for entry, value in zip(predictions, known, strict=True)
-    ]
+    return [entry if valid else failure for entry, valid in zip(predictions, sound, strict=True)]
 
 
 def group_by_task(requests: Sequence[Collection[str]]) -> tuple[list[int], dict[str, tuple[int, int]]]:

@@ -122,6 +122,10 @@ class Head2Toe(Method):
     def taps(self) -> frozenset[str]:
         return frozenset(pooled.name for pooled in self.maps) - {FINAL, LOGITS}
 
+    @property
+    def selected_moment_taps(self) -> frozenset[str]:
+        return frozenset(pooled.name for pooled in self.maps if pooled.grid == 1) & self.taps
+
     def check_source(self, source: Source) -> None:
         super().check_source(source)
         channels = {tap.name: tap.channels for tap in source.taps}
@@ -185,6 +189,8 @@ def _pool(pooled: PooledMap, features: Features) -> Tensor:
     """Pool one map to features of unit length: (B, size)."""
     if pooled.name in (FINAL, LOGITS):
         x = features.final if pooled.name == FINAL else features.logits
+    elif pooled.grid == 1 and pooled.name in features.moments:
+        x = features.moments[pooled.name][:, 0]
     else:
         x = nn.functional.adaptive_avg_pool2d(features.maps[pooled.name].float(), pooled.grid).flatten(1)
     return nn.functional.normalize(x.float(), dim=1)

@@ -84,6 +84,11 @@ class Method(nn.Module, ABC):
         """Names of the taps whose channel moments `forward` reads, see `Features.moments`."""
         return frozenset()
 
+    @property
+    def selected_moment_taps(self) -> frozenset[str]:
+        """Names of the taps of whose selected channels `forward` reads moments, if `Features.moments` has them."""
+        return frozenset()
+
     def check_source(self, source: Source) -> None:
         """Check that the source has the maps that `forward` reads. Reads no tensors.
 

@@ -57,6 +57,10 @@ class Snow(Method):
     def taps(self) -> frozenset[str]:
         return frozenset(self.delta.taps)
 
+    @property
+    def selected_moment_taps(self) -> frozenset[str]:
+        return self.delta.selected_moment_taps()
+
     def check_source(self, source: Source) -> None:
         super().check_source(source)
         channels = {tap.name: tap.channels for tap in source.taps}

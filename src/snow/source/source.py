@@ -33,7 +33,7 @@ class Features:
         final: (B, D), input of the source's own classifier.
         logits: (B, C), output of the source's own classifier: task 0.
         moments: name -> (B, 2, N) float32, mean and standard deviation over space of all channels, for the taps whose
-            moments were asked for.
+            moments were asked for. Where only selected channels were kept and asked for, those of these (B, 2, K).
     """
 
     images: Tensor

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.subscribe.frozen_selection import ExportedPooling, FrozenSelection, gather_channels, index_mask, norm_relu
+from snow.subscribe.frozen_selection import (
+    ExportedPooling,
+    FrozenSelection,
+    gather_channels,
+    gather_moments,
+    index_mask,
+    norm_relu,
+)
 from snow.subscribe.pooling_config import PoolingConfig
 from snow.subscribe.statistics import ChannelStatistics, inverse_std
 from snow.subscribe.subscription import Replacement, SubscribedMap, Subscription
@@ -49,6 +56,7 @@ class ChannelPooling(Subscription):
         self.gain: Tensor
         self.register_buffer("gain", torch.ones(channels))
         self.norm = nn.BatchNorm2d(keep) if config.norm else None
+        self.passes_channels = not (config.norm or config.relu)
         self.noise = config.sigma2**0.5
         """Current standard deviation of the noise."""
         self._drawn: Tensor | None = None
@@ -61,15 +69,15 @@ class ChannelPooling(Subscription):
     def create_exported(cls, channels: int, keep: int, pooling: PoolingConfig) -> Subscription:
         return ExportedPooling.create(channels, keep, pooling)
 
-    def forward(self, x: Tensor) -> SubscribedMap:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> SubscribedMap:
         """Select channels of the whole map (B, N, H, W), or use the (B, K, H, W) drawn by `sample_channels`."""
         index, self._drawn = self._drawn, None
         if x.shape[1] == self.channels:
             index = self.topk_indices()
             x = gather_channels(x, index)
         assert index is not None, "a map of K channels needs a call of sample_channels before it"
-        columns = index if self.config.slots == "channel" else None
-        return norm_relu(SubscribedMap(x, columns, self._scales()[index]), self.norm, self.config.relu)
+        columns, moments = index if self.config.slots == "channel" else None, gather_moments(moments, index)
+        return norm_relu(SubscribedMap(x, columns, self._scales()[index], moments), self.norm, self.config.relu)
 
     @torch.no_grad()
     def topk_indices(self) -> Tensor:

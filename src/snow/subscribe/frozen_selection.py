@@ -27,6 +27,11 @@ def gather_channels(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tens
     return torch.gather(x.permute(0, 2, 3, 1), 3, index_map, out=out_view).permute(0, 3, 1, 2)
 
 
+def gather_moments(moments: Tensor | None, index: Tensor) -> Tensor | None:
+    """Gather moments of channels: (B, 2, N) and (K,) -> (B, 2, K), if there are any, and not of these K alone."""
+    return moments if moments is None or moments.shape[2] == len(index) else moments.index_select(2, index)
+
+
 class FrozenSelection(Subscription):
     """Scale K fixed channels by learnable scalars: (B, N, H, W) -> (B, K, H, W), `y = x[index] * w * gain`.
 
@@ -46,15 +51,17 @@ class FrozenSelection(Subscription):
         self.register_buffer("gain", torch.ones(self.width, device=index.device))
         self.norm = nn.BatchNorm2d(self.width, device=index.device) if norm else None
         self.relu = relu
+        self.passes_channels = not (norm or relu)
 
     @classmethod
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> FrozenSelection:
         return cls(channels, torch.arange(keep), pooling.norm, pooling.relu)
 
-    def forward(self, x: Tensor) -> SubscribedMap:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> SubscribedMap:
         """Accept the whole map (B, N, H, W), or its K selected channels (B, K, H, W)."""
-        selected = x if x.shape[1] == self.width else gather_channels(x, self.index)
-        return norm_relu(SubscribedMap(selected, None, self.weight * self.gain), self.norm, self.relu)
+        x = x if x.shape[1] == self.width else gather_channels(x, self.index)
+        moments = gather_moments(moments, self.index)
+        return norm_relu(SubscribedMap(x, None, self.weight * self.gain, moments), self.norm, self.relu)
 
     def selected_mask(self) -> Tensor:
         return index_mask(self.index, self.channels)
@@ -85,15 +92,17 @@ class ExportedPooling(Subscription):
         self.scale = nn.Parameter(torch.ones(keep))
         self.norm = nn.BatchNorm2d(keep) if norm else None
         self.relu = relu
+        self.passes_channels = not (norm or relu)
 
     @classmethod
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> ExportedPooling:
         return cls(channels, keep, pooling.norm, pooling.relu)
 
-    def forward(self, x: Tensor) -> SubscribedMap:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> SubscribedMap:
         """Accept the whole map (B, N, H, W), or its K selected channels (B, K, H, W)."""
-        selected = x if x.shape[1] == self.width else gather_channels(x, self.index)
-        return norm_relu(SubscribedMap(selected, None, self.scale), self.norm, self.relu)
+        x = x if x.shape[1] == self.width else gather_channels(x, self.index)
+        moments = gather_moments(moments, self.index)
+        return norm_relu(SubscribedMap(x, None, self.scale, moments), self.norm, self.relu)
 
     def selected_mask(self) -> Tensor:
         return index_mask(self.index.long(), self.channels)

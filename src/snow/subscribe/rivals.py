@@ -31,7 +31,7 @@ class ChannelAttention(Subscription):
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> ChannelAttention:
         return cls(channels)
 
-    def forward(self, x: Tensor) -> SubscribedMap:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> SubscribedMap:
         attention = (self._mlp(x.mean((2, 3))) + self._mlp(x.amax((2, 3)))).sigmoid()
         return SubscribedMap(x * attention[:, :, None, None], None)
 
@@ -52,12 +52,14 @@ class Conv1x1(Subscription):
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> Conv1x1:
         return cls(channels, keep)
 
-    def forward(self, x: Tensor) -> SubscribedMap:
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> SubscribedMap:
         return SubscribedMap(self.norm(self.conv(x)).relu(), None)
 
 
 class AllChannels(Subscription):
     """Pass the whole map: (B, N, H, W) -> (B, N, H, W). No parameters here, N weight columns in the layer behind."""
+
+    passes_channels = True
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -67,8 +69,8 @@ class AllChannels(Subscription):
     def create(cls, channels: int, keep: int, pooling: PoolingConfig) -> AllChannels:
         return cls(channels)
 
-    def forward(self, x: Tensor) -> SubscribedMap:
-        return SubscribedMap(x, None)
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> SubscribedMap:
+        return SubscribedMap(x, None, moments=moments)
 
     def channel_scale(self) -> Tensor:
         return torch.ones(self.channels)

@@ -56,9 +56,13 @@ def moments(x: Tensor) -> Tensor:
     return torch.stack([mean, (square.mean((2, 3)) + EPSILON).sqrt()], 1)
 
 
-def scaled_moments(x: Tensor, scale: Tensor | None) -> Tensor:
-    """Compute `moments(x * scale)` without scaling the map: (B, N, H, W), (N,) -> (B, 2, N)."""
-    unscaled = moments(x)
+def scaled_moments(x: Tensor, scale: Tensor | None, unscaled: Tensor | None = None) -> Tensor:
+    """Compute `moments(x * scale)` without scaling the map: (B, N, H, W), (N,) -> (B, 2, N).
+
+    Args:
+        unscaled: `moments(x)`, if they are known already.
+    """
+    unscaled = moments(x.float()) if unscaled is None else unscaled
     return unscaled if scale is None else unscaled * torch.stack([scale, scale.abs()])
 
 

@@ -21,11 +21,13 @@ class SubscribedMap(NamedTuple):
         columns: (K,), which weight columns of the layer behind meet these channels; None: all, in order.
         scale: (K,), factor of each channel; None: 1. The layer behind multiplies its few weights by it, which saves
             one pass forward and two backward over the large map.
+        moments: (B, 2, K), mean and standard deviation over space of `features`, if they are known already.
     """
 
     features: Tensor
     columns: Tensor | None
     scale: Tensor | None = None
+    moments: Tensor | None = None
 
     @property
     def scaled(self) -> Tensor:
@@ -53,11 +55,13 @@ class Subscription(nn.Module, ABC):
         width: K.
         weight_columns: weight columns of the layer behind: N while the selection can change and each source channel
             has a column of its own, otherwise K.
+        passes_channels: whether the output is channels of the map as they are, but for the scale.
     """
 
     channels: int
     width: int
     weight_columns: int
+    passes_channels: bool = False
 
     @classmethod
     @abstractmethod
@@ -76,8 +80,13 @@ class Subscription(nn.Module, ABC):
         return cls.create(channels, keep, pooling)
 
     @abstractmethod
-    def forward(self, x: Tensor) -> SubscribedMap:
-        """Read channels of `x`: (B, N, H, W)."""
+    def forward(self, x: Tensor, moments: Tensor | None = None) -> SubscribedMap:
+        """Read channels of `x`: (B, N, H, W).
+
+        Args:
+            moments: (B, 2, N), of all channels, or of the selected ones alone (B, 2, K); passed on if
+                `passes_channels`.
+        """
 
     def calibrate(self, statistics: ChannelStatistics) -> None:
         """Adapt to the statistics of the N channels, once before training. Does nothing by default."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from snow.errors import MismatchError, NoSpaceError, SnowError
-from snow.inference.features import FeatureBatch, observe_channels, only
+from snow.inference.features import FeatureBatch, moments_read, observe_channels, only
 from snow.methods import Method
 from snow.source import FINAL, Features, Source
 from snow.training.cache_layout import Layout
@@ -74,6 +74,7 @@ class FeatureCache:
         self._source, self._methods, self._fabric = source, methods, fabric
         self._union = _union([method.sample_channels() for method in methods if method.uses_source])
         self._positions = {method: _positions(method.sample_channels(), self._union) for method in methods}
+        self._moment_taps, self._whole_moments = moments_read(methods), moments_read(methods, selected=False)
         self._with_pictures = any(method.uses_pictures for method in methods)
         size = source.preprocessing.image_size
         blank = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=fabric.device)
@@ -121,12 +122,23 @@ class FeatureCache:
         return FeatureBatch(labels, partial(self._of_methods, self._layout.unpack(content, self._source.preprocessing)))
 
     def _of_methods(self, features: Features, methods: Sequence[Method]) -> list[Features]:
-        return [only(features, self._positions[method]) for method in methods]
+        return [self._of_method(features, method) for method in methods]
+
+    def _of_method(self, features: Features, method: Method) -> Features:
+        """Select what a method reads. Moments of all channels of a map stay as they are."""
+        positions = self._positions[method]
+        moments = {}
+        for tap in moments_read([method]):
+            value, index = features.moments[tap], positions.get(tap)
+            moments[tap] = value if tap in self._whole_moments or index is None else value.index_select(2, index)
+        return replace(only(features, positions), moments=moments)
 
     def _observe(self, images: Tensor) -> Features:
         """Run the source, and gather the channels that are kept."""
         with self._fabric.autocast():
-            [features] = observe_channels(self._source, self._methods, images, [self._union])
+            [features] = observe_channels(
+                self._source, self._methods, images, [self._union], moment_taps=[self._moment_taps]
+            )
         return features
 
     def _picture(self, images: Tensor) -> Tensor | None:
