@@ -213,3 +213,25 @@ def test_damaged_statistics_are_found(run: Run, hub: Path) -> None:
     result = run("predict", hub, hub, "--json")
     assert result.code == 2
     assert "known.safetensors" in result.err
+
+
+def test_drift_tells_other_pictures_from_another_sample(run: Run, hub: Path, six: Path, tmp_path: Path) -> None:
+    own = [six / "test" / name for name in ("a-red", "b-green", "c-blue", "d-yellow")]
+    same = run("drift", hub, *own, "--json")
+    assert same.code == 0, same.out
+    assert same.json["tasks"]["colours"]["images"] == 24
+    (tmp_path / "dark").mkdir()
+    for number, path in enumerate(sorted((six / "train").rglob("*.png"))):
+        Image.fromarray(np.asarray(Image.open(path)) // 8).save(tmp_path / "dark" / f"{number}.png")
+    dark = run("drift", hub, tmp_path / "dark", "--json")
+    assert dark.code == 1
+    assert dark.json["tasks"]["colours"]["distance"] > same.json["tasks"]["colours"]["distance"] + 0.2
+    assert "changed" in run("drift", hub, tmp_path / "dark").out
+
+
+def test_pick_lists_pictures_to_label(run: Run, hub: Path, six: Path) -> None:
+    entries = run("pick", hub, "colours", six / "test", "--count", "5", "--json").json
+    assert len({entry["image"] for entry in entries}) == 5
+    assert all(0 <= entry["doubt"] <= 1 for entry in entries)
+    assert "doubt" in run("pick", hub, "colours", six / "test", "--count", "2").out
+    assert run("pick", hub, "colours", six / "test", "--count", "0").code == 2

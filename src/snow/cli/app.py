@@ -29,6 +29,8 @@ COMMANDS = {
     "eval": "Evaluate a task on labelled images.",
     "predict": "Classify images with the tasks of a hub.",
     "extend": "Add classes or images to a trained task in seconds.",
+    "drift": "Compare images with those that the tasks were trained on.",
+    "pick": "Pick the images to label next.",
     "export": "Export a hub as one file for ONNX Runtime or torch.export.",
     "serve": "Serve a hub over HTTP, with a page for the browser.",
     "plan": "Estimate how many replicas of the service a load needs.",

@@ -70,7 +70,7 @@ def predict(
     gc.freeze()  # the tasks stay: with hundreds of them, each search for garbage in them takes half a second
     answered: list[tuple[Path, Predictions]] = []
     unreadable = False
-    for batch, is_bad in _batches(images, opened):
+    for batch, is_bad in picture_batches(images, opened):
         unreadable = unreadable or is_bad
         if batch:
             predictions = opened.predict(torch.stack([pixels for _, pixels in batch]), names, reject)
@@ -111,7 +111,7 @@ def _failures(pictures: Iterable[Predictions]) -> dict[str, str]:
     return errors
 
 
-def _batches(images: Sequence[Path], hub: Hub) -> Iterator[tuple[list[tuple[Path, Tensor]], bool]]:
+def picture_batches(images: Sequence[Path], hub: Hub) -> Iterator[tuple[list[tuple[Path, Tensor]], bool]]:
     """Yield batches of pictures (3, S, S), each with whether a picture before it could not be read."""
     prepare = eval_transform(hub.source.preprocessing)
     batch: list[tuple[Path, Tensor]] = []
