@@ -10,7 +10,7 @@ task with the most, R directions of a low-rank head.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +34,12 @@ class ReadoutInputs(NamedTuple):
     @classmethod
     def of(cls, method: Snow) -> ReadoutInputs:
         """Find what the readout of a method may gather from."""
-        start: Any = getattr(method, "readout", None)
+        delta, start = method.delta, method.readout
+        assert delta is not None, "a method without a delta is read out by itself"
         if start is None:
-            return cls(tuple(method.delta.taps) if list(method.delta.moments_heads()) else (), answers=False)
+            return cls(tuple(delta.taps) if list(delta.moments_heads()) else (), answers=False)
         names = {name for name, _ in start.shape.parts}
-        return cls(tuple(method.delta.taps) if names - {FINAL, LOGITS} else (), LOGITS in names)
+        return cls(tuple(delta.taps) if names - {FINAL, LOGITS} else (), LOGITS in names)
 
     def values(self, features: Features) -> Tensor:
         """Join all that can be gathered: (B, 2 N + ... + D + answers). Moments that nobody asked for are zero."""
@@ -84,7 +85,8 @@ class ReadoutWeights(NamedTuple):
     @classmethod
     def of(cls, method: Snow, offsets: dict[str, int]) -> ReadoutWeights:
         """Read the weights of a method in export form, with BatchNorm folded."""
-        delta, start = method.delta, cast(Any, getattr(method, "readout", None))
+        delta, start = method.delta, method.readout
+        assert delta is not None, "a method without a delta is read out by itself"
         classifier = delta.classifier
         own = classifier.weight[:, : classifier.own, 0, 0].t()
         bias = own.new_zeros(own.shape[1]) if classifier.bias is None else classifier.bias

@@ -142,6 +142,7 @@ class StackedDelta(nn.Module):
     def __init__(self, method: Snow, features: Features) -> None:
         super().__init__()
         delta = method.delta
+        assert delta is not None, "see is_stackable"
         self.taps = delta.taps
         self.stem, self.blocks, self.head = (_with_stacked_layers(part, is_stem) for part, is_stem in _parts(delta))
         self.indices = {
@@ -157,6 +158,7 @@ class StackedDelta(nn.Module):
     def put(self, slot: int, method: Snow) -> None:
         """Copy the tensors of a method into a slot."""
         delta = method.delta
+        assert delta is not None, "see is_stackable"
         for (part, _), stacked in zip(_parts(delta), (self.stem, self.blocks, self.head), strict=True):
             for name, layer in stacked.named_modules():
                 if isinstance(layer, StackedLayer):

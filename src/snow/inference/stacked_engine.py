@@ -92,7 +92,7 @@ class StackedEngine(FusedEngine):
         if not isinstance(method, Snow):
             return None
         folded, classes = self.folded(method, features), method.num_classes
-        if not is_stackable(folded.delta):
+        if folded.delta is None or not is_stackable(folded.delta):
             return None
         stacks = self._stacks.setdefault(_structure(folded, features), [])
         stack = next((stack for stack in stacks if stack.free), None)

@@ -89,9 +89,10 @@ class CompiledEngine(StackedEngine):
         if not isinstance(method, Snow):
             return None
         folded, classes = self.folded(method, features), method.num_classes
-        delta, inputs = folded.delta, ReadoutInputs.of(folded)
-        if not is_stackable(delta):
+        delta = folded.delta
+        if delta is None or not is_stackable(delta):
             return None
+        inputs = ReadoutInputs.of(folded)
         sides = {tap: features.maps[tap].shape[-1] for tap in delta.taps}
         key = json.dumps([method.plan.to_dict(), sides]), inputs
         if key not in self._runners:
