@@ -101,7 +101,7 @@ class StackedEngine(FusedEngine):
             stacks.append(stack)
         slot = stack.free.pop()
         stack.network.put(slot, folded)
-        if not self.agrees(method, features, lambda picture: _run(stack.network, [slot], picture)[0, :, :classes]):
+        if not self.agrees(folded, features, lambda picture: _run(stack.network, [slot], picture)[0, :, :classes]):
             stack.free.append(slot)  # the method is more than its delta, or it gives NaN
             return None
         weakref.finalize(method, stack.free.append, slot)

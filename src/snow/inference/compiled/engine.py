@@ -103,7 +103,7 @@ class CompiledEngine(StackedEngine):
         if runner is None:
             return None
         task = pack(runner.program, delta, ReadoutWeights.of(folded, inputs.offsets(features)))
-        agrees = self.agrees(method, features, lambda picture: self._run([task], picture)[0, :, :classes])
+        agrees = self.agrees(folded, features, lambda picture: self._run([task], picture)[0, :, :classes])
         return task if agrees else None  # else the method is more than its delta, or it gives NaN
 
 
