@@ -1,6 +1,6 @@
 """Kill writers of a hub at random moments: nothing that was reported may be lost, nothing may be left over.
 
-Two writers work on one small hub at the same time, in turns of three pairs, until each is killed by SIGKILL at a random
+Two writers work on one small hub at the same time, in turns of four pairs, until each is killed by SIGKILL at a random
 moment:
 
     add, remove   adds a task and removes it, again and again
@@ -44,7 +44,7 @@ NAMES = {"add, remove": "add", "replace": "replace", "train": "train", "put": "p
 """Writer -> its task."""
 SECONDS = {"add, remove": 0.15, "replace": 0.15, "train": 2.5, "put": 0.6}
 """Longest time until a kill: a few times what one version takes."""
-PAIRS = (("add, remove", "replace"), ("train", "replace"), ("put", "add, remove"))
+PAIRS = (("add, remove", "replace"), ("train", "replace"), ("replace", "add, remove"), ("put", "add, remove"))
 
 
 class Experiment:

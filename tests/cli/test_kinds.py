@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from snow.cli.app import main
+from snow.data import to_batch
+from snow.hub import Hub
 
 Run = Callable[..., Any]
 TINY = ("--source", "test_resnet", "--no-pretrained", "--image-size", "64")
@@ -149,7 +151,7 @@ def test_an_exported_file_names_its_outputs(run: Run, hub: Path, pictures: Path,
     session = onnxruntime.InferenceSession(tmp_path / "hub.onnx", providers=["CPUExecutionProvider"])
     labels = json.loads(session.get_modelmeta().custom_metadata_map["snow.labels"])
     assert {task: entry["kind"] for task, entry in labels.items()} == KINDS
-    image = np.asarray(Image.open(pictures / "7.png")).transpose(2, 0, 1)[None]
+    image = to_batch([pictures / "7.png"], Hub.open(hub).source.preprocessing).numpy()
     outputs = dict(zip([one.name for one in session.get_outputs()], session.run(None, {"images": image}), strict=True))
     [answer] = run("predict", hub, pictures / "7.png", "--json").json
     assert outputs["year"].item() == pytest.approx(answer["tasks"]["year"]["value"], abs=0.05)

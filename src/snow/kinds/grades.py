@@ -155,8 +155,8 @@ def _median(above: Tensor) -> Tensor:
 
 def _shares(above: Tensor) -> Tensor:
     """Probability of each grade: (B, K - 1) -> (B, K)."""
-    ends = above.new_ones(len(above), 1), above.new_zeros(len(above), 1)
-    steps = torch.cat([ends[0], above, ends[1]], 1)
+    first = above[:, :1]
+    steps = torch.cat([torch.ones_like(first), above, torch.zeros_like(first)], 1)
     return steps[:, :-1] - steps[:, 1:]
 
 

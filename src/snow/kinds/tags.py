@@ -1,7 +1,7 @@
 """Any number of tags per picture (multi-label): a sigmoid and a threshold for each tag.
 
-A label is a JSON list of the picture's tags, `["dented", "red"]`, or, where a table does not say whether some tags
-apply, a JSON object of those that it speaks of, `{"dented": 1, "red": 0}`.
+A label is a JSON list of the picture's tags, `["dented", "red"]`, or, where a table has a column for each tag, a JSON
+object of those that it speaks of, `{"dented": 1, "red": 0}`.
 """
 
 from __future__ import annotations
@@ -179,12 +179,8 @@ def states_of(label: str) -> dict[str, bool]:
 
 def label_of(states: dict[str, bool | None]) -> str | None:
     """Write a label from tags that are on, off or unknown (None); None if nothing is known."""
-    known = {name: on for name, on in sorted(states.items()) if on is not None}
-    if not known:
-        return None
-    if len(known) < len(states):
-        return json.dumps({name: int(on) for name, on in known.items()}, ensure_ascii=False)
-    return json.dumps([name for name, on in known.items() if on], ensure_ascii=False)
+    known = {name: int(on) for name, on in sorted(states.items()) if on is not None}
+    return json.dumps(known, ensure_ascii=False) if known else None
 
 
 def _read_cell(place: int, cell: str, separator: str) -> str | None:

@@ -12,9 +12,12 @@ from snow.errors import SnowError
 from snow.methods.method import Method
 from snow.source import FINAL, Features, Source
 
+FLOOR = -9.2
+"""Log-probabilities below it (1e-4) count as equal: far from a class, discriminants say how far, not how likely."""
+
 
 class Gate(NamedTuple):
-    """Linear discriminants as a classifier: final features (B, D) -> scores (B, C), `final weight' + bias`."""
+    """Linear discriminants as a classifier: final features of unit length (B, D) -> scores (B, C)."""
 
     weight: Tensor
     bias: Tensor
@@ -86,13 +89,13 @@ class Extended(Method):
             raise SnowError("the classes that are kept are damaged")
 
     def forward(self, features: Features) -> Tensor:
-        final = features.final.float()
-        before = nn.functional.linear(final, self.before_weight, self.before_bias).log_softmax(1)
+        final = nn.functional.normalize(features.final.float(), dim=1)  # as in the statistics of the task
+        before = nn.functional.linear(final, self.before_weight, self.before_bias)[:, self.kept].log_softmax(1)
         after = nn.functional.linear(final, self.after_weight, self.after_bias).log_softmax(1)
         learned = self.base(features).float()[:, self.kept].log_softmax(1)
-        before = before[:, self.kept].log_softmax(1)
         count = len(self.kept)
-        return torch.cat([learned + after[:, :count] - before, after[:, count:]], 1)
+        change = after[:, :count].clamp(min=FLOOR) - before.clamp(min=FLOOR)
+        return torch.cat([learned + change, after[:, count:]], 1)
 
     def selected_mask(self) -> dict[str, Tensor]:
         return self.base.selected_mask()

@@ -95,6 +95,9 @@ def extend(
     kept = [learned[number] for number in present if number < len(learned)]
     updated = updated.selected(present)
     renamed = tuple((rename or {}).get(classes[number], classes[number]) for number in present)
+    if len(set(renamed)) < len(renamed):
+        twice = next(label for label in renamed if renamed.count(label) > 1)
+        raise SnowError(f"task {name} would have two classes {twice!r}: choose another name")
     extended = Extended(base, kept, before, gate_of(updated)).to(next(method.parameters()).device).eval()
     change = _describe(counts, artifact.classes, remove, rename or {})
     training = {**artifact.training, "changes": [*artifact.training.get("changes", []), change]}
@@ -115,7 +118,7 @@ def extend(
 
 
 def gate_of(familiarity: Familiarity) -> Gate:
-    """Compute linear discriminants of the final features from statistics: weight (K, D), bias (K,)."""
+    """Compute linear discriminants of final features of unit length from statistics: weight (K, D), bias (K,)."""
     root = familiarity.root
     inverse = root.T @ root
     weight = familiarity.means @ inverse
