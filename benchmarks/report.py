@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from snow.data.published import PUBLISHED
@@ -178,6 +179,38 @@ def _bit_flips(results: dict[str, Any]) -> str:
     )
 
 
+def _regimes(results: dict[str, Any]) -> str:
+    """Lay out results of `regimes.py`: test accuracy of each method, and how far `snow` is ahead of the best other."""
+    cells = {name: cell for name, cell in results["regimes"].items() if cell["methods"]}
+    methods = list(dict.fromkeys(method for cell in cells.values() for method in cell["methods"]))
+    rows, seeds = [], set()
+    for name, cell in cells.items():
+        figures = {method: _percentages(runs, "top1") for method, runs in cell["methods"].items()}
+        others = [mean(figures[method]) for method in figures if method != "snow"]
+        gap = f"{mean(figures['snow']) - max(others):+.1f}" if "snow" in figures and others else "–"
+        runs = cell["methods"].get("snow", {})
+        error = f"{mean(run['ece'] for run in runs.values()):.3f}" if runs else "–"
+        size = f"{max(run['learned_parameters'] for run in runs.values()):,}" if runs else "–"
+        shown = [_with_spread(figures[method]) if method in figures else "–" for method in methods]
+        rows.append((name, str(cell["classes"]), f"{cell['train']:,}", *shown, gap, error, size))
+        seeds |= {seed for runs in cell["methods"].values() for seed in runs}
+    columns = ("cell", "classes", "training images", *methods, "ahead", "ECE of snow", "numbers of snow")
+    rates = ", ".join(f"{rate:g}" for rate in results["rates"])
+    return (
+        f"{table.markdown_table(columns, rows)}\nTest accuracy in % (± standard deviation over seeds, which draw the "
+        f"training images). Each method picked its learning rate of {rates} on a quarter of them, held out. *Ahead*: "
+        f"`snow` minus the best other method.\n\n{table.origin(results, sorted(seeds))}"
+    )
+
+
+def _percentages(runs: dict[str, dict[str, Any]], key: str) -> list[float]:
+    return [100 * run[key] for run in runs.values()]
+
+
+def _with_spread(values: list[float]) -> str:
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
 def _many_tasks(results: dict[str, Any]) -> str:
     """Lay out results of `many_tasks.py`."""
     service = results["service"]
@@ -230,8 +263,9 @@ def _attacks(results: dict[str, Any]) -> str:
 def _kills(results: dict[str, Any]) -> str:
     """Lay out results of `kills.py`."""
     rows = [(f"kills of {kind}", f"{number:,}") for kind, number in results["kills"].items()]
-    rows += [(f"{what} in the middle of which a kill came", f"{n:,}") for what, n in results["interrupted"].items()]
-    rows += [(f"tasks {fault}", f"{number:,}") for fault, number in results["faults"].items()]
+    rows.append(("kills in the middle of a version", f"{results['interrupted']['versions']:,}"))
+    rows.append(("folders left by kills, which the next writer removed", f"{results['interrupted']['folders']:,}"))
+    rows += [(f"tasks and files {fault}", f"{number:,}") for fault, number in results["faults"].items()]
     return (
         f"{table.markdown_table(('', 'number'), rows)}\n"
         f"`{results['command']}`: two writers at a time, {sum(results['kills'].values())} kills, seed "
@@ -240,6 +274,7 @@ def _kills(results: dict[str, Any]) -> str:
 
 
 KINDS = {
+    "regimes": _regimes,
     "orders": lifelong.forgetting_table,
     "planned": planned.check_table,
     "hub": serving.markdown,

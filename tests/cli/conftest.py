@@ -25,7 +25,7 @@ class Result:
 
     @property
     def json(self) -> Any:
-        """All of the standard output."""
+        """All of stdout."""
         return json.loads(self.out)
 
 

@@ -194,7 +194,7 @@ def test_a_finished_task_is_trained_for_more_epochs(
     run: Run, refused: Callable[..., str], hub: Path, colours: Path
 ) -> None:
     assert "add --task" in refused("train", colours, "--hub", hub, "--warm-start")
-    assert "leave --method" in refused(
+    assert "omit --method" in refused(
         "train", colours, "--hub", hub, "--task", "colours", "--warm-start", "--keep", "1"
     )
     assert "has no task 'new'" in refused("train", colours, "--hub", hub, "--task", "new", "--warm-start")

@@ -125,6 +125,9 @@ def test_the_source_is_the_same_to_the_bit(learned: Learned) -> None:
 
 
 def test_a_separable_task_is_learned(learned: Learned) -> None:
+    if learned.method.evidence:  # it starts with the answers
+        assert max(learned.losses[0], learned.losses[-1]) < 0.5 * math.log(3), learned.losses
+        return
     assert learned.losses[0] == pytest.approx(math.log(3), abs=0.3)
     assert min(learned.losses) < 0.5 * learned.losses[0], learned.losses
 
@@ -227,6 +230,8 @@ def test_state_round_trip(learned: Learned, features: Features) -> None:
     """A state dict restores a method, as a checkpoint does."""
     torch.manual_seed(5)
     other = build(learned.variant, learned.source)
+    if (layout := learned.method.layout()) is not None:
+        other.set_layout(layout)
     other.load_state_dict(learned.method.state_dict())
     other.set_progress(1.0)
     assert torch.equal(other.eval()(features), learned.method.eval()(features))

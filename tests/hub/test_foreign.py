@@ -61,7 +61,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "another shape": (change_tensor("delta.classifier.bias", lambda value: value[:1]), "config.json describes"),
     "no such map": (change_config(lambda config: _level(config).update(tap="layer9.0")), "has no map 'layer9.0'"),
     "map of another size": (change_config(lambda config: _level(config).update(channels=7)), "channels, not 7"),
-    "absurd size": (change_config(lambda config: config["config"]["plan"].update(final_keep=10**8)), "describes"),
+    "absurd size": (change_config(lambda config: config["config"]["readout"].update(inputs=10**8)), "describes"),
     "impossible size": (change_config(lambda config: config["config"]["plan"].update(features=10**18)), "too large"),
     "too many levels": (
         change_config(lambda config: config["config"]["plan"].update(levels=10**4 * [_level(config)])),

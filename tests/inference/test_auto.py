@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tasks(source: Source, count: int) -> dict[str, Method | None]:
-    return {str(number): METHODS["snow"].build(source, 3).export_form() for number in range(count)}
+    return {str(number): METHODS["snow"].build(source, 3, {"start": "zero"}).export_form() for number in range(count)}
 
 
 def test_a_measurement_is_made_once_and_can_be_made_again(

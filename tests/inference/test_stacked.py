@@ -23,7 +23,14 @@ ENGINES = [
     StackedEngine,
     pytest.param(CompiledEngine, marks=pytest.mark.skipif(find_compiler() is None, reason="there is no compiler")),
 ]
-CONFIGS = [{}, {"preset": "paper"}, {"patchify": False}, {"rank": 1}, {"readout": 0.0}, {"width": 0.5}]
+CONFIGS = [
+    {},
+    {"preset": "paper"},
+    {"patchify": False},
+    {"rank": 1},
+    {"readout": 0.0},
+    {"width": 0.5},
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +41,8 @@ def images(draw: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
 def task(source: Source, seed: int, classes: int = 3, **config: object) -> Method:
     """One with weights at random, negative scales and all statistics of BatchNorm its own."""
     torch.manual_seed(seed)
-    method = METHODS["snow"].build(source, classes, config).export_form()
+    head = {} if {"rank", "readout", "preset"} & config.keys() else {"start": "zero"}  # others are more than a delta
+    method = METHODS["snow"].build(source, classes, {**head, **config}).export_form()
     for name, value in [*method.named_parameters(), *method.named_buffers()]:
         if value.is_floating_point():
             nn.init.uniform_(value, 0.5, 1.5) if value.ndim == 1 else nn.init.normal_(value, std=0.1)

@@ -47,7 +47,7 @@ def counting() -> CountingSource:
 def learner(source: Source, name: str = "snow", seed: int = 0, **config: Any) -> Method:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return METHODS[name].build(source, 3, config or ({"keep": 0.5} if name == "snow" else None))
+        return METHODS[name].build(source, 3, config or ({"keep": 0.5, "start": "zero"} if name == "snow" else None))
 
 
 def run(recipe: Recipe = RECIPE, names: tuple[str, ...] = ("snow",), **options: Any) -> tuple[Fitted, int]:

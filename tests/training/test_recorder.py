@@ -18,7 +18,7 @@ from snow.training.fit import fit
 from snow.training.history import Fitted
 from snow.training.selection_recorder import RECORDS, SelectionRecorder, recording_steps
 
-LOUD = {"pooling": {"spread": 0.01, "sigma2": 0.1, "settle": 0.0}}
+LOUD = {"start": "zero", "pooling": {"spread": 0.01, "sigma2": 0.1, "settle": 0.0}}
 """So little between the channels, and so much noise, that the choice goes on changing."""
 
 

@@ -96,7 +96,8 @@ def test_weights_are_bit_equal(
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_resumes_to_the_bit(tmp_path: Path, name: str) -> None:
     path = tmp_path / "checkpoint.pt"
-    whole, stopped, resumed = (built(METHODS[name], seed=seed) for seed in (1, 1, 2))
+    config = {"start": "zero"} if name == "snow" else {}  # a start by evidence takes no step on so few pictures
+    whole, stopped, resumed = (built(METHODS[name], seed=seed, **config) for seed in (1, 1, 2))
     run({"colour": whole}, tiny_recipe())
     with pytest.raises(Interrupted):
         run({"colour": stopped}, tiny_recipe(), checkpoint=path, listeners=[Stop(5)])

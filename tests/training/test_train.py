@@ -96,11 +96,12 @@ def test_a_refused_run_leaves_nothing(hub: snow.Hub, dataset: snow.Dataset) -> N
 
 def test_a_run_that_was_stopped_keeps_its_checkpoint_and_no_task(hub: snow.Hub, dataset: snow.Dataset) -> None:
     folder = run_folder(hub.path, ["colours"])
+    config = {"start": "zero"}
     with pytest.raises(Interrupted):
-        snow.train(hub, dataset, RECIPE, runtime=RUNTIME, listeners=[Told(stop_at=4)])
+        snow.train(hub, dataset, RECIPE, config=config, runtime=RUNTIME, listeners=[Told(stop_at=4)])
     assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
     assert hub.names() == []
-    snow.train(hub, dataset, RECIPE, runtime=RUNTIME, resume=True)
+    snow.train(hub, dataset, RECIPE, config=config, runtime=RUNTIME, resume=True)
     assert hub.names() == ["colours"]
     assert not (folder / "checkpoint.pt").exists()
 

@@ -51,7 +51,7 @@ def loss(artifact: snow.Artifact, hub: snow.Hub, dataset: snow.Dataset) -> float
 
 @pytest.mark.parametrize(
     ("method", "config"),
-    [("snow", None), ("snow", {"rank": 1}), ("fo", None), ("ft", None), ("mp", None), ("head2toe", None)],
+    [("snow", {"start": "zero"}), ("snow", {"rank": 1}), ("fo", None), ("ft", None), ("mp", None), ("head2toe", None)],
 )
 def test_it_trains_on_from_where_the_task_is(
     hub: snow.Hub, dataset: snow.Dataset, method: str, config: dict[str, Any] | None
@@ -71,6 +71,16 @@ def test_it_trains_on_from_where_the_task_is(
     assert all(torch.equal(mask, selected[tap]) for tap, mask in further.method.selected_mask().items())
     assert not hub.verify()["colours"].differences
     assert hub.task("colours").training == further.training
+
+
+def test_a_kept_start_is_trained_on_when_asked(hub: snow.Hub, dataset: snow.Dataset) -> None:
+    (first,) = snow.train(hub, dataset, RECIPE, runtime=RUNTIME)
+    assert first.metrics["history"] == []
+    (further,) = snow.train(hub, dataset, RECIPE, runtime=RUNTIME, warm_start=True)
+    assert len(further.metrics["history"]) == RECIPE.epochs
+    changed = [name for name, value in first.method.state_dict().items() if "weight" in name]
+    assert any(not torch.equal(further.method.state_dict()[name], first.method.state_dict()[name]) for name in changed)
+    assert not hub.verify()["colours"].differences
 
 
 def test_the_task_of_the_hub_is_as_it_was_until_the_run_ends(hub: snow.Hub, dataset: snow.Dataset) -> None:
@@ -97,7 +107,7 @@ def test_stopped_and_resumed_it_learns_the_same_bits(hub: snow.Hub, dataset: sno
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_with_a_cache_and_in_two_processes(hub: snow.Hub, dataset: snow.Dataset, devices: int) -> None:
-    (first,) = snow.train(hub, dataset, RECIPE, runtime=RUNTIME)
+    (first,) = snow.train(hub, dataset, RECIPE, config={"start": "zero"}, runtime=RUNTIME)
     runtime = snow.Runtime(workers=0, cache="64MB", devices=devices, accelerator="cpu")
     (further,) = snow.train(hub, dataset, RECIPE, runtime=runtime, warm_start=True)
     assert loss(further, hub, dataset) < loss(first, hub, dataset)
@@ -114,3 +124,14 @@ def test_it_needs_a_task_with_the_same_classes(
     other = snow.open_dataset(write_folder(tmp_path / "other", classes=("a", "b", "c")), task="colours")
     with pytest.raises(snow.MismatchError, match="has the classes blue, green, red, and the data a, b, c"):
         snow.train(hub, other, RECIPE, runtime=RUNTIME, warm_start=True)
+
+
+def test_test_pictures_that_the_task_was_trained_on_are_told(
+    hub: snow.Hub, write_folder: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_folder(tmp_path / "pictures", test=0)
+    snow.train(hub, snow.open_dataset(folder, task="colours"), RECIPE, runtime=RUNTIME)
+    snow.train(hub, snow.open_dataset(folder, task="colours"), RECIPE, runtime=RUNTIME, warm_start=True)
+    assert "training pictures" not in caplog.text
+    snow.train(hub, snow.open_dataset(folder, task="colours", seed=5), RECIPE, runtime=RUNTIME, warm_start=True)
+    assert "test pictures are training pictures of task colours: use its seed and test fraction" in caplog.text

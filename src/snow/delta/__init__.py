@@ -11,11 +11,27 @@ Shape letters in this room:
     M     moments read per channel: 2 of a map (mean, standard deviation), 1 of the final features (mean)
     H, W  height and width of a map
     n     labelled pictures that calibrate a delta before training
+    V     views of each of them, the first without augmentation
+    m     rows of a ridge regression, views of pictures
+    I     inputs of a readout
+    O     outputs of a ridge regression: classes, or any other targets
 """
 
 from snow.delta.config import SnowConfig
 from snow.delta.delta import Delta
 from snow.delta.families import FAMILIES, make_plan
 from snow.delta.plan import DeltaPlan
+from snow.delta.readout import Readout, ReadoutShape
+from snow.delta.start import Start, find_start
 
-__all__ = ["FAMILIES", "Delta", "DeltaPlan", "SnowConfig", "make_plan"]
+__all__ = [
+    "FAMILIES",
+    "Delta",
+    "DeltaPlan",
+    "Readout",
+    "ReadoutShape",
+    "SnowConfig",
+    "Start",
+    "find_start",
+    "make_plan",
+]

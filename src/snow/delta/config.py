@@ -10,6 +10,13 @@ from typing import Any
 from snow.errors import SnowError
 from snow.subscribe import SUBSCRIPTIONS, PoolingConfig
 
+EVIDENCE = "evidence"
+STARTS = (EVIDENCE, "zero")
+"""Where training starts from."""
+
+_STARTING = ("start", "budget")
+"""Options of a start by evidence."""
+
 
 @dataclass(frozen=True)
 class SnowConfig:
@@ -18,18 +25,24 @@ class SnowConfig:
     Attributes:
         width: channels of the delta per channel of the source (paper: delta model size, 1/8). Wider deltas fit more
             and cost quadratically more.
-        keep: K / N at each tap (paper: 1/8). By default 1/4 with more classes than `rank`, else 1/8.
-        final_keep: K / N of the source's final features, an input of the classifier. By default 1/8 with more classes
-            than `rank`, else 1/2.
+        keep: K / N at each tap (paper: 1/8). By default 1/8; with `start=zero`, 1/4 with more classes than `rank`.
+        start: "evidence" starts from the linear classifier on final features, answers and moments of the source that
+            left-out pictures bear out, and keeps it unless training is better on held-out pictures. "zero" starts
+            from weights of zero (paper); the default where `final_keep`, `readout` or `rank` is named.
+        budget: largest number of weights of that classifier per parameter of the source. A linear probe's number is
+            always allowed.
+        final_keep: K / N of the source's final features, an input of the classifier. With `start=zero`, by default 1/8
+            with more classes than `rank`, else 1/2.
         finest: stride in pixels of the finest maps to subscribe to; finer ones are skipped where coarser ones exist
             (paper: all; 4 with `preset=paper`). Finer maps take most of a delta's time.
         patchify: replace the stem by one convolution over patches as large as the stride of the first map. The stem of
             the paper resembles the source's, and takes most of a delta's time at high resolution.
         dropout: dropout probability of the classifier's inputs.
         readout: scale of the mean and standard deviation of every subscribed channel as extra inputs of the
-            classifier, beside the final features with scale 1. 0 leaves them out (paper).
+            classifier, beside the final features with scale 1; by default 1. 0 leaves them out (paper).
         rank: number R of directions between these moments and the classes, used where R * (inputs + classes) is less
-            than inputs * classes. They start as linear discriminants. 0 connects moments and classes directly.
+            than inputs * classes; by default 128. They start as linear discriminants. 0 connects moments and classes
+            directly.
         subscription: how channels of a map are read, a name in `SUBSCRIPTIONS`.
         pooling: how channel pooling learns its selection.
 
@@ -43,10 +56,12 @@ class SnowConfig:
     finest: int = 8
     patchify: bool = True
     dropout: float = 0.2
-    readout: float = 1.0
-    rank: int = 128
+    readout: float | None = None
+    rank: int | None = None
     subscription: str = "channel_pooling"
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
+    start: str | None = None
+    budget: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("width", "keep", "final_keep"):
@@ -55,10 +70,16 @@ class SnowConfig:
                 raise SnowError(f"{name} is a ratio in (0, 1], not {value}")
         if not 0 <= self.dropout < 1:
             raise SnowError(f"dropout is a probability in [0, 1), not {self.dropout}")
-        if not 0 <= self.readout < math.inf:
+        if self.readout is not None and not 0 <= self.readout < math.inf:
             raise SnowError(f"readout is a scale, zero or more, not {self.readout}")
-        if self.rank < 0:
+        if self.rank is not None and self.rank < 0:
             raise SnowError(f"rank is a number of directions, zero or more, not {self.rank}")
+        if self.start not in (None, *STARTS):
+            raise SnowError(f"start is one of {', '.join(STARTS)}, not {self.start!r}")
+        if self.start == EVIDENCE and self._names_a_head:
+            raise SnowError("final_keep, readout and rank need start=zero: a start by evidence decides them itself")
+        if not 0 <= self.budget < math.inf:
+            raise SnowError(f"budget is a fraction of the source's parameters, zero or more, not {self.budget}")
         if self.subscription not in SUBSCRIPTIONS:
             raise SnowError(f"no subscription {self.subscription!r}: there are {', '.join(SUBSCRIPTIONS)}")
 
@@ -66,7 +87,12 @@ class SnowConfig:
     def paper(cls, sigma2: float = 1e-3) -> SnowConfig:
         """Make the paper's delta with Algorithm 1 as written."""
         return cls(
-            1 / 8, 1 / 8, 1 / 8, 4, False, dropout=0.0, readout=0.0, rank=0, pooling=PoolingConfig.literal(sigma2)
+            *(1 / 8, 1 / 8, 1 / 8, 4, False),
+            dropout=0.0,
+            readout=0.0,
+            rank=0,
+            pooling=PoolingConfig.literal(sigma2),
+            start="zero",
         )
 
     @classmethod
@@ -87,13 +113,29 @@ class SnowConfig:
         return replace(base, **values, pooling=replace(base.pooling, **pooling))
 
     def resolved(self, num_classes: int) -> SnowConfig:
-        """Fill in the defaults of `keep` and `final_keep`, which depend on the number of classes."""
-        keep, final_keep = (1 / 4, 1 / 8) if 0 < self.rank < num_classes else (1 / 8, 1 / 2)
+        """Fill in the defaults that depend on each other or on the number of classes."""
+        start = self.start or ("zero" if self._names_a_head else EVIDENCE)
+        if start == EVIDENCE:
+            return replace(self, start=start, keep=1 / 8 if self.keep is None else self.keep)
+        rank = 128 if self.rank is None else self.rank
+        keep, final_keep = (1 / 4, 1 / 8) if 0 < rank < num_classes else (1 / 8, 1 / 2)
         return replace(
             self,
             keep=keep if self.keep is None else self.keep,
             final_keep=final_keep if self.final_keep is None else self.final_keep,
+            readout=1.0 if self.readout is None else self.readout,
+            rank=rank,
+            start=start,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to JSON values. Without a start by evidence they are those of version 0.1.0."""
+        values = asdict(self)
+        return values if self.start == EVIDENCE else {name: values[name] for name in values if name not in _STARTING}
+
+    @property
+    def _names_a_head(self) -> bool:
+        return any(value is not None for value in (self.final_keep, self.readout, self.rank))
 
 
 PRESETS = {"default": SnowConfig, "paper": SnowConfig.paper}

@@ -34,9 +34,10 @@ class Delta(nn.Module):
         h = block(concat(h, subscription(source map)))          at each tap
         logits = classifier(concat(mean(head(h)), pooling(source's final features))) + moments heads
 
-    The final features always go through channel pooling, whatever the subscription of the maps. The moments heads
-    read mean and standard deviation of the subscribed channels; the paper has none. With many classes a `LowRankHead`
-    takes their place, and that of the classifier's weights for the final features.
+    The final features always go through channel pooling, whatever the subscription of the maps; with a `final_keep` of
+    0 they are not read. The moments heads read mean and standard deviation of the subscribed channels; the paper has
+    none. With many classes a `LowRankHead` takes their place, and that of the classifier's weights for the final
+    features.
 
     Args:
         num_classes: C.
@@ -57,13 +58,16 @@ class Delta(nn.Module):
             for level, subscription in zip(plan.levels, subscriptions, strict=True)
         )
         self.head, features = family.head(plan.levels[-1].out, plan.features)
-        self.final = create_final(plan.final, plan.final_keep, pooling)
+        self.final = create_final(plan.final, plan.final_keep, pooling) if plan.final_keep else None
         self.dropout = nn.Dropout(config.dropout)
-        readout, rank = config.readout, config.rank
-        head_inputs = [*((each, 2) for each in subscriptions), (self.final, 1)] if readout else []
+        readout, rank = config.readout or 0.0, config.rank or 0
+        head_inputs = (
+            [*((each, 2) for each in subscriptions), (self.final, 1)] if readout and self.final is not None else []
+        )
         inputs = count_inputs(head_inputs)
         low_rank = 0 < rank * (inputs + num_classes) < inputs * num_classes
-        columns, width = (0, 0) if low_rank else (self.final.weight_columns, self.final.width)
+        no_columns = low_rank or self.final is None
+        columns, width = (0, 0) if no_columns else (self.final.weight_columns, self.final.width)
         self.classifier = FusionConv(features, columns, width, num_classes, bias=True)
         nn.init.zeros_(self.classifier.weight)  # starts as a linear probe: the delta's features start at zero weight
         self.directions = (
@@ -85,6 +89,8 @@ class Delta(nn.Module):
             subscribed.append(subscription(x, features.moments.get(tap)))
             h = block(h, subscribed[-1])
         h = self.dropout(self.head(h).mean((2, 3), keepdim=True))
+        if self.final is None:
+            return self.classifier(h).flatten(1)
         final = self.final(features.final[:, :, None, None])
         if self.directions is not None:
             return self.classifier(h).flatten(1) + self.directions([*subscribed, final])
@@ -100,11 +106,12 @@ class Delta(nn.Module):
 
     def all_subscriptions(self) -> list[Subscription]:
         """List the subscriptions of the levels in order, then that of the final features."""
-        return [*cast(Iterable[Subscription], self.subscriptions), self.final]
+        levels = list(cast(Iterable[Subscription], self.subscriptions))
+        return levels if self.final is None else [*levels, self.final]
 
     def named_subscriptions(self) -> list[tuple[str, Subscription]]:
         """List `all_subscriptions` with their taps; that of the final features is named `FINAL`."""
-        return list(zip((*self.taps, FINAL), self.all_subscriptions(), strict=True))
+        return list(zip((*self.taps, FINAL), self.all_subscriptions(), strict=False))
 
     def moments_heads(self) -> Iterable[MomentsHead]:
         """Iterate over the moments heads of the levels, and of the final features if there is a low-rank head."""
@@ -156,6 +163,12 @@ class Delta(nn.Module):
                 selected.append(None if mask is None else mask.nonzero().flatten())
         self.directions.init_directions(scaled, selected, label)
 
+    @torch.no_grad()
+    def multiply(self, factor: float) -> None:
+        """Multiply the logits by a factor. The delta has no other head than its classifier."""
+        for value in self.classifier.parameters():
+            value.mul_(factor)
+
     def export_form(self) -> Delta:
         """Copy with the current selection fixed, in eval mode: only the selected channels and their weights."""
         return self._narrowed_copy(lambda subscription: subscription.export_form(), learning=False).eval()
@@ -175,14 +188,15 @@ class Delta(nn.Module):
         for layers, kept in zip(delta._column_layers(), columns, strict=False):
             for layer in layers if kept is not None else ():
                 layer.keep(cast(Tensor, kept))
-        *levels, final = [replacement.subscription for replacement in replacements]
-        delta.subscriptions, delta.final = nn.ModuleList(levels), final
+        narrowed = [replacement.subscription for replacement in replacements]
+        delta.subscriptions = nn.ModuleList(narrowed[: len(self.taps)])
+        delta.final = None if self.final is None else narrowed[-1]
         return delta
 
     def _column_layers(self) -> list[list[ColumnLayer]]:
         """List the layers behind each subscription that hold weight columns for it, without the low-rank head's."""
         consumers: list[list[nn.Module]] = [[block] for block in self.blocks]
-        if self.directions is None:
+        if self.directions is None and self.final is not None:
             consumers.append([self.classifier])
             for modules, moments_head in zip(consumers, self.moments_heads(), strict=False):
                 modules.append(moments_head)

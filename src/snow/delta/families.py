@@ -21,7 +21,7 @@ FAMILIES: dict[str, type[Family]] = {
 
 
 def make_plan(
-    source: Source, width: float, keep: float, final_keep: float, finest: int = 4, patchify: bool = False
+    source: Source, width: float, keep: float, final_keep: float | None, finest: int = 4, patchify: bool = False
 ) -> DeltaPlan:
     """Plan the delta of a source: the same architecture with fewer channels (paper, section 2.1).
 
@@ -32,7 +32,7 @@ def make_plan(
     Args:
         width: channels of the delta per channel of the source.
         keep: K / N at each tap.
-        final_keep: K / N of the final features.
+        final_keep: K / N of the final features; None: they are not read.
         finest: stride in pixels of the finest maps to subscribe to; finer ones are skipped where coarser ones exist.
         patchify: use one convolution over patches, as large as the stride of the first map, as the stem (Liu et al.,
             ConvNeXt, 2022).
@@ -48,7 +48,8 @@ def make_plan(
         level_keep = kept(tap.channels, keep)
         levels.append(Level(tap.name, tap.channels, level_keep, own, out, hidden, next_shape.kernel, stride))
         own = out
-    features, final = scaled(source.num_features, width), kept(source.num_features, final_keep)
+    features = scaled(source.num_features, width)
+    final = 0 if final_keep is None else kept(source.num_features, final_keep)
     return DeltaPlan(family, stem, taps[0].stride, tuple(levels), features, source.num_features, final, patchify)
 
 

@@ -219,6 +219,7 @@ def _run(
             ).size,
             "seconds": round(sum(record.seconds for record in records), 1),
             "curve": [round(record.accuracy, 4) for record in records],
+            **({"evidence": fitted.evidence[label]} if label in fitted.evidence else {}),
             **({"validation": [round(accuracy, 4) for accuracy in validated]} if validated else {}),
         }
     return runs

@@ -13,9 +13,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from snow.delta import Delta
 from snow.inference.fused import FusedEngine, fuse_for_inference
-from snow.inference.readout import class_room
+from snow.inference.readout import ReadoutInputs, ReadoutWeights, room
 from snow.inference.stacked import SLOTS, Slots, StackedDelta, is_stackable
 from snow.methods import Method
 from snow.methods.snow import Snow
@@ -92,16 +91,16 @@ class StackedEngine(FusedEngine):
     def _settle(self, method: Method, features: Features) -> _Home | None:
         if not isinstance(method, Snow):
             return None
-        delta, classes = self.folded(method, features).delta, method.num_classes
-        if not is_stackable(delta):
+        folded, classes = self.folded(method, features), method.num_classes
+        if not is_stackable(folded.delta):
             return None
-        stacks = self._stacks.setdefault(_structure(method, delta), [])
+        stacks = self._stacks.setdefault(_structure(folded, features), [])
         stack = next((stack for stack in stacks if stack.free), None)
         if stack is None:
-            stack = _Stack(StackedDelta(delta))
+            stack = _Stack(StackedDelta(folded, features))
             stacks.append(stack)
         slot = stack.free.pop()
-        stack.network.put(slot, delta)
+        stack.network.put(slot, folded)
         if not self.agrees(method, features, lambda picture: _run(stack.network, [slot], picture)[0, :, :classes]):
             stack.free.append(slot)  # the method is more than its delta, or it gives NaN
             return None
@@ -109,10 +108,12 @@ class StackedEngine(FusedEngine):
         return _Home(stack, slot)
 
 
-def _structure(method: Snow, delta: Delta) -> Hashable:
+def _structure(method: Snow, features: Features) -> Hashable:
     """Describe what deltas of one stack have in common."""
-    rank = 0 if delta.directions is None else delta.directions.expand.in_features
-    return json.dumps(method.plan.to_dict()), class_room(method.num_classes), rank, bool(delta.selected_moment_taps())
+    inputs = ReadoutInputs.of(method)
+    weights = ReadoutWeights.of(method, inputs.offsets(features))
+    rank = 0 if weights.expand is None else len(weights.expand)
+    return json.dumps(method.plan.to_dict()), room(method.num_classes), rank, inputs, room(len(weights.index))
 
 
 def _run(network: StackedDelta, slots: Sequence[int], features: Features) -> Tensor:

@@ -114,6 +114,51 @@ class Method(nn.Module, ABC):
         Labels are numbers of classes, (B,), -1 for none; for other kinds of labels targets, (B, C), NaN where unknown.
         """
 
+    @property
+    def starts_by_evidence(self) -> bool:
+        """Whether `calibrate_views` finds a start that training must beat on held-out pictures to be kept."""
+        return False
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What calibration chose and why, as JSON values; empty where it chose nothing."""
+        return {}
+
+    def calibrate_views(
+        self, batches: Iterable[tuple[Features, Tensor]], views: int, learned: Tensor | None = None
+    ) -> None:
+        """Adapt to several views of n training pictures, once before the first step, where `starts_by_evidence`.
+
+        Args:
+            batches: those of `calibrate`, then the same pictures in the same order, augmented, for each other view.
+            views: V.
+            learned: (n,) of bool, False for pictures that training holds out; None: it holds out none.
+        """
+        self.calibrate(batches)
+
+    @property
+    def folds(self) -> Tensor | None:
+        """The folds of the n pictures of `calibrate_views`, -1 for those without one: (n,); None: there are none."""
+        return None
+
+    def set_folds(self, folds: Tensor) -> None:
+        """Tell the folds of the pictures that the next `forward` learns: (B,), -1 for those without one."""
+
+    def layout(self) -> dict[str, Any] | None:
+        """Return what `calibrate` decided about the shapes of tensors, as JSON values; None: nothing."""
+        return None
+
+    def set_layout(self, layout: Mapping[str, Any]) -> None:
+        """Take the shapes of a calibrated method's `layout`, so that its tensors can be loaded."""
+
+    def conclude(self, trained: bool, scale: float) -> None:
+        """Finish a method that `starts_by_evidence`, in place.
+
+        Args:
+            trained: whether its weights are trained ones, or those of its start.
+            scale: factor of the trained logits that left-out pictures bear out.
+        """
+
     def set_progress(self, fraction: float) -> None:
         """Follow the schedule of training, with 0..1 of it done; called before each step."""
 

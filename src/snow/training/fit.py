@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -67,10 +67,12 @@ def fit(
 def run_job(job: TrainingJob, listeners: Sequence[Listener] = (), fabric: Fabric | None = None) -> Fitted:
     """Run a job in this process, or in as many new ones as its runtime has devices; see `fit`."""
     if fabric is None and job.runtime.devices > 1 and not is_launched():
-        weights, fitted = spawn(_run_in_child, (job, tuple(listeners)), job.runtime.devices)
+        layouts, weights, fitted = spawn(_run_in_child, (job, tuple(listeners)), job.runtime.devices)
         for name, method in job.learners.items():
             if job.freezes_selection:
                 method.freeze_selection()
+            if (layout := layouts[name]) is not None:
+                method.set_layout(layout)
             method.load_state_dict(weights[name])
             method.eval()
         return Fitted(dict(job.learners), *fitted)
@@ -79,9 +81,13 @@ def run_job(job: TrainingJob, listeners: Sequence[Listener] = (), fabric: Fabric
         return Trainer(job, fabric, listeners).train()
 
 
-def _run_in_child(job: TrainingJob, listeners: Sequence[Listener]) -> tuple[dict[str, dict[str, Tensor]], tuple]:
-    """Return the weights by learner, and the other fields of `Fitted`."""
+def _run_in_child(
+    job: TrainingJob, listeners: Sequence[Listener]
+) -> tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, Tensor]], tuple]:
+    """Return layouts and weights by learner, and the other fields of `Fitted`."""
     fabric = open_fabric(job.recipe.precision, job.runtime.accelerator, job.runtime.devices)
     fitted = Trainer(job, fabric, listeners).train()
+    layouts = {name: method.layout() for name, method in fitted.learners.items()}
     weights = {name: method.cpu().state_dict() for name, method in fitted.learners.items()}
-    return weights, (fitted.history, fitted.metrics, fitted.selection_history, fitted.is_first, fitted.kinds)
+    records = (fitted.history, fitted.metrics, fitted.selection_history, fitted.is_first, fitted.kinds)
+    return layouts, weights, (*records, fitted.evidence, fitted.calibration_seconds)

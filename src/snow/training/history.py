@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from snow.kinds import LabelKind, Metrics
 from snow.methods import Method
@@ -89,6 +90,8 @@ class Fitted:
         selection_history: of each learner that selects channels, its selection over the time of training.
         is_first: whether this process should write files; False in all but one of those that torchrun starts.
         kinds: of each learner the kind of its labels, with what held-out pictures decided.
+        evidence: of each learner that starts by evidence, what was chosen and why, as JSON values.
+        calibration_seconds: spent before the first step.
     """
 
     learners: dict[str, Method]
@@ -97,6 +100,8 @@ class Fitted:
     selection_history: dict[str, SelectionHistory] = field(default_factory=dict)
     is_first: bool = True
     kinds: dict[str, LabelKind] = field(default_factory=dict)
+    evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calibration_seconds: float = 0.0
 
 
 @dataclass

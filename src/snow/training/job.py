@@ -77,6 +77,11 @@ class TrainingJob:
         return bool(self.recipe.freeze_selection) and not self.warm_start
 
     @property
+    def guards_starts(self) -> bool:
+        """Whether a start by evidence is kept unless training is better. Weights of classes change what is better."""
+        return not self.warm_start and self.recipe.class_weights is None
+
+    @property
     def cached(self) -> bool:
         """Whether the run caches features: it is asked to, and a learner reads them."""
         return self.runtime.cache is not None and self.uses_source

@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 from snow.errors import SnowError
 from snow.methods import Method
 from snow.source import Features
+from snow.training.guard import Guard
 from snow.training.history import RunningMeans
 from snow.training.recipe import Recipe
 from snow.training.selection_recorder import SelectionRecorder
@@ -33,13 +34,25 @@ class Learner:
         labels: which of the labels, (n, T), are the learner's, and their loss.
         recipe: optimizer, schedule, averaging and stopping.
         fabric: device and precision. With fp16 the loss is scaled against its narrow range.
+        guarded: keep the start that calibration found by evidence, if it did, unless training is better.
+        fold_column: of the labels, the folds of the pictures in this start, see `Method.set_folds`.
     """
 
-    def __init__(self, name: str, method: Method, labels: TaskLabels, recipe: Recipe, fabric: Fabric) -> None:
+    def __init__(
+        self,
+        name: str,
+        method: Method,
+        labels: TaskLabels,
+        recipe: Recipe,
+        fabric: Fabric,
+        guarded: bool = False,
+        fold_column: int | None = None,
+    ) -> None:
         self.name = name
         self.method = method
         self.labels = labels
         self.column = labels.column
+        self._fold_column = fold_column
         self.means = RunningMeans()
         self.stopped = False
         self.lr = 0.0
@@ -50,6 +63,7 @@ class Learner:
             fabric.device.type, enabled=fabric.strategy.precision.precision == "16-mixed"
         )
         self._average = WeightAverage(method, recipe.ema) if recipe.ema else None
+        self.guard = Guard(method) if guarded and method.evidence else None
         self._best_score = -math.inf
         self._best_weights: dict[str, Tensor] = {}
         self._epochs_since_best = 0
@@ -73,6 +87,8 @@ class Learner:
             This process's part of the mean loss, scaled for fp16, to be differentiated; and (2,), the sum of losses
             and the number of correct predictions.
         """
+        if self._fold_column is not None:
+            self.method.set_folds(labels[:, self._fold_column])
         logits, learned = self.method(features), self.labels(labels)
         total = self.labels.loss(logits, learned)
         if (penalty := self.method.penalty()) is not None:
@@ -111,7 +127,9 @@ class Learner:
 
     def finish(self) -> None:
         """Leave the method in eval mode with the weights to keep: the best, the average, or the last."""
-        if self._best_weights:
+        if self.guard is not None:
+            self.guard.finish()
+        elif self._best_weights:
             self.method.load_state_dict(self._best_weights)
         elif self._average is not None:
             self.method.load_state_dict(self._averaged())
@@ -132,6 +150,8 @@ class Learner:
             "lr": self.lr,
             "choices": self.recorder.state_dict(),
             "best": [self._best_score, self._epochs_since_best, self._best_weights],
+            "layout": self.method.layout(),
+            "guard": None if self.guard is None else self.guard.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -145,6 +165,8 @@ class Learner:
         self.stopped, self.lr = state["stopped"], state["lr"]
         self.recorder.load_state_dict(state["choices"])
         self._best_score, self._epochs_since_best, self._best_weights = state["best"]
+        if self.guard is not None:
+            self.guard.load_state_dict(state["guard"])
 
     def _averaged(self) -> dict[str, Tensor]:
         with self.averaged_weights():

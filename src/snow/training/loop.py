@@ -13,7 +13,7 @@ import torch
 from snow.errors import DivergedError
 from snow.inference.features import FeatureBatch, LiveFeatures
 from snow.process.interrupt import Interrupted
-from snow.training.evaluate import evaluate_batches
+from snow.training.evaluate import collect_logits, evaluate_batches
 from snow.training.history import EpochRecord, RunningMeans, StepReport
 from snow.training.learner import Learner
 from snow.training.listeners import Listener
@@ -47,6 +47,7 @@ class TrainingLoop:
         self._state, self._cache = calibrated.state, calibrated.cache
         self._recipe, self._sampler = prepared.job.recipe, prepared.data.sampler
         self._readback: Readback[StepNumbers] = Readback(late=prepared.fabric.device.type == "cuda")
+        self._judging: Iterable[FeatureBatch] | None = None
         self._recording = recording_steps(self._recipe.epochs, self._sampler.batches)
 
     def run(self) -> RunState:
@@ -61,6 +62,9 @@ class TrainingLoop:
             training = self._features(data.training(), data.training_row)
             held_out = data.validation()
             validation = None if held_out is None else self._features(held_out, data.validation_row)
+            judging = data.judging()
+            self._judging = None if judging is None else self._features(judging, data.judging_row)
+            self._judge([learner for learner in state.active if learner.guard and not learner.guard.has_start])
             while state.epoch < self._recipe.epochs and state.active:
                 self._train_epoch(training)
                 self._end_epoch(validation)
@@ -170,6 +174,7 @@ class TrainingLoop:
                 scores = {name: measured.score for name, measured in metrics.items()}
                 for learner in active:
                     learner.update_best(scores[learner.name])
+            self._judge([learner for learner in active if learner.guard])
         records = [self._record(learner, scores.get(learner.name)) for learner in active]
         state.history += records
         state.epoch, state.batch, state.seconds = state.epoch + 1, 0, 0.0
@@ -178,6 +183,19 @@ class TrainingLoop:
         self._save()
         for listener in self._listeners:
             listener.on_epoch(records)
+
+    def _judge(self, learners: list[Learner]) -> None:
+        """Measure learners on the training pictures that judge them, the same in every process."""
+        judged = {learner.name: self._run.data.judged_by(learner.name) for learner in learners}
+        judged = {name: pictures for name, pictures in judged.items() if pictures is not None}
+        if self._judging is None or not judged:
+            return
+        methods = {learner.name: learner.method for learner in learners if learner.name in judged}
+        logits = collect_logits(methods, self._judging, self._run.fabric)
+        for learner in learners:
+            if learner.guard is not None and (pictures := judged.get(learner.name)) is not None:
+                index, labels = pictures
+                learner.guard.update(logits[learner.name][index], labels)
 
     def _record(self, learner: Learner, validation: float | None) -> EpochRecord:
         return EpochRecord(

@@ -96,7 +96,9 @@ class Calibrated:
     Attributes:
         state: at the start, or as a checkpoint left it.
         cache: of features; None: the source runs for each batch.
+        seconds: that the calibration took.
     """
 
     state: RunState
     cache: FeatureCache | None
+    seconds: float

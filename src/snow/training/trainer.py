@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,7 +14,7 @@ from snow.kinds import LabelKind
 from snow.methods import Method
 from snow.process.interrupt import Interrupt
 from snow.process.randomness import seed_all
-from snow.training.calibration import calibrate
+from snow.training.calibration import calibrate_learners, calibration_sample
 from snow.training.checkpoint import Checkpointer
 from snow.training.evaluate import collect_evidence, evaluate_batches
 from snow.training.feature_cache import open_cache
@@ -49,7 +50,7 @@ class Trainer:
         prepared = self.prepare()
         calibrated = self.calibrate(prepared)
         state = self.loop(prepared, calibrated)
-        return self.finish(prepared, state)
+        return replace(self.finish(prepared, state), calibration_seconds=calibrated.seconds)
 
     def prepare(self) -> Prepared:
         """Open the data, move source and learners to the device, and read the checkpoint of a stopped run."""
@@ -65,24 +66,46 @@ class Trainer:
     def calibrate(self, prepared: Prepared) -> Calibrated:
         """Show each learner its calibration pictures, or load the state of the stopped run; then open the cache."""
         job, data, group = self.job, prepared.data, prepared.group
+        started = time.monotonic()
         if prepared.saved is None:
             seed_all(job.recipe.seed)
-            for name, method in () if job.warm_start else job.learners.items():
-                calibrate(method, data.labels[name], prepared.source, data.train, job, self.fabric)
+            if not job.warm_start:
+                calibrate_learners(prepared.source, data, job, self.fabric)
             group.align(job.learners.values())
             seed_all(job.recipe.seed, group.rank)  # the processes draw different noise
+        else:
+            for name, method in job.learners.items():
+                if (layout := prepared.saved["learners"][name].get("layout")) is not None:
+                    method.set_layout(layout)
+        for name, method in job.learners.items():
+            if method.folds is not None:
+                data.set_folds(name, calibration_sample(name, data, job), method.folds)
         if job.freezes_selection:
             for method in job.learners.values():
                 method.freeze_selection()
         state = RunState(
-            [Learner(name, method, data.labels[name], job.recipe, self.fabric) for name, method in job.learners.items()]
+            [
+                Learner(
+                    name,
+                    method,
+                    data.learned_labels[name],
+                    job.recipe,
+                    self.fabric,
+                    job.guards_starts,
+                    data.fold_column(name),
+                )
+                for name, method in job.learners.items()
+            ]
         )
         if prepared.saved is None:
             state.record_selection(0)
+            for learner in state.learners:
+                learner.stopped = learner.guard is not None and data.judged_by(learner.name) is None  # keeps its start
         else:
             state.load_state_dict(prepared.saved)
             group.set_random_states(prepared.saved["random"])
-        return Calibrated(state, open_cache(job, prepared.source, data, self.fabric) if job.cached else None)
+        seconds = time.monotonic() - started
+        return Calibrated(state, open_cache(job, prepared.source, data, self.fabric) if job.cached else None, seconds)
 
     def loop(self, prepared: Prepared, calibrated: Calibrated) -> RunState:
         """Train to the last epoch, or until every learner has stopped early."""
@@ -93,14 +116,22 @@ class Trainer:
             return TrainingLoop(prepared, calibrated, self.listeners).run()
 
     def finish(self, prepared: Prepared, state: RunState) -> Fitted:
-        """Keep the best, averaged or last weights of each learner, and measure them on the test pictures."""
+        """Keep the best, averaged or last weights of each learner, and measure them on the test pictures.
+
+        That is in single precision, in which tasks answer, unless the source has 8 bits: an engine serves that one.
+        """
         data, learners = prepared.data, state.learners
         for learner in learners:
             learner.finish()
         methods = {learner.name: learner.method for learner in learners}
+        evidence = {name: method.evidence for name, method in methods.items()}
+        for learner in learners:
+            if learner.guard is not None:
+                evidence[learner.name] = {**evidence[learner.name], "training": learner.guard.evidence}
         kinds = self._tuned(prepared, methods)
         labels = {name: replace(data.labels[name], kind=kind) for name, kind in kinds.items()}
-        metrics = evaluate_batches(methods, labels, LiveFeatures(prepared.source, data.test()), self.fabric)
+        test, is_int8 = LiveFeatures(prepared.source, data.test()), self.job.recipe.precision == "int8"
+        metrics = evaluate_batches(methods, labels, test, self.fabric, autocast=is_int8)
         selections = {learner.name: learner.recorder.history(data.sampler.batches) for learner in learners}
         return Fitted(
             methods,
@@ -109,6 +140,7 @@ class Trainer:
             {name: selection for name, selection in selections.items() if selection is not None},
             prepared.group.is_first,
             kinds,
+            {name: values for name, values in evidence.items() if values},
         )
 
     def _tuned(self, prepared: Prepared, methods: Mapping[str, Method]) -> dict[str, LabelKind]:
@@ -119,7 +151,8 @@ class Trainer:
         held_out = data.validation() if tunable else None
         if held_out is None:
             return kinds
-        evidence = collect_evidence(tunable, data.labels, LiveFeatures(prepared.source, held_out), self.fabric)
+        features, is_int8 = LiveFeatures(prepared.source, held_out), self.job.recipe.precision == "int8"
+        evidence = collect_evidence(tunable, data.labels, features, self.fabric, autocast=is_int8)
         return {**kinds, **{name: kinds[name].tuned(values) for name, values in evidence.items()}}
 
     def _info(self, prepared: Prepared, calibrated: Calibrated) -> RunInfo:

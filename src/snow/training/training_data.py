@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from snow.data import Pictures, eval_transform, train_transform
 from snow.data.task import strata_of
 from snow.errors import SnowError
+from snow.training.guard import hold_out
 from snow.training.job import TrainingJob
 from snow.training.loader import DeviceLoader, EpochSampler, sequential_batches
 from snow.training.process_group import ProcessGroup
@@ -18,6 +24,8 @@ class TrainingData:
 
     Attributes:
         labels: learner -> which of the labels (n, T) are its own, and their loss.
+        learned_labels: the same for learning. A learner that starts by evidence has a column of its own, without the
+            labels of the pictures that judge it, see `snow.training.guard`.
         train: training pictures with the transform of evaluation, without those that are held out.
         sampler: the batches of training pictures, epoch by epoch.
         views: number of different views of training pictures, over all epochs, and of held-out pictures.
@@ -41,16 +49,81 @@ class TrainingData:
         for name, own in labels.items():
             self._require_labels(name, own.column)
         self.labels = {name: own.with_loss(recipe, self.train) for name, own in labels.items()}
+        self.learned_labels = dict(self.labels)
+        self._judged: dict[str, Tensor] = {}
+        self._columns = self._learned_columns(job)
         self.sampler = EpochSampler(
             len(self.train), recipe.batch_size, recipe.seed, group.rank, group.count, recipe.views
         )
         self._views_each = recipe.views or recipe.epochs
         self._training_views = len(self.train) * self._views_each
+        self._judging = torch.stack(list(self._judged.values())).any(0).nonzero().flatten() if self._judged else None
         self.views = self._training_views + (0 if self._held_out is None else len(self._held_out))
+        self.views += 0 if self._judging is None else len(self._judging)
+
+    def _learned_columns(self, job: TrainingJob) -> Tensor:
+        """Return the labels with two columns more for each learner that some pictures judge: (n, T + …).
+
+        The first are the labels that it learns, the second the folds of `set_folds`.
+        """
+        columns = [self.train.labels]
+        for name, method in job.learners.items():
+            own = self.labels[name]
+            if method.starts_by_evidence and own.table is None and job.guards_starts:
+                column = self.train.labels[:, own.column]
+                judged = hold_out(column, self._recipe.seed)
+                if judged.any():
+                    self._judged[name] = judged
+                    self.learned_labels[name] = replace(own, column=sum(part.shape[1] for part in columns))
+                    columns.append(torch.stack([column.masked_fill(judged, -1), torch.full_like(column, -1)], 1))
+        return torch.cat(columns, 1)
+
+    def learned(self, learner: str, index: Tensor) -> Tensor | None:
+        """Return which of some training pictures a learner learns: (k,) -> (k,) of bool; None: all."""
+        return ~self._judged[learner][index] if learner in self._judged else None
+
+    def set_folds(self, learner: str, index: Tensor, folds: Tensor) -> None:
+        """Note the folds of some training pictures, (k,) each, in the start of a learner that is judged."""
+        column = self.fold_column(learner)
+        if column is not None:
+            self._columns[index, column] = folds
+
+    def fold_column(self, learner: str) -> int | None:
+        """Return the column of the labels with the folds of `set_folds`; None for a learner that is not judged."""
+        return self.learned_labels[learner].column + 1 if learner in self._judged else None
+
+    def judging(self) -> DeviceLoader | None:
+        """Load the training pictures that judge learners, without augmentation; their labels are (n, T + …)."""
+        if self._judging is None:
+            return None
+        pictures = Pictures(self.train.items, self._columns, self.train.transform).subset(self._judging.tolist())
+        return self._loader(pictures, sequential_batches(range(len(pictures)), self._recipe.batch_size))
+
+    def judging_row(self, key: int) -> int:
+        """Return the row in the cache of a picture that judges; these follow all others."""
+        return self.views - len(self._judging if self._judging is not None else ()) + key
+
+    def judged_by(self, learner: str) -> tuple[Tensor, Tensor] | None:
+        """Return which of the judging pictures judge a learner, (k,) of indices, and their labels (k,); None: none."""
+        if learner not in self._judged or self._judging is None:
+            return None
+        index = self._judged[learner][self._judging].nonzero().flatten()
+        return index, self.train.labels[self._judging[index], self.labels[learner].column]
+
+    def augmented(self) -> Pictures:
+        """Return the training pictures with the augmentation of the run, by the keys of `view_keys`."""
+        return self.train.with_transform(self._augment)
+
+    def view_keys(self, batch: Sequence[int], view: int) -> list[tuple[int, int]]:
+        """Return the keys of an augmented view of some pictures, which is none of those of the epochs."""
+        seeds = np.random.SeedSequence((self._recipe.seed, view, len(self.train)))
+        drawn = seeds.generate_state(len(self.train), np.uint32)
+        return [(index, int(drawn[index])) for index in batch]
 
     def training(self) -> DeviceLoader:
         """Load the augmented training pictures of the epoch that `sampler` is in."""
-        return self._loader(self.train.with_transform(self._augment), self.sampler)
+        pictures = Pictures(self.train.items, self._columns, self._augment)
+        return self._loader(pictures, self.sampler)
 
     def training_row(self, key: tuple[int, int]) -> int:
         """Return the row in the cache of the view of a training picture that this epoch uses."""
@@ -71,7 +144,7 @@ class TrainingData:
     def start(self, epoch: int, batch: int) -> list[list[int]]:
         """Move `sampler` to a batch of an epoch. Returns the number of labels of each task in each batch."""
         self.sampler.start(epoch, batch)
-        labelled = self.train.labels >= 0
+        labelled = self._columns >= 0
         return [labelled[self.sampler.batch(number)].sum(0).tolist() for number in range(self.sampler.batches)]
 
     def _sequential(self, pictures: Pictures) -> DeviceLoader:

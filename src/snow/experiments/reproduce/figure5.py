@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +52,12 @@ class Figure5(Experiment):
         variants = self.variants(settings)
         if len(variants) != 1 or variants[0].method != "snow":
             raise SnowError("figure5 takes one variant of method snow, such as --methods snow")
+        config = {"start": "zero", **variants[0].config}
         identity = {
             "source": settings.source.description(),
             "data": {"set": opened.location.key, "fingerprint": data_digest(opened.dataset)},
             "recipe": settings.recipe.to_dict(),
-            "options": asdict(SnowConfig.from_dict(variants[0].config)),
+            "options": SnowConfig.from_dict(config).to_dict(),
         }
         out = settings.folder / "figure5" / "run.json"
         results = open_results(out, identity, {"taps": {}})
@@ -65,7 +65,6 @@ class Figure5(Experiment):
         hub = Hub.create(_hub(settings), settings.source)
         if opened.location.key not in hub.names():
             listeners = settings.listeners(f"{opened.location.key}: {variants[0].label}")
-            config = variants[0].config
             train(
                 hub,
                 opened.dataset,

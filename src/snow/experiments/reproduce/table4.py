@@ -83,7 +83,7 @@ class Table4(Experiment):
         if len(variants) != 1 or variants[0].method != "snow":
             raise SnowError("table4 takes one variant of method snow, such as --methods snow")
         dataset = settings.set_for(COLUMN).dataset
-        config = SnowConfig.from_dict(variants[0].config).resolved(len(dataset.tasks[0].classes))
+        config = SnowConfig.from_dict({"start": "zero", **variants[0].config}).resolved(len(dataset.tasks[0].classes))
         base = TrialConfig(config, settings.recipe)
         options = tuple(Option.parse(text, base) for text in PAPER)
         return Sweep(

@@ -53,6 +53,9 @@ class TrialConfig:
     def variant(self) -> Variant:
         """Method snow with a label that names all options that differ from their defaults."""
         defaults, values = TrialConfig()._values(), self._values()
+        if values["final_keep"] is not None:  # names a head, which has defaults of its own
+            head = SnowConfig(final_keep=values["final_keep"]).resolved(2)
+            defaults |= {name: getattr(head, name) for name in ("readout", "rank", "start")}
         changed = [name for name, value in values.items() if name not in recipe_fields() and value != defaults[name]]
         return Variant(":".join([Snow.name, *(f"{name}={_text(values[name])}" for name in changed)]))
 

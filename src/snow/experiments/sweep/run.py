@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def run_sweep(
         "source": sweep.source.description(),
         "data": {**(about or {}), "fingerprint": data_digest(sweep.dataset)},
         "recipe": sweep.base.recipe.to_dict(),
-        "options": asdict(sweep.base.config),
+        "options": sweep.base.config.to_dict(),
         "held_out": sweep.held_out,
     }
     previous = open_results(out, identity, {"over": {}})

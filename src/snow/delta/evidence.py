@@ -1,0 +1,176 @@
+"""What left-out pictures say for each candidate of a start: the log-loss of scaled answers, and averages by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snow.delta.ridge import Ridge, Weights
+
+PENALTIES = tuple(10.0 ** (half / 2) for half in range(-4, 5))
+"""0.01 to 100, for inputs whose rows have a mean squared length of 1."""
+
+MIN_FOLDS_FOR_GROWTH = 4
+MAX_GROWTH = 1.5
+"""Bounds of `Judge.growth`."""
+
+NEGLIGIBLE = 1e-2
+"""Candidates with less weight than this, relative to the best one, are left out of the average."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to fit the start.
+
+    Attributes:
+        shares: share of each block of inputs in the variance.
+        penalty: of the ridge regression.
+        answers: (r, C), for the left-out pictures, in the order of `Judge.label`, without the mean of the targets.
+        scale: factor of answers and mean with the smallest log-loss.
+        loss, accuracy: of these.
+        prior: logarithm of the prior odds.
+    """
+
+    shares: Weights
+    penalty: float
+    answers: Tensor
+    scale: float
+    loss: float
+    accuracy: float
+    prior: float
+
+    def to_dict(self, weight: float) -> dict[str, Any]:
+        """Describe the candidate as JSON values, with its weight in the average."""
+        rounded = {"loss": round(self.loss, 4), "accuracy": round(self.accuracy, 4), "weight": round(weight, 4)}
+        return {"shares": dict(self.shares), "penalty": round(self.penalty, 4), **rounded}
+
+
+class Judge:
+    """Judges candidates by the plain views of pictures whose views some folds leave out.
+
+    Args:
+        ridge: the regression of one-hot targets; its first n rows are the plain views.
+        folds: numbers of the folds that are left out in turn.
+        label: (n,).
+        mean: (C,), mean of the targets, which the answers lack.
+    """
+
+    def __init__(self, ridge: Ridge, folds: Sequence[int], label: Tensor, mean: Tensor) -> None:
+        self.ridge, self.folds, self.mean = ridge, folds, mean
+        self.plain = [(ridge.rows.fold[: len(label)] == fold).nonzero().flatten() for fold in folds]
+        self.label = label[torch.cat(self.plain)]
+
+    def judge(self, shares: Weights, penalty: float, prior: float) -> Candidate:
+        """Fit outside of each fold, answer inside, and measure."""
+        left_out = [
+            self.ridge.left_out(shares, penalty, fold)[: len(plain)]
+            for fold, plain in zip(self.folds, self.plain, strict=True)
+        ]
+        answers = torch.cat(left_out).float()
+        scale, loss, accuracy = self.measure(answers, self.mean)
+        return Candidate(shares, penalty, answers, scale, loss, accuracy, prior)
+
+    def growth(self, weighted: Sequence[tuple[Candidate, float]], fold_count: int) -> float:
+        """Estimate by how much the scale grows when the left-out pictures are fitted as well.
+
+        Fitted to more pictures the same answers are right more often, and may be surer. The logarithm of the scale is
+        extrapolated linearly in that of the number of pictures: from a fit that lacks one more fold, and one that does
+        not, to one that lacks none.
+
+        Args:
+            fold_count: number of folds, F.
+        """
+        if fold_count < MIN_FOLDS_FOR_GROWTH:
+            return 1.0
+        fewer, same = torch.zeros(len(self.label), len(self.mean)), torch.zeros(len(self.label), len(self.mean))
+        total = sum(candidate.scale * share for candidate, share in weighted)
+        for candidate, share in weighted:
+            parts = [
+                self.ridge.left_out(candidate.shares, candidate.penalty, fold, (fold + 1) % fold_count)[: len(plain)]
+                for fold, plain in zip(self.folds, self.plain, strict=True)
+            ]
+            fewer += torch.cat(parts).float() * (candidate.scale * share)
+            same += candidate.answers * (candidate.scale * share)
+        scales = [best_scale(answers + self.mean * total, self.label) for answers in (fewer, same)]
+        step = math.log(fold_count / (fold_count - 1)) / math.log((fold_count - 1) / (fold_count - 2))
+        return min(MAX_GROWTH, max(1.0, (scales[1] / scales[0]) ** step))
+
+    def measure(self, answers: Tensor, mean: Tensor) -> tuple[float, float, float]:
+        """Return scale, log-loss and accuracy of answers (r, C) with their mean."""
+        answers = answers + mean
+        scale = best_scale(answers, self.label)
+        return scale, log_loss(answers * scale, self.label), float((answers.argmax(1) == self.label).float().mean())
+
+    def search(self, mixes: Iterable[tuple[Weights, float]], penalties: Sequence[float]) -> list[Candidate]:
+        """Judge every mix of blocks at every second penalty, then the best ones at the penalties next to theirs.
+
+        Args:
+            mixes: shares of the blocks, and the logarithm of their prior odds.
+        """
+        found = [self.judge(shares, penalty, prior) for shares, prior in mixes for penalty in penalties[::2]]
+        best = min(candidate.loss for candidate in found)
+        margin = math.log(1 / NEGLIGIBLE) / len(self.label)
+        for candidate in [candidate for candidate in found if candidate.loss - best < margin]:
+            place = penalties.index(candidate.penalty)
+            judged = {other.penalty for other in found if other.shares == candidate.shares}
+            for penalty in {*penalties[max(0, place - 1) : place + 2]} - judged:
+                found.append(self.judge(candidate.shares, penalty, candidate.prior))
+        return found
+
+
+def weigh(candidates: Sequence[Candidate], pictures: int) -> list[tuple[Candidate, float]]:
+    """Weigh candidates by evidence: `p ~ exp(prior - pictures * loss)` (Hoeting et al., 1999).
+
+    The average of linear classifiers is one linear classifier, and safer than the best of them.
+
+    Args:
+        pictures: number of pictures that were left out.
+
+    Returns:
+        Those that count, with weights that sum to 1, the heaviest first.
+    """
+    logs = torch.tensor([candidate.prior - pictures * candidate.loss for candidate in candidates], dtype=torch.float64)
+    weights = torch.softmax(logs, 0)
+    weights[weights < NEGLIGIBLE * weights.max()] = 0
+    weights = (weights / weights.sum()).tolist()
+    counting = [pair for pair in zip(candidates, weights, strict=True) if pair[1] > 0]
+    return sorted(counting, key=lambda pair: -pair[1])
+
+
+def log_loss(logits: Tensor, label: Tensor) -> float:
+    """Compute the mean cross-entropy: (r, C), (r,)."""
+    return float(torch.nn.functional.cross_entropy(logits, label))
+
+
+def best_scale(answers: Tensor, label: Tensor, steps: int = 25) -> float:
+    """Find the factor s of answers (r, C) with the smallest log-loss of softmax(s * answers), by Newton's method.
+
+    The targets give away `1 / (r + 2)` of their probability, so that a few pictures that are all right do not make the
+    answers infinitely sure (after Platt, 1999).
+    """
+    classes = answers.shape[1]
+    spare = 1 / (len(label) + 2)
+    right = answers.gather(1, label[:, None])[:, 0]
+    others = (answers.sum(1) - right) / max(1, classes - 1)
+    target = float(((1 - spare) * right + spare * others).mean())
+    spread = float((answers - answers.mean(1, keepdim=True)).square().mean().sqrt())
+    if not spread > 0 or math.isnan(spread):
+        return 1.0
+    low, high = math.log(0.01 / spread), math.log(100 / spread)
+    scale = 1 / spread
+    for _ in range(steps):
+        probability = torch.softmax(answers * scale, 1)
+        mean = (probability * answers).sum(1)
+        slope = float(mean.mean()) - target
+        curvature = float(((probability * answers.square()).sum(1) - mean.square()).mean())
+        step = max(scale / 4, min(scale * 4, scale - slope / max(curvature, 1e-12 * spread**2)))
+        step = math.exp(min(high, max(low, math.log(step))))
+        if abs(step - scale) < 1e-4 * scale:
+            return step
+        scale = step
+    return scale

@@ -1,0 +1,109 @@
+"""Training pictures that a learner does not learn, and the best state of a learner by what it answers for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from snow.delta.evidence import best_scale
+from snow.methods import Method
+
+HELD_OUT_FRACTION = 0.2
+
+MIN_HELD_OUT = 40
+"""With fewer held-out pictures, no difference of two states could be told from chance."""
+
+
+def hold_out(labels: Tensor, seed: int) -> Tensor:
+    """Choose a fifth of the pictures of each class, rounded down, to judge training by: (n,) -> (n,) of bool.
+
+    There are none where that makes fewer than `MIN_HELD_OUT`.
+
+    Args:
+        labels: -1 where there is none.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for value in labels[labels >= 0].unique():
+        members = (labels == value).nonzero().flatten()
+        count = int(HELD_OUT_FRACTION * len(members))
+        held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    return held if int(held.sum()) >= MIN_HELD_OUT else torch.zeros_like(held)
+
+
+class Guard:
+    """Remembers the state of a learner with the best answers for held-out pictures, its start included.
+
+    A later state is better if the mean log-loss of the pictures, at the temperature that suits it, is below that of
+    the start by more than twice its standard error, and below that of any other state.
+
+    Args:
+        method: holds its start.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._states: list[dict[str, Any]] = []
+        """What was measured after each epoch, that of the start first."""
+        self._start_losses = torch.zeros(0)
+        self._weights = _copy(method)
+        self._best = 0
+
+    @property
+    def has_start(self) -> bool:
+        """Whether the start has been measured."""
+        return bool(self._states)
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Measure the method's current weights, the first time those of the start.
+
+        Args:
+            logits: (h, C), for the held-out pictures.
+            labels: (h,).
+        """
+        scale = best_scale(logits, labels)
+        losses = F.cross_entropy(logits * scale, labels, reduction="none")
+        accuracy = float((logits.argmax(1) == labels).float().mean())
+        state = {"loss": round(float(losses.mean()), 4), "accuracy": round(accuracy, 4), "scale": scale}
+        if not self._states:
+            self._start_losses = losses
+        elif bool(losses.isfinite().all()):
+            gain = self._start_losses - losses
+            error = float(gain.std()) / len(gain) ** 0.5
+            if float(gain.mean()) > 2 * error and state["loss"] < self._states[self._best]["loss"]:
+                self._best, self._weights = len(self._states), _copy(self._method)
+        self._states.append(state)
+
+    def finish(self) -> None:
+        """Leave the method with the best weights, fitted to the held-out pictures as far as its start was."""
+        self._method.load_state_dict(self._weights)
+        trained = self._best > 0
+        self._method.conclude(trained, self._states[self._best]["scale"] if trained else 1.0)
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """Return what was measured and kept, as JSON values."""
+        if not self._states:
+            return {"held_out": 0, "kept": "start"}
+        kept = f"epoch {self._best}" if self._best else "start"
+        shown = [{name: state[name] for name in ("loss", "accuracy")} for state in self._states]
+        return {"held_out": len(self._start_losses), "kept": kept, "start": shown[0], "epochs": shown[1:]}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "states": list(self._states),
+            "start_losses": self._start_losses,
+            "weights": self._weights,
+            "best": self._best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._states, self._start_losses = list(state["states"]), state["start_losses"]
+        self._weights, self._best = state["weights"], state["best"]
+
+
+def _copy(method: Method) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in method.state_dict().items()}

@@ -1,0 +1,115 @@
+"""The guard: which pictures judge a learner, and which of its states is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from snow.training.guard import MIN_HELD_OUT, Guard, hold_out
+
+CLASSES = 4
+
+
+class Toy(nn.Module):
+    """Stands for a method: one number, and what its conclusion was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = nn.Parameter(torch.zeros(1))
+        self.concluded: tuple[bool, float] | None = None
+
+    def conclude(self, trained: bool, scale: float) -> None:
+        self.concluded = trained, scale
+
+
+def answers(labels: Tensor, quality: float, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(labels), CLASSES, generator=generator)
+    return noise + quality * nn.functional.one_hot(labels, CLASSES)
+
+
+@pytest.fixture
+def labels() -> Tensor:
+    return torch.arange(200) % CLASSES
+
+
+def run(guard: Guard, toy: Any, labels: Tensor, qualities: list[float]) -> None:
+    for epoch, quality in enumerate(qualities):
+        toy.state.data.fill_(epoch)
+        guard.update(answers(labels, quality), labels)
+
+
+@pytest.mark.parametrize(
+    ("qualities", "kept"),
+    [([2.0, 1.0, 0.5], 0), ([1.0, 2.0, 3.0], 2), ([1.0, 3.0, 2.0], 1), ([1.0, 1.0, 1.0], 0), ([2.0, float("nan")], 0)],
+)
+def test_the_best_state_is_kept(labels: Tensor, qualities: list[float], kept: int) -> None:
+    toy: Any = Toy()
+    guard = Guard(toy)
+    run(guard, toy, labels, qualities)
+    guard.finish()
+    assert toy.state.item() == kept
+    assert toy.concluded is not None
+    assert toy.concluded[0] is (kept > 0)
+    assert guard.evidence["kept"] == ("start" if kept == 0 else f"epoch {kept}")
+    assert guard.evidence["held_out"] == 200
+    assert len(guard.evidence["epochs"]) == len(qualities) - 1
+
+
+def test_the_scale_is_that_of_the_kept_state(labels: Tensor) -> None:
+    toy: Any = Toy()
+    guard = Guard(toy)
+    guard.update(answers(labels, 1.0), labels)
+    guard.update(10 * answers(labels, 3.0), labels)
+    guard.finish()
+    trained, scale = toy.concluded
+    assert trained
+    assert 0.2 < scale < 0.4
+
+
+def test_a_gain_within_its_error_is_seldom_kept(labels: Tensor) -> None:
+    kept = 0
+    for seed in range(1, 21):
+        guard = Guard(Toy())  # ty: ignore[invalid-argument-type]
+        guard.update(answers(labels, 2.0, 100 + seed), labels)
+        guard.update(answers(labels, 2.0, seed), labels)
+        kept += guard.evidence["kept"] != "start"
+    assert kept <= 8
+
+
+def test_without_pictures_the_start_is_kept() -> None:
+    toy: Any = Toy()
+    guard = Guard(toy)
+    toy.state.data.fill_(1)
+    guard.finish()
+    assert toy.state.item() == 0
+    assert guard.evidence == {"held_out": 0, "kept": "start"}
+
+
+def test_a_saved_guard_goes_on(labels: Tensor) -> None:
+    toy: Any = Toy()
+    guard = Guard(toy)
+    run(guard, toy, labels, [1.0, 3.0])
+    again = Guard(toy)
+    again.load_state_dict(guard.state_dict())
+    assert again.has_start
+    toy.state.data.fill_(7)
+    again.update(answers(labels, 2.0), labels)
+    again.finish()
+    assert toy.state.item() == 1
+
+
+def test_a_fifth_of_each_class_judges() -> None:
+    labels = torch.cat([torch.zeros(100), torch.ones(104), torch.full((4,), 2), torch.full((9,), -1)]).long()
+    held = hold_out(labels, 0)
+    assert [int(held[labels == value].sum()) for value in (0, 1, 2, -1)] == [20, 20, 0, 0]
+    assert torch.equal(held, hold_out(labels, 0))
+    assert not torch.equal(held, hold_out(labels, 1))
+
+
+def test_too_few_pictures_judge_nothing() -> None:
+    labels = torch.arange(5 * MIN_HELD_OUT - 5) % 5
+    assert not hold_out(labels, 0).any()
