@@ -33,6 +33,7 @@ COMMANDS = {
     "pick": "Pick the images to label next.",
     "export": "Export a hub as one file for ONNX Runtime or torch.export.",
     "serve": "Serve a hub over HTTP, with a page for the browser.",
+    "watch": "Ask tasks about a stream: a folder that fills, a video, a camera.",
     "plan": "Estimate how many replicas of the service a load needs.",
     "taps": "List the feature maps that a CNN offers.",
     "compare": "Compare methods on one task: accuracy, speed, memory and size.",
