@@ -263,8 +263,9 @@ def _attacks(results: dict[str, Any]) -> str:
 def _kills(results: dict[str, Any]) -> str:
     """Lay out results of `kills.py`."""
     rows = [(f"kills of {kind}", f"{number:,}") for kind, number in results["kills"].items()]
-    rows += [(f"{what} in the middle of which a kill came", f"{n:,}") for what, n in results["interrupted"].items()]
-    rows += [(f"tasks {fault}", f"{number:,}") for fault, number in results["faults"].items()]
+    rows.append(("kills in the middle of a version", f"{results['interrupted']['versions']:,}"))
+    rows.append(("folders left by kills, which the next writer removed", f"{results['interrupted']['folders']:,}"))
+    rows += [(f"tasks and files {fault}", f"{number:,}") for fault, number in results["faults"].items()]
     return (
         f"{table.markdown_table(('', 'number'), rows)}\n"
         f"`{results['command']}`: two writers at a time, {sum(results['kills'].values())} kills, seed "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,6 +73,31 @@ def test_a_reader_that_has_gone_away_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait() == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([*SNOW, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (2, "error: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes streams with a shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_streams_may_be_closed(closed: str) -> None:
+    for arguments, code in (("--version", 0), ("hub list no-such-hub", 2)):
+        ended = subprocess.run(f"{shlex.join(SNOW)} {arguments} {closed}", shell=True, capture_output=True, text=True)
+        assert (ended.returncode, "Traceback" in ended.stdout + ended.stderr) == (code, False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep the current folder")
+def test_a_current_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"cd {gone} && rmdir {gone} && {shlex.join(SNOW)} predict hub picture.jpg"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: the current folder has been removed: change to another one\n"
 
 
 FAULTY = """

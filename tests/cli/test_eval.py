@@ -180,9 +180,9 @@ def test_figures_of_each_class_add_up(run: Run, hub: Path, pictures: Path) -> No
         assert sum(entry["predicted"].values()) == entry["images"]
     assert classes["red"]["predicted"]["green"] >= 1
     table = run("eval", hub, pictures, "--task", "colours", "--per-class")
-    assert "taken for" in table.out
+    assert "predicted instead" in table.out
     assert f"green ({classes['red']['predicted']['green']})" in table.out
-    assert "taken for" not in run("eval", hub, pictures, "--task", "colours").out
+    assert "predicted instead" not in run("eval", hub, pictures, "--task", "colours").out
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "predict", "export"])

@@ -213,3 +213,63 @@ def test_damaged_statistics_are_found(run: Run, hub: Path) -> None:
     result = run("predict", hub, hub, "--json")
     assert result.code == 2
     assert "known.safetensors" in result.err
+
+
+def test_drift_tells_other_pictures_from_another_sample(run: Run, hub: Path, six: Path, tmp_path: Path) -> None:
+    own = [six / "test" / name for name in ("a-red", "b-green", "c-blue", "d-yellow")]
+    same = run("drift", hub, *own, "--json")
+    assert same.code == 0, same.out
+    assert same.json["tasks"]["colours"]["images"] == 24
+    (tmp_path / "dark").mkdir()
+    for number, path in enumerate(sorted((six / "train").rglob("*.png"))):
+        Image.fromarray(np.asarray(Image.open(path)) // 8).save(tmp_path / "dark" / f"{number}.png")
+    dark = run("drift", hub, tmp_path / "dark", "--json")
+    assert dark.code == 1
+    assert dark.json["tasks"]["colours"]["distance"] > same.json["tasks"]["colours"]["distance"] + 0.2
+    assert "changed" in run("drift", hub, tmp_path / "dark").out
+
+
+def test_pick_lists_pictures_to_label(run: Run, hub: Path, six: Path) -> None:
+    entries = run("pick", hub, "colours", six / "test", "--count", "5", "--json").json
+    assert len({entry["image"] for entry in entries}) == 5
+    assert all(0 <= entry["doubt"] <= 1 for entry in entries)
+    assert "doubt" in run("pick", hub, "colours", six / "test", "--count", "2").out
+    assert run("pick", hub, "colours", six / "test", "--count", "0").code == 2
+
+
+def test_watch_prints_a_line_for_each_picture(run: Run, hub: Path, six: Path) -> None:
+    result = run("watch", hub, six / "test" / "a-red", "--once", "--differ", "0", "--smooth", "2")
+    assert result.code == 0, result.err
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert len(lines) == 6
+    assert lines[0]["tasks"]["colours"]["kind"] == "class"
+    assert list(lines[-1]["smoothed"]["colours"])[0] == "a-red"
+    assert result.err.startswith("6 frames, 0 dropped, 0 unreadable")
+    assert len(run("watch", hub, six / "test" / "a-red", "--once", "--differ", "250").out.splitlines()) == 1
+    assert run("watch", hub, six, "--once", "--webhook", "ftp://x").code == 2
+
+
+def test_watch_sends_lines_to_a_webhook(run: Run, hub: Path, six: Path) -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    bodies: list[dict[str, Any]] = []
+
+    class Taker(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    server = HTTPServer(("127.0.0.1", 0), Taker)
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    command = ("watch", hub, six / "test" / "b-green", "--once", "--differ", "0", "--limit", "2", "--webhook")
+    assert run(*command, address).err.endswith("0 lines not taken by the webhook\n")
+    server.shutdown()
+    server.server_close()
+    assert [entry["tasks"]["colours"]["kind"] for entry in bodies] == ["class", "class"]
+    assert run(*command, address).err.endswith("2 lines not taken by the webhook\n")

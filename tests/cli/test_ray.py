@@ -27,7 +27,7 @@ PATIENCE = 180
     ("options", "told"),
     [
         (("--worker-cpus", "2"), "need --engine ray"),
-        (("--engine", "ray", "--worker-cpus", "0"), "worker_cpus is at least 1, not 0"),
+        (("--engine", "ray", "--worker-cpus", "0"), "worker_cpus must be at least 1, not 0"),
         (("--engine", "slow"), "--engine"),
     ],
 )

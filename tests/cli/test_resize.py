@@ -71,3 +71,18 @@ def test_a_hub_keeps_its_way(run: Callable[..., Any], refused: Callable[..., str
     described = json.loads((plain / "source.json").read_text())
     assert "resize" not in described["preprocessing"]
     assert described["fingerprint"] != padded["fingerprint"]
+
+
+def test_wide_pictures_under_the_default_crop_are_counted_in_one_line(
+    run: Callable[..., Any], wide: Path, colours: Path, tmp_path: Path
+) -> None:
+    quick = (*TINY, *QUICK[:1], "1", *QUICK[2:])
+    train = ("train", wide, "--task", "edge", "--replace", *quick)
+    lines = [line for line in run(*train, "--hub", tmp_path / "crop").err.splitlines() if "wider" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"warning: {wide}: 36 of 36 pictures are wider than 2:1")
+    assert "--resize pad or squash shows them whole" in lines[0]
+    assert "wider" not in run(*train, "--hub", tmp_path / "pad", "--resize", "pad").err
+    assert "wider" not in run("train", colours, "--task", "a", "--hub", tmp_path / "crop", *quick).err
+    comparison = ("compare", wide, "--methods", "fo", "--rates", "0.01", "--no-costs", *quick)
+    assert "36 of 36" in run(*comparison).err

@@ -16,22 +16,25 @@ Refused = Callable[..., str]
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--port", "0"), "--port is between 1 and 65535, not 0"),
+        (("--port", "0"), "--port must be between 1 and 65535, not 0"),
         (("--port", "many"), "--port"),
         (("--cors-origin", "example.org"), "--cors-origin 'example.org' is not an origin"),
         (("--host", "0.0.0.0", "--token", "abcd"), "the token has 4 characters: use 16 or more"),
         (("--host", "0.0.0.0", "--token", "abcd", "--engine", "ray"), "the token has 4 characters: use 16 or more"),
-        (("--max-batch", "0"), "max_batch is at least 1, not 0"),
-        (("--deadline", "-1"), "deadline is a number of seconds above 0"),
-        (("--max-wait", "nan"), "max_wait is zero or more, not nan"),
+        (("--max-batch", "0"), "max_batch must be at least 1, not 0"),
+        (("--deadline", "-1"), "deadline must be a number of seconds above 0"),
+        (("--max-wait", "nan"), "max_wait must be zero or more, not nan"),
         (("--queue", "10"), "a request of 64 pictures never fits in a queue of 10"),
         (("--engine", "slow"), "no engine 'slow'"),
         (("--engine", "ray:slow"), "no engine 'slow'"),
         (("--replicas", "2"), "replicas need --engine ray"),
-        (("--engine", "ray", "--replicas", "0"), "replicas is at least 1, not 0"),
-        (("--engine", "ray", "--replicas", "3", "--max-replicas", "2"), "max_replicas is at least replicas, 3, not 2"),
-        (("--engine", "ray", "--replica-cpus", "0"), "replica_cpus is at least 1, not 0"),
-        (("--engine", "ray", "--replica-gpus", "-1"), "replica_gpus is zero or more, not -1"),
+        (("--engine", "ray", "--replicas", "0"), "replicas must be at least 1, not 0"),
+        (
+            ("--engine", "ray", "--replicas", "3", "--max-replicas", "2"),
+            "max_replicas must be at least replicas, 3, not 2",
+        ),
+        (("--engine", "ray", "--replica-cpus", "0"), "replica_cpus must be at least 1, not 0"),
+        (("--engine", "ray", "--replica-gpus", "-1"), "replica_gpus must be zero or more, not -1"),
     ],
 )
 def test_impossible_options_are_refused(refused: Refused, hub: Path, options: tuple[str, ...], told: str) -> None:

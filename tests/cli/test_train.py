@@ -22,7 +22,8 @@ Run = Callable[..., Any]
 
 def test_it_leaves_a_task_that_has_learned_and_logs_but_no_checkpoint(learned: Path) -> None:
     task = learned / "tasks" / "colours"
-    files = {"choice.safetensors", "config.json", "fingerprint.json", "metrics.json", "model.safetensors"}
+    tensors = {f"{name}.safetensors" for name in ("choice", "known", "model")}
+    files = tensors | {"config.json", "fingerprint.json", "metrics.json"}
     assert {path.name for path in task.iterdir()} == files
     metrics = json.loads((task / "metrics.json").read_text())
     assert metrics["test"]["images"] == 12
@@ -193,7 +194,7 @@ def test_a_finished_task_is_trained_for_more_epochs(
     run: Run, refused: Callable[..., str], hub: Path, colours: Path
 ) -> None:
     assert "add --task" in refused("train", colours, "--hub", hub, "--warm-start")
-    assert "leave --method" in refused(
+    assert "omit --method" in refused(
         "train", colours, "--hub", hub, "--task", "colours", "--warm-start", "--keep", "1"
     )
     assert "has no task 'new'" in refused("train", colours, "--hub", hub, "--task", "new", "--warm-start")

@@ -270,3 +270,9 @@ def test_progress_is_reported_to_the_end(folder):
     calls: list[tuple[int, int]] = []
     open_dataset(folder, progress=lambda done, there_are: calls.append((done, there_are)))
     assert calls[-1] == (10, 10)
+
+
+def test_one_picture_of_each_class_leaves_none_to_test_on(tmp_path, draw):
+    for number, name in enumerate(("cat", "dog")):
+        draw(tmp_path / name / "0.png", seed=number)
+    refused(tmp_path, "no class has a second picture, .*so none is left to test on: add pictures")

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 
-from snow.data import open_dataset
+from snow.data import decode, open_dataset
 from snow.errors import SnowError
 
 
@@ -40,3 +44,36 @@ def test_a_folder_called_like_a_catalogue_is_a_folder(folder, monkeypatch, tmp_p
     (folder / "train").rename(tmp_path / "torch" / "pets")
     monkeypatch.chdir(tmp_path)
     assert open_dataset("torch/pets").tasks[0].classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("spec", "advice"),
+    [
+        ("https://example.org/pictures", "it is an address, so download it first"),
+        ("~/pictures", "write ~ without quotes, or the whole path"),
+        ("pictures/*", "write the pattern without quotes"),
+    ],
+)
+def test_a_path_that_a_shell_has_not_expanded_is_told(spec: str, advice: str) -> None:
+    with pytest.raises(SnowError, match=f"there is no such folder or file: {re.escape(advice)}"):
+        open_dataset(spec)
+    with pytest.raises(SnowError, match=f"does not exist: {re.escape(advice)}"):
+        decode(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("a.zip", "unpack the archive first"), ("a.ods", "save the table as CSV")]
+)
+def test_other_files_are_told_what_to_become(tmp_path: Path, name: str, advice: str) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(SnowError, match=f"neither a folder nor a .csv, .* file: {advice}"):
+        open_dataset(tmp_path / name)
+
+
+def test_class_folders_one_level_deeper_are_pointed_out(folder: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    shutil.copytree(folder / "train", outer / "animals")
+    advice = f"there is only 'animals': if the classes are the folders in {outer / 'animals'}, use that folder"
+    with pytest.raises(SnowError, match=re.escape(advice)):
+        open_dataset(outer)
+    assert open_dataset(outer / "animals").tasks[0].classes == ("cat", "dog")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from clock import Clock, until
 
 httpx = pytest.importorskip("httpx2")
 pytest.importorskip("fastapi")
@@ -107,15 +108,22 @@ def test_a_question_that_is_too_large_reaches_no_replica() -> None:
 
 def test_what_is_held_has_a_bound_in_number_and_time(wait: Wait) -> None:
     async def stuck(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     async def work() -> None:
-        app = RetryMiddleware(stuck, places=2, max_bytes=100, max_bodies=1000, seconds=0.5)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
-            found = await asyncio.gather(*[client.post("/v1/predict", content=b"x") for _ in range(3)])
+        clock = Clock()
+        app = RetryMiddleware(stuck, places=2, max_bytes=100, max_bodies=1000, seconds=100)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x", timeout=None) as client:
+            asked = [asyncio.create_task(client.post("/v1/predict", content=b"x")) for _ in range(3)]
+            await until(lambda: any(one.done() for one in asked))
+            clock.turn(100)
+            found = await asyncio.gather(*asked)
             assert sorted(one.json()["error"]["code"] for one in found) == ["deadline", "deadline", "queue_full"]
-            again = await client.post("/v1/predict", content=b"x")
-            assert again.json()["error"]["code"] == "deadline"
+            again = asyncio.create_task(client.post("/v1/predict", content=b"x"))
+            while not again.done():  # it is not known when its time begins
+                clock.turn(10)
+                await asyncio.sleep(0.002)
+            assert (await again).json()["error"]["code"] == "deadline"
 
     wait(work())
 

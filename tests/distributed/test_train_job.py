@@ -67,3 +67,13 @@ def test_a_task_that_was_not_learned_here_stays(colour: TrainRequest) -> None:
     with pytest.raises(SnowError, match="has a task 'colour' already"):
         train_job(colour)
     assert content(colour) == before
+
+
+def test_a_worker_knows_the_kind_of_the_labels(colour: TrainRequest) -> None:
+    """And is not put off by the pictures that are held out for the thresholds of tags."""
+    tags = replace(colour, kinds={"colour": "multi"})
+    train_job(tags)
+    before = content(colour)
+    assert Hub.open(colour.hub).task("colour").labels.name == "multi"
+    train_job(tags)
+    assert content(colour) == before

@@ -157,7 +157,7 @@ LOAD = {
                 "faults": {"lost": 0, "left over": 0},
                 "seed": 0,
             },
-            ("| kills of put | 1 |", "| tasks lost | 0 |", "3 kills, seed 0"),
+            ("| kills of put | 1 |", "| tasks and files lost | 0 |", "3 kills, seed 0"),
         ),
     ],
 )

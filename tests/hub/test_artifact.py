@@ -19,7 +19,7 @@ from snow.errors import SnowError
 from snow.hub import Artifact
 from snow.hub import artifact as module
 from snow.hub.artifact import versions
-from snow.hub.task_files import FORMAT, read_config
+from snow.hub.task_files import CLASS_FORMAT, FORMAT, read_config
 from snow.methods import METHODS
 from snow.source import Source
 from snow.store import check_name
@@ -77,7 +77,7 @@ def test_three_files_and_nothing_else(saved: Path) -> None:
 
 def test_config_says_everything_needed(saved: Path, task: Artifact, resnet: Source) -> None:
     config = json.loads((saved / "config.json").read_text("utf-8"))
-    assert config["format"] == FORMAT
+    assert config["format"] == CLASS_FORMAT
     assert (config["task"], config["classes"], config["method"]) == ("flowers", ["rose", "tulip", "äster"], "snow")
     assert config["source"]["fingerprint"] == resnet.fingerprint
     assert config["source"]["preprocessing"]["image_size"] == 64

@@ -151,7 +151,7 @@ def test_the_card_of_a_hub_says_what_is_in_it(hub: Hub, tmp_path: Path) -> None:
     card = ModelCard.load(hub.save_pretrained(tmp_path / "copy", "me/shop") / "README.md")
     assert card.data.model_name == "shop"
     assert [result.dataset_name for result in card.data.eval_results] == ["flowers"]  # the other was not measured
-    assert "2 image-classification tasks" in card.text
+    assert "2 image tasks" in card.text
     assert "| linear |  |  |  |  |" in card.text
     assert "- **linear**: a, b" in card.text
     assert "timm/test\\_resnet" in card.text

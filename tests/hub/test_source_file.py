@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_a_path_that_is_a_file_is_one_line(resnet: Source, tmp_path: Path) -> No
     for path in (tmp_path / "file", tmp_path / "file" / "hub"):
         with pytest.raises(SnowError, match="cannot be made"):
             Hub.create(path, resnet)
-        with pytest.raises(SnowError, match="is not a hub: it has no source.json"):
+        with pytest.raises(SnowError, match="is not a hub: it (has no source.json|is a file, and a hub is a folder)"):
             Hub.open(path)
     assert (tmp_path / "file").read_text() == "mine"
     with pytest.raises(SnowError, match="is not a hub"):
@@ -133,3 +134,22 @@ def test_a_damaged_description_is_one_line(hub: Hub, key: str, junk: object) -> 
     with pytest.raises(SnowError) as caught:
         Hub.open(hub.path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_a_hub_is_told_where_the_hub_is(make_source: Callable[..., Source], tmp_path: Path) -> None:
+    hub = Hub.create(tmp_path / "hub", make_source())
+    (hub.path / "tasks" / "one").mkdir(parents=True)
+    for path in (hub.path / "tasks", hub.path / "tasks" / "one"):
+        with pytest.raises(SnowError, match=f"is not a hub: it lies in the hub {re.escape(str(hub.path))}"):
+            Hub.open(path)
+
+
+def test_pointers_of_git_lfs_are_called_that(make_source: Callable[..., Source], tmp_path: Path) -> None:
+    hub = Hub.create(tmp_path / "hub", make_source())
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
+    hub.add(task(hub.source, "one"))
+    (hub.folder("one") / "model.safetensors").write_text(pointer)
+    assert "run git lfs pull" in hub.broken()["one"]
+    (hub.path / "source.safetensors").write_text(pointer)
+    with pytest.raises(SnowError, match=r"source.safetensors is a Git LFS pointer"):
+        Hub.open(hub.path)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from snow.errors import DamagedError
-from snow.inference.familiarity import QUANTILES, Familiarity
+from snow.inference.familiarity import QUANTILES, Drift, Familiarity
 from snow.kinds.scores import auroc
 
 WIDTH = 96
@@ -96,3 +96,18 @@ def test_what_was_saved_is_read(fitted: Familiarity) -> None:
             Familiarity.of_tensors(tensors)
     with pytest.raises(DamagedError, match="missing or unknown"):
         Familiarity.of_tensors({})
+
+
+def test_drift_by_hand() -> None:
+    drift = Drift.of([0.01, 0.02, 0.03, 0.5])
+    assert drift.distance == pytest.approx(0.72)  # three of four are below 0.03 already
+    assert (drift.images, drift.unfamiliar) == (4, 0.75)
+    assert not drift.has_changed, "four pictures say nothing"
+    assert Drift.of([]).distance == 0.0
+
+
+def test_another_sample_is_no_drift_and_other_pictures_are(fitted: Familiarity) -> None:
+    assert not Drift.of(fitted.known(pictures(200, seed=11)[0]).tolist()).has_changed
+    other = Drift.of(fitted.known(pictures(200, seed=12, shift=3.0)[0]).tolist())
+    assert other.has_changed
+    assert other.distance > 0.5

@@ -31,7 +31,7 @@ def running(hub: Path, *options: str) -> Generator[tuple[subprocess.Popen[str], 
         url, until = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
         while True:
             try:
-                assert httpx.get(f"{url}/readyz", timeout=10).status_code == 200
+                assert httpx.get(f"{url}/readyz", timeout=PATIENCE).status_code == 200
                 break
             except httpx.TransportError:
                 assert process.poll() is None, process.stdout.read() if process.stdout else ""

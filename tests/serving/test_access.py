@@ -6,6 +6,8 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from snow.hub import Hub
 from snow.serving import access
 from snow.serving.access import Address, check_token, is_local
 from snow.serving.errors import RefusedError
+from snow.serving.limits import RateLimiter
 from snow.serving.spool import Spool, remove_abandoned
 from snow.serving.uploads import storage_refusal
 
@@ -39,28 +42,29 @@ def test_short_tokens_are_refused_where_others_can_connect(caplog: pytest.LogCap
 def test_wrong_tokens_are_late_counted_and_logged(
     serve: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Both the clock that wrong tokens are counted by and that of the wait before an answer stand still."""
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
+    monkeypatch.setattr(access, "RateLimiter", partial(RateLimiter, clock=lambda: 0.0))
+    monkeypatch.setattr(access, "asyncio", SimpleNamespace(sleep=sleep))
+
     async def work() -> None:
         async with serve() as served:
-            monkeypatch.setattr(access.asyncio, "sleep", sleep)
             codes = []
             for number in range(30):
                 headers = {"Authorization": f"Bearer {number}"}
                 response = await served.client.delete("/v1/tasks/x%0A%1b[2J", headers=headers)
                 codes.append(response.status_code)
-            monkeypatch.undo()
-        assert codes[:10] == [401] * 10
-        assert codes.count(429) >= 15
-        assert waited[:10] == [access.WRONG_TOKEN_SECONDS] * 10
+        assert codes == [401] * access.WRONG_TOKENS + [429] * (30 - access.WRONG_TOKENS)
+        assert waited == [access.WRONG_TOKEN_SECONDS] * access.WRONG_TOKENS
 
     with caplog.at_level(logging.WARNING, "snow.serving"):
         wait(work())
     lines = [record.getMessage() for record in caplog.records if "unauthorized" in record.getMessage()]
-    assert 10 <= len(lines) <= 15
+    assert len(lines) == access.WRONG_TOKENS
     assert not any(mark in line for line in lines for mark in "\n\x1b")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from clock import Clock, until
 from torch import Tensor
 
 pytest.importorskip("fastapi")
@@ -53,8 +54,13 @@ async def ask(batcher: Batcher[str], name: str) -> str:
 
 def test_a_batch_starts_once_it_is_full_and_the_rest_waits(wait: Wait) -> None:
     async def work() -> None:
-        engine, batcher, _ = started(size=2, wait=0.2)
-        assert await asyncio.gather(*(ask(batcher, name) for name in "abcde")) == list("abcde")
+        clock = Clock()
+        engine, batcher, _ = started(size=2, wait=100)
+        asked = [asyncio.create_task(ask(batcher, name)) for name in "abcde"]
+        await until(lambda: sum(one.done() for one in asked) == 4)
+        assert engine.batches == [["a", "b"], ["c", "d"]]
+        clock.turn(100)
+        assert await asyncio.gather(*asked) == list("abcde")
         assert engine.batches == [["a", "b"], ["c", "d"], ["e"]]
 
     wait(work())
@@ -68,8 +74,8 @@ def test_what_comes_during_a_pass_shares_the_next_one(wait: Wait) -> None:
         while not engine.batches:
             await asyncio.sleep(0)
         others = [asyncio.create_task(ask(batcher, name)) for name in "bcd"]
-        await asyncio.sleep(0.01)
-        assert (batcher.reserved, batcher.waiting) == (4, 3)
+        await until(lambda: batcher.waiting == 3)
+        assert batcher.reserved == 4
         assert batcher.started is not None
         engine.may.set()
         assert await asyncio.gather(first, *others) == list("abcd")
@@ -81,11 +87,13 @@ def test_what_comes_during_a_pass_shares_the_next_one(wait: Wait) -> None:
 
 def test_one_who_leaves_takes_no_part(wait: Wait) -> None:
     async def work() -> None:
-        engine, batcher, _ = started(wait=0.05)
+        clock = Clock()
+        engine, batcher, _ = started(wait=100)
         leaving = asyncio.create_task(ask(batcher, "a"))
         staying = asyncio.create_task(ask(batcher, "b"))
-        await asyncio.sleep(0.01)
+        await until(lambda: batcher.waiting == 2)
         leaving.cancel()
+        clock.turn(100)
         assert await staying == "b"
         assert engine.batches == [["b"]]
         assert batcher.reserved == 0
@@ -125,11 +133,11 @@ def test_a_pass_that_fails_fails_its_batch_alone(wait: Wait) -> None:
 
 def test_closing_answers_what_was_accepted_and_takes_nothing_more(wait: Wait) -> None:
     async def work() -> None:
-        engine, batcher, running = started(size=2, wait=10.0)
+        engine, batcher, running = started(size=2, wait=1000)
         owner = Owner()
         with batcher.reserve(owner, NEVER):  # its picture is not decoded yet
             asked = [asyncio.create_task(ask(batcher, name)) for name in "abc"]
-            await asyncio.sleep(0.01)
+            await until(lambda: batcher.waiting == 1)
             batcher.close()
             assert await asyncio.gather(*asked) == list("abc")
             with pytest.raises(RefusedError) as refused, batcher.reserve(owner, NEVER):

@@ -185,7 +185,7 @@ def test_the_form_of_an_upload_is_not_read_into_memory(files: Any, tmp_path: Pat
 def test_bodies_of_requests_for_predictions_are_parsed_in_no_time(
     serve: Any, jpeg: Callable[..., bytes], wait: Wait
 ) -> None:
-    """While they are, the event loop goes on."""
+    """While they are, the event loop goes on: no step of it takes 2 s of processor time."""
     encoded = base64.b64encode(jpeg())
     cases = [
         (b'{"images":["aGk="],"tasks":["' + b'","'.join(b"%x" % number for number in range(400_000)) + b'"]}', 413),
@@ -206,9 +206,9 @@ def test_bodies_of_requests_for_predictions_are_parsed_in_no_time(
             async def tick() -> None:
                 nonlocal longest
                 while True:
-                    begun = time.monotonic()
+                    begun = time.thread_time()
                     await asyncio.sleep(0.001)
-                    longest = max(longest, time.monotonic() - begun)
+                    longest = max(longest, time.thread_time() - begun)
 
             ticking = asyncio.create_task(tick())
             for content, status in cases:

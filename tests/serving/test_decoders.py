@@ -102,7 +102,7 @@ def test_bombs_are_refused_and_others_are_answered_meanwhile(jpeg: Callable[...,
             bombs = [asyncio.create_task(refusal(pool, many_scans(6000, MAX_SCANS - 10))) for _ in range(4)]
             await asyncio.sleep(0.05)
             begun = time.monotonic()
-            await asyncio.wait_for(pool.decode(jpeg(), 0, Owner("good")), 10)
+            await pool.decode(jpeg(), 0, Owner("good"))
             waited = time.monotonic() - begun
             assert set(await asyncio.gather(*bombs)) == {"too_complex"}
             assert waited < time.monotonic() - begun
@@ -178,7 +178,7 @@ def test_what_nobody_wants_is_not_decoded(jpeg: Callable[..., bytes], wait: Wait
             await asyncio.sleep(0.1)
             for task in tasks:
                 task.cancel()
-            await asyncio.wait_for(pool.decode(jpeg(size=(4200, 4100)), 0, Owner()), 10)
+            await pool.decode(jpeg(size=(4200, 4100)), 0, Owner())
             assert len(pool._quick.queue) == len(pool._slow.queue) == 0
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(result, asyncio.CancelledError) for result in results)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from clock import Clock
 from managing import MANAGER, answer_of, zipped
 
 from snow.errors import SnowError
@@ -121,11 +122,13 @@ def test_a_task_that_goes_while_a_request_for_it_waits_is_unknown(
     hub.add(canary("going", 1))
 
     async def work() -> None:
-        async with serve(max_wait=300.0) as served:
+        async with serve(max_wait=100_000) as served:
+            clock = Clock()
             asked = asyncio.create_task(answer_of(served, "going", jpeg()))
             while not served.service.batcher.waiting:
                 await asyncio.sleep(0.001)
             await served.client.delete("/v1/tasks/going", headers=MANAGER)
+            clock.turn(100)
             assert await asked == "unknown_task"
 
     wait(work())

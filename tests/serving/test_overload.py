@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from clock import Clock, until
 
 from snow.serving.errors import RefusedError
 from snow.serving.limits import MAX_ADDRESSES, RateLimiter
@@ -32,23 +33,6 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], threading.Event]:
         return may
 
     return hold
-
-
-class Clock:
-    """The clock of the running event loop, which deadlines go by. It can be turned: not as far as `wait` waits."""
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.turned, now = 0.0, loop.time
-        loop.time = lambda: now() + self.turned  # ty: ignore[invalid-assignment]
-
-    def turn(self, seconds: float) -> None:
-        self.turned += seconds
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.002)
 
 
 def test_a_full_queue_refuses_at_once_and_answers_what_it_took(

@@ -101,7 +101,8 @@ def test_two_replicas_share_tasks_and_lose_no_request_when_one_dies_or_all_stop(
     picture = jpeg()
     canary("elsewhere", 1).save(tmp_path / "elsewhere")
     files = [("file", (path.name, path.read_bytes())) for path in (tmp_path / "elsewhere").iterdir()]
-    with serving(hub.path, "--replicas", "2", "--poll", "0.1", "--max-wait", "100") as (process, url, said):
+    options = ("--replicas", "2", "--poll", "0.1", "--max-wait", "100", "--deadline", str(PATIENCE))
+    with serving(hub.path, *options) as (process, url, said):
         before = replicas(process.pid)
         assert len(before) == 2
 

@@ -33,7 +33,7 @@ def test_json_made_in_steps_is_that_of_every_interface() -> None:
     names = ("zero", 'o"ne')
     [prediction] = ClassPrediction.from_logits("t", names, torch.tensor([[0.25, 1.5]]))
     predictions = {"t": prediction, "gone": Failure("gone", "it\nfailed")}
-    content = encode_response(asked(2), PredictResult([predictions] * 2, 0.25, 0.5, 1.0, 7), 2.0)
+    content = encode_response(asked(2), PredictResult([predictions] * 2, 0.25, 0.5, 1.0, 7), 2.0, 0.0)
     entry = encode('a "\udc80', predictions, 5)
     timing = {"total": 2000.0, "decode": 250.0, "queue": 500.0, "engine": 1000.0, "batch": 7}
     assert json.loads(content) == {"results": [entry, entry], "timing": timing}

@@ -210,21 +210,24 @@ def test_too_many_uploads_at_once_are_refused(
 ) -> None:
     monkeypatch.setattr(task_routes, "MAX_UPLOADS", 1)
     content = zipped(files(1))
+    begun, may = asyncio.Event(), asyncio.Event()
 
-    async def slow(seconds: float) -> Any:
+    async def slow() -> Any:
+        begun.set()
         yield content[:10]
-        await asyncio.sleep(seconds)
+        await may.wait()
         yield content[10:]
 
-    async def put(served: Any, name: str, seconds: float) -> int:
+    async def put(served: Any, name: str, body: Any) -> int:
         headers = {"content-type": "application/zip", **MANAGER}
-        return (await served.client.put(f"/v1/tasks/{name}", content=slow(seconds), headers=headers)).status_code
+        return (await served.client.put(f"/v1/tasks/{name}", content=body, headers=headers)).status_code
 
     async def work() -> None:
         async with serve() as served:
-            first = asyncio.create_task(put(served, "a", 0.2))
-            await asyncio.sleep(0.05)
-            assert await put(served, "b", 0.0) == 503
+            first = asyncio.create_task(put(served, "a", slow()))
+            await begun.wait()
+            assert await put(served, "b", content) == 503
+            may.set()
             assert await first == 201
 
     wait(work())

@@ -20,6 +20,7 @@ MEAN, STD = (0.1, 0.5, 0.9), (0.2, 0.5, 1.0)
     [
         ({"image_size": 15}, "at least 16"),
         ({"image_size": 0}, "at least 16"),
+        ({"image_size": 100_000}, "at most 8192"),
         ({"crop_pct": 0.0}, "crop_pct"),
         ({"crop_pct": 1.01}, "crop_pct"),
         ({"interpolation": "lanczos"}, "bicubic"),

@@ -32,6 +32,7 @@ from snow.training.recipe import current_fields
         ("calibration", -1),
         ("precision", "64"),
         ("seed", -1),
+        ("seed", 2**63),
         ("cache_views", 0),
         ("cache_dtype", "fp8"),
     ],

@@ -124,3 +124,14 @@ def test_it_needs_a_task_with_the_same_classes(
     other = snow.open_dataset(write_folder(tmp_path / "other", classes=("a", "b", "c")), task="colours")
     with pytest.raises(snow.MismatchError, match="has the classes blue, green, red, and the data a, b, c"):
         snow.train(hub, other, RECIPE, runtime=RUNTIME, warm_start=True)
+
+
+def test_test_pictures_that_the_task_was_trained_on_are_told(
+    hub: snow.Hub, write_folder: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_folder(tmp_path / "pictures", test=0)
+    snow.train(hub, snow.open_dataset(folder, task="colours"), RECIPE, runtime=RUNTIME)
+    snow.train(hub, snow.open_dataset(folder, task="colours"), RECIPE, runtime=RUNTIME, warm_start=True)
+    assert "training pictures" not in caplog.text
+    snow.train(hub, snow.open_dataset(folder, task="colours", seed=5), RECIPE, runtime=RUNTIME, warm_start=True)
+    assert "test pictures are training pictures of task colours: use its seed and test fraction" in caplog.text

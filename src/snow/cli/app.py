@@ -5,6 +5,7 @@ This file does not import torch, so that `snow --help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -13,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -27,8 +29,11 @@ COMMANDS = {
     "eval": "Evaluate a task on labelled images.",
     "predict": "Classify images with the tasks of a hub.",
     "extend": "Add classes or images to a trained task in seconds.",
+    "drift": "Compare images with those that the tasks were trained on.",
+    "pick": "Pick the images to label next.",
     "export": "Export a hub as one file for ONNX Runtime or torch.export.",
     "serve": "Serve a hub over HTTP, with a page for the browser.",
+    "watch": "Ask tasks about a stream: a folder that fills, a video, a camera.",
     "plan": "Estimate how many replicas of the service a load needs.",
     "taps": "List the feature maps that a CNN offers.",
     "compare": "Compare methods on one task: accuracy, speed, memory and size.",
@@ -92,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("snow").addHandler(_LineHandler(logging.WARNING))
         arguments = sys.argv[1:]
     try:
+        _require_folder()
         with importing() if is_process else nullcontext():
             _use_full_help(arguments)
         code = app(
@@ -105,10 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SnowError, CycloptsError) as error:
         return _fail(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return BROKEN_PIPE
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+        return _fail(_describe(error))
     except KeyboardInterrupt as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return 128 + getattr(error, "signal", signal.SIGINT)
@@ -136,10 +142,35 @@ def _use_full_help(arguments: Sequence[str]) -> None:
 
 
 def _print_any_character() -> None:
-    """Write \\u732b for a character that the encoding of the output lacks (cp1252, ASCII)."""
+    """Write \\u732b for a character that the encoding of the output lacks (cp1252, ASCII); drop output if closed."""
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _require_folder() -> None:
+    """Raises SnowError: the current folder is gone. Libraries of torch end the process there without a reason."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise SnowError("the current folder has been removed: change to another one") from None
+
+
+def _describe(error: OSError) -> str:
+    """Describe an error of the system in one line. One of a full disk without a file is that of the output."""
+    reason = error.strerror or str(error)
+    if error.filename:
+        return f"{error.filename}: {reason}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return reason
+    _drop_output()
+    return f"the output cannot be written: {reason}"
+
+
+def _drop_output() -> None:
+    """Send what is left of the output nowhere: Python would fail again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int = BAD_INPUT) -> int:

@@ -21,6 +21,7 @@ from snow.experiments.bench.serving import SERVING_COLUMNS, ServingBench, measur
 from snow.experiments.bench.training import TrainingBench, measure_training
 from snow.experiments.bench.training_table import PHASE_COLUMNS, SPEED_COLUMNS, phases, speeds
 from snow.experiments.step_cost import BenchConditions
+from snow.inference import AutoEngine
 from snow.methods.variant import Variant
 from snow.source import meta_source
 from snow.training import Recipe, Runtime
@@ -49,6 +50,7 @@ def serving(
     sizes: Counts = SIZES,
     snow: str = "snow",
     engine: str = "auto",
+    measure: Flag = False,
     device: str = "cpu",
     rounds: int = 5,
     out: Path | None = None,
@@ -66,16 +68,20 @@ def serving(
         tasks: comma-separated numbers of tasks that are evaluated together.
         sizes: batch sizes at which to measure the service, too, for `snow plan`; "" skips it.
         snow: method snow with options, such as snow:preset=paper or snow:width=0.0625.
-        engine: inference engine: eager, folded, onnx, int8, or auto for the fastest that starts at once.
+        engine: inference engine: eager, folded, stacked, compiled, onnx, int8, or auto for the fastest that starts at
+            once; or several, such as auto,stacked, to measure them side by side.
+        measure: measure anew which way of running tasks auto should choose on this machine.
         device: cpu, cuda or mps.
         rounds: number of times to measure each row.
         out: JSON file for the results.
         json: print the results: {"source": {"images_per_second"}, "snow": {"6": {"images_per_second", "of_source",
-            "over_ft"}}, "fo": …, "ft": …, "hub": {"load_seconds", "add_seconds", "bytes_a_task"},
+            "over_ft", "limit_of_source"}}, "fo": …, "ft": …, "hub": {"load_seconds", "add_seconds", "bytes_a_task"},
             "service": {"passes", "requests", …}, …}.
     """
     size = meta_source(source, image_size).preprocessing.image_size
     bench = ServingBench(source, size, batch_size, tasks, Variant(snow), engine, device, rounds, sizes)
+    if measure:
+        AutoEngine(bench.open()).measure(again=True)
     results = measure_serving(bench, out, note)
     if json:
         print_json(results)

@@ -44,6 +44,7 @@ def compare_command(
     rates: Rates = RATES,
     seeds: int = 1,
     held_out: float = HELD_OUT,
+    root: Path | None = None,
     test_fraction: float = 0.2,
     label: str | None = None,
     kind: Kinds = (),
@@ -68,6 +69,7 @@ def compare_command(
         held_out: fraction of the training images on which rates are compared.
         label: label column of a table; by default `label`, or the only one.
         kind: kind of the labels, as COLUMN=KIND; see `snow train`.
+        root: folder in which the relative paths of a table start; by default its own.
         test_fraction: fraction of each class to test on if the data has no test split.
         costs: measure images/s and memory, too, each method in a process of its own.
         out: JSON file for the results; an interrupted command continues from it.
@@ -79,7 +81,7 @@ def compare_command(
     if plot is not None:
         check_picture_path(plot)
     opened = new_source(options, recipe.seed)
-    dataset = open_one_task(data, label, kind, test_fraction, recipe.seed)
+    dataset = open_one_task(data, label, kind, root, test_fraction, recipe.seed, options.resize)
     seed_range = tuple(range(recipe.seed, recipe.seed + seeds))
     comparison = Comparison(opened, dataset, recipe, variants, rates, seed_range, held_out, costs, runtime or Runtime())
 

@@ -51,8 +51,8 @@ def eval_command(
 
     Args:
         hub: folder of the hub.
-        data: as for `snow train`. If it has no test split, the images are evaluated that training held out, identified
-            by their content; if it has none of these, all of them. A line on the standard error says which.
+        data: as for `snow train`. If it has no test split, evaluates the images held out in training, identified by
+            their content; if it has none of these, all of them. A line on stderr says which.
         task: name of the task, or names separated by commas, all measured in one pass; by default all tasks that the
             data has labels for.
         split: the split to evaluate.
@@ -60,9 +60,9 @@ def eval_command(
         root: folder in which the relative paths of a table start; by default its own.
         batch_size: images per batch.
         workers: processes that load images.
-        precision: numerical precision; by default that of training.
+        precision: numerical precision; by default 32, as tasks answer, or int8 for a task that was trained with it.
         device: auto, cpu, cuda, cuda:1 or mps.
-        per_class: print a second table, with the recall of each class and what its images were taken for.
+        per_class: print a second table, with the recall of each class and the predicted classes of its images.
         report: folder for a report: table of classes, confusion matrix, reliability, the worst mistakes and most
             doubtful images, and a CSV of all answers; with several tasks a folder for each in it.
         json: print {"top1", "top5", "balanced_accuracy", "macro_f1", "ece", "images", "measured", "per_class": {CLASS:
@@ -73,7 +73,7 @@ def eval_command(
     find_device(device)
     opened = Hub.open(hub)
     if batch_size < 1 or workers < 0:
-        raise SnowError("--batch-size is at least 1, and --workers at least 0")
+        raise SnowError(f"--batch-size must be at least 1, not {batch_size}, and --workers at least 0, not {workers}")
     if label is not None and len(task) != 1:
         raise SnowError("--label is for one task: name it with --task")
     with counting("checking images") as progress:
@@ -88,14 +88,14 @@ def eval_command(
         note(f"measured{f' {name}' if several else ''}: {part.line}")
     artifacts = {name: opened.task(name) for name in measured}
     pictures = merge_measured(list(measured.values()))
-    recorded = {artifact.training.get("recipe", {}).get("precision", "auto") for artifact in artifacts.values()}
+    recorded = {artifact.training.get("recipe", {}).get("precision") for artifact in artifacts.values()}
     metrics = evaluate(
         opened.source,
         {name: artifact.method for name, artifact in artifacts.items()},
         pictures,
         tasks=[part.task for part in measured.values()],
         batch_size=batch_size,
-        precision=precision or (recorded.pop() if len(recorded) == 1 else "auto"),
+        precision=precision or ("int8" if recorded == {"int8"} else "32"),
         runtime=Runtime(workers=workers, accelerator=device),
     )
     entries = {name: _entry(metrics[name], measured[name]) for name in measured}
@@ -137,7 +137,7 @@ def _print_names(task: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
     """Print a row for each class, grade or tag."""
     title = f"{task}: class" if task else "class"
     if all("predicted" in entry for entry in entries.values()):
-        print_table((title, "images", "recall", "taken for"), [_class_row(*entry) for entry in entries.items()])
+        print_table((title, "images", "recall", "predicted instead"), [_class_row(*entry) for entry in entries.items()])
         return
     rows = [
         (

@@ -34,7 +34,7 @@ def export_command(
     """
     target = find_device(device)
     if file.suffix == ".onnx" and target.type != "cpu":
-        raise SnowError("an ONNX file runs on any device: leave --device out, and choose a provider when you load it")
+        raise SnowError("an ONNX file runs on any device: omit --device, and choose a provider when you load it")
     opened = Hub.open(hub)
     opened.source.to(target)
     broken = {} if tasks else opened.broken()

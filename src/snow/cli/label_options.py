@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -37,8 +38,16 @@ def read_kinds(options: Sequence[str]) -> dict[str, str]:
     return kinds
 
 
-def open_one_task(data: str, label: str | None, kind: Sequence[str], test_fraction: float, seed: int) -> Dataset:
-    """Open the data of a command that works on one task, and print its warnings on the standard error."""
+def open_one_task(
+    data: str,
+    label: str | None,
+    kind: Sequence[str],
+    root: Path | None,
+    test_fraction: float,
+    seed: int,
+    resize: str | None,
+) -> Dataset:
+    """Open the data of a command that works on one task, and print its warnings on stderr."""
     with counting("checking images") as progress:
         dataset = open_dataset(
             data,
@@ -48,15 +57,16 @@ def open_one_task(data: str, label: str | None, kind: Sequence[str], test_fracti
             seed=seed,
             progress=progress,
             kinds=read_kinds(kind),
+            root=root,
         )
-    for warning in dataset.warnings:
+    for warning in dataset.warnings_for(resize or "crop"):
         note(f"warning: {warning}")
     show_kinds(dataset.tasks)
     return dataset
 
 
 def show_kinds(tasks: Sequence[Task]) -> None:
-    """Say on the standard error what the labels of each task are, unless all of them are classes."""
+    """Say on stderr what the labels of each task are, unless all of them are classes."""
     if any(not isinstance(task.kind, ClassKind) for task in tasks):
         for task in tasks:
             note(f"task {task.name}: {task.kind.describe()}")

@@ -29,6 +29,7 @@ app = command("lifelong", "snow lifelong insects/ textures/ cars/ --methods lf,s
 def lifelong_command(
     *data: str,
     methods: str = "lf,snow",
+    root: Path | None = None,
     test_fraction: float = 0.2,
     hubs: Path | None = None,
     out: Path | None = None,
@@ -43,6 +44,7 @@ def lifelong_command(
     Args:
         data: two or more datasets, each as for `snow train`; a task is named after its folder or file.
         methods: comma-separated methods; `all` is every method, `lf:old_weight=4` sets an option.
+        root: folder in which the relative paths of all tables start; by default that of each table.
         test_fraction: fraction of each class to test on if the data has no test split.
         hubs: folder for one hub per order and method; an interrupted command continues from it.
         out: JSON file for the results; what it already holds is not measured again.
@@ -55,7 +57,9 @@ def lifelong_command(
     if plot is not None:
         check_picture_path(plot)
     opened = new_source(options, recipe.seed)
-    datasets = [_open(path, test_fraction, recipe.seed) for path in data]
+    folders = [path for path in data if Path(path).is_dir()]
+    roots = dict.fromkeys(folders) if len(folders) < len(data) else {}  # folders alone refuse a root
+    datasets = [_open(path, roots.get(path, root), test_fraction, recipe.seed, options.resize) for path in data]
     with tempfile.TemporaryDirectory(prefix="snow-") as temporary:
         try:
             with exclusive(out):
@@ -70,7 +74,7 @@ def lifelong_command(
                     runtime=runtime or Runtime(),
                 )
         except Interrupted as stopped:
-            how = "run the same command to continue" if hubs else "with --hubs DIR it could be continued"
+            how = "run the same command to continue" if hubs else "use --hubs DIR to make runs resumable"
             raise Interrupted(f"stopped: {how}", stopped.signal) from None
     if plot is not None:
         draw_forgetting(results, plot)
@@ -83,11 +87,11 @@ def lifelong_command(
             print(f"average accuracy lost on earlier tasks: {percent(measured['forgetting'])}\n")
 
 
-def _open(data: str, test_fraction: float, seed: int) -> Dataset:
+def _open(data: str, root: Path | None, test_fraction: float, seed: int, resize: str | None) -> Dataset:
     path = Path(data)
     with counting("checking images") as progress:
         name = path.resolve().name if path.is_dir() else path.stem
-        dataset = open_dataset(data, task=name, test_fraction=test_fraction, seed=seed, progress=progress)
-    for warning in dataset.warnings:
+        dataset = open_dataset(data, task=name, test_fraction=test_fraction, seed=seed, progress=progress, root=root)
+    for warning in dataset.warnings_for(resize or "crop"):
         note(f"warning: {warning}")
     return dataset

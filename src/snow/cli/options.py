@@ -29,7 +29,7 @@ Names = Annotated[tuple[str, ...], Parameter(converter=_names, n_tokens=1, show_
 Numbers = Annotated[tuple[int, ...], Parameter(converter=_numbers, n_tokens=1)]
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), show_default=False)]
-"""Print JSON and nothing else on the standard output."""
+"""Print JSON and nothing else on stdout."""
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 """An option without a value."""

@@ -111,5 +111,5 @@ def _read(files: tuple[Path, ...], megabytes: float | None) -> Measurements:
     if megabytes is None:
         return measurements
     if not 0 < megabytes < float("inf"):
-        raise SnowError(f"--memory is a number of megabytes above 0, not {megabytes:g}")
+        raise SnowError(f"--memory must be a number of megabytes above 0, not {megabytes:g}")
     return replace(measurements, memory_bytes=LinearFit(1e6 * megabytes, 0.0))

@@ -41,9 +41,9 @@ def predict(
     device: str = "cpu",
     json: Json = False,
 ) -> int:
-    """Ask all tasks about pictures, in one pass of the source.
+    """Classify pictures with all tasks of a hub, in one pass of the source.
 
-    Pictures that cannot be read and tasks that fail are named on the standard error. The exit code is 2 if a picture
+    Pictures that cannot be read and tasks that fail are named on stderr. The exit code is 2 if a picture
     cannot be read or a task named with --tasks fails.
 
     Args:
@@ -51,18 +51,18 @@ def predict(
         images: pictures, or folders with pictures in them.
         tasks: comma-separated names; by default all tasks.
         top_k: number of classes to list for each task.
-        source_head: ask the source's own head too; its classes are numbers.
+        source_head: use the source's own head as well; its classes are numbers.
         reject: answer unknown where a picture is less familiar than this share of the task's own pictures, such as
             0.05, which is about the rate of false alarms. "known" in JSON is that share for each picture, 0..1.
-        device: cpu, cuda, cuda:1, mps, or auto for the fastest that is there. For a few pictures that is the CPU, as
-            a GPU takes seconds to start.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest available. A few pictures are fastest on the CPU, as a
+            GPU takes seconds to start.
         json: print a list of {"image", "tasks": {NAME: {"kind": "class", "classes": [{"class", "probability"}]}}}, most
             likely first, with {"error"} for a task that fails. Other kinds have {"kind": "multi", "tags": [{"tag",
             "probability", "on"}]}, {"kind": "number", "value"} or {"kind": "ordered", "grade", "grades": [{"grade",
             "probability"}]}.
     """
     if top_k < 1:
-        raise SnowError(f"--top-k is at least 1, not {top_k}")
+        raise SnowError(f"--top-k must be at least 1, not {top_k}")
     target = find_device(device)
     opened = Hub.open(hub)
     opened.source.to(target)
@@ -70,7 +70,7 @@ def predict(
     gc.freeze()  # the tasks stay: with hundreds of them, each search for garbage in them takes half a second
     answered: list[tuple[Path, Predictions]] = []
     unreadable = False
-    for batch, is_bad in _batches(images, opened):
+    for batch, is_bad in picture_batches(images, opened):
         unreadable = unreadable or is_bad
         if batch:
             predictions = opened.predict(torch.stack([pixels for _, pixels in batch]), names, reject)
@@ -111,7 +111,7 @@ def _failures(pictures: Iterable[Predictions]) -> dict[str, str]:
     return errors
 
 
-def _batches(images: Sequence[Path], hub: Hub) -> Iterator[tuple[list[tuple[Path, Tensor]], bool]]:
+def picture_batches(images: Sequence[Path], hub: Hub) -> Iterator[tuple[list[tuple[Path, Tensor]], bool]]:
     """Yield batches of pictures (3, S, S), each with whether a picture before it could not be read."""
     prepare = eval_transform(hub.source.preprocessing)
     batch: list[tuple[Path, Tensor]] = []

@@ -108,7 +108,7 @@ def _locations(experiment: Experiment, data: Path | None, sets: Sequence[str]) -
         for line in missing:
             note(f"missing: {line}")
     if experiment.needs_data and not locations:
-        where = f"{data} has none of the datasets named above" if data else "there is no --data folder"
+        where = f"{data} has none of the datasets named above" if data else "--data was not given"
         raise SnowError(f"{experiment.name} needs images, and {where}")
     return locations
 

@@ -43,10 +43,10 @@ def serve_command(
         hub: folder of the hub.
         token: bearer token that allows changing tasks over HTTP; without one, tasks cannot be changed. Use 16
             characters or more, in the environment variable SNOW_TOKEN: it does not show in the process list.
-        engine: inference engine: eager, folded, or auto for the fastest that starts at once. On a CPU, onnx is faster,
-            and int8, which runs the source in 8 bits, is several times faster if the processor has VNNI; both take
-            seconds to start. ray runs replicas of the service on the Ray cluster at RAY_ADDRESS, or on one started on
-            this machine; ray:int8 sets the engine of each replica.
+        engine: inference engine: auto, compiled, stacked, folded or eager; auto chooses the fastest. On a CPU, onnx is
+            faster, and int8, which runs the source in 8 bits, is several times faster if the processor has VNNI; both
+            take seconds to start. ray runs replicas of the service on the Ray cluster at RAY_ADDRESS, or on one started
+            on this machine; ray:int8 sets the engine of each replica.
         device: cpu or cuda.
         access_log: log every request.
     """

@@ -41,6 +41,7 @@ def sweep_command(
     held_out: float = HELD_OUT,
     together: int | None = None,
     engine: Literal["local", "ray"] = "local",
+    root: Path | None = None,
     test_fraction: float = 0.2,
     label: str | None = None,
     kind: Kinds = (),
@@ -69,6 +70,7 @@ def sweep_command(
             Ray cluster at RAY_ADDRESS or on one started on this machine; lost workers are replaced.
         label: label column of a table; by default `label`, or the only one.
         kind: kind of the labels, as COLUMN=KIND; see `snow train`.
+        root: folder in which the relative paths of a table start; by default its own.
         test_fraction: fraction of each class to set aside if the data has no test split.
         out: JSON file for the results. The trials are kept in a .db file beside it: the same command, or one with
             further options, values or seeds, trains only what is missing.
@@ -84,7 +86,8 @@ def sweep_command(
         together = TOGETHER if workers is None else 1
     if plot is not None:
         check_picture_path(plot)
-    dataset = open_one_task(data, label, kind, test_fraction, recipe.seed)
+    resize = (source or SourceOptions()).resize
+    dataset = open_one_task(data, label, kind, root, test_fraction, recipe.seed, resize)
     given = options or SnowConfig()
     config = replace(given, start=given.start or "zero")  # most options shape how a delta learns from nothing
     base = TrialConfig(config.resolved(dataset.tasks[0].kind.outputs), recipe)
@@ -106,5 +109,5 @@ def _run(sweep: Sweep, data: str, out: Path | None, workers: Workers | None) -> 
         with exclusive(out):
             return run_sweep(sweep, {"path": Path(data).name}, out, announce, workers)
     except Interrupted as stopped:
-        how = "run the same command to continue" if out else "with --out FILE it could be continued"
+        how = "run the same command to continue" if out else "use --out FILE to make runs resumable"
         raise Interrupted(f"stopped: {how}", stopped.signal) from None

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from snow.cli.app import command
 from snow.cli.evidence import evidence_lines
+from snow.cli.hub.place import require
 from snow.cli.label_options import Kinds, figures_text, read_kinds, show_kinds
 from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SourceOptions
 from snow.cli.output import counting, megabytes, note, percent, print_json, print_table
@@ -98,7 +99,9 @@ def train_command(
     recipe, runtime, source = recipe or Recipe(), runtime or TrainRuntime(), source or SourceOptions()
     names, kinds = _task_names(task, labels), read_kinds(kind)
     if warm_start and (options is not None or method != "snow" or engine == "ray"):
-        raise SnowError("with --warm-start the method is that of the task: leave --method, its options and ray out")
+        raise SnowError("with --warm-start the method is that of the task: omit --method, its options and --engine ray")
+    if warm_start:
+        require(hub, *names)
     require_free(hub, names, replace or warm_start)
     variant, config = _method_options(method, options)
     listeners = _logs(log, run_folder(hub, names))
@@ -123,7 +126,7 @@ def train_command(
         _report(target, artifacts, json)
         return
     if workers is not None:
-        raise SnowError("worker_cpus and worker_gpus need --engine ray")
+        raise SnowError("--worker-cpus and --worker-gpus need --engine ray")
     find_device(runtime.accelerator)  # before any picture is read
     target, artifacts = _train_here(request, labels, source, resume, listeners, warm_start)
     if is_first():
@@ -155,7 +158,7 @@ def _train_here(
     for task in dataset.tasks:
         require_kind(method_named(request.method), task.kind)
     if is_first():
-        for warning in dataset.warnings:
+        for warning in dataset.warnings_for(opened.preprocessing.resize):
             note(f"warning: {warning}")
         show_kinds(dataset.tasks)
         _warn_of_restart(checkpoint, resume)
@@ -179,7 +182,7 @@ def _train_here(
 
 def _warn_of_restart(checkpoint: Path, resume: bool, prefix: str = "") -> None:
     if checkpoint.exists() and not resume:
-        note(f"{prefix}starting over: a run of this name was stopped; --resume would have continued it")
+        note(f"{prefix}starting over: an earlier run of this name was stopped, and --resume would continue it")
 
 
 @contextmanager
@@ -188,7 +191,7 @@ def _resume_hint(checkpoint: Path) -> Generator[None]:
     try:
         yield
     except Interrupted as stopped:
-        how = " (the same command with --resume continues)" if checkpoint.exists() else ""
+        how = " (rerun with --resume to continue)" if checkpoint.exists() else ""
         raise Interrupted(f"{stopped}{how}", stopped.signal) from None
 
 
@@ -206,7 +209,7 @@ def _train_on_ray(
     """
     runtime = request.runtime
     if runtime.devices != 1:
-        raise SnowError("with --engine ray a task has one worker: leave --devices out")
+        raise SnowError("with --engine ray a task has one worker: omit --devices")
     hub = Hub.create(request.hub.resolve(), open_source(request.hub, source, request.recipe.seed))
     request = with_changes(
         request,
@@ -233,7 +236,7 @@ def _train_on_ray(
     try:
         ray_map(train_job, requests, workers, done)
     except Interrupted as stopped:
-        how = " (the same command for the others, with --resume, continues)"
+        how = " (rerun for the others with --resume)"
         raise Interrupted(f"{stopped}{how}", stopped.signal) from None
     return hub, [hub.task(name) for name in requests]
 
@@ -241,7 +244,7 @@ def _train_on_ray(
 def _task_names(task: str | None, labels: Sequence[str]) -> list[str]:
     if len(labels) > 1:
         if task is not None:
-            raise SnowError("the label columns name the tasks: leave --task out")
+            raise SnowError("the label columns name the tasks: omit --task")
         return list(labels)
     if task is None and not labels:
         raise SnowError("the task needs a name: add --task NAME, or --tasks COLUMN,… for the columns of a table")
@@ -253,7 +256,7 @@ def _method_options(method: str, options: SnowOptions | None) -> tuple[Variant, 
     if options is None:
         return variant, variant.config
     if variant.label != "snow":
-        raise SnowError(f"options of method snow cannot go with --method {method}: leave them out")
+        raise SnowError(f"options of method snow cannot go with --method {method}: omit them")
     return variant, asdict(options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import threading
 import warnings
@@ -13,12 +14,12 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-import torchvision  # noqa: F401  registers its JPEG decoder in torch.ops.image
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from snow.data.formats import HEADER, readable_formats, refusal
 from snow.errors import SnowError
+from snow.process import vision  # noqa: F401  registers the JPEG decoder of torchvision in torch.ops.image
 
 MAX_PIXELS = 178_956_970
 """More than this is taken for a decompression bomb, as in Pillow, and never decoded."""
@@ -280,7 +281,17 @@ def _absence(path: Path) -> str:
         return "is a folder, not a picture"
     if path.exists():
         return "is not a regular file"
-    return "is a broken link" if path.is_symlink() else "does not exist"
+    return "is a broken link" if path.is_symlink() else f"does not exist{path_hint(path)}"
+
+
+def path_hint(path: str | os.PathLike[str]) -> str:
+    """Say what may be meant by a path to nothing: "" or a clause. A shell expands neither ~ nor * in quotes."""
+    text = os.fspath(path)
+    if re.match(r"(https?|ftp|s3|gs|hf):/", text, re.IGNORECASE):
+        return ": it is an address, so download it first"
+    if text.startswith("~"):
+        return ": write ~ without quotes, or the whole path"
+    return ": write the pattern without quotes" if any(mark in text for mark in "*?") else ""
 
 
 def _refused(error: Exception, name: str) -> PictureError:

@@ -39,7 +39,7 @@ def read_folder(root: Path, task: str, opening: Opening) -> Listing:
         if part.split != "test":
             classes = sorted(set(named.values()))
             if opening.for_training:
-                _require_two(part.folder, classes, loose)
+                _require_two(part, classes, loose)
         for path, name in named.items():
             rows += [Row(picture, (name,), part.split) for picture in _pictures(path, warnings)]
     return Listing((task,), (tuple(classes),), rows, warnings, shown(root))
@@ -124,11 +124,13 @@ def _class_names(part: Part, warnings: list[str]) -> dict[Path, str]:
     return named
 
 
-def _require_two(folder: Path, classes: Sequence[str], loose: int) -> None:
+def _require_two(part: Part, classes: Sequence[str], loose: int) -> None:
     if len(classes) < 2:
         number = f"there is only {classes[0]!r}" if classes else "there is none"
         pictures = f"; its {loose} pictures are in no class folder and have no labels" if loose else ""
-        raise SnowError(f"{shown(folder)}: at least two class folders are needed, and {number}{pictures}")
+        deeper = [path for path in part.classes if len(list_folder(path)[0]) > 1]  # an archive in a folder of its own
+        hint = f": if the classes are the folders in {shown(deeper[0])}, use that folder" if deeper else ""
+        raise SnowError(f"{shown(part.folder)}: at least two class folders are needed, and {number}{pictures}{hint}")
 
 
 def _pictures(folder: Path, warnings: list[str]) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from snow.data.catalog import CATALOGS, is_catalog_name, read_catalog
 from snow.data.cells import TABLES
-from snow.data.decode import shown
+from snow.data.decode import path_hint, shown
 from snow.data.folder import read_folder
 from snow.data.label_cells import Kinds, parse_kinds, read_cells, require_tasks
 from snow.data.pictures import Progress
@@ -19,6 +19,12 @@ from snow.data.table import read_table
 from snow.data.task import Dataset
 from snow.errors import SnowError
 from snow.kinds import BadCellError, KindSpec
+
+ADVICE = {
+    (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"): ": unpack the archive first",
+    (".xls", ".ods", ".txt", ".json"): ": save the table as CSV",
+}
+"""Suffixes of files that hold data in another form -> what to do."""
 
 
 def open_dataset(
@@ -109,7 +115,8 @@ def _read(
             raise SnowError(f"{shown(root)}: there is no such folder")
         return read_table(path, task, labels, root, opening, kinds)
     if path.exists():
-        raise SnowError(f"{shown(path)}: neither a folder nor a .csv, .tsv, .jsonl, .parquet or .xlsx file")
+        advice = next((advice for suffixes, advice in ADVICE.items() if suffix in suffixes), "")
+        raise SnowError(f"{shown(path)}: neither a folder nor a .csv, .tsv, .jsonl, .parquet or .xlsx file{advice}")
     if isinstance(spec, str) and is_catalog_name(spec):
         return read_catalog(spec, task, root, opening)
     if isinstance(spec, str) and (named := published_name(spec)) is not None:
@@ -118,4 +125,5 @@ def _read(
             raise SnowError(f"{known.name} needs the folder that it is in: {known.name}:FOLDER; {known.where_to_get}")
         return read_published(known, Path(folder or root or ""), task)
     names = " or ".join([*(f"{name}/" for name in CATALOGS), *(f"{name}:" for name in PUBLISHED)])
-    raise SnowError(f"{shown(path)}: there is no such folder or file, and it is no name that starts with {names}")
+    hint = path_hint(path) or f", and it is no name that starts with {names}"
+    raise SnowError(f"{shown(path)}: there is no such folder or file{hint}")

@@ -127,11 +127,22 @@ Progress = Callable[[int, int], None]
 _BLOCK = 256
 
 
+WIDE = 2
+"""A picture more than this many times longer than wide loses its ends where a square is cropped from it."""
+
+
 class Inspection(NamedTuple):
-    """The check of one picture: why it cannot be read (None: it can), and the SHA-256 of its content."""
+    """The check of one picture.
+
+    Attributes:
+        fault: why it cannot be read; None: it can.
+        digest: SHA-256 of its content.
+        is_wide: whether its long side is more than `WIDE` times its short one; False if it was not decoded.
+    """
 
     fault: str | None
     digest: bytes
+    is_wide: bool = False
 
 
 def inspect(items: Sequence[Item], progress: Progress | None = None, decoded: bool = True) -> list[Inspection]:
@@ -152,10 +163,10 @@ def inspect(items: Sequence[Item], progress: Progress | None = None, decoded: bo
 
 def _inspect(item: Item) -> Inspection:
     try:
-        load(item)
+        sides = load(item).shape[1:]
     except SnowError as error:
         return Inspection(str(error), b"")
-    return _digest_only(item)
+    return _digest_only(item)._replace(is_wide=max(sides) > WIDE * min(sides))
 
 
 def _digest_only(item: Item) -> Inspection:

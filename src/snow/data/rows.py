@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from snow.data.labels import lookalikes
-from snow.data.pictures import Item, Pictures, Progress, inspect
+from snow.data.pictures import WIDE, Item, Pictures, Progress, inspect
 from snow.data.split import copies_in_test, hold_out, in_several_classes
 from snow.data.task import ContentDigests, Dataset, Task, strata_of
 from snow.errors import SnowError
@@ -101,10 +101,12 @@ def assemble(listing: Listing, opening: Opening) -> Dataset:
     _refuse_untaught(tasks, rows, reasons, source)
     broken: list[str] = []
     digests: list[bytes] | None = None
+    wide = 0
     if opening.check or rows[0].split is None:
         looks = inspect([row.item for row in rows], opening.progress, decoded=opening.check)
         broken = [f"skipped {look.fault}" for look in looks if look.fault]
         digests = [look.digest for look in looks if not look.fault]
+        wide = sum(look.is_wide for look in looks)
         rows = [row for row, look in zip(rows, looks, strict=True) if not look.fault]
         _refuse_untaught(tasks, rows, reasons + broken, source)
     pictures = Pictures([row.item for row in rows], _labels(tasks, rows))
@@ -114,6 +116,9 @@ def assemble(listing: Listing, opening: Opening) -> Dataset:
     else:
         is_test = torch.tensor([row.split == "test" for row in rows])
     train, test = ((is_test == part).nonzero().flatten().tolist() for part in (False, True))
+    if not test and rows[0].split is None:
+        fault = "no class has a second picture, and one of each is needed to train on"
+        raise SnowError(f"{source}: {fault}, so none is left to test on: add pictures{_first(reasons + broken)}")
     if not test:
         raise SnowError(f"{source}: there is no readable test picture{_first(reasons + broken)}")
     dataset = Dataset(tuple(tasks), pictures.subset(train), pictures.subset(test))
@@ -124,7 +129,12 @@ def assemble(listing: Listing, opening: Opening) -> Dataset:
         parts = ContentDigests(*(tuple(digests[index] for index in part) for part in (train, test)), held_out)
         dataset = replace(dataset, digests=parts)
         lines += _copies(rows, digests, dataset)
-    return replace(dataset, warnings=(*listing.warnings, *broken, *lines))
+    crop_warning = (
+        f"{source}: {wide} of {len(rows)} pictures are wider than {WIDE}:1 or taller than 1:{WIDE}, and a square crop "
+        "loses their ends: --resize pad or squash shows them whole"
+    )
+    warnings = (*listing.warnings, *broken, *lines)
+    return replace(dataset, warnings=warnings, crop_warning=crop_warning if wide else "")
 
 
 def _task(listing: Listing, column: int) -> Task:

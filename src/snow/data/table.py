@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 from snow.data.cells import TableRow, read_columns, read_lines
-from snow.data.decode import shown
+from snow.data.decode import path_hint, shown
 from snow.data.label_cells import Kinds, detect, merge_tags, read_cells, require_tasks
 from snow.data.labels import MISSING, clean_name, whole_numbers
 from snow.data.rows import SPLITS, Listing, Opening, Row, Split, part_name
@@ -61,7 +61,8 @@ def read_table(
 def _label_columns(file: Path, columns: Sequence[str], labels: Sequence[str] | None) -> list[str]:
     there = f"the columns are {', '.join(repr(name) for name in columns)}"
     if PATH not in columns:
-        raise SnowError(f"{shown(file)}: there is no column {PATH!r}; {there}")
+        advice = f"rename the one with the files to {PATH!r}"
+        raise SnowError(f"{shown(file)}: there is no column {PATH!r}; {there}: {advice}")
     others = list(dict.fromkeys(name.partition(":")[0] for name in columns if name not in (PATH, SPLIT)))
     others += [name for name in columns if name not in (PATH, SPLIT, *others)]
     chosen = list(labels or ([LABEL] if LABEL in others else [name for name in others if ":" not in name]))
@@ -203,7 +204,8 @@ def _rows(
     if absent == len(rows):
         folder = shown(file.parent if root is None else root)
         example = shown(str(rows[0][0].item))
-        raise SnowError(f"{shown(file)}: no picture is there, as {example}: paths start in {folder}, or in root=FOLDER")
+        hint = path_hint(lines[0].cells[0]) or f": paths start in {folder}, or in root=FOLDER"
+        raise SnowError(f"{shown(file)}: no picture is there, as {example}{hint}")
     return rows
 
 

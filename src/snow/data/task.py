@@ -87,7 +87,8 @@ class Dataset:
     """The pictures of one or several tasks: each has the number of a label per task, -1 where a task has none for it.
 
     `warnings` holds one line for each picture, row or folder that was left out, and why. `digests` is None where the
-    pictures were not looked at.
+    pictures were not looked at. `crop_warning` counts the pictures that lose much where a square is cropped from them;
+    it is empty if there are none.
 
     Raises:
         SnowError: labels that do not fit the tasks.
@@ -98,6 +99,7 @@ class Dataset:
     test: Pictures
     warnings: tuple[str, ...] = ()
     digests: ContentDigests | None = None
+    crop_warning: str = ""
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -109,6 +111,10 @@ class Dataset:
             for column, task in zip(pictures.labels.unbind(1), self.tasks, strict=True):
                 if column.numel() and not -1 <= column.min() <= column.max() < len(task.labels):
                     raise SnowError(f"a {split} label of task {task.name!r} is outside -1..{len(task.labels) - 1}")
+
+    def warnings_for(self, resize: str) -> tuple[str, ...]:
+        """List the warnings for a source that resizes pictures in one way of `snow.source.preprocessing.RESIZES`."""
+        return (*self.warnings, self.crop_warning) if resize == "crop" and self.crop_warning else self.warnings
 
     def held_out(self, fraction: float, seed: int) -> Dataset:
         """Split the training pictures in two, to compare settings without the test pictures.

@@ -78,9 +78,9 @@ class Workers:
 
     def __post_init__(self) -> None:
         if self.worker_cpus < 1:
-            raise SnowError(f"worker_cpus is at least 1, not {self.worker_cpus}")
+            raise SnowError(f"worker_cpus must be at least 1, not {self.worker_cpus}")
         if not 0 <= (self.worker_gpus or 0) < float("inf"):
-            raise SnowError(f"worker_gpus is zero or more, not {self.worker_gpus}")
+            raise SnowError(f"worker_gpus must be zero or more, not {self.worker_gpus}")
 
 
 def ray_map(

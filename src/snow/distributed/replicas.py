@@ -32,13 +32,13 @@ class Replicas:
 
     def __post_init__(self) -> None:
         if self.replicas < 1:
-            raise SnowError(f"replicas is at least 1, not {self.replicas}")
+            raise SnowError(f"replicas must be at least 1, not {self.replicas}")
         if self.most < self.replicas:
-            raise SnowError(f"max_replicas is at least replicas, {self.replicas}, not {self.max_replicas}")
+            raise SnowError(f"max_replicas must be at least replicas, {self.replicas}, not {self.max_replicas}")
         if self.replica_cpus < 1:
-            raise SnowError(f"replica_cpus is at least 1, not {self.replica_cpus}")
+            raise SnowError(f"replica_cpus must be at least 1, not {self.replica_cpus}")
         if not 0 <= (self.replica_gpus or 0) < float("inf"):
-            raise SnowError(f"replica_gpus is zero or more, not {self.replica_gpus}")
+            raise SnowError(f"replica_gpus must be zero or more, not {self.replica_gpus}")
 
     @property
     def most(self) -> int:

@@ -70,7 +70,7 @@ def train_job(request: TrainRequest) -> tuple[str, ...]:
     folder, hub = run_folder(request.hub, [request.task]), Hub.open(request.hub)
     if _is_trained(hub, request, dataset):
         remove_run(folder)
-        return tuple(dataset.warnings)
+        return dataset.warnings_for(hub.source.preprocessing.resize)
     train(
         hub,
         dataset,
@@ -84,7 +84,7 @@ def train_job(request: TrainRequest) -> tuple[str, ...]:
         # a worker that was lost after its last step may have added it already
         replace=request.replace or (folder / "checkpoint.pt").exists(),
     )
-    return tuple(dataset.warnings)
+    return dataset.warnings_for(hub.source.preprocessing.resize)
 
 
 def _is_trained(hub: Hub, request: TrainRequest, dataset: Dataset) -> bool:

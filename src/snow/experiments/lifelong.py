@@ -152,7 +152,7 @@ def _measure(
                 {name: method},
                 order[row].test,
                 batch_size=recipe.batch_size,
-                precision="32" if is_int8 else recipe.precision,
+                precision="32",
                 runtime=runtime,
             )
             table[row][after] = metrics[name].score

@@ -116,13 +116,18 @@ class Blueprints:
 
 
 class _NoInitialValues(TorchFunctionMode):
-    """Skips `torch.nn.init`: a tensor on the meta device has no values to set."""
+    """Skips `torch.nn.init` and `torch.arange`: a tensor on the meta device has no values.
+
+    There the first `torch.arange` of a process would import sympy, which takes 0.2 s.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        if func is torch.arange and all(isinstance(bound, int) for bound in args):
+            return torch.empty(len(range(*args)), dtype=(kwargs or {}).get("dtype", torch.int64))
         return func(*args, **(kwargs or {}))
 
 

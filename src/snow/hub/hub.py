@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from snow.hub.task_files import copy_files, read_config
 from snow.hub.task_record import TOLERANCE
 from snow.hub.tasks import LoadedTasks
 from snow.hub.verification import Difference, ReferencePictures, Verification, verify_task, write_record
-from snow.hub.versions import keep_version, remove_versions
+from snow.hub.versions import keeping_version, remove_versions
 from snow.inference import (
     SOURCE_HEAD,
     Engine,
@@ -49,7 +50,7 @@ class Hub(Shared):
     source, or has a newer format) leaves the others as they are.
 
     Args:
-        engine: name in `snow.inference.ENGINES`, or "auto" for the fastest that needs no preparation.
+        engine: name in `snow.inference.ENGINES`, or "auto" for the fastest that starts at once.
 
     Raises:
         SnowError: there is no such engine, or it needs a package that is not installed.
@@ -271,9 +272,9 @@ class Hub(Shared):
         return probabilities.numpy()
 
     def _store_task(self, name: str, fill: Callable[[Path], object], replace: bool = False) -> Path:
-        if replace and self.tasks.store.has(name):
-            keep_version(self.path, name)
-        with self.tasks.store.writing(name, replace) as new:
+        replaces = replace and self.tasks.store.has(name)
+        keeping = keeping_version(self.path, name) if replaces else nullcontext()
+        with keeping, self.tasks.store.writing(name, replace) as new:
             fill(new)
             write_record(new, ReferencePictures(self.source))
         self.tasks.forget(name)

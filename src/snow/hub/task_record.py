@@ -14,7 +14,7 @@ from typing import Any
 
 from snow.errors import DamagedError
 from snow.hub.task_files import FILES, RECORD_FILE, SELECTION_FILE, digest_of, digest_of_content, files_of
-from snow.store import read_json
+from snow.store import read_json, require_content
 
 KINDS = {"files": dict, "tensors": dict, "logits": list}
 """Content of the record: {FILE: digest}, {FILE: {TENSOR: digest}}, and one row of logits per test pattern."""
@@ -87,4 +87,5 @@ def require_unchanged(
             raise DamagedError(f"{folder / name} cannot be read: it is missing")
         digest = digest_of_content(content[name]) if content and name in content else digest_of(present[name])
         if digest != recorded:
+            require_content(present[name])
             raise DamagedError(f"{folder / name} has changed since the task was added: snow hub verify says where")

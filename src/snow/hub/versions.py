@@ -5,7 +5,8 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,28 +28,50 @@ def version_folders(hub: Path, name: str) -> dict[int, Path]:
     return dict(sorted(folders.items()))
 
 
-def keep_version(hub: Path, name: str) -> None:
+@contextmanager
+def keeping_version(hub: Path, name: str) -> Generator[None]:
+    """Keep a version of a task that the block replaces. If the block fails, the version is not kept.
+
+    Raises:
+        SnowError: the copy cannot be written.
+    """
+    kept = _keep_version(hub, name)
+    try:
+        yield
+    except BaseException:
+        if kept is not None:
+            remove_path(kept)
+        raise
+    for path in list(version_folders(hub, name).values())[:-KEPT]:
+        remove_path(path)
+
+
+def _keep_version(hub: Path, name: str) -> Path | None:
     """Copy a task to its earlier versions before it is replaced, unless the last of them is the same.
 
     The copy appears in one step: a process that is killed here leaves the task and its versions complete.
+
+    Returns:
+        The folder of the copy, if one was made.
 
     Raises:
         SnowError: the copy cannot be written.
     """
     folders = version_folders(hub, name)
     last = max(folders, default=0)
+    target = hub / "versions" / name / f"{last + 1:04d}"
 
-    def copy(folder: Path) -> None:
-        if not folders or not _same(folder, folders[last]):
-            with atomic_folder(hub / "versions" / name / f"{last + 1:04d}") as new:
-                copy_files(folder, new)
+    def copy(folder: Path) -> bool:
+        if folders and _same(folder, folders[last]):
+            return False
+        with atomic_folder(target) as new:
+            copy_files(folder, new)
+        return True
 
     try:
-        store_of(hub).read(name, copy)
+        return target if store_of(hub).read(name, copy) else None
     except (MismatchError, DamagedError):
-        return  # another process keeps a version right now, or there is nothing sound to keep
-    for path in list(version_folders(hub, name).values())[:-KEPT]:
-        remove_path(path)
+        return None  # another process keeps a version right now, or there is nothing sound to keep
 
 
 def _same(folder: Path, other: Path) -> bool:

@@ -73,7 +73,7 @@ class AutoEngine(FusedEngine):
         return super().moments(features, taps) if compiled is None else compiled.moments(features, taps)
 
     def answers(self, methods: Sequence[Method], features: Features) -> list[Tensor | Exception]:
-        return self._runner(len(methods), len(features.images)).answers(methods, features)
+        return self._runner(len(methods), len(features.images)).answers(methods, features) if methods else []
 
     def answer(self, method: Method, features: Features) -> Tensor:
         [answer] = self.answers([method], features)
@@ -144,7 +144,7 @@ class AutoEngine(FusedEngine):
 def _numbers(tasks: int, pictures: int) -> str:
     """Name the measured numbers that stand for these."""
     return "x".join(
-        str(max(number for number in measured if number <= count))
+        str(max(number for number in measured if number <= max(count, 1)))
         for measured, count in ((TASKS, tasks), (PICTURES, pictures))
     )
 

@@ -38,6 +38,9 @@ FOLDS = 5
 OUTSIDE = 0.3
 """Weight of the distance outside of the basis."""
 
+DISTANCE = 0.1
+"""Distance of familiarities that another sample of the same pictures may have beside chance."""
+
 ROUNDS = 3
 """Parts into which the classes are divided to choose a score."""
 
@@ -260,3 +263,36 @@ def _prefers_neighbours(kind: type[Familiarity], final: Tensor, cluster: Tensor)
         for column, model in enumerate((replace(fitted, neighbours=fitted.neighbours[:0]), fitted)):
             areas[column] += auroc(model.scores(final[asked]).double(), own[asked])
     return bool(areas[1] > areas[0])
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How pictures differ from those that a task was trained on.
+
+    Attributes:
+        images: pictures that were compared.
+        distance: largest difference between the shares of pictures up to a familiarity, here and for own pictures
+            (Kolmogorov & Smirnov), 0..1.
+        median: familiarity that half of the pictures reach; 0.5 for own pictures.
+        unfamiliar: share of pictures below a familiarity of 0.05.
+        has_changed: the distance is larger than `DISTANCE` and than chance makes it in 1 of 100 samples.
+    """
+
+    images: int
+    distance: float
+    median: float
+    unfamiliar: float
+    has_changed: bool
+
+    @classmethod
+    def of(cls, known: Sequence[float]) -> Self:
+        """Compare familiarities of pictures with those of own pictures, which are spread evenly over 0..1."""
+        values = torch.tensor(sorted(known), dtype=torch.float64)
+        count = len(values)
+        if not count:
+            return cls(0, 0.0, 0.5, 0.0, False)
+        steps = torch.arange(count, dtype=torch.float64)
+        distance = float(torch.maximum((steps + 1) / count - values, values - steps / count).max())
+        unfamiliar = float((values < 0.05).double().mean())
+        has_changed = distance > DISTANCE + 1.63 / count**0.5
+        return cls(count, distance, float(values.median()), unfamiliar, has_changed)

@@ -79,8 +79,8 @@ def moments_read(methods: Collection[Method], selected: bool = True) -> frozense
     Args:
         selected: also those of which a method reads its selected channels only.
     """
-    taps = frozenset[str]().union(*(method.moment_taps for method in methods))
-    return taps.union(*(method.selected_moment_taps for method in methods)) if selected else taps
+    taps = frozenset[str]().union(*{method.moment_taps for method in methods})
+    return taps.union(*{method.selected_moment_taps for method in methods}) if selected else taps
 
 
 def _add_moments(features: Features, taps: Collection[str]) -> Features:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -59,6 +60,7 @@ class Predictor:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._moment_taps: WeakKeyDictionary[Method, frozenset[str]] = WeakKeyDictionary()
 
     @torch.no_grad()
     def run(
@@ -137,7 +139,11 @@ class Predictor:
             first: position of the chunk in the batch.
             ranges: first and last picture of each task in the batch.
         """
-        taps = moments_read([method for method in methods.values() if method is not None], self.engine.shares_moments)
+        readers = [method for method in methods.values() if method is not None]
+        for method in readers:
+            if method not in self._moment_taps:  # finding them takes as long as a small layer
+                self._moment_taps[method] = moments_read([method], self.engine.shares_moments)
+        taps = frozenset[str]().union(*{self._moment_taps[method] for method in readers})
         chunk = replace(chunk, moments=self.engine.moments(chunk, taps))
         by_rows: dict[tuple[int, int], list[str]] = {}
         for name in methods:

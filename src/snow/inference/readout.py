@@ -1,8 +1,8 @@
-"""The last layer of many deltas at once: one gather of moments and final features, and one matrix product.
+"""The last layer of many tasks at once: one gather of what a pass says, and one matrix product.
 
-Everything behind the own features of a delta is linear in the moments of the subscribed channels and in the final
-features. With m a moment, s the scale of its channel and W its weights, `W ((m s - centre) gain)` is the product of
-`W s gain` and m, plus a constant, which joins the bias.
+Everything behind the own features of a delta is linear in the moments of channels, in the final features and in roots
+of the source's probabilities. With m a moment, s the scale of its channel and W its weights,
+`W ((m s - centre) gain)` is the product of `W s gain` and m, plus a constant.
 
 Shape letters: B pictures, T tasks, S slots, F inputs of a task's readout, D own features of a delta, C classes of the
 task with the most, R directions of a low-rank head.
@@ -10,56 +10,127 @@ task with the most, R directions of a low-rank head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from snow.delta import Delta
-from snow.source import Features
+from snow.delta.readout import root_probabilities
+from snow.methods.snow import Snow
+from snow.source import FINAL, LOGITS, Features
+
+
+class ReadoutInputs(NamedTuple):
+    """What the readouts of several tasks gather from: moments of taps, the final features, the source's answers.
+
+    Attributes:
+        taps: names of the maps, in order; empty if no moments are read.
+        answers: whether the source's answers are read.
+    """
+
+    taps: tuple[str, ...]
+    answers: bool
+
+    @classmethod
+    def of(cls, method: Snow) -> ReadoutInputs:
+        """Find what the readout of a method may gather from: the same for all deltas of one plan, if possible."""
+        delta, start = method.delta, method.readout
+        names = [] if start is None else [name for name, _ in start.shape.parts]
+        read = tuple(name for name in names if name not in (FINAL, LOGITS))
+        if delta is not None and (read or list(delta.moments_heads())):
+            read = tuple(delta.taps)
+        return cls(read, LOGITS in names)
+
+    def values(self, features: Features) -> Tensor:
+        """Join all that can be gathered: (B, 2 N + ... + D + answers). Moments that nobody asked for are zero."""
+        moments = [
+            features.moments[tap].flatten(1)
+            if tap in features.moments
+            else features.final.new_zeros(len(features.final), 2 * features.maps[tap].shape[1])
+            for tap in self.taps
+        ]
+        answers = [root_probabilities(features.logits)] if self.answers else []
+        return torch.cat([*moments, features.final, *answers], 1)
+
+    def offsets(self, features: Features) -> dict[str, int]:
+        """Find where each part begins among `values`."""
+        sizes = {tap: 2 * features.maps[tap].shape[1] for tap in self.taps}
+        sizes |= {FINAL: features.final.shape[1], LOGITS: features.logits.shape[1]}
+        offsets, first = {}, 0
+        for name, size in sizes.items():
+            offsets[name] = first
+            first += size
+        return offsets
+
+
+class ReadoutWeights(NamedTuple):
+    """The readout of one task. With `expand` the outputs of `weight` are directions, without it they are logits.
+
+    Attributes:
+        index: (F,), places among `ReadoutInputs.values`.
+        weight: (F, C) or (F, R).
+        shift: (C,) or (R,), added to these outputs.
+        expand: (R, C), or None.
+        own: (D, C), weights of the delta's own features.
+        bias: (C,), added to the logits.
+    """
+
+    index: Tensor
+    weight: Tensor
+    shift: Tensor
+    expand: Tensor | None
+    own: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, method: Snow, offsets: dict[str, int]) -> ReadoutWeights:
+        """Read the weights of a method in export form, with BatchNorm folded."""
+        delta, start = method.delta, method.readout
+        if start is None:
+            assert delta is not None, "a method has a delta or a readout"
+            index, weight, shift = _heads(delta, offsets)
+            expand = None if delta.directions is None else delta.directions.expand.weight.t()
+            return cls(index, weight, shift, expand, *_own(delta))
+        own, bias = (start.bias.new_zeros(0, len(start.bias)), 0.0) if delta is None else _own(delta)
+        weight = start.weight * start.gain
+        places = [offsets[name] + torch.arange(size, device=weight.device) for name, size in start.shape.parts]
+        expand = None if start.expand is None else start.expand.t()
+        shift = -(weight * start.centre).sum(1)
+        return cls(torch.cat(places)[start.index.long()], weight.t(), shift, expand, own, bias + start.bias)
 
 
 class StackedReadout(nn.Module):
-    """Compute the logits of up to S deltas of one plan: (B, T D) and the moments of the pass -> (T, B, C).
+    """Compute the logits of up to S deltas of one plan: (B, T D) and `Features` -> (T, B, C).
 
     Args:
-        delta: one of them, in export form.
+        inputs: what their readouts gather from.
+        first: one of them.
         slots: S.
     """
 
-    def __init__(self, delta: Delta, slots: int) -> None:
+    def __init__(self, inputs: ReadoutInputs, first: ReadoutWeights, slots: int) -> None:
         super().__init__()
-        self.taps = [tap for tap, _ in zip(delta.taps, delta.moments_heads(), strict=False)]
-        classes = class_room(delta.classifier.weight.shape[0])
-        index, weight = readout_inputs(delta)
-        like = delta.classifier.weight
-        outputs = classes if delta.directions is None else weight.shape[1]
+        self.inputs = inputs
+        like, classes, inputs_room = first.weight, room(first.own.shape[1]), room(len(first.index))
+        outputs = classes if first.expand is None else like.shape[1]
         self.tensors = {
-            "index": torch.zeros(slots, len(index), dtype=torch.long, device=like.device),
-            "weight": like.new_zeros(slots, len(index), outputs),
-            "own": like.new_zeros(slots, delta.classifier.own, classes),
+            "index": torch.zeros(slots, inputs_room, dtype=torch.long, device=like.device),
+            "weight": like.new_zeros(slots, inputs_room, outputs),
+            "own": like.new_zeros(slots, len(first.own), classes),
             "shift": like.new_zeros(slots, outputs),
             "bias": like.new_zeros(slots, classes),
         }
-        if delta.directions is not None:
+        if first.expand is not None:
             self.tensors["expand"] = like.new_zeros(slots, outputs, classes)
         self.current = self.tensors
 
-    def put(self, slot: int, delta: Delta) -> None:
-        """Copy the tensors of a delta into a slot."""
-        own = delta.classifier.weight[:, : delta.classifier.own, 0, 0]
-        index, weight = readout_inputs(delta)
-        values = {"index": index, "weight": weight, "own": own.t()}
-        if self.taps:
-            values["shift"] = readout_shift(delta)
-        if delta.classifier.bias is not None:
-            values["bias"] = delta.classifier.bias
-        if delta.directions is not None:
-            values["expand"] = delta.directions.expand.weight.t()
-        for name, value in values.items():
-            place = self.tensors[name][slot].zero_()
-            place[..., : value.shape[-1]] = value
+    def put(self, slot: int, weights: ReadoutWeights) -> None:
+        """Copy the tensors of a task into a slot."""
+        for name, tensor in self.tensors.items():
+            value = getattr(weights, name)
+            place = tensor[slot].zero_()
+            place[tuple(slice(side) for side in value.shape)] = value
 
     def select(self, slots: slice | Tensor) -> None:
         """Choose the tasks that the next `forward` runs."""
@@ -72,12 +143,8 @@ class StackedReadout(nn.Module):
         """Compute logits: (T, B, C)."""
         current = self.current
         count, inputs = current["index"].shape
-        read = (
-            readout_values(features, self.taps)
-            .index_select(1, current["index"].flatten())
-            .view(-1, count, inputs)
-            .transpose(0, 1)
-        )
+        known = self.inputs.values(features)
+        read = known.index_select(1, current["index"].flatten()).view(-1, count, inputs).transpose(0, 1)
         outputs = torch.baddbmm(current["shift"][:, None], read, current["weight"])
         own = own.view(len(own), count, -1).transpose(0, 1)
         if "expand" in current:
@@ -87,37 +154,34 @@ class StackedReadout(nn.Module):
         return outputs.baddbmm_(own, current["own"])
 
 
-def readout_values(features: Features, taps: Sequence[str]) -> Tensor:
-    """Join the moments of all channels of these taps and the final features: (B, 2 N + ... + D)."""
-    return torch.cat([*(features.moments[tap].flatten(1) for tap in taps), features.final], 1)
+def _own(delta: Delta) -> tuple[Tensor, Tensor]:
+    """Read the weights of a delta's own features, (D, C), and the bias of its classifier, (C,)."""
+    own = delta.classifier.weight[:, : delta.classifier.own, 0, 0].t()
+    return own, own.new_zeros(own.shape[1]) if delta.classifier.bias is None else delta.classifier.bias
 
 
-def class_room(classes: int) -> int:
-    """Round a number of classes up to a power of two, at least 8: tasks with as much room share a stack."""
-    return max(8, 1 << (classes - 1).bit_length())
+def room(count: int) -> int:
+    """Round up to one of four numbers between two powers of two, at least 8: tasks with as much room share a stack."""
+    step = max(8, 1 << max(0, (count - 1).bit_length() - 3))
+    return -(-count // step) * step
 
 
-def readout_inputs(delta: Delta) -> tuple[Tensor, Tensor]:
-    """Find which moments and final features a delta reads, (F,), and their weights, (F, C or R)."""
-    index, weights, offset = [], [], 0
-    heads = list(delta.moments_heads())
-    named = delta.named_subscriptions()
-    for (_, subscription), head in zip(named[:-1], heads, strict=False):
+def _heads(delta: Delta, offsets: dict[str, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Read the moments heads and the weights of the final features: (F,), (F, C or R), (C or R,)."""
+    index, weights, shifts = [], [], []
+    heads, named = list(delta.moments_heads()), delta.named_subscriptions()
+    for (tap, subscription), head in zip(named[:-1], heads, strict=False):
         scale, selected = cast(Tensor, subscription.scale), cast(Tensor, subscription.index).long()
         factors = head.gain * torch.stack([scale, scale.abs()])
-        index += [offset + selected, offset + subscription.channels + selected]
+        index += [offsets[tap] + selected, offsets[tap] + subscription.channels + selected]
         weights.append((head.weight * factors).flatten(1).t())
-        offset += 2 * subscription.channels
+    shifts = [-(head.weight * head.gain * head.centre).sum((1, 2)) for head in heads]
     final = named[-1][1]
     scale = cast(Tensor, final.scale)
     if delta.directions is None:
         weights.append((delta.classifier.weight[:, delta.classifier.own :, 0, 0] * scale).t())
     else:
         weights.append((heads[-1].weight * heads[-1].gain * scale)[:, 0].t())
-    index.append(offset + cast(Tensor, final.index).long())
-    return torch.cat(index), torch.cat(weights)
-
-
-def readout_shift(delta: Delta) -> Tensor:
-    """Compute what the centres of the moments add to the outputs of the moments heads: (C or R,)."""
-    return -torch.stack([(head.weight * head.gain * head.centre).sum((1, 2)) for head in delta.moments_heads()]).sum(0)
+    index.append(offsets[FINAL] + cast(Tensor, final.index).long())
+    shift = torch.stack(shifts).sum(0) if shifts else weights[0].new_zeros(weights[0].shape[1])
+    return torch.cat(index), torch.cat(weights), shift

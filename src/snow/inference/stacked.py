@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from snow.delta import Delta
 from snow.inference.module_tree import copy_tree
-from snow.inference.readout import StackedReadout
+from snow.inference.readout import ReadoutInputs, ReadoutWeights, StackedReadout
+from snow.methods.snow import Snow
 from snow.source import Features
 from snow.subscribe import FusionConv, SubscribedMap, gather_channels
 
@@ -134,23 +135,30 @@ class StackedDelta(nn.Module):
     """Up to S deltas of one plan: `Features` of B pictures -> (B, C) for each of T tasks.
 
     Args:
-        delta: one of them, with BatchNorm folded; see `is_stackable`.
+        method: one of them, with BatchNorm folded; see `is_stackable`.
+        features: of any pictures, for the sizes of what a readout gathers from.
     """
 
-    def __init__(self, delta: Delta) -> None:
+    def __init__(self, method: Snow, features: Features) -> None:
         super().__init__()
+        delta = method.delta
+        assert delta is not None
         self.taps = delta.taps
         self.stem, self.blocks, self.head = (_with_stacked_layers(part, is_stem) for part, is_stem in _parts(delta))
         self.indices = {
             tap: torch.zeros(SLOTS, subscription.width, dtype=torch.long, device=delta.classifier.weight.device)
             for tap, subscription, _ in delta.levels()
         }
-        self.readout = StackedReadout(delta, SLOTS)
+        inputs = ReadoutInputs.of(method)
+        self._offsets = inputs.offsets(features)
+        self.readout = StackedReadout(inputs, ReadoutWeights.of(method, self._offsets), SLOTS)
         self.current = self.indices
         self._selected: object = None
 
-    def put(self, slot: int, delta: Delta) -> None:
-        """Copy the tensors of a delta into a slot."""
+    def put(self, slot: int, method: Snow) -> None:
+        """Copy the tensors of a method into a slot."""
+        delta = method.delta
+        assert delta is not None
         for (part, _), stacked in zip(_parts(delta), (self.stem, self.blocks, self.head), strict=True):
             for name, layer in stacked.named_modules():
                 if isinstance(layer, StackedLayer):
@@ -161,7 +169,7 @@ class StackedDelta(nn.Module):
             for fusion in layer:
                 weight = fusion.tensors["subscribed"][slot]
                 weight.mul_(scale[:, None] if weight.ndim == 2 else scale[:, None, None])
-        self.readout.put(slot, delta)
+        self.readout.put(slot, ReadoutWeights.of(method, self._offsets))
         self._selected = None
 
     def fusions(self) -> list[list[StackedFusion]]:
@@ -190,6 +198,28 @@ class StackedDelta(nn.Module):
             x = gather_channels(x, self.current[tap]).contiguous(memory_format=torch.channels_last)
             h = block(h, SubscribedMap(x, None))
         return self.readout(self.head(h).mean((2, 3)), features)
+
+
+class StackedStart(nn.Module):
+    """Up to S methods that are a readout alone, without a delta: `Features` of B pictures -> (T, B, C)."""
+
+    def __init__(self, method: Snow, features: Features) -> None:
+        super().__init__()
+        inputs = ReadoutInputs.of(method)
+        self._offsets = inputs.offsets(features)
+        self.readout = StackedReadout(inputs, ReadoutWeights.of(method, self._offsets), SLOTS)
+
+    def put(self, slot: int, method: Snow) -> None:
+        """Copy the tensors of a method into a slot."""
+        self.readout.put(slot, ReadoutWeights.of(method, self._offsets))
+
+    def select(self, slots: Slots) -> None:
+        """Choose the tasks that the next `forward` runs."""
+        self.readout.select(slots)
+
+    def forward(self, features: Features) -> Tensor:
+        """Compute logits: (T, B, C)."""
+        return self.readout(features.final[:, :0], features)
 
 
 def is_stackable(delta: Delta) -> bool:

@@ -80,6 +80,10 @@ class Extended(Method):
     def moment_taps(self) -> frozenset[str]:
         return self.base.moment_taps
 
+    @property
+    def selected_moment_taps(self) -> frozenset[str]:
+        return self.base.selected_moment_taps
+
     def check_source(self, source: Source) -> None:
         self.base.check_source(source)
 

@@ -37,7 +37,7 @@ class Head2ToeConfig:
 
     def __post_init__(self) -> None:
         if not self.features >= 1:
-            raise SnowError(f"features is at least 1, not {self.features}")
+            raise SnowError(f"features must be at least 1, not {self.features}")
         if not 0 < self.keep <= 1:
             raise SnowError(f"keep is a fraction in (0, 1], not {self.keep}")
         if not 0 < self.search < 1:

@@ -1,4 +1,4 @@
-"""Devices by name: cpu, cuda, cuda:1, mps, or auto for the fastest that is there."""
+"""Devices by name: cpu, cuda, cuda:1, mps, or auto for the fastest available."""
 
 from __future__ import annotations
 

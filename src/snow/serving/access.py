@@ -54,7 +54,7 @@ class Address:
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
-            raise SnowError(f"--port is between 1 and 65535, not {self.port}")
+            raise SnowError(f"--port must be between 1 and 65535, not {self.port}")
         for origin in self.cors_origin:
             parts = urlsplit(origin)
             if (

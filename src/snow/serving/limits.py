@@ -67,13 +67,15 @@ class Limits:
         sizes = ("max_batch", "max_bytes", "max_pixels", "max_pictures", "max_upload", "max_bodies")
         for name in (*sizes, "queue", "burst", "decoders", "max_connections"):
             if getattr(self, name) < 1:
-                raise SnowError(f"{name} is at least 1, not {getattr(self, name)}")
+                raise SnowError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("deadline", "poll", "decode_time", "header_time"):
             if not 0 < getattr(self, name) <= 86_400:
-                raise SnowError(f"{name} is a number of seconds above 0 and up to a day, not {getattr(self, name)}")
+                raise SnowError(
+                    f"{name} must be a number of seconds above 0 and up to a day, not {getattr(self, name)}"
+                )
         for name in ("max_wait", "rate"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise SnowError(f"{name} is zero or more, not {getattr(self, name)}")
+                raise SnowError(f"{name} must be zero or more, not {getattr(self, name)}")
         if self.max_pictures > self.queue:
             raise SnowError(f"a request of {self.max_pictures} pictures never fits in a queue of {self.queue}")
         if self.max_bytes > self.max_bodies:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from snow.inference import SOURCE_HEAD
 from snow.serving.batching import BatchResult
+from snow.serving.drift import DriftWatch
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 MAX_LABELLED = 100
@@ -40,6 +41,13 @@ class Metrics:
             registry=registry,
         )
         self._failures = Counter("snow_task_failures", "pictures a task failed on", ("task",), registry=registry)
+        self._drift = Gauge(
+            "snow_task_drift",
+            "distance from the pictures of training, 0 to 1",
+            ("task",),
+            registry=registry,
+        )
+        self.drift = DriftWatch()
         self._batch = Histogram("snow_batch_pictures", "pictures in a pass", buckets=SIZES, registry=registry)
         self._passed = Histogram("snow_batch_seconds", "what a pass took", buckets=SECONDS, registry=registry)
         self._queued = Histogram(
@@ -84,6 +92,12 @@ class Metrics:
             self._answers.labels(task).inc(answered)
             self._task_seconds.labels(task).observe(seconds)
 
+    def record_known(self, task: str, known: Sequence[float]) -> None:
+        """Record how familiar pictures were to a task."""
+        if known and task in self._labelled:
+            self.drift.record(task, known)
+            self._drift.labels(task).set_function(lambda: self.drift.drift(task).distance)
+
     def set_tasks(self, usable: Collection[str], broken: Collection[str]) -> None:
         """Set the number of tasks, and forget what was counted for tasks that were removed.
 
@@ -93,11 +107,12 @@ class Metrics:
         self._tasks.labels("broken").set(len(broken))
         names = {*usable, *broken}
         for name in self._labelled - names - {SOURCE_HEAD}:
-            for metric in (self._answers, self._task_seconds, self._failures):
+            for metric in (self._answers, self._task_seconds, self._failures, self._drift):
                 metric.remove(name)
         kept = self._labelled & names
         added = sorted(names - kept)[: max(0, MAX_LABELLED - len(kept))]
         self._labelled = {*kept, *added, SOURCE_HEAD}
+        self.drift.keep(names)
 
     def text(self) -> bytes:
         """Format all metrics as Prometheus reads them."""

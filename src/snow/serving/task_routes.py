@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
+from fastapi import Path as PathParameter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,6 +24,7 @@ from snow.serving.service import Service
 from snow.serving.streams import content_type, stream_body
 from snow.serving.uploads import ARCHIVES, storage_refusal, unpack, unpack_form
 from snow.store import check_name
+from snow.store.store import NAME
 
 MAX_UPLOADS = 4
 """Tasks that may be uploaded at the same time."""
@@ -42,6 +45,9 @@ UPLOAD_CODES = (
     ),
     *("rate_limited", "queue_full", "deadline", "disk_full"),
 )
+
+TaskName = Annotated[str, PathParameter(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
+"""Described by the pattern; `check_name` says what is wrong with another one, after the token was checked."""
 
 router = APIRouter(prefix="/v1/tasks", dependencies=[Depends(limit_rate)])
 
@@ -93,7 +99,7 @@ async def show_selection(request: Request, name: str) -> Response:
     openapi_extra=schemas.TASK_BODY,
     summary="Add a task, or replace it",
 )
-async def put_task(request: Request, name: str) -> Response:
+async def put_task(request: Request, name: TaskName) -> Response:
     """A task is what `tasks/NAME/` of a hub holds: as one archive (ZIP, tar, gzipped tar), or as the files of a form.
     Requests that were accepted before are answered by the old task, later ones by the new one."""
     state = request.app.state
@@ -124,7 +130,7 @@ async def put_task(request: Request, name: str) -> Response:
     ),
     summary="Remove a task",
 )
-async def delete_task(request: Request, name: str) -> Response:
+async def delete_task(request: Request, name: TaskName) -> Response:
     await request.app.state.token_guard.authorise(request)
     _check(name)
     await request.app.state.service.remove(name)

@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 from torch import hub, nn
 
 from snow.errors import NotFoundError, SnowError
+from snow.process.vision import deferred_compiler
 from snow.source.preprocessing import INTERPOLATIONS, Preprocessing
 from snow.source.weights import (
     classes_of,
@@ -22,6 +23,9 @@ from snow.source.weights import (
     require_reachable,
     with_head,
 )
+
+with deferred_compiler():
+    import timm
 
 EMBEDDED = "tf_efficientnet_lite0"
 
@@ -40,7 +44,6 @@ def from_timm(
     name: str, pretrained: bool = False, weights: str | Path | None = None, image_size: int | None = None
 ) -> Built:
     """Build a CNN of timm; see `Source.from_timm`."""
-    import timm
     from timm.data import resolve_model_data_config
     from timm.models import get_pretrained_cfg
 

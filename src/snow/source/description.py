@@ -24,7 +24,7 @@ def read_source(folder: Path) -> dict[str, Any]:
     """
     file = folder / "source.json"
     if not file.is_file():
-        raise NotFoundError(f"{folder} is not a hub: it has no source.json")
+        raise NotFoundError(f"{folder} is not a hub: {_why_not(folder)}")
     described = read_json(require_no_link(file))
     if not all(isinstance(described.get(key), kind) for key, kind in NEEDED.items()):
         raise DamagedError(f"{file} is damaged: it should have {', '.join(NEEDED)}")
@@ -32,6 +32,15 @@ def read_source(folder: Path) -> dict[str, Any]:
     if type(size) is not int or not 1 <= size <= MAX_IMAGE_SIZE:
         raise DamagedError(f"{file} is damaged: its image_size should be 1 to {MAX_IMAGE_SIZE}")
     return described
+
+
+def _why_not(folder: Path) -> str:
+    """Say what is at a path that is no hub, and where the hub may be."""
+    if folder.is_file():
+        return "it is a file, and a hub is a folder"
+    parents = (parent for parent in folder.absolute().parents[:2] if (parent / "source.json").is_file())
+    hub = next(parents, None)
+    return "it has no source.json" if hub is None else f"it lies in the hub {hub}, which has the source.json"
 
 
 def require_no_link(file: Path) -> Path:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snow.errors import SnowError
+from snow.source.description import MAX_IMAGE_SIZE
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
@@ -32,8 +33,8 @@ class Preprocessing:
             the rest with the mean, squash resizes both sides to S.
 
     Raises:
-        SnowError: a size below 16 pixels, a crop outside (0, 1], an unknown interpolation or way to resize, a std of
-            zero.
+        SnowError: a size below 16 or above 8,192 pixels, a crop outside (0, 1], an unknown interpolation or way to
+            resize, a std of zero.
     """
 
     image_size: int = 224
@@ -48,6 +49,8 @@ class Preprocessing:
         object.__setattr__(self, "std", tuple(float(value) for value in self.std))
         if self.image_size < 16:
             raise SnowError(f"image size {self.image_size} is too small: use at least 16 pixels")
+        if self.image_size > MAX_IMAGE_SIZE:
+            raise SnowError(f"image size {self.image_size} is too large: use at most {MAX_IMAGE_SIZE} pixels")
         if not 0 < self.crop_pct <= 1:
             raise SnowError(f"crop_pct {self.crop_pct} is outside (0, 1]")
         if self.interpolation not in INTERPOLATIONS:

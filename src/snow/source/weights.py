@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from snow.errors import DamagedError, MismatchError, NotFoundError, SnowError
+from snow.store import require_content
 
 NESTED = ("state_dict", "model", "state_dict_ema", "model_state_dict", "model_ema", "ema", "teacher", "student")
 """Where checkpoints keep the tensors of the network; the first that is there is used, then likewise in it."""
@@ -53,6 +54,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
+            require_content(path)
             raise DamagedError(f"{path} is not a readable safetensors file: {error}") from error
     if path.suffix in SUFFIXES:
         return _unpickle_tensors(path)
@@ -63,6 +65,7 @@ def _unpickle_tensors(path: Path) -> dict[str, Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged or forbidden pickles
+        require_content(path)
         raise DamagedError(f"{path} does not hold plain tensors: {_reason(error)}") from error
     for key in NESTED:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):

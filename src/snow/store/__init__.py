@@ -1,6 +1,6 @@
 """Files and folders that change in one step, for many readers and writers, any of which may be killed at any moment."""
 
-from snow.store.files import atomic_file, atomic_folder, read_consistently, read_json, write_json
+from snow.store.files import atomic_file, atomic_folder, read_consistently, read_json, require_content, write_json
 from snow.store.lock import exclusive, write_lock
 from snow.store.store import Stamp, Store, check_name
 
@@ -13,6 +13,7 @@ __all__ = [
     "exclusive",
     "read_consistently",
     "read_json",
+    "require_content",
     "write_json",
     "write_lock",
 ]

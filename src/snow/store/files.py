@@ -23,6 +23,9 @@ T = TypeVar("T")
 ATTEMPTS = 1000
 """How often a reader starts again because a writer replaced the folder."""
 
+LFS_START = b"version https://git-lfs"
+"""Start of the small file that a clone without Git LFS has in the place of a large one."""
+
 EXCHANGE_CALLS = {"linux": ("renameat2", -100), "darwin": ("renameatx_np", -2)}
 """System -> name of its call that exchanges two paths, and the value of AT_FDCWD for it."""
 
@@ -208,3 +211,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON object with an indent of 2. Surrogates, which stand for bytes that are not UTF-8, are escaped."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+
+
+def require_content(path: Path) -> None:
+    """Raises DamagedError: a file is a Git LFS pointer in the place of its content."""
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(len(LFS_START)) == LFS_START:
+            raise DamagedError(f"{path} is a Git LFS pointer in place of the file: run git lfs pull")

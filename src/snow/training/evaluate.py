@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -32,7 +32,7 @@ def evaluate(
     *,
     tasks: Sequence[str] | Sequence[Task] | None = None,
     batch_size: int = 64,
-    precision: str = "auto",
+    precision: str = "32",
     runtime: Runtime | None = None,
     fabric: Fabric | None = None,
 ) -> dict[str, Metrics]:
@@ -45,7 +45,8 @@ def evaluate(
         tasks: the T tasks of the label columns, or their names where all labels are classes. Not needed if T is 1 and
             the labels are classes: then all learners have the same task.
         batch_size: over all processes.
-        precision: as in `Recipe`; of the source only, if there is a `fabric`.
+        precision: as in `Recipe`; of the source only, if there is a `fabric`. Tasks answer in single precision, which
+            is why that is the default whatever they were trained in.
         runtime: accelerator and loading processes; by default pictures are loaded in this process.
         fabric: one that is launched already; its processes share the pictures.
 
@@ -80,16 +81,29 @@ def _labels(
 
 
 def evaluate_batches(
-    learners: Mapping[str, Method], labels: Mapping[str, TaskLabels], batches: Iterable[FeatureBatch], fabric: Fabric
+    learners: Mapping[str, Method],
+    labels: Mapping[str, TaskLabels],
+    batches: Iterable[FeatureBatch],
+    fabric: Fabric,
+    autocast: bool = True,
 ) -> dict[str, Metrics]:
-    """Measure methods on batches of features, as `evaluate`. `labels`: of each learner."""
-    evidence = collect_evidence(learners, labels, batches, fabric)
+    """Measure methods on batches of features, as `evaluate`.
+
+    Args:
+        labels: of each learner.
+        autocast: compute in the precision of `fabric`; otherwise in single precision.
+    """
+    evidence = collect_evidence(learners, labels, batches, fabric, autocast)
     return {name: labels[name].kind.metrics(values) for name, values in evidence.items()}
 
 
 @torch.no_grad()
 def collect_evidence(
-    learners: Mapping[str, Method], labels: Mapping[str, TaskLabels], batches: Iterable[FeatureBatch], fabric: Fabric
+    learners: Mapping[str, Method],
+    labels: Mapping[str, TaskLabels],
+    batches: Iterable[FeatureBatch],
+    fabric: Fabric,
+    autocast: bool = True,
 ) -> dict[str, Tensor]:
     """Collect what the metrics of each learner are computed from, over all processes: (n, k) on the CPU."""
     parts: dict[str, list[Tensor]] = {name: [] for name in learners}
@@ -98,7 +112,7 @@ def collect_evidence(
             modes.enter_context(_eval_mode(method))
         methods = list(learners.values())
         for batch in batches:
-            with fabric.autocast():
+            with fabric.autocast() if autocast else nullcontext():
                 pairs = zip(methods, batch.features(methods), strict=True)
                 outputs = [method(features) for method, features in pairs]
             for name, logits in zip(learners, outputs, strict=True):

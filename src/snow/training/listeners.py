@@ -37,7 +37,7 @@ _REDRAW_SECONDS = 0.1
 
 
 class ProgressBar(Listener):
-    """Shows epoch, loss, accuracy (means over the learners), images/s and time left on the standard error.
+    """Shows epoch, loss, accuracy (means over the learners), images/s and time left on stderr.
 
     In a terminal it is a bar, elsewhere a line per epoch.
     """

@@ -106,6 +106,7 @@ class Recipe:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("weight_decay", "warmup_epochs", "clip_grad", "calibration", "seed"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "zero or more")
+        self._require("seed", self.seed < 2**63, "below 2^63")
         for name in ("momentum", "label_smoothing", "ema", "validation"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         self._require("lr", 0 < self.lr < math.inf, "more than zero")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import shutil
 from collections.abc import Collection, Generator, Mapping, Sequence
@@ -34,6 +35,8 @@ from snow.training.launch import is_first
 from snow.training.listeners import Listener
 from snow.training.recipe import Recipe
 from snow.training.runtime import Runtime
+
+log = logging.getLogger("snow")
 
 CHECKPOINT, CACHE = "checkpoint.pt", "cache"
 """In the folder of a run, while it lasts."""
@@ -100,6 +103,8 @@ def train(
     for learner in learners.values() if runtime.cache is not None else ():
         if not learner.uses_source:
             raise SnowError(f"method {learner.name} learns from the pictures themselves: leave the cache out")
+    if warm_start:
+        _warn_of_learned(hub, dataset)
     earlier = {name: earlier_recipes(hub.task(name)) for name in names if warm_start}
     job = TrainingJob(hub.source, learners, dataset, recipe, runtime, RunPaths(folder / CHECKPOINT, resume), warm_start)
     with _sole_run(hub.path, names, replace):
@@ -181,6 +186,18 @@ def trained_learners(hub: Hub, dataset: Dataset) -> dict[str, Method]:
     return learners
 
 
+def _warn_of_learned(hub: Hub, dataset: Dataset) -> None:
+    """Warn of test pictures that the tasks were trained on before: another seed holds out other pictures."""
+    for task in dataset.tasks:
+        record = hub.task(task.name).training.get("split")
+        if record is None or dataset.digests is None:
+            continue
+        learned = sum(map(SplitRecord.from_dict(record).was_trained, dataset.digests.test))
+        if learned:
+            count = f"{learned} of the {len(dataset.digests.test)} test pictures"
+            log.warning("%s are training pictures of task %s: use its seed and test fraction", count, task.name)
+
+
 def earlier_recipes(artifact: Artifact) -> list[dict[str, Any]]:
     """List the recipes that a task was trained by, in order."""
     return [*artifact.training.get("earlier_recipes", []), artifact.training.get("recipe", {})]
@@ -208,7 +225,8 @@ def require_free(hub: Path, names: Collection[str], replace: bool) -> None:
     for name in names:
         check_name(name)
         if not replace and store_of(hub).has(name):
-            raise MismatchError(f"hub {hub} has a task {name!r} already: replace it or choose another name")
+            choices = "replace it, train it on (warm start), or choose another name"
+            raise MismatchError(f"hub {hub} has a task {name!r} already: {choices}")
 
 
 def require_writable(hub: Path) -> None:

@@ -116,7 +116,10 @@ class Trainer:
             return TrainingLoop(prepared, calibrated, self.listeners).run()
 
     def finish(self, prepared: Prepared, state: RunState) -> Fitted:
-        """Keep the best, averaged or last weights of each learner, and measure them on the test pictures."""
+        """Keep the best, averaged or last weights of each learner, and measure them on the test pictures.
+
+        That is in single precision, in which tasks answer, unless the source has 8 bits: an engine serves that one.
+        """
         data, learners = prepared.data, state.learners
         for learner in learners:
             learner.finish()
@@ -127,7 +130,8 @@ class Trainer:
                 evidence[learner.name] = {**evidence[learner.name], "training": learner.guard.evidence}
         kinds = self._tuned(prepared, methods)
         labels = {name: replace(data.labels[name], kind=kind) for name, kind in kinds.items()}
-        metrics = evaluate_batches(methods, labels, LiveFeatures(prepared.source, data.test()), self.fabric)
+        test, is_int8 = LiveFeatures(prepared.source, data.test()), self.job.recipe.precision == "int8"
+        metrics = evaluate_batches(methods, labels, test, self.fabric, autocast=is_int8)
         selections = {learner.name: learner.recorder.history(data.sampler.batches) for learner in learners}
         return Fitted(
             methods,
@@ -147,7 +151,8 @@ class Trainer:
         held_out = data.validation() if tunable else None
         if held_out is None:
             return kinds
-        evidence = collect_evidence(tunable, data.labels, LiveFeatures(prepared.source, held_out), self.fabric)
+        features, is_int8 = LiveFeatures(prepared.source, held_out), self.job.recipe.precision == "int8"
+        evidence = collect_evidence(tunable, data.labels, features, self.fabric, autocast=is_int8)
         return {**kinds, **{name: kinds[name].tuned(values) for name, values in evidence.items()}}
 
     def _info(self, prepared: Prepared, calibrated: Calibrated) -> RunInfo:

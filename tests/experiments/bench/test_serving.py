@@ -25,6 +25,7 @@ def bench(**options: object) -> ServingBench:
 def test_ratios_are_those_of_rows_measured_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The machine gets slower by the round: a ratio of medians would mix rounds."""
     monkeypatch.setattr(serving, "_hub", lambda *_: {})
+    monkeypatch.setattr(serving, "WARM_UP", 0)
     counts: dict[int, int] = {}
 
     def seconds(_engine: object, _images: object, asked: dict) -> float:
@@ -43,6 +44,18 @@ def test_ratios_are_those_of_rows_measured_side_by_side(monkeypatch: pytest.Monk
     assert eight["over_ft"] == pytest.approx(8 / 1.8), "six networks are measured, eight are reckoned"
     assert set(results["ft"]) == {"1", "6"}
     assert json.loads((tmp_path / "out.json").read_text())["snow"]["8"]["over_ft"] == eight["over_ft"]
+
+
+def test_engines_are_measured_side_by_side_beside_the_arithmetic_limit() -> None:
+    results = measure_serving(bench(tasks=(1, 3), rounds=1, engine="folded,stacked", sizes=()))
+    counts, stacked = results["multiplications"], results["engines"]["stacked"]
+    assert counts["source"] > counts["snow"] > counts["fo"] > 0
+    limit = counts["source"] / (counts["source"] + 3 * counts["snow"])
+    assert results["snow"]["3"]["limit_of_source"] == stacked["snow"]["3"]["limit_of_source"] == pytest.approx(limit)
+    assert stacked["source"]["images_per_second"] > 0
+    page = serving.markdown(results)
+    assert "| snow (stacked) | 3 |" in page
+    assert "| source alone (stacked) |" in page
 
 
 def test_it_measures_a_real_hub() -> None:

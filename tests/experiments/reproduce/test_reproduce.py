@@ -199,7 +199,7 @@ def test_parameters_need_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixtu
     ("options", "told"),
     [
         (("table10",), "no table or figure 'table10': there are table4"),
-        (("table7",), "table7 needs images, and there is no --data folder"),
+        (("table7",), "table7 needs images, and --data was not given"),
         (("table7", "--data", "nowhere"), "there is no folder nowhere"),
         (("table7", "--data", ".", "--sets", "cub200"), "cub200 was not found: get CUB_200_2011.tgz"),
         (("table7", "--data", ".", "--sets", "mnist"), "unknown dataset 'mnist'"),

@@ -14,7 +14,7 @@ from snow.data import Dataset, open_dataset
 from snow.errors import SnowError
 from snow.experiments.plots.sweep import draw_sweep
 from snow.experiments.sweep import Option, Sweep, TrialConfig, run_sweep
-from snow.experiments.sweep.table import COLUMNS, rows
+from snow.experiments.sweep.table import columns, rows
 from snow.methods import Method, SnowConfig
 from snow.process.interrupt import Interrupted
 from snow.source import Source
@@ -185,7 +185,7 @@ def test_a_search_goes_on_from_what_is_known(work: Sweep, tmp_path: Path) -> Non
 def test_the_table_and_the_picture(work: Sweep, tmp_path: Path) -> None:
     results = run_sweep(replace(work, search=1))
     table = rows(results)
-    assert {len(row) for row in table} == {len(COLUMNS)}
+    assert {len(row) for row in table} == {len(columns(results))}
     assert [row[0] for row in table] == ["keep"] * 2 + ["lr"] * 2 + ["pooling.slots"] * 2 + ["search"]
     assert [row[1] for row in table if "default" in row[1]] == [
         "0.125 (default)",

@@ -29,7 +29,7 @@ class TaskMix:
         if any(count < 1 for count in self.counts):
             raise SnowError(f"a picture requests at least one task, not {min(self.counts)}")
         if not all(0 < weight < float("inf") for weight in self.weights):
-            raise SnowError("the weights of a task mix are numbers above 0")
+            raise SnowError("the weights of a task mix must be numbers above 0")
 
     @classmethod
     def parse(cls, text: str) -> TaskMix:
@@ -83,7 +83,7 @@ class Demand:
 
     def __post_init__(self) -> None:
         if not (isfinite(self.rate) and self.rate > 0):
-            raise SnowError(f"the rate is a number of pictures per second above 0, not {self.rate:g}")
+            raise SnowError(f"the rate must be a number of pictures per second above 0, not {self.rate:g}")
         if self.tasks < 1:
             raise SnowError(f"a hub to plan for has at least one task, not {self.tasks}")
         if self.mix.counts and max(self.mix.counts) > self.tasks:

@@ -69,6 +69,7 @@ class Measurements:
     Attributes:
         source: seconds of a pass without tasks, by batch size.
         delta: seconds that one task adds to a pass, by the number of rows it computes.
+        shared: seconds that any number of tasks adds to a pass, such as for moments of maps, by batch size.
         variation: samples of a pass relative to their median.
         decode: seconds to decode one picture on a decoding thread.
         handling: seconds of the rest of a request on the event loop, by its number of tasks.
@@ -80,6 +81,7 @@ class Measurements:
 
     source: PiecewiseLinear
     delta: PiecewiseLinear
+    shared: PiecewiseLinear = PiecewiseLinear((1.0, 2.0), (0.0, 0.0))
     variation: tuple[float, ...] = (1.0,)
     decode: float = 0.0
     handling: LinearFit = LinearFit(0.0, 0.0)
@@ -123,7 +125,7 @@ class Measurements:
     def _of(cls, results: Sequence[Mapping[str, Any]]) -> Measurements:
         services = [result["service"] for result in results if result.get("service")]
         points = [point for result in results for point in _points(result)]
-        source, delta = _passes(points)
+        source, delta, shared = _passes(points)
         largest = max((result["hub"] for result in results), key=lambda hub: hub["tasks"])
         a_task, tasks = max(0, largest["bytes_a_task"]), largest["tasks"]
         resident = max([largest["resident_bytes"], *(service["resident_bytes"] for service in services)])
@@ -133,6 +135,7 @@ class Measurements:
         return cls(
             source,
             delta,
+            shared,
             tuple(sorted(ratio for service in services for ratio in _ratios(service["passes"]))) or (1.0,),
             median(entry["decode_seconds"] for entry in requests) if requests else 0.0,
             _line((entry["tasks"], entry["handling_seconds"]) for entry in requests),
@@ -153,7 +156,8 @@ class Measurements:
         Args:
             runs: pairs (rows, tasks): `tasks` tasks compute `rows` rows each.
         """
-        return self.source.at(pictures) + sum(tasks * self.delta.at(rows) for rows, tasks in runs)
+        tasks = [count * self.delta.at(rows) for rows, count in runs]
+        return self.source.at(pictures) + sum(tasks) + (self.shared.at(pictures) if tasks else 0.0)
 
     def request_seconds(self, tasks: float) -> float:
         """Estimate the CPU seconds of a request outside its pass."""
@@ -182,8 +186,13 @@ def _points(results: Mapping[str, Any]) -> list[tuple[int, int, float]]:
     return [(size, count, size / entry["images_per_second"]) for count, entry in rows.items()]
 
 
-def _passes(points: Sequence[tuple[int, int, float]]) -> tuple[PiecewiseLinear, PiecewiseLinear]:
-    """Split passes into the time of the source and of one task, by batch size; both are made monotone."""
+def _passes(
+    points: Sequence[tuple[int, int, float]],
+) -> tuple[PiecewiseLinear, PiecewiseLinear, PiecewiseLinear]:
+    """Split passes into the time of the source, of one task, and of any tasks, by batch size; all are made monotone.
+
+    A line through the passes with tasks, if there are two numbers of them, tells what they share.
+    """
     sizes = sorted({pictures for pictures, *_ in points})
     if len(sizes) < 2:
         raise SnowError(
@@ -195,10 +204,24 @@ def _passes(points: Sequence[tuple[int, int, float]]) -> tuple[PiecewiseLinear, 
         timings = [(count, seconds) for pictures, count, seconds in points if pictures == size]
         if len({count for count, _ in timings}) < 2:
             raise SnowError(f"passes of {size} pictures were measured for one number of tasks only: {timings[0][0]}")
-        lines.append(_line(timings))
-    source, delta = [line.start for line in lines], [line.slope for line in lines]
+        lines.append(_split(timings))
     xs = tuple(map(float, sizes))
-    return PiecewiseLinear(xs, _rising(source)), PiecewiseLinear(xs, _rising(delta))
+    source, delta, shared = (PiecewiseLinear(xs, _rising(values)) for values in zip(*lines, strict=True))
+    return source, delta, shared
+
+
+def _split(timings: Sequence[tuple[int, float]]) -> tuple[float, float, float]:
+    """Split the times of passes with different numbers of tasks: that of the source, of one task, and of any tasks."""
+    alone = [seconds for count, seconds in timings if count == 0]
+    with_tasks = [(count, seconds) for count, seconds in timings if count > 0]
+    if not alone or len({count for count, _ in with_tasks}) < 2:
+        line = _line(timings)
+        return line.start, line.slope, 0.0
+    source, line = median(alone), _line(with_tasks)
+    if line.start < source:  # noise: what tasks share cannot be negative
+        line = _line(timings)
+        return line.start, line.slope, 0.0
+    return source, line.slope, line.start - source
 
 
 def _rising(values: Iterable[float]) -> tuple[float, ...]:

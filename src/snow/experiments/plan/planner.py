@@ -46,9 +46,9 @@ class Goal:
 
     def __post_init__(self) -> None:
         if not (isfinite(self.p99) and self.p99 > 0):
-            raise SnowError(f"the goal is a latency above 0 ms, not {1000 * self.p99:g} ms")
+            raise SnowError(f"the goal must be a latency above 0 ms, not {1000 * self.p99:g} ms")
         if not 0 <= self.refused < 1:
-            raise SnowError(f"the fraction that may be refused is at least 0 and below 1, not {self.refused:g}")
+            raise SnowError(f"the fraction that may be refused must be at least 0 and below 1, not {self.refused:g}")
 
     def met(self, outcome: Outcome) -> bool:
         return outcome.p99 <= self.p99 and outcome.refused <= self.refused

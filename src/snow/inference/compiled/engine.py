@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from snow.inference.compiled.library import load_library
-from snow.inference.compiled.program import UnsupportedError, make_program
+from snow.inference.compiled.program import Program, UnsupportedError, make_program
 from snow.inference.compiled.runner import Runner, moments
 from snow.inference.compiled.task import PackedTask, pack
-from snow.inference.readout import readout_values
+from snow.inference.readout import ReadoutInputs, ReadoutWeights
 from snow.inference.stacked import is_stackable
 from snow.inference.stacked_engine import StackedEngine
 from snow.methods import Method
@@ -53,6 +53,8 @@ class CompiledEngine(StackedEngine):
         return dict(zip(names, moments([_places(features.maps[tap]) for tap in names]), strict=True))
 
     def answers(self, methods: Sequence[Method], features: Features) -> list[Tensor | Exception]:
+        if not _is_plain(features):
+            return super().answers(methods, features)
         packed = [self._packed_or_none(method, features) for method in methods]
         results: dict[int, Tensor | Exception] = {}
         runners: dict[int, list[int]] = {}
@@ -61,19 +63,18 @@ class CompiledEngine(StackedEngine):
                 runners.setdefault(id(task.program), []).append(position)
         for positions in runners.values():
             tasks = [task for position in positions if (task := packed[position]) is not None]
-            logits = self._run(tasks, methods[positions[0]], features)
+            logits = self._run(tasks, features)
             for position, output in zip(positions, logits, strict=True):
                 results[position] = output[:, : methods[position].num_classes]
         others = [position for position in range(len(methods)) if position not in results]
         results |= zip(others, super().answers([methods[position] for position in others], features), strict=True)
         return [results[position] for position in range(len(methods))]
 
-    def _run(self, tasks: Sequence[PackedTask], method: Method, features: Features) -> Tensor:
+    def _run(self, tasks: Sequence[PackedTask], features: Features) -> Tensor:
         program = tasks[0].program
         runner = next(runner for runner in self._runners.values() if runner is not None and runner.program is program)
         maps = [_places(features.maps[tap]) for tap in program.taps]
-        read = [tap for tap in program.taps if tap in method.selected_moment_taps]
-        return runner.run(tasks, _places(features.images), maps, readout_values(features, read).contiguous())
+        return runner.run(tasks, _places(features.images), maps, runner.inputs.values(features).contiguous())
 
     def _packed_or_none(self, method: Method, features: Features) -> PackedTask | None:
         """Lay out a method at its first answer; None if the compiled code cannot run it."""
@@ -82,26 +83,29 @@ class CompiledEngine(StackedEngine):
                 self._packed[method] = self._pack(method, features)
             except Exception:  # a network can fail in any way: `answer` then says how
                 self._packed[method] = None
-        return self._packed[method] if _is_plain(features) else None
+        return self._packed[method]
 
     def _pack(self, method: Method, features: Features) -> PackedTask | None:
         if not isinstance(method, Snow):
             return None
-        delta, classes = self.folded(method, features).delta, method.num_classes
-        if delta is None or method.readout is not None or not is_stackable(delta):
+        folded, classes = self.folded(method, features), method.num_classes
+        delta, inputs = folded.delta, ReadoutInputs.of(folded)
+        if delta is not None and not is_stackable(delta):
             return None
-        sides = {tap: features.maps[tap].shape[-1] for tap in delta.taps}
-        key = json.dumps([method.plan.to_dict(), sides]), bool(delta.selected_moment_taps())
+        sides = {} if delta is None else {tap: features.maps[tap].shape[-1] for tap in delta.taps}
+        key = json.dumps([None if delta is None else method.plan.to_dict(), sides]), inputs
         if key not in self._runners:
+            size = features.images.shape[-1]
             try:
-                self._runners[key] = Runner(make_program(method.plan, delta, sides, features.images.shape[-1]))
+                program = Program(()) if delta is None else make_program(method.plan, delta, sides, size)
+                self._runners[key] = Runner(program, inputs)
             except UnsupportedError:
                 self._runners[key] = None
         runner = self._runners[key]
         if runner is None:
             return None
-        task = pack(runner.program, delta)
-        agrees = self.agrees(method, features, lambda picture: self._run([task], method, picture)[0, :, :classes])
+        task = pack(runner.program, delta, ReadoutWeights.of(folded, inputs.offsets(features)))
+        agrees = self.agrees(folded, features, lambda picture: self._run([task], picture)[0, :, :classes])
         return task if agrees else None  # else the method is more than its delta, or it gives NaN
 
 

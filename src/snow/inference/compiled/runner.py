@@ -13,6 +13,7 @@ from torch import Tensor
 from snow.inference.compiled.library import load_library
 from snow.inference.compiled.program import Program
 from snow.inference.compiled.task import PackedTask
+from snow.inference.readout import ReadoutInputs
 
 TASKS_AT_ONCE = 8
 """Tasks that run together for one picture: a map stays in the processor's cache for all of them."""
@@ -23,6 +24,7 @@ class Runner:
     """Runs tasks of one program. Only one thread at a time may use it."""
 
     program: Program
+    inputs: ReadoutInputs
     _table: np.ndarray = field(init=False)
     _scratch: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 

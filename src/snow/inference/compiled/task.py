@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snow.delta import Delta
 from snow.inference.compiled.program import INNER, VECTOR, Program, UnsupportedError, task_tensors
-from snow.inference.readout import readout_inputs, readout_shift
+from snow.inference.readout import ReadoutWeights
 
 ALIGNMENT = 16
 """Each tensor begins at a multiple of so many floats."""
@@ -36,32 +36,29 @@ class PackedTask:
     classes: int
 
 
-def pack(program: Program, delta: Delta) -> PackedTask:
-    """Lay out a delta with BatchNorm folded.
+def pack(program: Program, delta: Delta | None, readout: ReadoutWeights) -> PackedTask:
+    """Lay out a delta with BatchNorm folded, and what reads it out.
 
     Raises:
         UnsupportedError: its low-rank head is too large.
     """
-    own = delta.classifier.weight[:, : delta.classifier.own, 0, 0].t()
-    classes = _filled(own.shape[1])
-    index, weight = readout_inputs(delta)
-    rank = 0 if delta.directions is None else _filled(delta.directions.expand.in_features)
+    classes = _filled(readout.own.shape[1])
+    rank = 0 if readout.expand is None else _filled(len(readout.expand))
     if rank > INNER:
         raise UnsupportedError(f"{rank} directions")
+    shift, bias = _wide(readout.shift, rank or classes), _wide(readout.bias, classes)
     tensors = {
-        "index": index.int().view(torch.float32),
-        "weight": _wide(weight, rank or classes),
-        "shift": _wide(readout_shift(delta) if delta.selected_moment_taps() else weight.new_zeros(1), rank or classes),
-        "expand": weight.new_zeros(0),
-        "own_weight": _wide(own, classes),
-        "bias": _wide(own.new_zeros(1) if delta.classifier.bias is None else delta.classifier.bias, classes),
+        "index": readout.index.int().view(torch.float32),
+        "weight": _wide(readout.weight, rank or classes),
+        "shift": shift,
+        "expand": bias.new_zeros(0),
+        "own_weight": _wide(readout.own, classes),
+        "bias": bias if rank else bias + shift,
     }
-    if delta.directions is not None:
-        expand = _wide(delta.directions.expand.weight.t(), classes)
+    if readout.expand is not None:
+        expand = _wide(readout.expand, classes)
         tensors["expand"] = torch.cat([expand, expand.new_zeros(rank - len(expand), classes)])
-    elif delta.selected_moment_taps():
-        tensors["bias"] = tensors["bias"] + tensors["shift"]
-    layers, offsets = list(task_tensors(delta)), {}
+    layers, offsets = [] if delta is None else list(task_tensors(delta)), {}
     offset = program.head
     for name, value in tensors.items():
         offsets[name] = offset
@@ -74,7 +71,13 @@ def pack(program: Program, delta: Delta) -> PackedTask:
     assert start == program.head, "the layers of the plan are not those of the delta"
     for name, value in tensors.items():
         buffer[offsets[name] : offsets[name] + value.numel()] = value.reshape(-1)
-    numbers: Mapping[str, int] = {"classes": classes, "rank": rank, "inputs": len(index), "own": len(own), **offsets}
+    numbers: Mapping[str, int] = {
+        "classes": classes,
+        "rank": rank,
+        "inputs": len(readout.index),
+        "own": len(readout.own),
+        **offsets,
+    }
     buffer[: len(HEAD)] = torch.tensor([numbers[name] for name in HEAD], dtype=torch.int32).view(torch.float32)
     return PackedTask(program, buffer, buffer.data_ptr(), classes)
 

@@ -1,0 +1,81 @@
+"""`snow drift`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from snow.cli.app import command
+from snow.cli.options import Json, Names
+from snow.cli.output import note, percent, print_json, print_table
+from snow.cli.predict import picture_batches
+from snow.errors import NotFoundError
+from snow.hub import Hub
+from snow.inference import Failure
+from snow.inference.familiarity import Drift
+from snow.process.devices import find_device
+
+CHANGED = 1
+"""Exit code if the pictures differ from those of a task."""
+
+app = command("drift", "snow drift my-hub todays-pictures/")
+
+
+@app.default
+def drift_command(
+    hub: Path, images: list[Path], /, *, tasks: Names = (), device: str = "cpu", json: Json = False
+) -> int:
+    """Compare images with those that each task was trained on. Exit code 1 if they differ for a task.
+
+    Compared is how familiar the images are to a task with how familiar its own are. Other light, blur, another camera
+    or other objects make them less familiar; another sample of the same images does not.
+
+    Args:
+        hub: folder of the hub.
+        images: images, or folders with images in them; some dozens at least.
+        tasks: names separated by commas; by default all tasks that keep statistics of their training images.
+        device: cpu, cuda, cuda:1, mps or auto.
+        json: print {"tasks": {NAME: {"images", "distance", "median", "unfamiliar", "has_changed"}}}: the distance of
+            the distributions, 0..1; the median familiarity, 0.5 for own images; and the share of images that are
+            less familiar than 95 % of the own.
+    """
+    target = find_device(device)
+    opened = Hub.open(hub)
+    opened.source.to(target)
+    for name in tasks:
+        opened.tasks.require(name)
+    known: dict[str, list[float]] = {}
+    for batch, _ in picture_batches(images, opened):
+        if batch:
+            for row in opened.predict(torch.stack([pixels for _, pixels in batch]), tasks or None):
+                for name, entry in row.items():
+                    if not isinstance(entry, Failure) and entry.known is not None:
+                        known.setdefault(name, []).append(entry.known)
+    for name in set(tasks) - set(known):
+        note(f"warning: task {name} keeps no statistics of its training images: train it again")
+    if not known:
+        raise NotFoundError(f"no task of hub {hub} can compare these images: there is none, or they keep no statistics")
+    drifts = {name: Drift.of(values) for name, values in known.items()}
+    if json:
+        print_json({"tasks": {name: asdict(drift) for name, drift in drifts.items()}})
+    else:
+        _print(drifts)
+    return CHANGED if any(drift.has_changed for drift in drifts.values()) else 0
+
+
+def _print(drifts: Mapping[str, Drift]) -> None:
+    rows = [
+        (
+            name,
+            drift.images,
+            f"{drift.distance:.2f}",
+            f"{drift.median:.2f}",
+            percent(drift.unfamiliar),
+            "changed" if drift.has_changed else "as in training",
+        )
+        for name, drift in drifts.items()
+    ]
+    print_table(("task", "images", "distance", "median familiarity", "unfamiliar", ""), rows)

@@ -1,0 +1,121 @@
+"""`snow watch`."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from snow.cli.app import command
+from snow.cli.options import Flag, Names
+from snow.cli.output import note
+from snow.data import eval_transform
+from snow.errors import SnowError
+from snow.hub import Hub
+from snow.inference import Failure, encode
+from snow.inference.streams import Frame, Smoothed, open_frames, unlike_before
+from snow.kinds import NumberPrediction, Prediction
+from snow.process.devices import find_device
+from snow.process.interrupt import Interrupted
+
+WEBHOOK_SECONDS = 5.0
+"""Longest wait for a webhook to take a line."""
+
+app = command("watch", "snow watch my-hub rtsp://camera/stream --every 5")
+
+
+@app.default
+def watch_command(
+    hub: Path,
+    source: str,
+    /,
+    *,
+    tasks: Names = (),
+    every: int = 1,
+    differ: float = 2.0,
+    smooth: int = 1,
+    reject: float = 0.0,
+    top_k: int = 3,
+    webhook: str | None = None,
+    once: Flag = False,
+    limit: int | None = None,
+    device: str = "cpu",
+) -> None:
+    """Ask tasks about a stream, and print a line of JSON for each frame: a folder that fills, a video, a camera.
+
+    A live stream is not slowed down: frames that come too fast are dropped and counted. A camera that goes away is
+    asked again. Videos, cameras and addresses such as rtsp://… need the extra `video`.
+
+    Args:
+        hub: folder of the hub.
+        source: folder, video file, device such as /dev/video0, or address.
+        tasks: names separated by commas; by default all tasks.
+        every: use every n-th frame of a video.
+        differ: leave out frames whose gray thumbnails differ by less than this, 0 to 255; 0 keeps all.
+        smooth: average the values of this many frames, in "smoothed".
+        reject: answer unknown below this share of a task's own pictures, as in `snow predict`.
+        top_k: number of classes to list for each task.
+        webhook: address that each line is sent to as well; lines that it does not take are counted, not sent again.
+        once: end with what is there: the pictures of the folder, the frames of the video.
+        limit: end after this many frames.
+        device: cpu, cuda, cuda:1, mps or auto.
+    """
+    if every < 1 or smooth < 1 or top_k < 1 or (limit is not None and limit < 1):
+        raise SnowError("--every, --smooth, --top-k and --limit are at least 1")
+    if webhook is not None and not webhook.startswith(("http://", "https://")):
+        raise SnowError(f"--webhook takes an address such as http://localhost:9000/, not {webhook}")
+    target = find_device(device)
+    opened = Hub.open(hub)
+    opened.source.to(target)
+    for name in tasks:
+        opened.tasks.require(name)
+    frames, smoothed = open_frames(source, once, every), Smoothed(smooth)
+    prepare = eval_transform(opened.source.preprocessing)
+    refused, count = 0, 0
+    try:
+        for frame in unlike_before(frames, differ):
+            opened.refresh()
+            answers = opened.predict(prepare(frame.pixels)[None], tasks or None, reject)[0]
+            entry = _entry(frame, answers, top_k, smoothed if smooth > 1 else None)
+            line = json.dumps({**entry, "dropped": frames.dropped, "skipped": frames.skipped}, ensure_ascii=False)
+            print(line, flush=True)
+            if webhook is not None and not _send(webhook, line):
+                refused += 1
+            count += 1
+            if limit is not None and count >= limit:
+                break
+    except (KeyboardInterrupt, Interrupted):
+        note("stopped")
+    lost = f", {refused} lines not taken by the webhook" if webhook is not None else ""
+    note(f"{count} frames, {frames.dropped} dropped, {frames.skipped} unreadable{lost}")
+
+
+def _entry(
+    frame: Frame, answers: dict[str, Prediction | Failure], top_k: int, smoothed: Smoothed | None
+) -> dict[str, Any]:
+    entry = {**encode(frame.name, answers, top_k), "seconds": round(frame.seconds, 3)}
+    if smoothed is not None:
+        entry["smoothed"] = {
+            name: dict(list(smoothed.add(name, _values(answer)).items())[:top_k])
+            for name, answer in answers.items()
+            if not isinstance(answer, Failure)
+        }
+    return entry
+
+
+def _values(answer: Prediction) -> dict[str, float]:
+    """Return what is averaged over time: the number, or the probability of each label."""
+    if isinstance(answer, NumberPrediction):
+        return {"value": answer.value}
+    return {label.removesuffix(" (off)"): value for label, value in answer.top()}
+
+
+def _send(webhook: str, line: str) -> bool:
+    """Post a line; False if the address does not take it."""
+    request = urllib.request.Request(webhook, line.encode(), {"Content-Type": "application/json"}, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=WEBHOOK_SECONDS):
+            return True
+    except OSError:
+        return False
