@@ -288,8 +288,9 @@ def _unknowns(results: dict[str, Any]) -> str:
         for name, pair in results["pairs"].items()
     ]
     text = (
-        f"\nRejected: own / other with `--reject {results['reject']}`. `{results['command']}`: {results['image_size']} px, "
-        f"{results['recipe']['epochs']} epochs, seed {results['recipe']['seed']}; {table.environment(results)}.\n"
+        f"\nRejected: own / other with `--reject {results['reject']}`. `{results['command']}`: "
+        f"{results['image_size']} px, {results['recipe']['epochs']} epochs, seed {results['recipe']['seed']}; "
+        f"{table.environment(results)}.\n"
     )
     return table.markdown_table(columns, rows) + text
 
