@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="holds dtd10, ants_bees and cars196")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--pairs", default="", help="part of the names of the pairs to measure; by default all")
     parser.add_argument("--out", type=Path, required=True, help="results file; pairs that it holds are not run again")
     options = parser.parse_args()
     recipe = Recipe(epochs=options.epochs, cache_views=2)
@@ -134,6 +135,8 @@ def main() -> None:
     results = open_results(options.out, identity, {"pairs": {}})
     with tempfile.TemporaryDirectory() as folder:
         for pair in pairs(options.data, Path(folder)):
+            if options.pairs not in pair.name:
+                continue
             if pair.name not in results["pairs"]:
                 results["pairs"][pair.name] = measure(pair, options.image_size, recipe)
                 save_results(options.out, results)

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
+from snow.hub.card import task_card
+from snow.kinds import GradeKind, LabelKind, NumberKind, TagKind, saved_labels
 from snow.methods import METHODS
 from snow.source import Source
 
@@ -224,3 +226,26 @@ def test_a_name_that_is_neither_a_folder_nor_a_repository_is_one_line(resnet: So
         with pytest.raises(SnowError, match="nowhere/at/all is not a folder") as caught:
             read("nowhere/at/all")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (TagKind(("dented", "red")), ("Finds which of 2 tags apply", "## Tags", "2 tags: dented, red")),
+        (NumberKind(5.0, 1.0, 2.0, 9.5, "mm"), ("Estimates a number", "## Range", "2.0 to 9.5 mm")),
+        (GradeKind(("bad", "good")), ("Grades images on a scale of 2 grades", "## Grades", "2 grades: bad, good")),
+    ],
+)
+def test_a_card_says_what_the_labels_are(kind: LabelKind, words: tuple[str, ...], resnet: Source) -> None:
+    config = {
+        "task": "wear",
+        "classes": list(kind.names),
+        "labels": saved_labels(kind),
+        "method": "snow",
+        "source": resnet.description(),
+        "training": {},
+    }
+    text = task_card(config, {"test": {kind.figures[0].key: 0.5, "images": 7}}, "me/wear")
+    for word in words:
+        assert word in text
+    assert f"{kind.figures[0].key.replace('_', chr(92) + '_')} 0.5" in text

@@ -91,7 +91,7 @@ def _show_task(folder: Path, task: dict[str, Any]) -> None:
     config, metrics, files = task["config"], task["metrics"], task["files"]
     rows: list[tuple[str, object]] = [
         ("folder", folder),
-        ("classes", f"{len(config['classes'])}: {', '.join(config['classes'])}"),
+        *_label_rows(config),
         ("method", config["method"]),
         ("source", f"{config['source'].get('architecture')} ({config['source'].get('weights')})"),
         ("source fingerprint", config["source"]["fingerprint"]),
@@ -103,6 +103,21 @@ def _show_task(folder: Path, task: dict[str, Any]) -> None:
     rows += [(key, _plain(value)) for key, value in metrics.items() if key != "history"]
     rows += [(name, f"{size:,} bytes") for name, size in files.items()]
     print_table(("task", config["task"]), rows)
+
+
+def _label_rows(config: dict[str, Any]) -> list[tuple[str, object]]:
+    """Describe the labels: their names, and for other kinds than classes what else is known of them."""
+    names = f"{len(config['classes'])}: {', '.join(config['classes'])}"
+    labels = dict(config.get("labels", {}))
+    kind = labels.pop("kind", "class")
+    title = {"multi": "tags", "ordered": "grades"}.get(kind, "classes")
+    rows: list[tuple[str, object]] = [] if kind == "class" else [("kind", kind)]
+    rows += [(title, names)] if config["classes"] else []
+    return rows + [(key, _listed(value)) for key, value in labels.items()]
+
+
+def _listed(value: object) -> str:
+    return ", ".join(f"{item:.3g}" for item in value) if isinstance(value, list) else str(value)
 
 
 def _plain(value: object) -> str:
