@@ -46,7 +46,7 @@ METHODS: dict[str, type[Method]] = {
 Extended.methods = METHODS
 
 SAVED_METHODS: Mapping[str, type[Method]] = ChainMap(METHODS, {Extended.name: Extended})
-"""Methods that a saved task may have: those that learn, also those added to `METHODS` later, and what is made of them."""
+"""Methods that a saved task may have: those in `METHODS`, also if added later, and what is made of them."""
 
 
 def installed_methods() -> list[str]:
