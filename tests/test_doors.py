@@ -124,7 +124,7 @@ class Stop(snow.Listener):
 def test_a_listener_and_what_stops_a_run_are_public(hub: snow.Hub, dataset: snow.Dataset) -> None:
     listener = Stop()
     with pytest.raises(snow.Interrupted, match="enough"):
-        snow.train(hub, dataset, RECIPE, runtime=RUNTIME, listeners=[listener])
+        snow.train(hub, dataset, RECIPE, runtime=RUNTIME, method="fo", listeners=[listener])
     assert listener.info is not None
     assert listener.info.learners == ("colours",)
 

@@ -52,9 +52,10 @@ def colours(write_folder: Callable[..., Path], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def learned(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hub with the task `colours`. Only to be read."""
+    """A hub with the task `colours`, which has a delta. Only to be read."""
     hub = tmp_path_factory.mktemp("learned") / "hub"
-    assert main(["train", str(colours), "--task", "colours", "--hub", str(hub), *TINY, *QUICK]) == 0
+    options = ["--task", "colours", "--hub", str(hub), "--start", "zero", *TINY, *QUICK]
+    assert main(["train", str(colours), *options]) == 0
     return hub
 
 

@@ -90,7 +90,7 @@ def test_stopped_and_resumed_it_learns_the_same_bits(
     run: Run, learned: Path, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = tmp_path / "hub"
-    arguments = ("train", colours, "--task", "colours", "--hub", hub, *TINY, *QUICK)
+    arguments = ("train", colours, "--task", "colours", "--hub", hub, "--start", "zero", *TINY, *QUICK)
     with monkeypatch.context() as patched:
         patched.setattr(ProgressBar, "on_step", _stop_at(5))
         stopped = run(*arguments)
@@ -107,7 +107,8 @@ def test_stopped_and_resumed_it_learns_the_same_bits(
 def test_without_resume_it_says_that_it_starts_over(
     run: Run, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ("train", colours, "--task", "colours", "--hub", tmp_path / "hub", *TINY, *QUICK)
+    where = ("--task", "colours", "--hub", tmp_path / "hub")
+    arguments = ("train", colours, *where, "--start", "zero", *TINY, *QUICK)
     with monkeypatch.context() as patched:
         patched.setattr(ProgressBar, "on_step", _stop_at(1))
         run(*arguments)
@@ -161,7 +162,8 @@ def test_what_the_source_gives_is_kept_while_it_learns_or_for_longer(run: Run, c
     kept = tmp_path / "kept"
     for task, folder in (("short", ()), ("long", ("--cache-dir", kept))):
         where = ("--task", task, "--hub", tmp_path / "hub")
-        result = run("train", colours, *where, *TINY, *QUICK, "--cache", "50MB", "--cache-views", "1", *folder)
+        options = ("--start", "zero", "--cache", "50MB", "--cache-views", "1", *folder)
+        result = run("train", colours, *where, *TINY, *QUICK, *options)
         assert result.code == 0
         assert "features of 24 views of pictures are kept in" in result.err
         assert not (tmp_path / "hub" / "runs" / task / "cache").exists()

@@ -37,7 +37,8 @@ def logits(start: Start, rows: PassRows, refit: bool = False) -> Tensor:
     x = torch.cat([values[0] for values in rows.blocks.values()], 1)[:, start.index]
     weight = start.weight + start.refit if refit else start.weight
     z = ((x - start.centre) * start.gain) @ weight.T
-    return (z if start.expand is None else z @ start.expand.T) + start.bias
+    bias = start.bias + start.refit_bias if refit else start.bias
+    return (z if start.expand is None else z @ start.expand.T) + bias
 
 
 def accuracy(start: Start, rows: PassRows) -> float:
@@ -176,7 +177,8 @@ def test_a_few_right_answers_are_not_certain() -> None:
 
 def test_candidates_are_weighed_by_their_evidence() -> None:
     def candidate(loss: float, prior: float = 0.0) -> Candidate:
-        return Candidate({}, 1.0, torch.zeros(1, 2), 1.0, loss, 0.5, prior)
+        nothing = torch.zeros(1, 2)
+        return Candidate({}, 1.0, nothing, nothing, nothing, 1.0, loss, 0.5, prior)
 
     best, other, poor = candidate(0.5), candidate(0.52), candidate(0.9)
     weighted = weigh([poor, other, best], 50)

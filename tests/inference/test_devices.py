@@ -77,18 +77,18 @@ def test_an_engine_stays_on_the_device(
     kind, mode = AutoEngine if engine == "auto" else ENGINES[engine], FakeTensorMode()
     methods = [method.export_form() for method in build_all(source)]
     methods += [methods[0].__class__.rebuild(source, CLASSES, methods[0].config)]  # two tasks for a stack
-    fakes = [on_cuda(method, mode) for method in methods]
+    fakes, taps = [on_cuda(method, mode) for method in methods], frozenset[str]().union(*(one.taps for one in methods))
     real, running = kind(source), kind(on_cuda(source, mode))
     if isinstance(real, FusedEngine) and isinstance(running, FusedEngine):
         # what can be folded is found by comparing values, which fake tensors do not have
-        whole = source(images[:1])
-        pairs = {id(fake): real._find_foldable(one, whole) for one, fake in zip(methods, fakes, strict=True)}
-        monkeypatch.setattr(FusedEngine, "_find_foldable", lambda _self, method, _features: pairs[id(method)])
+        whole = source(images[:1], taps)
+        folded = {id(fake): on_cuda(real.folded(one, whole), mode) for one, fake in zip(methods, fakes, strict=True)}
+        monkeypatch.setattr(FusedEngine, "folded", lambda _self, method, _features: folded[id(method)])
         monkeypatch.setattr(FusedEngine, "agrees", lambda *_: True)
         monkeypatch.setattr(auto, "WARM_UP", 1000)  # nothing is measured
         running._prepared = on_cuda(real.prepared_source(), mode)
     with mode, torch.no_grad():
-        features = running.prepared_source()(mode.from_tensor(images).to("cuda"))
+        features = running.prepared_source()(mode.from_tensor(images).to("cuda"), taps)
         moments = running.moments(features, moments_read(fakes, running.shares_moments))
         answers = running.answers(fakes, replace(features, moments=moments))
     for method, answer in zip(methods, answers, strict=True):

@@ -130,5 +130,9 @@ def test_moments_are_those_of_whole_maps_and_shared(source: Source, draw: Draw, 
         assert first.moments[tap].shape == (count, 2, values.shape[1])
         torch.testing.assert_close(first.moments[tap], moments(values), rtol=1e-4, atol=1e-4)
         assert first.moments[tap].data_ptr() == third.moments[tap].data_ptr()
-    assert observe_channels(source, readers[1:2], images)[0].moments == {}
+    [alone] = observe_channels(source, readers[1:2], images)
+    assert alone.moments.keys() == readers[1].selected_moment_taps
+    for tap, values in alone.moments.items():
+        assert values.shape == (count, 2, alone.maps[tap].shape[1])
+        torch.testing.assert_close(values, moments(alone.maps[tap]), rtol=1e-4, atol=1e-4)
     assert observe(source, readers[:1], images).moments.keys() == whole.keys()

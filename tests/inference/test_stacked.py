@@ -16,7 +16,7 @@ from snow.inference.compiled.runner import moments as compiled_moments
 from snow.inference.fused import FusedEngine
 from snow.inference.stacked import SLOTS
 from snow.methods import METHODS, Method
-from snow.source import Source
+from snow.source import FINAL, LOGITS, Source
 from snow.subscribe import moments
 
 ENGINES = [
@@ -70,6 +70,38 @@ def test_they_answer_as_one_by_one(engine: type[FusedEngine], config: dict, sour
     prepared = running._packed if isinstance(running, CompiledEngine) else running._homes  # ty: ignore[unresolved-attribute]
     if isinstance(running, StackedEngine) and not isinstance(running, CompiledEngine):
         assert all(prepared[method] is not None for method in tasks.values()), "they do not run together"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize("with_delta", [True, False])
+def test_readouts_with_and_without_a_delta(
+    engine: type[FusedEngine], rank: int, with_delta: bool, source: Source, images: Tensor
+) -> None:
+    tasks = {str(seed): started(source, seed, rank, with_delta) for seed in range(3)}
+    running = engine(source)
+    found = Predictor(running).logits(images, tasks)
+    assert_close(found, Predictor(FoldedEngine(source)).logits(images, tasks))
+    homes = [running._homes.get(method) for method in tasks.values()]  # ty: ignore[unresolved-attribute]
+    packed = [running._packed[method] for method in tasks.values()] if isinstance(running, CompiledEngine) else homes
+    assert all(home is not None or task is not None for home, task in zip(homes, packed, strict=True))
+
+
+def started(source: Source, seed: int, rank: int, with_delta: bool) -> Method:
+    """A method whose readout gathers from final features, answers and the moments of two maps."""
+    built = METHODS["snow"].build(source, 3, {"start": "evidence"}).export_form()
+    taps = [tap for tap in source.taps if tap.name in built.taps][:2]
+    parts = [[FINAL, source.num_features], [LOGITS, source.num_classes]]
+    parts += [[tap.name, 2 * tap.channels] for tap in taps[: 1 + seed]]
+    readout = {"parts": parts, "inputs": 20 + seed, "rank": rank}
+    torch.manual_seed(seed)
+    method = METHODS["snow"].rebuild(source, 3, {**built.config, "readout": readout, "delta": with_delta})
+    for value in method.parameters():
+        nn.init.normal_(value, std=0.1)
+    index = torch.randperm(sum(int(size) for _, size in parts))[: 20 + seed].sort().values
+    method.readout.index.copy_(index)  # ty: ignore[unresolved-attribute, call-non-callable]
+    method.readout.centre.normal_()  # ty: ignore[unresolved-attribute, call-non-callable]
+    return method.eval()
 
 
 @pytest.mark.skipif(find_compiler() is None, reason="there is no compiler")

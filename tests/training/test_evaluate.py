@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import Noisy, tiny_pictures, tiny_runtime, tiny_source
+from tiny import Noisy, built, tiny_dataset, tiny_pictures, tiny_runtime, tiny_source
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.kinds import ClassMetrics
+from snow.kinds import ClassKind, ClassMetrics
 from snow.source import Features
 from snow.training.evaluate import evaluate
 
@@ -76,3 +76,19 @@ def test_predictions_are_counted_by_class() -> None:
     assert classes["c"] == {"images": 0, "correct": 0, "recall": None, "predicted": {}}
     with pytest.raises(SnowError, match="were not counted by class"):
         ClassMetrics(1, 1.0, 1.0).per_class("ab")
+
+
+def test_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:
+    labels = torch.tensor([0, 0, 1, 1, -1])
+    kind, logits = ClassKind(("a", "b")), torch.tensor([[3.0, 0.0]] * 5)
+    confidence = float(logits.softmax(1)[0, 0])
+    evidence = torch.cat([kind.evidence(logits[[row]], labels[[row]]) for row in range(5)])
+    assert len(evidence) == 4
+    assert kind.metrics(evidence).to_dict()["ece"] == pytest.approx(confidence - 0.5, abs=1e-6)
+    assert kind.metrics(kind.evidence(torch.zeros(4, 2), labels[:4])).to_dict()["ece"] == pytest.approx(0.0)
+    assert kind.metrics(evidence[:0]).to_dict()["ece"] == 0
+
+
+def test_metrics_of_classes_have_the_calibration_error() -> None:
+    measured = evaluate(tiny_source(), {"any": built()}, tiny_dataset(24, 60).test, runtime=tiny_runtime())["any"]
+    assert 0 < measured.to_dict()["ece"] < 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
 
+from snow.data import Dataset, Task
 from snow.hub import Hub
+from snow.kinds import NumberKind
 from snow.methods import FinalOutput, Method, Snow
 from snow.training.evaluate import evaluate
 from snow.training.fit import fit
@@ -107,3 +110,62 @@ def test_without_calibration_a_linear_probe_and_the_delta_learn() -> None:
     assert fitted.evidence == {}
     assert len(fitted.history) == 2
     assert fitted.learners["snow"].readout.weight.abs().max() > 0
+
+
+def with_numbers() -> Dataset:
+    """The second task has numbers: 1, 2 and 3 for the three colours."""
+    dataset, labels = tiny_dataset(240, 60, 2), ("1.0", "2.0", "3.0")
+    return replace(
+        dataset, tasks=(dataset.tasks[0], Task("size", (), NumberKind.of_labels("size", labels, ""), labels))
+    )
+
+
+def both() -> dict[str, Snow]:
+    return {"colour": built(Snow), "size": built(Snow, num_classes=1)}
+
+
+def test_numbers_learn_from_zero_beside_a_start_by_evidence(tmp_path: Path) -> None:
+    hub = Hub.create(tmp_path / "hub", tiny_source())
+    colour, size = train(hub, with_numbers(), tiny_recipe(epochs=3, lr=1e-2), runtime=tiny_runtime())
+    assert colour.metrics["evidence"]["training"]["held_out"] == 48
+    assert "evidence" not in size.metrics
+    assert size.method.config["options"].get("start", "zero") == "zero"
+    losses = [record["loss"] for record in size.metrics["history"]]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    assert Hub(tmp_path / "hub", tiny_source()).task("size").metrics == size.metrics
+
+
+def test_a_stopped_run_of_both_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    class Stop(Listener):
+        def on_epoch(self, records: Any) -> None:
+            if records[0].epoch == 1:
+                raise KeyboardInterrupt
+
+    def fitted(**options: Any) -> dict[str, Method]:
+        return fit(
+            tiny_source(), both(), with_numbers(), tiny_recipe(epochs=2), runtime=tiny_runtime(), **options
+        ).learners
+
+    uninterrupted = fitted()
+    with pytest.raises(KeyboardInterrupt):
+        fitted(checkpoint=tmp_path / "checkpoint", listeners=[Stop()])
+    resumed = fitted(checkpoint=tmp_path / "checkpoint", resume=True)
+    assert all(same_tensors(method, resumed[name]) for name, method in uninterrupted.items())
+
+
+@pytest.mark.slow
+def test_two_processes_hand_back_frozen_channels_of_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    recipe, runtime = tiny_recipe(epochs=1, freeze_selection=True), tiny_runtime(devices=2)
+    fitted = fit(tiny_source(), both(), with_numbers(), recipe, runtime=runtime)
+    assert fitted.learners["size"].readout is None
+    assert fitted.metrics["size"].images == 45
+
+
+def test_with_weights_of_classes_training_goes_on_from_the_start() -> None:
+    weighted, plain = run(24, epochs=2, class_weights="0=9"), run(24, epochs=2)
+    assert len(weighted.history) == 2
+    assert "chosen" in weighted.evidence["snow"]
+    assert "training" not in weighted.evidence["snow"]
+    assert not torch.equal(weighted.learners["snow"].readout.bias, plain.learners["snow"].readout.bias)

@@ -30,8 +30,10 @@ class Candidate:
     Attributes:
         shares: share of each block of inputs in the variance.
         penalty: of the ridge regression.
-        answers: (r, C), for the left-out pictures, in the order of `Judge.label`, without the mean of the targets.
-        scale: factor of answers and mean with the smallest log-loss.
+        answers: (r, C), for the left-out pictures, in the order of `Judge.label`, without the bias.
+        bias: (r, C), of the fit without their fold.
+        strength: as in `Solution`, of the first fold.
+        scale: factor of answers and bias with the smallest log-loss.
         loss, accuracy: of these.
         prior: logarithm of the prior odds.
     """
@@ -39,6 +41,8 @@ class Candidate:
     shares: Weights
     penalty: float
     answers: Tensor
+    bias: Tensor
+    strength: Tensor
     scale: float
     loss: float
     accuracy: float
@@ -54,26 +58,35 @@ class Judge:
     """Judges candidates by the plain views of pictures whose views some folds leave out.
 
     Args:
-        ridge: the regression of one-hot targets; its first n rows are the plain views.
+        ridge: the problem, with one-hot targets; its first n rows are the plain views.
         folds: numbers of the folds that are left out in turn.
         label: (n,).
-        mean: (C,), mean of the targets, which the answers lack.
     """
 
-    def __init__(self, ridge: Ridge, folds: Sequence[int], label: Tensor, mean: Tensor) -> None:
-        self.ridge, self.folds, self.mean = ridge, folds, mean
+    def __init__(self, ridge: Ridge, folds: Sequence[int], label: Tensor) -> None:
+        self.ridge, self.folds = ridge, folds
         self.plain = [(ridge.rows.fold[: len(label)] == fold).nonzero().flatten() for fold in folds]
         self.label = label[torch.cat(self.plain)]
 
     def judge(self, shares: Weights, penalty: float, prior: float) -> Candidate:
         """Fit outside of each fold, answer inside, and measure."""
-        left_out = [
-            self.ridge.left_out(shares, penalty, fold)[: len(plain)]
-            for fold, plain in zip(self.folds, self.plain, strict=True)
-        ]
-        answers = torch.cat(left_out).float()
-        scale, loss, accuracy = self.measure(answers, self.mean)
-        return Candidate(shares, penalty, answers, scale, loss, accuracy, prior)
+        answers, bias, strength = self._left_out(shares, penalty)
+        return Candidate(shares, penalty, answers, bias, strength, *self.measure(answers + bias), prior)
+
+    def _left_out(self, shares: Weights, penalty: float, without: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer for the left-out pictures: (r, C) without the bias, (r, C) of the bias, and the first strength.
+
+        Args:
+            without: number of folds F; also leave out the fold after the one that is left out.
+        """
+        answers, biases, strengths = [], [], []
+        for fold, plain in zip(self.folds, self.plain, strict=True):
+            other = None if without is None else (fold + 1) % without
+            part = self.ridge.left_out(shares, penalty, fold, other)
+            answers.append(part.answers[: len(plain)].float())
+            biases.append(part.bias.float().expand(len(plain), -1))
+            strengths.append(part.strength.float())
+        return torch.cat(answers), torch.cat(biases), strengths[0]
 
     def growth(self, weighted: Sequence[tuple[Candidate, float]], fold_count: int) -> float:
         """Estimate by how much the scale grows when the left-out pictures are fitted as well.
@@ -87,22 +100,17 @@ class Judge:
         """
         if fold_count < MIN_FOLDS_FOR_GROWTH:
             return 1.0
-        fewer, same = torch.zeros(len(self.label), len(self.mean)), torch.zeros(len(self.label), len(self.mean))
-        total = sum(candidate.scale * share for candidate, share in weighted)
+        fewer, same = torch.zeros_like(weighted[0][0].answers), torch.zeros_like(weighted[0][0].answers)
         for candidate, share in weighted:
-            parts = [
-                self.ridge.left_out(candidate.shares, candidate.penalty, fold, (fold + 1) % fold_count)[: len(plain)]
-                for fold, plain in zip(self.folds, self.plain, strict=True)
-            ]
-            fewer += torch.cat(parts).float() * (candidate.scale * share)
-            same += candidate.answers * (candidate.scale * share)
-        scales = [best_scale(answers + self.mean * total, self.label) for answers in (fewer, same)]
+            answers, bias, _ = self._left_out(candidate.shares, candidate.penalty, fold_count)
+            fewer += (answers + bias) * (candidate.scale * share)
+            same += (candidate.answers + candidate.bias) * (candidate.scale * share)
+        scales = [best_scale(answers, self.label) for answers in (fewer, same)]
         step = math.log(fold_count / (fold_count - 1)) / math.log((fold_count - 1) / (fold_count - 2))
         return min(MAX_GROWTH, max(1.0, (scales[1] / scales[0]) ** step))
 
-    def measure(self, answers: Tensor, mean: Tensor) -> tuple[float, float, float]:
-        """Return scale, log-loss and accuracy of answers (r, C) with their mean."""
-        answers = answers + mean
+    def measure(self, answers: Tensor) -> tuple[float, float, float]:
+        """Return scale, log-loss and accuracy of answers (r, C)."""
         scale = best_scale(answers, self.label)
         return scale, log_loss(answers * scale, self.label), float((answers.argmax(1) == self.label).float().mean())
 

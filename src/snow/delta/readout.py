@@ -55,11 +55,14 @@ class Readout(nn.Module):
     Args:
         shape: what it gathers.
         num_classes: C.
-        learning: it holds `refit`, what a fit to held-out pictures adds to the weight.
+        learning: it holds `refit` and `refit_bias`, what a fit to held-out pictures adds to weight and bias.
         folds: F; with `learning`, it holds `crossfit`, what fits without each fold add to the weight.
+        dropout: dropout probability of its inputs while its weights learn.
     """
 
-    def __init__(self, shape: ReadoutShape, num_classes: int, learning: bool = False, folds: int = 0) -> None:
+    def __init__(
+        self, shape: ReadoutShape, num_classes: int, learning: bool = False, folds: int = 0, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.shape, self.num_classes = shape, num_classes
         rows = shape.rank or num_classes
@@ -74,13 +77,16 @@ class Readout(nn.Module):
         self.expand = nn.Parameter(torch.zeros(num_classes, shape.rank)) if shape.rank else None
         self.refit: Tensor | None
         self.register_buffer("refit", torch.zeros(rows, shape.inputs) if learning else None)
+        self.refit_bias: Tensor | None
+        self.register_buffer("refit_bias", torch.zeros(num_classes) if learning else None)
+        self.dropout = nn.Dropout(0.0 if folds else dropout)
         self.crossfit: Tensor | None
         self.register_buffer("crossfit", torch.zeros(folds, rows, shape.inputs) if folds else None)
         self.requires_grad_(not folds)
 
     @classmethod
     @torch.no_grad()
-    def from_start(cls, start: Start, parts: Sequence[tuple[str, int]]) -> Self:
+    def from_start(cls, start: Start, parts: Sequence[tuple[str, int]], dropout: float = 0.0) -> Self:
         """Make the readout of a start whose inputs are those of `parts`; parts without any are left out."""
         index, used, first, dropped = [], [], 0, 0
         for name, size in parts:
@@ -93,12 +99,12 @@ class Readout(nn.Module):
             first += size
         rank = 0 if start.expand is None else start.expand.shape[1]
         folds = 0 if start.crossfit is None else len(start.crossfit)
-        readout = cls(ReadoutShape(tuple(used), len(start.index), rank), len(start.bias), True, folds)
+        readout = cls(ReadoutShape(tuple(used), len(start.index), rank), len(start.bias), True, folds, dropout)
         if readout.crossfit is not None and start.crossfit is not None:
             readout.crossfit.copy_(start.crossfit)
         readout.index.copy_(torch.cat(index))
-        for own, value in (("centre", start.centre), ("gain", start.gain), ("refit", start.refit)):
-            getattr(readout, own).copy_(value)
+        for own in ("centre", "gain", "refit", "refit_bias"):
+            getattr(readout, own).copy_(getattr(start, own))
         for parameter, value in ((readout.weight, start.weight), (readout.bias, start.bias)):
             parameter.copy_(value)
         if readout.expand is not None and start.expand is not None:
@@ -122,7 +128,7 @@ class Readout(nn.Module):
             folds: (B,), the fold of each picture that its logits do without; -1: none.
         """
         x = torch.cat([_part(name, features) for name, _ in self.shape.parts], 1).index_select(1, self.index)
-        x = (x - self.centre) * self.gain
+        x = self.dropout((x - self.centre) * self.gain)
         z = nn.functional.linear(x, self.weight)
         if folds is not None and self.crossfit is not None:
             for number, weight in enumerate(self.crossfit):
@@ -144,9 +150,11 @@ class Readout(nn.Module):
     @torch.no_grad()
     def add_refit(self) -> None:
         """Add what a fit to the held-out pictures adds, once, and drop the folds."""
-        if self.refit is not None:
+        if self.refit is not None and self.refit_bias is not None:
             self.weight += self.refit
+            self.bias += self.refit_bias
             self.refit.zero_()
+            self.refit_bias.zero_()
         self.crossfit = None
 
     @torch.no_grad()

@@ -1,9 +1,13 @@
-"""Ridge regression in closed form on blocks of inputs, for any targets, with pictures left out to judge it by.
+"""Linear classifiers in closed form on blocks of inputs, with pictures left out to judge them by.
 
-    W = argmin ||Y - Z W||² + penalty ||W||²,      Z = concat(sqrt(w_b / s_b) X_b)      (Hoerl & Kennard, 1970)
+    ridge regression    W = argmin ||Y - Z W||² + penalty ||W||²                     (Hoerl & Kennard, 1970)
+    discriminants       W = (R'R + penalty I)^-1 M',  bias = -diag(M W) / 2          (Fisher, 1936; Friedman, 1989)
+
+    Z = concat(sqrt(w_b / s_b) X_b),  M (C, I) class means of Z,  R rows of Z minus the mean of their class
 
 s_b is the mean squared length of a row of block b, so that the weights w_b say how much of the inputs' variance each
-block has. Rows are views of pictures; all views of a picture are in one fold.
+block has. Rows are views of pictures; all views of a picture are in one fold. Ridge regression takes any targets. It
+shrinks what tells classes apart best, which costs nothing at full rank, and much where a lower rank keeps only that.
 """
 
 from __future__ import annotations
@@ -24,17 +28,41 @@ class Rows(NamedTuple):
 
     Attributes:
         blocks: name -> (m, I_b), centred inputs.
-        targets: (m, O), centred targets, one-hot labels for example.
+        targets: (m, O), one-hot labels for example.
         fold: (m,), number of the fold that leaves a row out; -1: none does.
+        discriminants: fit discriminants of the classes that one-hot targets name, in the place of a regression.
     """
 
     blocks: dict[str, Tensor]
     targets: Tensor
     fold: Tensor
+    discriminants: bool = False
+
+
+class Solution(NamedTuple):
+    """A fit, with its answers `Z W + bias`.
+
+    Attributes:
+        weights: block -> (I_b, O), for inputs as they are in the rows.
+        bias: (O,).
+        strength: (O, O), answers for the class means without the bias; of discriminants.
+    """
+
+    weights: dict[str, Tensor]
+    bias: Tensor
+    strength: Tensor
+
+
+class LeftOut(NamedTuple):
+    """Answers for rows that were not fitted: (r, O) without the bias, and bias and strength of the fit."""
+
+    answers: Tensor
+    bias: Tensor
+    strength: Tensor
 
 
 class Ridge(ABC):
-    """Solves a ridge regression for many penalties, weights of the blocks and selections of rows.
+    """Solves the problem for many penalties, weights of the blocks and selections of rows.
 
     Args:
         rows: all rows.
@@ -46,16 +74,16 @@ class Ridge(ABC):
         """s_b of each block."""
 
     @abstractmethod
-    def weights(self, shares: Weights, penalty: float, fitted: Tensor) -> dict[str, Tensor]:
-        """Fit some rows: block -> (I_b, O), for inputs as they are in the rows.
+    def solve(self, shares: Weights, penalty: float, fitted: Tensor) -> Solution:
+        """Fit some rows.
 
         Args:
             fitted: (m,) of bool.
         """
 
     @abstractmethod
-    def left_out(self, shares: Weights, penalty: float, fold: int, without: int | None = None) -> Tensor:
-        """Fit the rows outside a fold and answer for those inside: (rows in the fold, O).
+    def left_out(self, shares: Weights, penalty: float, fold: int, without: int | None = None) -> LeftOut:
+        """Fit the rows outside a fold and answer for those inside.
 
         Args:
             without: another fold whose rows are not fitted.
@@ -69,22 +97,40 @@ class DualRidge(Ridge):
         super().__init__(rows)
         self._kernels = {name: x @ x.T / self.scale[name] for name, x in rows.blocks.items()}
 
-    def weights(self, shares: Weights, penalty: float, fitted: Tensor) -> dict[str, Tensor]:
+    def solve(self, shares: Weights, penalty: float, fitted: Tensor) -> Solution:
         index = fitted.nonzero().flatten()
-        dual = _solve(self._kernel(shares, index, index), self.rows.targets[index], penalty)
-        return {
+        dual, bias, strength = self._dual(shares, penalty, index)
+        weights = {
             name: self.rows.blocks[name][index].T @ dual * (share / self.scale[name]) for name, share in shares.items()
         }
+        return Solution(weights, bias, strength)
 
-    def left_out(self, shares: Weights, penalty: float, fold: int, without: int | None = None) -> Tensor:
+    def left_out(self, shares: Weights, penalty: float, fold: int, without: int | None = None) -> LeftOut:
         inside = (self.rows.fold == fold).nonzero().flatten()
         outside = _outside(self.rows.fold, fold, without).nonzero().flatten()
-        dual = _solve(self._kernel(shares, outside, outside), self.rows.targets[outside], penalty)
-        return self._kernel(shares, inside, outside) @ dual
+        dual, bias, strength = self._dual(shares, penalty, outside)
+        return LeftOut(self._kernel(shares, inside, outside) @ dual, bias, strength)
+
+    def _dual(self, shares: Weights, penalty: float, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Solve for the factors of the rows in the weights: (k, O), bias (O,), strength (O, O)."""
+        kernel, targets = self._kernel(shares, index, index), self.rows.targets[index]
+        if not self.rows.discriminants:
+            mean = targets.mean(0)
+            return _solve(kernel, targets - mean, penalty), mean, targets.new_zeros(0, 0)
+        average = targets / targets.sum(0).clamp(min=1)
+
+        def residual(values: Tensor) -> Tensor:
+            return values - targets @ (average.T @ values)
+
+        means = kernel @ average
+        inner = _solve(residual(residual(kernel).T), residual(means), penalty)
+        dual = (average - residual(inner)) / penalty
+        strength = means.T @ dual
+        return dual, -0.5 * strength.diagonal(), strength
 
     def _kernel(self, shares: Weights, left: Tensor, right: Tensor) -> Tensor:
         parts = [self._kernels[name][left[:, None], right] * share for name, share in shares.items()]
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        return torch.stack(parts).sum(0)
 
 
 class PrimalRidge(Ridge):
@@ -93,11 +139,11 @@ class PrimalRidge(Ridge):
     def __init__(self, rows: Rows) -> None:
         super().__init__(rows)
         self._sizes = {name: x.shape[1] for name, x in rows.blocks.items()}
-        self._known: tuple[Tensor, Tensor, Tensor] | None = None
-        """X'X and X'Y of the rows that were fitted last, after the mask of these rows."""
+        self._known: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        """X'X, X'Y and Y'1 of the rows that were fitted last, after the mask of these rows."""
 
-    def weights(self, shares: Weights, penalty: float, fitted: Tensor) -> dict[str, Tensor]:
-        gram, right = self._normal_equations(fitted)
+    def solve(self, shares: Weights, penalty: float, fitted: Tensor) -> Solution:
+        gram, products, counts = self._normal_equations(fitted)
         sizes = self._sizes
         factors = torch.cat(
             [torch.full((size,), (shares.get(name, 0.0) / self.scale[name]) ** 0.5) for name, size in sizes.items()]
@@ -105,21 +151,35 @@ class PrimalRidge(Ridge):
         used = factors.nonzero().flatten()
         factors = factors[used, None]
         scaled = gram[used[:, None], used] * factors * factors.T
-        solution = torch.zeros_like(right)
-        solution[used] = factors * _solve(scaled, factors * right[used], penalty)
+        right = products[used] * factors
+        solution = torch.zeros_like(products)
+        if self.rows.discriminants:
+            means = right / counts.clamp(min=1)
+            solved = _solve(scaled - right @ means.T, means, penalty)
+            strength = means.T @ solved
+            bias = -0.5 * strength.diagonal()
+        else:
+            bias, strength = counts / fitted.sum(), gram.new_zeros(0, 0)
+            total = self._sums(fitted)[used] * factors[:, 0]
+            solved = _solve(scaled, right - total[:, None] * bias, penalty)
+        solution[used] = factors * solved
         split = dict(zip(sizes, solution.split(list(sizes.values())), strict=True))
-        return {name: split[name] for name in shares}
+        return Solution({name: split[name] for name in shares}, bias, strength)
 
-    def left_out(self, shares: Weights, penalty: float, fold: int, without: int | None = None) -> Tensor:
+    def left_out(self, shares: Weights, penalty: float, fold: int, without: int | None = None) -> LeftOut:
         inside = self.rows.fold == fold
-        weights = self.weights(shares, penalty, _outside(self.rows.fold, fold, without))
-        return torch.stack([self.rows.blocks[name][inside] @ value for name, value in weights.items()]).sum(0)
+        fit = self.solve(shares, penalty, _outside(self.rows.fold, fold, without))
+        answers = [self.rows.blocks[name][inside] @ value for name, value in fit.weights.items()]
+        return LeftOut(torch.stack(answers).sum(0), fit.bias, fit.strength)
 
-    def _normal_equations(self, fitted: Tensor) -> tuple[Tensor, Tensor]:
+    def _sums(self, fitted: Tensor) -> Tensor:
+        return torch.cat([x[fitted].sum(0) for x in self.rows.blocks.values()])
+
+    def _normal_equations(self, fitted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self._known is None or not torch.equal(self._known[0], fitted):
             self._known = None  # frees its memory first
-            inputs = torch.cat([x[fitted] for x in self.rows.blocks.values()], 1)
-            self._known = fitted, inputs.T @ inputs, inputs.T @ self.rows.targets[fitted]
+            inputs, targets = torch.cat([x[fitted] for x in self.rows.blocks.values()], 1), self.rows.targets[fitted]
+            self._known = fitted, inputs.T @ inputs, inputs.T @ targets, targets.sum(0)
         return self._known[1:]
 
 

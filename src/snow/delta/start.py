@@ -47,9 +47,10 @@ class Start:
         weight: (C, I), or (R, I) with `expand`.
         bias: (C,).
         expand: (C, R), or None.
-        refit: what is added to the weight where pictures that training holds out are fitted as well; of its shape.
-        crossfit: what is added to the weight where one fold of the learned pictures is not fitted, (F, C or R, I); None
-            if all pictures are learned.
+        refit, refit_bias: what is added to the weight and the bias where pictures that training holds out are fitted as
+            well; of their shapes.
+        crossfit: what is added to the weight where one fold of the learned pictures is not fitted, (F, C, I); None if
+            all pictures are learned, or the weights may learn.
         folds: (n,), in 0..F - 1 of the learned pictures, else -1; None with `crossfit`.
         evidence: what was chosen and why, as JSON values.
     """
@@ -61,6 +62,7 @@ class Start:
     bias: Tensor
     expand: Tensor | None
     refit: Tensor
+    refit_bias: Tensor
     crossfit: Tensor | None
     folds: Tensor | None
     evidence: dict[str, Any] = field(default_factory=dict)
@@ -101,7 +103,7 @@ class _Fit(NamedTuple):
     Attributes:
         shift: block -> (I_b,), mean of the standardised rows, which is not zero where some views are augmented.
         weighted: candidates and their weights in the average.
-        basis: (C, R), orthonormal; the answers that the rank leaves are in its span. None: all.
+        basis: (C, R), orthonormal; the centred answers that the rank leaves are in its span. None: all.
         scale: of the average's answers.
         loss, accuracy: of the scaled answers.
     """
@@ -138,9 +140,10 @@ class _Fit(NamedTuple):
         used = [name for name in self.layout.inputs if any(name in candidate.shares for candidate, _ in self.weighted)]
         fitted = [] if learned is None else [learned]
         fitted.append(torch.ones_like(rows.label, dtype=torch.bool))
-        numbers = [] if learned is None else folds.fold[learned].unique().tolist()
+        frozen = learned is not None and self.basis is None and rows.views * len(rows.label) <= MAX_EQUATIONS
+        numbers = folds.fold[learned].unique().tolist() if frozen else []
         fitted += [learned & (folds.fold != number) for number in numbers if learned is not None]
-        weights = [self._weights(used, mask.repeat(rows.views)) for mask in fitted]
+        fits = [self._average(used, mask.repeat(rows.views)) for mask in fitted]
         starts = dict(zip(rows.sizes, torch.tensor([0, *rows.sizes.values()]).cumsum(0).tolist(), strict=False))
         inputs = self.layout.inputs
         index = torch.cat([inputs[name] + starts[name] for name in used])
@@ -150,27 +153,44 @@ class _Fit(NamedTuple):
         # inputs of unit mean squared length: a step of an optimizer then changes answers alike, however many there are
         lengths = [torch.full((len(inputs[name]),), self.judge.ridge.scale[name] * len(used)) for name in used]
         length = torch.cat(lengths).sqrt()
-        first, *rest = (weight * length for weight in weights)
-        bias = self.judge.mean * (self.scale * sum(candidate.scale * share for candidate, share in self.weighted))
+        first, *rest = (weight * length for weight, _ in fits)
         evidence: dict[str, Any] = {"pictures": len(rows.label), "views": rows.views}
         evidence |= {"left_out": len(self.judge.label), "chosen": self.summary(rows.num_classes)}
         evidence["layouts"] = list(layouts)
-        if learned is None:
-            refit, crossfit, places = torch.zeros_like(first), None, None
-        else:
-            refit, crossfit = rest[0] - first, torch.stack(rest[1:]) - first
+        bias, refit, refit_bias = fits[0][1], torch.zeros_like(first), torch.zeros_like(fits[0][1])
+        crossfit, places = None, None
+        if learned is not None:
+            refit, refit_bias = rest[0] - first, fits[1][1] - bias
+        if learned is not None and frozen:
+            crossfit = torch.stack(rest[1:]) - first
             places = torch.searchsorted(torch.tensor(numbers), folds.fold).masked_fill(~learned, -1)
-        return Start(index, centre, gain / length, first, bias, self.basis, refit, crossfit, places, evidence)
+        gain = gain / length
+        return Start(index, centre, gain, first, bias, self.basis, refit, refit_bias, crossfit, places, evidence)
 
-    def _weights(self, used: Sequence[str], fitted: Tensor) -> Tensor:
-        """Average the candidates' weights and project them onto the basis: (C, I), or (R, I)."""
-        total = {name: torch.zeros(len(self.layout.inputs[name]), len(self.judge.mean)) for name in used}
+    def _average(self, used: Sequence[str], fitted: Tensor) -> tuple[Tensor, Tensor]:
+        """Average the candidates' weights, (C, I) or (R, I) on the basis, and their biases, (C,)."""
+        classes = self.judge.ridge.rows.targets.shape[1]
+        total = {name: torch.zeros(len(self.layout.inputs[name]), classes) for name in used}
+        bias = torch.zeros(classes)
         for candidate, share in self.weighted:
-            weights = self.judge.ridge.weights(candidate.shares, candidate.penalty, fitted)
-            for name, weight in weights.items():
-                total[name] += weight.float() * (share * candidate.scale * self.scale)
+            factor = share * candidate.scale * self.scale
+            fit = self.judge.ridge.solve(candidate.shares, candidate.penalty, fitted)
+            bias += fit.bias.float() * factor
+            for name, weight in fit.weights.items():
+                total[name] += weight.float() * factor
         weight = torch.cat([total[name] for name in used]).T.contiguous()
-        return weight if self.basis is None else self.basis.T @ weight
+        return weight if self.basis is None else self.basis.T @ weight, bias
+
+
+def strongest_directions(strength: Tensor, rank: int) -> Tensor:
+    """Find the directions in the answers along which class means differ most: (C, C) -> (C, R), orthonormal.
+
+    Along these directions discriminants separate best relative to the scatter within classes.
+    """
+    centred = strength - strength.mean(0)
+    centred = centred - centred.mean(1, keepdim=True)
+    _, vectors = torch.linalg.eigh(((centred + centred.T) / 2).double())
+    return vectors[:, -rank:].float()
 
 
 class _Folds(NamedTuple):
@@ -202,19 +222,20 @@ def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Fold
         shift[name] = values.mean(0)
         blocks[name] = values - shift[name]
     label = rows.label.repeat(rows.views)
-    targets = one_hot(label, rows.num_classes).float()
-    mean, dtype = targets.mean(0), torch.float64 if len(folds.left_out) > 1 else torch.float32
+    dtype = torch.float64 if len(folds.left_out) > 1 else torch.float32
     blocks = {name: values.to(dtype) for name, values in blocks.items()}
-    problem = Rows(blocks, (targets - mean).to(dtype), folds.fold.repeat(rows.views))
-    judge = Judge(make_ridge(problem), folds.left_out, rows.label, mean)
+    targets = one_hot(label, rows.num_classes).to(dtype)
+    problem = Rows(blocks, targets, folds.fold.repeat(rows.views), discriminants=layout.rank is not None)
+    judge = Judge(make_ridge(problem), folds.left_out, rows.label)
     known = [(mix, MOMENTS_PRIOR if MOMENTS_BLOCK in mix else 0.0) for mix in mixes if mix.keys() <= blocks.keys()]
     weighted = weigh(judge.search(known, PENALTIES), len(judge.label))
-    answers = torch.stack([candidate.answers * (candidate.scale * share) for candidate, share in weighted]).sum(0)
+    factors = [candidate.scale * share for candidate, share in weighted]
+    answers = torch.stack([c.answers * factor for (c, _), factor in zip(weighted, factors, strict=True)]).sum(0)
+    bias = torch.stack([c.bias * factor for (c, _), factor in zip(weighted, factors, strict=True)]).sum(0)
     basis = None
     if layout.rank is not None:
-        _, vectors = torch.linalg.eigh((answers.T @ answers).double())
-        basis = vectors[:, -layout.rank :].float()
+        strength = torch.stack([c.strength * factor for (c, _), factor in zip(weighted, factors, strict=True)]).sum(0)
+        basis = strongest_directions(strength, layout.rank)
         answers = answers @ basis @ basis.T
-    mean_answer = mean * sum(candidate.scale * share for candidate, share in weighted)
-    scale, loss, accuracy = judge.measure(answers, mean_answer)
+    scale, loss, accuracy = judge.measure(answers + bias)
     return _Fit(layout, judge, shift, weighted, basis, scale, loss, accuracy)

@@ -86,10 +86,10 @@ class FusedEngine(Engine):
         """Copy a method with BatchNorm folded; its logits are the same up to rounding."""
         return fold(method, self._find_foldable(method, features))
 
-    def agrees(self, method: Method, features: Features, run: Callable[[Features], Tensor]) -> bool:
-        """Whether another form of a method gives the same logits for one picture, up to rounding."""
+    def agrees(self, folded: Method, features: Features, run: Callable[[Features], Tensor]) -> bool:
+        """Whether another form of a folded method gives the same logits for one picture, up to rounding."""
         picture = features.rows(0, 1)
-        return close(run(picture), self.folded(method, picture)(picture))
+        return close(run(picture), folded(picture))
 
     def _find_foldable(self, method: Method, features: Features) -> FoldablePairs:
         """Find what can be folded, once for all methods of one structure: the next task then answers sooner.

@@ -10,12 +10,13 @@ task with the most, R directions of a low-rank head.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from snow.delta import Delta
+from snow.delta.readout import root_probabilities
 from snow.methods.snow import Snow
 from snow.source import FINAL, LOGITS, Features
 
@@ -33,12 +34,13 @@ class ReadoutInputs(NamedTuple):
 
     @classmethod
     def of(cls, method: Snow) -> ReadoutInputs:
-        """Find what the readout of a method may gather from."""
-        start: Any = getattr(method, "readout", None)
-        if start is None:
-            return cls(tuple(method.delta.taps) if list(method.delta.moments_heads()) else (), answers=False)
-        names = {name for name, _ in start.shape.parts}
-        return cls(tuple(method.delta.taps) if names - {FINAL, LOGITS} else (), LOGITS in names)
+        """Find what the readout of a method may gather from: the same for all deltas of one plan, if possible."""
+        delta, start = method.delta, method.readout
+        names = [] if start is None else [name for name, _ in start.shape.parts]
+        read = tuple(name for name in names if name not in (FINAL, LOGITS))
+        if delta is not None and (read or list(delta.moments_heads())):
+            read = tuple(delta.taps)
+        return cls(read, LOGITS in names)
 
     def values(self, features: Features) -> Tensor:
         """Join all that can be gathered: (B, 2 N + ... + D + answers). Moments that nobody asked for are zero."""
@@ -48,7 +50,7 @@ class ReadoutInputs(NamedTuple):
             else features.final.new_zeros(len(features.final), 2 * features.maps[tap].shape[1])
             for tap in self.taps
         ]
-        answers = [(0.5 * features.logits.log_softmax(1)).exp()] if self.answers else []
+        answers = [root_probabilities(features.logits)] if self.answers else []
         return torch.cat([*moments, features.final, *answers], 1)
 
     def offsets(self, features: Features) -> dict[str, int]:
@@ -84,14 +86,13 @@ class ReadoutWeights(NamedTuple):
     @classmethod
     def of(cls, method: Snow, offsets: dict[str, int]) -> ReadoutWeights:
         """Read the weights of a method in export form, with BatchNorm folded."""
-        delta, start = method.delta, cast(Any, getattr(method, "readout", None))
-        classifier = delta.classifier
-        own = classifier.weight[:, : classifier.own, 0, 0].t()
-        bias = own.new_zeros(own.shape[1]) if classifier.bias is None else classifier.bias
+        delta, start = method.delta, method.readout
         if start is None:
+            assert delta is not None, "a method has a delta or a readout"
             index, weight, shift = _heads(delta, offsets)
             expand = None if delta.directions is None else delta.directions.expand.weight.t()
-            return cls(index, weight, shift, expand, own, bias)
+            return cls(index, weight, shift, expand, *_own(delta))
+        own, bias = (start.bias.new_zeros(0, len(start.bias)), 0.0) if delta is None else _own(delta)
         weight = start.weight * start.gain
         places = [offsets[name] + torch.arange(size, device=weight.device) for name, size in start.shape.parts]
         expand = None if start.expand is None else start.expand.t()
@@ -151,6 +152,12 @@ class StackedReadout(nn.Module):
         else:
             outputs = outputs + current["bias"][:, None]
         return outputs.baddbmm_(own, current["own"])
+
+
+def _own(delta: Delta) -> tuple[Tensor, Tensor]:
+    """Read the weights of a delta's own features, (D, C), and the bias of its classifier, (C,)."""
+    own = delta.classifier.weight[:, : delta.classifier.own, 0, 0].t()
+    return own, own.new_zeros(own.shape[1]) if delta.classifier.bias is None else delta.classifier.bias
 
 
 def room(count: int) -> int:

@@ -142,6 +142,7 @@ class StackedDelta(nn.Module):
     def __init__(self, method: Snow, features: Features) -> None:
         super().__init__()
         delta = method.delta
+        assert delta is not None
         self.taps = delta.taps
         self.stem, self.blocks, self.head = (_with_stacked_layers(part, is_stem) for part, is_stem in _parts(delta))
         self.indices = {
@@ -157,6 +158,7 @@ class StackedDelta(nn.Module):
     def put(self, slot: int, method: Snow) -> None:
         """Copy the tensors of a method into a slot."""
         delta = method.delta
+        assert delta is not None
         for (part, _), stacked in zip(_parts(delta), (self.stem, self.blocks, self.head), strict=True):
             for name, layer in stacked.named_modules():
                 if isinstance(layer, StackedLayer):
@@ -196,6 +198,28 @@ class StackedDelta(nn.Module):
             x = gather_channels(x, self.current[tap]).contiguous(memory_format=torch.channels_last)
             h = block(h, SubscribedMap(x, None))
         return self.readout(self.head(h).mean((2, 3)), features)
+
+
+class StackedStart(nn.Module):
+    """Up to S methods that are a readout alone, without a delta: `Features` of B pictures -> (T, B, C)."""
+
+    def __init__(self, method: Snow, features: Features) -> None:
+        super().__init__()
+        inputs = ReadoutInputs.of(method)
+        self._offsets = inputs.offsets(features)
+        self.readout = StackedReadout(inputs, ReadoutWeights.of(method, self._offsets), SLOTS)
+
+    def put(self, slot: int, method: Snow) -> None:
+        """Copy the tensors of a method into a slot."""
+        self.readout.put(slot, ReadoutWeights.of(method, self._offsets))
+
+    def select(self, slots: Slots) -> None:
+        """Choose the tasks that the next `forward` runs."""
+        self.readout.select(slots)
+
+    def forward(self, features: Features) -> Tensor:
+        """Compute logits: (T, B, C)."""
+        return self.readout(features.final[:, :0], features)
 
 
 def is_stackable(delta: Delta) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from snow.inference.fused import FusedEngine, fuse_for_inference
 from snow.inference.readout import ReadoutInputs, ReadoutWeights, room
-from snow.inference.stacked import SLOTS, Slots, StackedDelta, is_stackable
+from snow.inference.stacked import SLOTS, Slots, StackedDelta, StackedStart, is_stackable
 from snow.methods import Method
 from snow.methods.snow import Snow
 from snow.source import Features, Source
@@ -28,7 +28,7 @@ TASK_PICTURES = {"cpu": 32}
 class _Stack:
     """A stack and its free slots, the next one last."""
 
-    network: StackedDelta
+    network: StackedDelta | StackedStart
     free: list[int] = field(default_factory=lambda: list(reversed(range(SLOTS))))
 
 
@@ -92,16 +92,17 @@ class StackedEngine(FusedEngine):
         if not isinstance(method, Snow):
             return None
         folded, classes = self.folded(method, features), method.num_classes
-        if not is_stackable(folded.delta):
+        if folded.delta is not None and not is_stackable(folded.delta):
             return None
         stacks = self._stacks.setdefault(_structure(folded, features), [])
         stack = next((stack for stack in stacks if stack.free), None)
         if stack is None:
-            stack = _Stack(StackedDelta(folded, features))
+            network = StackedStart if folded.delta is None else StackedDelta
+            stack = _Stack(network(folded, features))
             stacks.append(stack)
         slot = stack.free.pop()
         stack.network.put(slot, folded)
-        if not self.agrees(method, features, lambda picture: _run(stack.network, [slot], picture)[0, :, :classes]):
+        if not self.agrees(folded, features, lambda picture: _run(stack.network, [slot], picture)[0, :, :classes]):
             stack.free.append(slot)  # the method is more than its delta, or it gives NaN
             return None
         weakref.finalize(method, stack.free.append, slot)
@@ -113,10 +114,11 @@ def _structure(method: Snow, features: Features) -> Hashable:
     inputs = ReadoutInputs.of(method)
     weights = ReadoutWeights.of(method, inputs.offsets(features))
     rank = 0 if weights.expand is None else len(weights.expand)
-    return json.dumps(method.plan.to_dict()), room(method.num_classes), rank, inputs, room(len(weights.index))
+    plan = None if method.delta is None else method.plan.to_dict()
+    return json.dumps(plan), room(method.num_classes), rank, inputs, room(len(weights.index))
 
 
-def _run(network: StackedDelta, slots: Sequence[int], features: Features) -> Tensor:
+def _run(network: StackedDelta | StackedStart, slots: Sequence[int], features: Features) -> Tensor:
     """Run some tasks of a stack, a few pictures at a time: slots, ascending -> (T, B, C)."""
     first, last, batch = slots[0], slots[-1], len(features.images)
     neighbours = last - first + 1 == len(slots)

@@ -25,9 +25,6 @@ EXPAND_LR_SCALE = 3.0
 """Learning rates of the low-rank head's directions, which start as discriminants, and of its second matrix, which
 starts at zero, relative to the rest. Chosen on held-out training pictures of 196 classes."""
 
-START_LR_SCALE = 0.1
-"""Learning rate of a start by evidence relative to the rest, which starts from nothing."""
-
 
 class Snow(Method):
     """Train a `Delta`; what is saved holds the selected channels only.
@@ -70,7 +67,7 @@ class Snow(Method):
         if readout is None and options.start == EVIDENCE:
             readout = ReadoutShape(((FINAL, plan.final),), plan.final, 0)
         if readout is not None:
-            self.readout = Readout(readout, num_classes, learning=not exported)
+            self.readout = Readout(readout, num_classes, not exported, dropout=options.dropout)
         self._budget, self._answers = budget, answers
         self._evidence: dict[str, Any] = {}
         self._folds: Tensor | None = None
@@ -200,7 +197,7 @@ class Snow(Method):
         device = next(self.parameters()).device
         known = None if learned is None else learned[rows.label >= 0]
         start = find_start(labelled.pass_rows(self.num_classes), self._budget, known)
-        self.readout = Readout.from_start(start, labelled.parts()).to(device)
+        self.readout = Readout.from_start(start, labelled.parts(), self.options.dropout).to(device)
         self._evidence = start.evidence
         if start.folds is not None:
             self._folds = rows.label.new_full(rows.label.shape, -1)
@@ -238,7 +235,8 @@ class Snow(Method):
         device = next(self.parameters()).device
         shape = ReadoutShape.from_dict(layout["readout"])
         folds = int(layout["crossfit"])
-        self.readout = Readout(shape, self.num_classes, not self.is_exported, folds).to(device)
+        dropout = self.options.dropout
+        self.readout = Readout(shape, self.num_classes, not self.is_exported, folds, dropout).to(device)
         self._folds = None if layout["folds"] is None else torch.tensor(layout["folds"])
         self._evidence = dict(layout["evidence"])
         if not layout["delta"]:
@@ -259,7 +257,7 @@ class Snow(Method):
     def parameter_lr_scale(self, name: str) -> float:
         part, module, *rest = name.split(".")
         if part == "readout":
-            return START_LR_SCALE
+            return 1.0
         scales = {"readouts": READOUT_LR_SCALE, "expand": EXPAND_LR_SCALE}
         return scales[rest[0]] if module == "directions" else 1.0
 

@@ -69,10 +69,10 @@ def run_job(job: TrainingJob, listeners: Sequence[Listener] = (), fabric: Fabric
     if fabric is None and job.runtime.devices > 1 and not is_launched():
         layouts, weights, fitted = spawn(_run_in_child, (job, tuple(listeners)), job.runtime.devices)
         for name, method in job.learners.items():
-            if job.freezes_selection:
-                method.freeze_selection()
             if (layout := layouts[name]) is not None:
                 method.set_layout(layout)
+            if job.freezes_selection:
+                method.freeze_selection()
             method.load_state_dict(weights[name])
             method.eval()
         return Fitted(dict(job.learners), *fitted)

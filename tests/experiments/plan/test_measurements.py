@@ -27,6 +27,21 @@ def test_passes_that_were_measured_and_those_between_are_met(measured: Callable[
     assert measurements.seconds(8, [(8, 6), (2, 3)]) == pytest.approx(0.038 + 6 * 0.005 + 3 * 0.002)
 
 
+def test_what_all_tasks_of_a_pass_share_is_told_apart(measured: Callable[..., dict]) -> None:
+    service = measured()["service"]
+    passes = [
+        entry | {"seconds": entry["seconds"] + 0.003 * entry["pictures"] * (entry["tasks"] > 0)}
+        for entry in service["passes"]
+    ]
+    measurements = of(measured(service=service | {"passes": passes}))
+    for size in (1, 4, 16):
+        assert measurements.source.at(size) == pytest.approx(0.006 + 0.004 * size)
+        assert measurements.delta.at(size) == pytest.approx(0.001 + 0.0005 * size)
+        assert measurements.shared.at(size) == pytest.approx(0.003 * size)
+    assert measurements.seconds(8) == pytest.approx(0.038)
+    assert measurements.seconds(8, [(8, 6)]) == pytest.approx(0.038 + 0.024 + 6 * 0.005)
+
+
 def test_requests_and_memory_are_read(measured: Callable[..., dict]) -> None:
     measurements = of(measured())
     assert measurements.decode == 0.002

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snow.inference.compiled.library import load_library
-from snow.inference.compiled.program import UnsupportedError, make_program
+from snow.inference.compiled.program import Program, UnsupportedError, make_program
 from snow.inference.compiled.runner import Runner, moments
 from snow.inference.compiled.task import PackedTask, pack
 from snow.inference.readout import ReadoutInputs, ReadoutWeights
@@ -90,20 +90,22 @@ class CompiledEngine(StackedEngine):
             return None
         folded, classes = self.folded(method, features), method.num_classes
         delta, inputs = folded.delta, ReadoutInputs.of(folded)
-        if not is_stackable(delta):
+        if delta is not None and not is_stackable(delta):
             return None
-        sides = {tap: features.maps[tap].shape[-1] for tap in delta.taps}
-        key = json.dumps([method.plan.to_dict(), sides]), inputs
+        sides = {} if delta is None else {tap: features.maps[tap].shape[-1] for tap in delta.taps}
+        key = json.dumps([None if delta is None else method.plan.to_dict(), sides]), inputs
         if key not in self._runners:
+            size = features.images.shape[-1]
             try:
-                self._runners[key] = Runner(make_program(method.plan, delta, sides, features.images.shape[-1]), inputs)
+                program = Program(()) if delta is None else make_program(method.plan, delta, sides, size)
+                self._runners[key] = Runner(program, inputs)
             except UnsupportedError:
                 self._runners[key] = None
         runner = self._runners[key]
         if runner is None:
             return None
         task = pack(runner.program, delta, ReadoutWeights.of(folded, inputs.offsets(features)))
-        agrees = self.agrees(method, features, lambda picture: self._run([task], picture)[0, :, :classes])
+        agrees = self.agrees(folded, features, lambda picture: self._run([task], picture)[0, :, :classes])
         return task if agrees else None  # else the method is more than its delta, or it gives NaN
 
 

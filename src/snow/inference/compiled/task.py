@@ -36,7 +36,7 @@ class PackedTask:
     classes: int
 
 
-def pack(program: Program, delta: Delta, readout: ReadoutWeights) -> PackedTask:
+def pack(program: Program, delta: Delta | None, readout: ReadoutWeights) -> PackedTask:
     """Lay out a delta with BatchNorm folded, and what reads it out.
 
     Raises:
@@ -58,7 +58,7 @@ def pack(program: Program, delta: Delta, readout: ReadoutWeights) -> PackedTask:
     if readout.expand is not None:
         expand = _wide(readout.expand, classes)
         tensors["expand"] = torch.cat([expand, expand.new_zeros(rank - len(expand), classes)])
-    layers, offsets = list(task_tensors(delta)), {}
+    layers, offsets = [] if delta is None else list(task_tensors(delta)), {}
     offset = program.head
     for name, value in tensors.items():
         offsets[name] = offset
