@@ -15,6 +15,9 @@ from snow.inference import Failure, encode
 from snow.process.interrupt import Interrupted
 from snow.training.listeners import ProgressBar
 
+REJECT = 0.05
+"""Share of a task's own images that may be answered as unknown."""
+
 app = command("quickstart", "snow quickstart --folder first-try")
 
 
@@ -41,7 +44,7 @@ def quickstart_command(*, folder: Path = Path("snow-quickstart"), json: Json = F
                 "seconds": round(result.seconds, 1),
                 "tasks": entries,
                 "picture": str(result.picture),
-                "answers": encode(str(result.picture), result.answers)["tasks"],
+                "answers": encode(str(result.picture), result.answers, reject=REJECT)["tasks"],
                 "next": next_command,
             }
         )
@@ -86,6 +89,9 @@ def _print(folder: Path, result: Quickstart, entries: list[dict[str, Any]], next
             print(f"  {name}: {answer.error}")
             continue
         [(label, probability)] = answer.top(1)
+        if answer.known is not None and answer.known < REJECT:
+            print(f"  {name}: unknown, unlike all its images (closest: {label})")
+            continue
         print(f"  {name}: {label} ({percent(probability)})")
     if result.trained:
         print(f"\nThis took {result.seconds:.0f} s. ", end="")

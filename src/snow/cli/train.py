@@ -21,6 +21,7 @@ from snow.cli.output import counting, megabytes, note, percent, print_json, prin
 from snow.cli.sources import open_source
 from snow.cli.training_options import SnowOptions, TrainRuntime
 from snow.data import open_dataset
+from snow.data.label_cells import require_tasks
 from snow.distributed.ray_map import Workers, ray_map
 from snow.distributed.train_job import TrainRequest, train_job
 from snow.errors import SnowError
@@ -218,7 +219,11 @@ def _train_on_ray(
         runtime=with_changes(runtime, cache_dir=runtime.cache_dir and runtime.cache_dir.resolve()),
         root=request.root and request.root.resolve(),
     )
-    known = {name: {name: request.kinds[name]} if name in request.kinds else {} for name in columns}
+    require_tasks(request.kinds, {*columns, *filter(None, columns.values())})
+    known = {
+        name: {key: request.kinds[key] for key in (name, label or name) if key in request.kinds}
+        for name, label in columns.items()
+    }
     requests = {
         name: with_changes(request, task=name, label=label, kinds=known[name]) for name, label in columns.items()
     }

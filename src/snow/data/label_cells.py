@@ -34,8 +34,8 @@ def parse_kinds(kinds: Mapping[str, str] | None) -> Kinds:
     return specs
 
 
-def require_tasks(kinds: Kinds, tasks: Collection[str]) -> None:
-    """Raises SnowError: a kind is named for a task that is not there."""
+def require_tasks(kinds: Collection[str], tasks: Collection[str]) -> None:
+    """Raises SnowError: a kind is named for a task that is not there. `kinds`: the tasks that kinds are named for."""
     for name in kinds:
         if name not in tasks:
             raise SnowError(f"a kind is given for {name!r}, and the tasks are {', '.join(tasks)}")

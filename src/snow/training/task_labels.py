@@ -54,22 +54,17 @@ class TaskLabels:
         numbers = labels[:, self.column]
         return numbers if self.table is None else self.table[numbers]
 
-    def with_loss(self, recipe: Recipe, pictures: Pictures) -> Self:
-        """Set the options of the loss from a recipe and the training pictures."""
+    def with_loss(self, recipe: Recipe, pictures: Pictures, device: torch.device) -> Self:
+        """Set the options of the loss from a recipe and the training pictures, on a device."""
         weights = None
         if recipe.class_weights is not None:
-            learned = self(pictures.labels.to("cpu" if self.table is None else self.table.device))
-            weights = self.kind.weights(learned, recipe.class_weights)
-        device = None if self.table is None else self.table.device
+            weights = self.kind.weights(self(pictures.labels.to(device)).cpu(), recipe.class_weights)
         weights = None if weights is None else weights.to(device)
         return replace(self, options=LossOptions(recipe.label_smoothing, weights, recipe.number_loss == "squared"))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Compute the sum of losses of a batch: (B, W) and what `__call__` gave -> a scalar."""
-        options = self.options
-        if options.weights is not None and options.weights.device != logits.device:
-            options = options._replace(weights=options.weights.to(logits.device))
-        return self.kind.loss(logits, labels, options)
+        return self.kind.loss(logits, labels, self.options)
 
 
 def task_labels(

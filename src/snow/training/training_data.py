@@ -48,7 +48,7 @@ class TrainingData:
             self.train, self._held_out = self.train.split(recipe.validation, recipe.seed, strata)
         for name, own in labels.items():
             self._require_labels(name, own.column)
-        self.labels = {name: own.with_loss(recipe, self.train) for name, own in labels.items()}
+        self.labels = {name: own.with_loss(recipe, self.train, device) for name, own in labels.items()}
         self.learned_labels = dict(self.labels)
         self._judged: dict[str, Tensor] = {}
         self._columns = self._learned_columns(job)
