@@ -85,20 +85,10 @@ def extend(
         classes += [label for label in counts if label not in classes]
         numbers = torch.tensor([classes.index(label) for label in labels])
         updated = familiarity.updated(final, numbers)
-    method, present = artifact.method, [number for number, label in enumerate(classes) if label not in remove]
-    if len(present) < 2:
-        raise SnowError(f"task {name} needs at least two classes")
-    is_extended = isinstance(method, Extended)
-    base = method.base if is_extended else method
-    before = Gate(method.before_weight, method.before_bias) if is_extended else gate_of(familiarity)
-    learned = method.kept.tolist() if is_extended else list(range(len(artifact.classes)))
-    kept = [learned[number] for number in present if number < len(learned)]
+    present = [number for number, label in enumerate(classes) if label not in remove]
+    renamed = _renamed(name, [classes[number] for number in present], rename or {})
     updated = updated.selected(present)
-    renamed = tuple((rename or {}).get(classes[number], classes[number]) for number in present)
-    if len(set(renamed)) < len(renamed):
-        twice = next(label for label in renamed if renamed.count(label) > 1)
-        raise SnowError(f"task {name} would have two classes {twice!r}: choose another name")
-    extended = Extended(base, kept, before, gate_of(updated)).to(next(method.parameters()).device).eval()
+    extended = _extended(artifact, familiarity, updated, present)
     change = _describe(counts, artifact.classes, remove, rename or {})
     training = {**artifact.training, "changes": [*artifact.training.get("changes", []), change]}
     metrics = {key: value for key, value in artifact.metrics.items() if key not in ("test", "linear_probe")}
@@ -113,8 +103,30 @@ def extend(
     )
     added = {label: count for label, count in counts.items() if label not in artifact.classes}
     corrected = {label: count for label, count in counts.items() if label in artifact.classes}
-    lost = _lost(familiarity, updated, len(kept))
+    lost = _lost(familiarity, updated, len(extended.kept))
     return Extension(new, added, corrected, lost, warnings)
+
+
+def _renamed(task: str, classes: Sequence[str], rename: Mapping[str, str]) -> tuple[str, ...]:
+    """Give classes their new names. Raises SnowError: there are fewer than two, or two of one name."""
+    renamed = tuple(rename.get(label, label) for label in classes)
+    if len(renamed) < 2:
+        raise SnowError(f"task {task} needs at least two classes")
+    if len(set(renamed)) < len(renamed):
+        twice = next(label for label in renamed if renamed.count(label) > 1)
+        raise SnowError(f"task {task} would have two classes {twice!r}: choose another name")
+    return renamed
+
+
+def _extended(artifact: Artifact, before: Familiarity, after: Familiarity, present: Sequence[int]) -> Extended:
+    """Wrap the method of a task. `present`: numbers of the classes that stay or are new, in the order of `after`."""
+    method = artifact.method
+    is_extended = isinstance(method, Extended)
+    gate = Gate(method.before_weight, method.before_bias) if is_extended else gate_of(before)
+    learned = method.kept.tolist() if is_extended else list(range(len(artifact.classes)))
+    kept = [learned[number] for number in present if number < len(learned)]
+    extended = Extended(method.base if is_extended else method, kept, gate, gate_of(after))
+    return extended.to(next(method.parameters()).device).eval()
 
 
 def gate_of(familiarity: Familiarity) -> Gate:
