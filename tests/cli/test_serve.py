@@ -106,7 +106,7 @@ def test_a_token_may_come_from_the_environment(hub: Path, monkeypatch: pytest.Mo
     assert service.limits.max_batch == 3
 
 
-@pytest.mark.parametrize(("options", "engine"), [((), "folded"), (("--engine", "eager"), "eager")])
+@pytest.mark.parametrize(("options", "engine"), [((), "auto"), (("--engine", "eager"), "eager")])
 def test_passes_are_run_by_the_engine_that_was_asked_for(
     hub: Path, monkeypatch: pytest.MonkeyPatch, run: Any, options: tuple[str, ...], engine: str
 ) -> None:

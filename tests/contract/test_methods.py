@@ -317,4 +317,4 @@ def test_an_unknown_option_is_one_line(name: str, resnet: Source) -> None:
 def test_a_method_is_final_and_knows_its_name(name: str) -> None:
     assert METHODS[name].name == name
     assert not inspect.isabstract(METHODS[name])
-    assert not METHODS[name].__subclasses__()
+    assert [kind for kind in METHODS[name].__subclasses__() if kind.__module__.startswith("snow.")] == []

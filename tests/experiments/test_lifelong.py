@@ -181,7 +181,7 @@ def test_the_command_prints_a_table(folders: list[str], capsys: pytest.CaptureFi
     assert list(json.loads((tmp_path / "some/results.json").read_text())["orders"][0]["methods"]) == ["fo"]
 
 
-@pytest.mark.parametrize(("kept", "told"), [(True, "run the same command to continue"), (False, "with --hubs DIR")])
+@pytest.mark.parametrize(("kept", "told"), [(True, "run the same command to continue"), (False, "use --hubs DIR")])
 def test_a_stopped_command_says_how_to_go_on(
     kept: bool,
     told: str,

@@ -96,8 +96,9 @@ def test_other_tasks_change_no_answer_by_a_bit(engine: str, name: str, resnet: S
     alone = running.logits(images, {"t": method})["t"]
     others = {other: scattered(resnet, other, seed=1) for other in installed_methods()}
     beside = running.logits(images, {**others, "t": method})["t"]
-    assert torch.equal(beside, alone) if running.engine.isolated else rounded(beside, alone)
-    assert torch.equal(running.logits(images, {"t": method})["t"], alone)
+    again = running.logits(images, {"t": method})["t"]
+    for answer in (beside, again):  # an engine that is not isolated may by then run tasks another way
+        assert torch.equal(answer, alone) if running.engine.isolated else rounded(answer, alone)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

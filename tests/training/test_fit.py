@@ -270,7 +270,8 @@ def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Watching(Noisy):
         def forward(self, features: Features) -> Tensor:
-            dtypes.add(self.classifier(self.body(features.maps[self.tap]).mean((2, 3))).dtype)
+            if self.training:
+                dtypes.add(self.classifier(self.body(features.maps[self.tap]).mean((2, 3))).dtype)
             return super().forward(features)
 
     for precision, hardware, expected in (

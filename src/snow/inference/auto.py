@@ -81,6 +81,10 @@ class AutoEngine(FusedEngine):
             raise answer
         return answer
 
+    def warm_up(self) -> None:
+        super().warm_up()
+        self.measure()
+
     def measure(self, again: bool = False) -> dict[str, str]:
         """Find the fastest way to run methods: number of tasks and pictures, as in "6x8" -> name in `RUNNERS`.
 

@@ -53,6 +53,14 @@ class Engine(ABC):
             SnowError: a package is missing, or the engine cannot run this source or device.
         """
 
+    def warm_up(self) -> None:
+        """Do what would delay later answers: prepare the source, and more where a subclass says so.
+
+        Raises:
+            SnowError: as `prepared_source`.
+        """
+        self.prepared_source()
+
     @abstractmethod
     def answer(self, method: Method, features: Features) -> Tensor:
         """Compute the logits of a method: features of B pictures -> (B, C)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ def _add_moments(features: Features, taps: Collection[str]) -> Features:
 
 def moments_of(x: Tensor) -> Tensor:
     """Compute the moments of a map a few pictures at a time, in the processor's cache: (B, N, H, W) -> (B, 2, N)."""
-    pictures = max(1, CACHED_VALUES // x[0].numel()) if x.device.type == "cpu" else len(x)
+    pictures = max(1, CACHED_VALUES // prod(x.shape[1:])) if x.device.type == "cpu" else len(x)
     if len(x) <= pictures:
         return moments(x.float())
     return torch.cat([moments(part.float()) for part in x.split(pictures)])

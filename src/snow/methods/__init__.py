@@ -10,6 +10,8 @@ Shape letters in this room:
     H, W  height and width of a map
 """
 
+from collections import ChainMap
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 from snow.delta import SnowConfig
@@ -43,8 +45,8 @@ METHODS: dict[str, type[Method]] = {
 
 Extended.methods = METHODS
 
-SAVED_METHODS: dict[str, type[Method]] = {**METHODS, Extended.name: Extended}
-"""Methods that a saved task may have: those that learn, and what is made of them."""
+SAVED_METHODS: Mapping[str, type[Method]] = ChainMap(METHODS, {Extended.name: Extended})
+"""Methods that a saved task may have: those in `METHODS`, also if added later, and what is made of them."""
 
 
 def installed_methods() -> list[str]:

@@ -63,7 +63,7 @@ class Worker:
 
     def prepare(self) -> None:
         """Prepare the source for the engine. Raises SnowError: the engine lacks something it needs."""
-        self.hub.engine.prepared_source()
+        self.hub.engine.warm_up()
 
     def warm_up(self, names: Sequence[str]) -> None:
         """Ask tasks once: the first pass takes longer than those that follow, as an engine prepares each task."""

@@ -74,7 +74,7 @@ def test_one_option_at_a_time_and_the_default_once_on_one_pass(work: Sweep) -> N
         {"lr": 0.001},
         {"pooling.slots": "index"},
     ]
-    assert [trial["variant"] for trial in results["trials"]][-1] == "snow:keep=0.125:final_keep=0.5:start=zero:pooling.slots=index"
+    assert [trial["variant"] for trial in results["trials"]][-1] == "snow:keep=0.125:final_keep=0.5:pooling.slots=index"
     assert [[entry["value"] for entry in entries] for entries in results["over"].values()] == [
         [0.25, 0.125],
         [0.001, 0.01],
@@ -137,7 +137,9 @@ def test_only_what_is_missing_is_trained(work: Sweep, tmp_path: Path) -> None:
     assert json.loads(out.read_text())["over"] == narrow["over"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "sweep.db", "sweep.json"]
     with pytest.raises(SnowError, match="recipe differ"):
-        run_sweep(replace(small, base=TrialConfig(SnowConfig(start="zero").resolved(2), replace(RECIPE, epochs=2))), out=out)
+        run_sweep(
+            replace(small, base=TrialConfig(SnowConfig(start="zero").resolved(2), replace(RECIPE, epochs=2))), out=out
+        )
 
 
 def test_a_sweep_that_was_stopped_goes_on_within_its_run(work: Sweep, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def load_library() -> ctypes.CDLL:
     sources = {name: files("snow.inference.compiled").joinpath(name).read_text("utf-8") for name in SOURCES}
     path = cache_folder() / f"delta-{_digest(compiler, sources)}.so"
     try:
-        if not path.is_file():
+        if not path.is_file() or path.stat().st_uid != os.geteuid():  # code that another user wrote is not loaded
             _compile(compiler, sources, path)
         library = ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError) as error:

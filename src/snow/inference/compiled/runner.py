@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -83,16 +84,17 @@ def moments(maps: Sequence[Tensor]) -> list[Tensor]:
     return results
 
 
-_EXECUTORS: dict[int, ThreadPoolExecutor] = {}
+_EXECUTORS: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process, because a fork takes no threads with it
 
 
 def in_threads(work: Callable[[int], None], threads: int) -> None:
     """Call `work` with each number below `threads` at the same time, the last of them on this thread."""
     others: list[Future[None]] = []
     if threads > 1:
-        if threads not in _EXECUTORS:
-            _EXECUTORS[threads] = ThreadPoolExecutor(threads - 1, "snow-compiled")
-        others = [_EXECUTORS[threads].submit(work, number) for number in range(threads - 1)]
+        key = os.getpid(), threads
+        if key not in _EXECUTORS:
+            _EXECUTORS[key] = ThreadPoolExecutor(threads - 1, "snow-compiled")
+        others = [_EXECUTORS[key].submit(work, number) for number in range(threads - 1)]
     work(threads - 1)
     for other in others:
         other.result()
