@@ -22,7 +22,7 @@ from snow.data import Dataset, Pictures, Task, open_dataset
 from snow.data.samples import write_samples
 from snow.errors import SnowError
 from snow.experiments.compare import Comparison, run_comparison
-from snow.experiments.results.record import open_results, save_results
+from snow.experiments.results.record import open_results, provenance, save_results
 from snow.methods.variant import Variant
 from snow.process.startup import keep_freed_memory
 from snow.source import Source
@@ -90,7 +90,7 @@ def measure(options: argparse.Namespace, samples: Path) -> dict[str, Any]:
     variants = Variant.parse(options.methods)
     recipe = Recipe(epochs=options.epochs, batch_size=32)
     identity = {"source": source.description(), "recipe": recipe.to_dict(), "rates": options.rates}
-    results = open_results(options.out, identity, {"regimes": {}})
+    results = {**open_results(options.out, identity, {"regimes": {}}), **provenance()}
     for text in options.cells:
         entry = results["regimes"].setdefault(text, {"methods": {}})
         cell = Cell.parse(text)

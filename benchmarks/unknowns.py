@@ -87,7 +87,7 @@ def measure(pair: Pair, size: int, recipe: Recipe) -> dict[str, Any]:
     own = replace(pair.own, tasks=(Task("task", pair.own.tasks[0].classes),))
     with tempfile.TemporaryDirectory() as folder:
         hub = Hub.create(Path(folder) / "hub", Source.embedded(size))
-        [artifact] = train(hub, own, recipe, runtime=Runtime(workers=0, cache=4 * 10**9))
+        [artifact] = train(hub, own, recipe, runtime=Runtime(workers=0, cache="4GB"))
     familiarity, method = artifact.familiarity, artifact.method
     assert familiarity is not None
     learned = torch.nn.functional.normalize(final_features(hub.source, own.train), dim=1)

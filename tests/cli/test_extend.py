@@ -171,6 +171,7 @@ def test_what_cannot_be_done_is_one_line(
     assert words in refused("extend", hub, *arguments)
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_one_version_or_the_other(hub: Path, new: Path) -> None:
     """Killed at any moment, the task is what it was or what it becomes, and answers."""
     before = files(hub / "tasks" / "colours")

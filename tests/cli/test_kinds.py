@@ -145,6 +145,7 @@ def test_hub_commands_name_the_kind(run: Run, hub: Path) -> None:
     assert run("hub", "show", f"{hub}/year").code == 0
 
 
+@pytest.mark.slow
 def test_an_exported_file_names_its_outputs(run: Run, hub: Path, pictures: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     assert run("export", hub, tmp_path / "hub.onnx").code == 0
@@ -160,6 +161,7 @@ def test_an_exported_file_names_its_outputs(run: Run, hub: Path, pictures: Path,
     assert outputs["quality"][0].tolist() == pytest.approx(grades, abs=1e-2)
 
 
+@pytest.mark.slow
 def test_a_run_with_tags_continues_where_it_was_stopped(run: Run, hub: Path, pictures: Path, tmp_path: Path) -> None:
     """With a cache and several kinds; the same command again starts from its checkpoint, or refuses another kind."""
     new = tmp_path / "hub"

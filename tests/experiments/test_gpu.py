@@ -30,6 +30,7 @@ def cars(tmp_path: Path, write_folder: Callable[..., Path]) -> Path:
     return write_folder(tmp_path / "data" / "cars196").parent
 
 
+@pytest.mark.slow
 def test_every_command_of_the_real_sizes_is_understood(gpu: ModuleType, cars: Path, tmp_path: Path) -> None:
     todo = list(gpu.stages(cars, None, False))
     assert [stage.table for stage in todo] == ["table8", "table8", "table5", "table7"]

@@ -56,6 +56,7 @@ def test_onnxruntime_alone_answers_as_the_hub(source: Source, images: Tensor, tm
     assert json.loads(about["snow.preprocessing"]) == source.preprocessing.to_dict()
 
 
+@pytest.mark.slow
 def test_torch_alone_answers_as_the_hub(source: Source, images: Tensor, tmp_path: Path) -> None:
     hub, path = hub_of(source, tmp_path / "hub"), tmp_path / "hub.pt2"
     export(hub, path)

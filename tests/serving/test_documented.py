@@ -58,6 +58,7 @@ def test_what_starts_a_service_is_understood(line: str, here: Path, monkeypatch:
     assert started == ["replicas" if "ray" in words else "one"]
 
 
+@pytest.mark.slow
 def test_what_asks_and_changes_a_service_does(here: Path) -> None:
     if not all(map(shutil.which, ("bash", "curl", "zip", "base64"))):
         pytest.skip("needs bash, curl, zip and base64")

@@ -19,7 +19,7 @@ pytest.importorskip("fastapi")
 from running import PATIENCE, running  # noqa: E402  what it needs may not be installed
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_it_when_all_that_was_accepted_is_answered(
     hub: Hub, jpeg: Callable[..., bytes], number: signal.Signals
 ) -> None:

@@ -22,6 +22,8 @@ from snow.training.fit import fit
 from snow.training.history import Fitted
 from snow.training.loader import EpochSampler
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 

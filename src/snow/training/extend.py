@@ -70,51 +70,62 @@ def extend(
         MismatchError: the task keeps no statistics, or is not of kind class.
         SnowError: no picture can be read, a class is unknown, or fewer than two would be left.
     """
-    artifact = hub.task(name)
+    artifact, rename = hub.task(name), rename or {}
     familiarity = _statistics(artifact)
-    classes = [*artifact.classes]
-    for old in (*remove, *(rename or {})):
+    classes = list(artifact.classes)
+    for old in (*remove, *rename):
         if old not in classes:
             raise SnowError(f"task {name} has no class {old!r}: it has {', '.join(classes)}")
-    counts: dict[str, int] = {}
-    warnings: tuple[str, ...] = ()
-    updated = familiarity
-    if pictures is not None:
-        final, labels, warnings = _features(hub, pictures, workers)
-        counts = {label: labels.count(label) for label in sorted(set(labels))}
-        classes += [label for label in counts if label not in classes]
-        numbers = torch.tensor([classes.index(label) for label in labels])
-        updated = familiarity.updated(final, numbers)
-    method, present = artifact.method, [number for number, label in enumerate(classes) if label not in remove]
-    if len(present) < 2:
-        raise SnowError(f"task {name} needs at least two classes")
-    is_extended = isinstance(method, Extended)
-    base = method.base if is_extended else method
-    before = Gate(method.before_weight, method.before_bias) if is_extended else gate_of(familiarity)
-    learned = method.kept.tolist() if is_extended else list(range(len(artifact.classes)))
-    kept = [learned[number] for number in present if number < len(learned)]
-    updated = updated.selected(present)
-    renamed = tuple((rename or {}).get(classes[number], classes[number]) for number in present)
-    if len(set(renamed)) < len(renamed):
-        twice = next(label for label in renamed if renamed.count(label) > 1)
-        raise SnowError(f"task {name} would have two classes {twice!r}: choose another name")
-    extended = Extended(base, kept, before, gate_of(updated)).to(next(method.parameters()).device).eval()
-    change = _describe(counts, artifact.classes, remove, rename or {})
-    training = {**artifact.training, "changes": [*artifact.training.get("changes", []), change]}
+    final, labels, warnings = _features(hub, pictures, workers)
+    counts = {label: labels.count(label) for label in sorted(set(labels))}
+    classes += [label for label in counts if label not in classes]
+    numbers = torch.tensor([classes.index(label) for label in labels], dtype=torch.int64)
+    present = [number for number, label in enumerate(classes) if label not in remove]
+    updated = (familiarity.updated(final, numbers) if labels else familiarity).selected(present)
+    names = tuple(rename.get(classes[number], classes[number]) for number in present)
+    _require_names(name, names)
+    method = _with_classes(artifact, familiarity, updated, present)
+    change = _describe(counts, artifact.classes, remove, rename)
     metrics = {key: value for key, value in artifact.metrics.items() if key not in ("test", "linear_probe")}
-    new = replace(
+    extended = replace(
         artifact,
-        classes=renamed,
-        method=extended,
-        labels=ClassKind(renamed),
+        classes=names,
+        method=method,
+        labels=ClassKind(names),
         familiarity=updated,
-        training=training,
-        metrics={**metrics, "learned_parameters": extended.learned_parameters},
+        training={**artifact.training, "changes": [*artifact.training.get("changes", []), change]},
+        metrics={**metrics, "learned_parameters": method.learned_parameters},
     )
     added = {label: count for label, count in counts.items() if label not in artifact.classes}
     corrected = {label: count for label, count in counts.items() if label in artifact.classes}
-    lost = _lost(familiarity, updated, len(kept))
-    return Extension(new, added, corrected, lost, warnings)
+    lost = _lost(familiarity, updated, len(present) - len(added))
+    return Extension(extended, added, corrected, lost, warnings)
+
+
+def _require_names(task: str, names: Sequence[str]) -> None:
+    """Raises SnowError: there are fewer than two classes, or two of one name."""
+    if len(names) < 2:
+        raise SnowError(f"task {task} needs at least two classes")
+    twice = [label for label in names if names.count(label) > 1]
+    if twice:
+        raise SnowError(f"task {task} would have two classes {twice[0]!r}: choose another name")
+
+
+def _with_classes(artifact: Artifact, before: Familiarity, after: Familiarity, present: Sequence[int]) -> Extended:
+    """Make the method of a task with other classes.
+
+    Args:
+        before, after: statistics of the classes that it had, and of those in `present`.
+        present: numbers of the classes that stay, and of new ones behind those that there were.
+    """
+    method = artifact.method
+    if isinstance(method, Extended):
+        base, gate = method.base, Gate(method.before_weight, method.before_bias)
+        learned = method.kept.tolist()
+    else:
+        base, gate, learned = method, gate_of(before), list(range(len(artifact.classes)))
+    kept = [learned[number] for number in present if number < len(learned)]
+    return Extended(base, kept, gate, gate_of(after)).to(next(method.parameters()).device).eval()
 
 
 def gate_of(familiarity: Familiarity) -> Gate:
@@ -145,8 +156,10 @@ def _statistics(artifact: Artifact) -> Familiarity:
     return familiarity
 
 
-def _features(hub: Hub, pictures: str | Path, workers: int) -> tuple[Tensor, list[str], tuple[str, ...]]:
+def _features(hub: Hub, pictures: str | Path | None, workers: int) -> tuple[Tensor, list[str], tuple[str, ...]]:
     """Pass the readable pictures of class folders through the source: final features (n, D) and their labels."""
+    if pictures is None:
+        return torch.zeros(0, hub.source.num_features), [], ()
     listing = read_listing(pictures, "task", None, None, Opening(for_training=False), {})
     labelled = [row for row in listing.rows if row.classes[0] is not None]
     looks = inspect([row.item for row in labelled])
