@@ -169,7 +169,7 @@ def room(count: int) -> int:
 
 
 def _heads(delta: Delta, offsets: dict[str, int]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Read the moments heads and the weights of the final features: index, scale, centre and gain (F,), weight (F, ·)."""
+    """Read moments heads and the weights of the final features: index, scale, centre, gain and weight."""
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
     heads, named = list(delta.moments_heads()), delta.named_subscriptions()
     for (tap, subscription), head in zip(named[:-1], heads, strict=False):

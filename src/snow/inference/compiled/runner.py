@@ -60,8 +60,8 @@ class Runner:
             for b, first, last in jobs:
                 library.snow_run(
                     self._table.ctypes.data, len(self._table), addresses[b].ctypes.data, known[b].data_ptr(),
-                    weights.ctypes.data, first, last, shared, self.program.shared, kept, self.program.kept, self.program.own,
-                    logits.data_ptr() + 4 * b * classes, batch * classes,
+                    weights.ctypes.data, first, last, shared, self.program.shared, kept, self.program.kept,
+                    self.program.own, logits.data_ptr() + 4 * b * classes, batch * classes,
                 )  # fmt: skip
 
         in_threads(work, min(threads, count * batch))
