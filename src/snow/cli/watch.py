@@ -61,10 +61,7 @@ def watch_command(
         limit: end after this many frames.
         device: cpu, cuda, cuda:1, mps or auto.
     """
-    if every < 1 or smooth < 1 or top_k < 1 or (limit is not None and limit < 1):
-        raise SnowError("--every, --smooth, --top-k and --limit are at least 1")
-    if webhook is not None and not webhook.startswith(("http://", "https://")):
-        raise SnowError(f"--webhook takes an address such as http://localhost:9000/, not {webhook}")
+    _check(every, smooth, top_k, limit, webhook)
     target = find_device(device)
     opened = Hub.open(hub)
     opened.source.to(target)
@@ -89,6 +86,14 @@ def watch_command(
         note("stopped")
     lost = f", {refused} lines not taken by the webhook" if webhook is not None else ""
     note(f"{count} frames, {frames.dropped} dropped, {frames.skipped} unreadable{lost}")
+
+
+def _check(every: int, smooth: int, top_k: int, limit: int | None, webhook: str | None) -> None:
+    """Raises SnowError: an option is out of range."""
+    if every < 1 or smooth < 1 or top_k < 1 or (limit is not None and limit < 1):
+        raise SnowError("--every, --smooth, --top-k and --limit must be at least 1")
+    if webhook is not None and not webhook.startswith(("http://", "https://")):
+        raise SnowError(f"--webhook takes an address such as http://localhost:9000/, not {webhook}")
 
 
 def _entry(

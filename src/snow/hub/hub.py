@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from snow.data import Input, to_batch
-from snow.errors import MismatchError, NotFoundError, SnowError
+from snow.errors import MismatchError, SnowError
 from snow.hub.artifact import Artifact
 from snow.hub.card import hub_card
 from snow.hub.folder import prepare_folder
@@ -19,7 +19,7 @@ from snow.hub.sharing import Shared, local_copy, resolve_snapshot
 from snow.hub.task_files import copy_files, read_config
 from snow.hub.task_record import TOLERANCE
 from snow.hub.tasks import LoadedTasks
-from snow.hub.verification import Difference, ReferencePictures, Verification, verify_task, write_record
+from snow.hub.verification import ReferencePictures, Verification, verify_tasks, write_record
 from snow.hub.versions import keeping_version, remove_versions
 from snow.inference import (
     SOURCE_HEAD,
@@ -184,13 +184,7 @@ class Hub(Shared):
             tasks: by default all.
             tolerance: how far logits may be off, beside the largest of them.
         """
-        probe, verdicts = ReferencePictures(self.source), {}
-        for name in self.names() if tasks is None else tasks:
-            try:
-                verdicts[name] = self.tasks.store.read(name, lambda folder: verify_task(folder, probe, tolerance))
-            except SnowError as error:
-                verdicts[name] = Verification((Difference(str(error)),), recorded=False)
-        return verdicts
+        return verify_tasks(self.tasks.store, self.names() if tasks is None else tasks, self.source, tolerance)
 
     def classes(self, name: str) -> tuple[str, ...]:
         """Return the classes of a task; those of the source's own head are numbers, in the order of its logits."""
@@ -237,21 +231,12 @@ class Hub(Shared):
             SnowError: an image is not a readable picture, a task is unknown, or the number of lists is not that of the
                 pictures.
         """
-        batch = to_batch(images, self.source.preprocessing)
-        present = self.names() if tasks is None else []
-        if tasks is None and not present and not self.path.exists():
-            raise NotFoundError(f"hub {self.path} is not there any more")
-        asked = tasks_per_picture(present if tasks is None else tasks, len(batch))
-        names = {name: None for row in asked for name in row}
-        for name in names if tasks is not None else ():
-            if name != SOURCE_HEAD:
-                self.tasks.require(name)
         require_share(reject)
-        requests = {name: self.tasks.request(name) for name in names}
-        answers = self.predictor.run(batch, [{name: requests[name] for name in row} for row in asked])
-        return (
-            [{name: rejecting(entry, reject) for name, entry in row.items()} for row in answers] if reject else answers
-        )
+        batch = to_batch(images, self.source.preprocessing)
+        rows = tasks_per_picture(self.tasks.all_names() if tasks is None else tasks, len(batch))
+        requests = self.tasks.requests({name: None for row in rows for name in row}, required=tasks is not None)
+        answers = self.predictor.run(batch, [{name: requests[name] for name in row} for row in rows])
+        return [{name: rejecting(entry, reject) for name, entry in row.items()} for row in answers]
 
     def predict_proba(self, images: Input | Iterable[Input], task: str) -> np.ndarray:
         """Compute the class probabilities of one task: B pictures -> (B, C), in the order of `classes(task)`.

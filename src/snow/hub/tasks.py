@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -77,6 +78,24 @@ class LoadedTasks:
             return Failure(name, reason)
         artifact = self.get(name)
         return Request(artifact.method, artifact.labels, artifact.familiarity)
+
+    def requests(self, names: Collection[str], required: bool) -> dict[str, Request | Failure]:
+        """Return the requests of tasks by name. `required`: an unknown task is an error, not a failure of its own.
+
+        Raises:
+            NotFoundError: a required task is unknown.
+        """
+        for name in names if required else ():
+            if name != SOURCE_HEAD:
+                self.require(name)
+        return {name: self.request(name) for name in names}
+
+    def all_names(self) -> list[str]:
+        """List the names of all tasks. Raises NotFoundError: the hub was removed."""
+        names = self.store.names()
+        if not names and not self.path.exists():
+            raise NotFoundError(f"hub {self.path} is not there any more")
+        return names
 
     @cached_property
     def head_classes(self) -> tuple[str, ...]:

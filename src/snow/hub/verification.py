@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from snow.hub.task_files import RECORD_FILE, digest_of
 from snow.hub.task_record import TOLERANCE, read_record, recorded_files, write_values
 from snow.methods import Method
 from snow.source import Features, Source
+from snow.store import Store
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,19 @@ def verify_task(folder: Path, reference: ReferencePictures, tolerance: float = T
     except SnowError as error:
         differences.append(Difference(str(error)))
     return Verification(tuple(differences), bool(record), logits)
+
+
+def verify_tasks(
+    store: Store, names: Iterable[str], source: Source, tolerance: float = TOLERANCE
+) -> dict[str, Verification]:
+    """Compare tasks with their records; a task that cannot be read differs by that."""
+    reference, verdicts = ReferencePictures(source), {}
+    for name in names:
+        try:
+            verdicts[name] = store.read(name, lambda folder: verify_task(folder, reference, tolerance))
+        except SnowError as error:
+            verdicts[name] = Verification((Difference(str(error)),), recorded=False)
+    return verdicts
 
 
 def _reference_logits(artifact: Artifact, reference: ReferencePictures) -> Tensor:

@@ -1,8 +1,7 @@
 """The last layer of many tasks at once: one gather of what a pass says, and one matrix product.
 
 Everything behind the own features of a delta is linear in the moments of channels, in the final features and in roots
-of the source's probabilities. With m a moment, s the scale of its channel and W its weights,
-`W ((m s - centre) gain)` is the product of `W s gain` and m, plus a constant.
+of the source's probabilities: with x such a value and s the scale of its channel, `W ((x s - centre) gain)`.
 
 Shape letters: B pictures, T tasks, S slots, F inputs of a task's readout, D own features of a delta, C classes of the
 task with the most, R directions of a low-rank head.
@@ -69,16 +68,19 @@ class ReadoutWeights(NamedTuple):
 
     Attributes:
         index: (F,), places among `ReadoutInputs.values`.
+        scale, centre, gain: (F,) each. They are not folded into the weights: whitened ones are so large that products
+            of what is far from zero would round away what matters.
         weight: (F, C) or (F, R).
-        shift: (C,) or (R,), added to these outputs.
         expand: (R, C), or None.
         own: (D, C), weights of the delta's own features.
         bias: (C,), added to the logits.
     """
 
     index: Tensor
+    scale: Tensor
+    centre: Tensor
+    gain: Tensor
     weight: Tensor
-    shift: Tensor
     expand: Tensor | None
     own: Tensor
     bias: Tensor
@@ -89,15 +91,14 @@ class ReadoutWeights(NamedTuple):
         delta, start = method.delta, method.readout
         if start is None:
             assert delta is not None, "a method has a delta or a readout"
-            index, weight, shift = _heads(delta, offsets)
             expand = None if delta.directions is None else delta.directions.expand.weight.t()
-            return cls(index, weight, shift, expand, *_own(delta))
+            return cls(*_heads(delta, offsets), expand, *_own(delta))
         own, bias = (start.bias.new_zeros(0, len(start.bias)), 0.0) if delta is None else _own(delta)
-        weight = start.weight * start.gain
-        places = [offsets[name] + torch.arange(size, device=weight.device) for name, size in start.shape.parts]
+        places = [offsets[name] + torch.arange(size, device=start.weight.device) for name, size in start.shape.parts]
+        index = torch.cat(places)[start.index.long()]
         expand = None if start.expand is None else start.expand.t()
-        shift = -(weight * start.centre).sum(1)
-        return cls(torch.cat(places)[start.index.long()], weight.t(), shift, expand, own, bias + start.bias)
+        scale = torch.ones_like(start.gain)
+        return cls(index, scale, start.centre, start.gain, start.weight.t(), expand, own, bias + start.bias)
 
 
 class StackedReadout(nn.Module):
@@ -116,9 +117,9 @@ class StackedReadout(nn.Module):
         outputs = classes if first.expand is None else like.shape[1]
         self.tensors = {
             "index": torch.zeros(slots, inputs_room, dtype=torch.long, device=like.device),
+            **{name: like.new_zeros(slots, inputs_room) for name in ("scale", "centre", "gain")},
             "weight": like.new_zeros(slots, inputs_room, outputs),
             "own": like.new_zeros(slots, len(first.own), classes),
-            "shift": like.new_zeros(slots, outputs),
             "bias": like.new_zeros(slots, classes),
         }
         if first.expand is not None:
@@ -145,7 +146,8 @@ class StackedReadout(nn.Module):
         count, inputs = current["index"].shape
         known = self.inputs.values(features)
         read = known.index_select(1, current["index"].flatten()).view(-1, count, inputs).transpose(0, 1)
-        outputs = torch.baddbmm(current["shift"][:, None], read, current["weight"])
+        scale, centre, gain = (current[name][:, None] for name in ("scale", "centre", "gain"))
+        outputs = torch.bmm((read * scale - centre) * gain, current["weight"])
         own = own.view(len(own), count, -1).transpose(0, 1)
         if "expand" in current:
             outputs = torch.baddbmm(current["bias"][:, None], outputs, current["expand"])
@@ -166,22 +168,21 @@ def room(count: int) -> int:
     return -(-count // step) * step
 
 
-def _heads(delta: Delta, offsets: dict[str, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Read the moments heads and the weights of the final features: (F,), (F, C or R), (C or R,)."""
-    index, weights, shifts = [], [], []
+def _heads(delta: Delta, offsets: dict[str, int]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Read moments heads and the weights of the final features: index, scale, centre, gain and weight."""
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
     heads, named = list(delta.moments_heads()), delta.named_subscriptions()
     for (tap, subscription), head in zip(named[:-1], heads, strict=False):
         scale, selected = cast(Tensor, subscription.scale), cast(Tensor, subscription.index).long()
-        factors = head.gain * torch.stack([scale, scale.abs()])
-        index += [offsets[tap] + selected, offsets[tap] + subscription.channels + selected]
-        weights.append((head.weight * factors).flatten(1).t())
-    shifts = [-(head.weight * head.gain * head.centre).sum((1, 2)) for head in heads]
+        index = torch.cat([offsets[tap] + selected, offsets[tap] + subscription.channels + selected])
+        scales = torch.cat([scale, scale.abs()])
+        parts.append((index, scales, head.centre.flatten(), head.gain.flatten(), head.weight.flatten(1).t()))
     final = named[-1][1]
-    scale = cast(Tensor, final.scale)
+    index, scale = offsets[FINAL] + cast(Tensor, final.index).long(), cast(Tensor, final.scale)
     if delta.directions is None:
-        weights.append((delta.classifier.weight[:, delta.classifier.own :, 0, 0] * scale).t())
+        weight = delta.classifier.weight[:, delta.classifier.own :, 0, 0].t()
+        parts.append((index, scale, torch.zeros_like(scale), torch.ones_like(scale), weight))
     else:
-        weights.append((heads[-1].weight * heads[-1].gain * scale)[:, 0].t())
-    index.append(offsets[FINAL] + cast(Tensor, final.index).long())
-    shift = torch.stack(shifts).sum(0) if shifts else weights[0].new_zeros(weights[0].shape[1])
-    return torch.cat(index), torch.cat(weights), shift
+        parts.append((index, scale, heads[-1].centre[0], heads[-1].gain[0], heads[-1].weight[:, 0].t()))
+    joined = [torch.cat(values) for values in zip(*parts, strict=True)]
+    return joined[0], joined[1], joined[2], joined[3], joined[4]

@@ -45,7 +45,7 @@ METHODS: dict[str, type[Method]] = {
 
 Extended.methods = METHODS
 
-SAVED_METHODS: Mapping[str, type[Method]] = ChainMap(METHODS, {Extended.name: Extended})
+SAVED_METHODS: Mapping[str, type[Method]] = ChainMap({Extended.name: Extended}, METHODS)
 """Methods that a saved task may have: those in `METHODS`, also if added later, and what is made of them."""
 
 

@@ -113,33 +113,36 @@ static void mean(const layer *l, const float *x, float *y) {
 typedef struct {
     int32_t classes, rank;     /* multiples of V; rank 0: no low-rank head */
     int32_t inputs, own;       /* numbers of moments and final features, and of own features */
-    int32_t index, weight, shift, expand, own_weight, bias;
+    int32_t index, scale, centre, gain, weight, expand, own_weight, bias;
 } head;
 
-INLINE void add_product(const float *x, const int32_t *index, int count, const float *weight, int outputs, float *y) {
+static void add_product(const float *x, int count, const float *weight, int outputs, float *y) {
     for (int o = 0; o < outputs; o += V) {
         vec8 sum[4] = {load8(y + o), splat8(0.0f), splat8(0.0f), splat8(0.0f)};
         int k = 0;
         for (; k + 4 <= count; k += 4)
-            for (int j = 0; j < 4; j++)
-                sum[j] += splat8(x[index ? index[k + j] : k + j]) * load8(weight + (k + j) * outputs + o);
-        for (; k < count; k++) sum[0] += splat8(x[index ? index[k] : k]) * load8(weight + k * outputs + o);
+            for (int j = 0; j < 4; j++) sum[j] += splat8(x[k + j]) * load8(weight + (k + j) * outputs + o);
+        for (; k < count; k++) sum[0] += splat8(x[k]) * load8(weight + k * outputs + o);
         store8(y + o, (sum[0] + sum[1]) + (sum[2] + sum[3]));
     }
 }
 
-static void read_out(const float *weights, const float *own, const float *known, float *inner, float *logits) {
+/* Inputs are standardised before they meet their weights: products of what is far from zero would round more. */
+static void read_out(const float *weights, const float *own, const float *known, float *inner, float *inputs,
+                     float *logits) {
     const head *h = (const head *)weights;
     const int32_t *index = (const int32_t *)(weights + h->index);
+    const float *scale = weights + h->scale, *centre = weights + h->centre, *gain = weights + h->gain;
+    for (int k = 0; k < h->inputs; k++) inputs[k] = (known[index[k]] * scale[k] - centre[k]) * gain[k];
     for (int c = 0; c < h->classes; c++) logits[c] = weights[h->bias + c];
     if (h->rank) {
-        for (int r = 0; r < h->rank; r++) inner[r] = weights[h->shift + r];
-        add_product(known, index, h->inputs, weights + h->weight, h->rank, inner);
-        add_product(inner, 0, h->rank, weights + h->expand, h->classes, logits);
+        for (int r = 0; r < h->rank; r++) inner[r] = 0.0f;
+        add_product(inputs, h->inputs, weights + h->weight, h->rank, inner);
+        add_product(inner, h->rank, weights + h->expand, h->classes, logits);
     } else {
-        add_product(known, index, h->inputs, weights + h->weight, h->classes, logits);
+        add_product(inputs, h->inputs, weights + h->weight, h->classes, logits);
     }
-    add_product(own, 0, h->own, weights + h->own_weight, h->classes, logits);
+    add_product(own, h->own, weights + h->own_weight, h->classes, logits);
 }
 
 static void run_layer(const layer *l, const float *const *maps, const float *weights, float *shared, float *kept) {
@@ -156,10 +159,10 @@ static void run_layer(const layer *l, const float *const *maps, const float *wei
    ends with a layer that writes a buffer of the task.
 
    maps: of the picture, the first of them the picture itself; known: its moments and final features; shared: buffers that
-   one task uses after the other; kept: those of each task, `kept_size` floats, where buffer -b starts at float b. */
+   one task uses after the other, and room for the inputs of a readout behind `shared_size` floats; kept: those of each task, `kept_size` floats, where buffer -b starts at float b. */
 void snow_run(const layer *program, int layers, const float *const *maps, const float *known,
-              const float *const *weights, int first, int last, float *shared, float *kept, int64_t kept_size,
-              int own, float *logits, int64_t logits_step) {
+              const float *const *weights, int first, int last, float *shared, int64_t shared_size, float *kept,
+              int64_t kept_size, int own, float *logits, int64_t logits_step) {
     for (const layer *start = program, *stop; start < program + layers; start = stop) {
         for (stop = start; stop->target >= 0; stop++) {
         }
@@ -169,7 +172,8 @@ void snow_run(const layer *program, int layers, const float *const *maps, const 
                 run_layer(l, maps, weights[t], shared, kept + (t - first) * kept_size);
     }
     for (int t = first; t < last; t++)
-        read_out(weights[t], kept + (t - first) * kept_size + own, known, shared, logits + t * logits_step);
+        read_out(weights[t], kept + (t - first) * kept_size + own, known, shared, shared + shared_size,
+                 logits + t * logits_step);
 }
 
 typedef NAMED(vec, WIDE) wide;

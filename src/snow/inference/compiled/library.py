@@ -54,7 +54,7 @@ def load_library() -> ctypes.CDLL:
         raise SnowError(f"{compiler} cannot make the compiled engine ({reason[0]}): choose another engine") from error
     pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     library.snow_run.argtypes = [
-        pointer, number, pointer, pointer, pointer, number, number, pointer, pointer, size, number, pointer, size,
+        pointer, number, pointer, pointer, pointer, number, number, pointer, size, pointer, size, number, pointer, size,
     ]  # fmt: skip
     library.snow_moments.argtypes = [pointer, number, number, pointer]
     library.snow_run.restype = library.snow_moments.restype = None

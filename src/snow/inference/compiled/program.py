@@ -24,6 +24,9 @@ VECTOR = 8
 INNER = 4096
 """Floats at the start of the shared buffers for the outputs of a low-rank head; its rank is at most this."""
 
+MAX_INPUTS = 2**16
+"""Inputs of a readout at most."""
+
 FIELDS = (
     "kind", "activation", "source", "target", "is_map", "residual", "height", "width", "inputs", "outputs", "kernel",
     "stride", "line", "row", "start", "place", "residual_row", "residual_start", "map", "count", "index",

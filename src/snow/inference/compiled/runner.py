@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snow.inference.compiled.library import load_library
-from snow.inference.compiled.program import Program
+from snow.inference.compiled.program import MAX_INPUTS, Program
 from snow.inference.compiled.task import PackedTask
 from snow.inference.readout import ReadoutInputs
 
@@ -50,7 +50,9 @@ class Runner:
         step = max(1, min(TASKS_AT_ONCE, -(-count * batch // threads)))
         jobs = iter([(b, first, min(first + step, count)) for b in range(batch) for first in range(0, count, step)])
         while len(self._scratch) < threads:
-            self._scratch.append((torch.zeros(self.program.shared), torch.zeros(self.program.kept * TASKS_AT_ONCE)))
+            self._scratch.append(
+                (torch.zeros(self.program.shared + MAX_INPUTS), torch.zeros(self.program.kept * TASKS_AT_ONCE))
+            )
         library = load_library()
 
         def work(worker: int) -> None:
@@ -58,8 +60,8 @@ class Runner:
             for b, first, last in jobs:
                 library.snow_run(
                     self._table.ctypes.data, len(self._table), addresses[b].ctypes.data, known[b].data_ptr(),
-                    weights.ctypes.data, first, last, shared, kept, self.program.kept, self.program.own,
-                    logits.data_ptr() + 4 * b * classes, batch * classes,
+                    weights.ctypes.data, first, last, shared, self.program.shared, kept, self.program.kept,
+                    self.program.own, logits.data_ptr() + 4 * b * classes, batch * classes,
                 )  # fmt: skip
 
         in_threads(work, min(threads, count * batch))

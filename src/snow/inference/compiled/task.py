@@ -9,13 +9,26 @@ import torch
 from torch import Tensor
 
 from snow.delta import Delta
-from snow.inference.compiled.program import INNER, VECTOR, Program, UnsupportedError, task_tensors
+from snow.inference.compiled.program import INNER, MAX_INPUTS, VECTOR, Program, UnsupportedError, task_tensors
 from snow.inference.readout import ReadoutWeights
 
 ALIGNMENT = 16
 """Each tensor begins at a multiple of so many floats."""
 
-HEAD = ("classes", "rank", "inputs", "own", "index", "weight", "shift", "expand", "own_weight", "bias")
+HEAD = (
+    "classes",
+    "rank",
+    "inputs",
+    "own",
+    "index",
+    "scale",
+    "centre",
+    "gain",
+    "weight",
+    "expand",
+    "own_weight",
+    "bias",
+)
 """Integers at the start of a task's buffer."""
 
 
@@ -44,16 +57,17 @@ def pack(program: Program, delta: Delta | None, readout: ReadoutWeights) -> Pack
     """
     classes = _filled(readout.own.shape[1])
     rank = 0 if readout.expand is None else _filled(len(readout.expand))
-    if rank > INNER:
-        raise UnsupportedError(f"{rank} directions")
-    shift, bias = _wide(readout.shift, rank or classes), _wide(readout.bias, classes)
+    if rank > INNER or len(readout.index) > MAX_INPUTS:
+        raise UnsupportedError(f"{rank} directions of {len(readout.index)} inputs")
     tensors = {
         "index": readout.index.int().view(torch.float32),
+        "scale": readout.scale,
+        "centre": readout.centre,
+        "gain": readout.gain,
         "weight": _wide(readout.weight, rank or classes),
-        "shift": shift,
-        "expand": bias.new_zeros(0),
+        "expand": readout.bias.new_zeros(0),
         "own_weight": _wide(readout.own, classes),
-        "bias": bias if rank else bias + shift,
+        "bias": _wide(readout.bias, classes),
     }
     if readout.expand is not None:
         expand = _wide(readout.expand, classes)
