@@ -69,7 +69,7 @@ def test_a_worker_is_killed_and_each_task_is_what_it_would_have_been(
     ]
     table = tmp_path / "labels.csv"
     table.write_text("\n".join(["path,split,colour,shape", *rows]) + "\n")
-    options = (*TINY, *LEARN, "--epochs", "20")
+    options = (*TINY, *LEARN, "--epochs", "20", "--start", "zero")
     on_ray, local = tmp_path / "ray", tmp_path / "local"
 
     def kill(root: int) -> bool:
