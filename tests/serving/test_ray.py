@@ -134,7 +134,7 @@ def test_two_replicas_share_tasks_and_lose_no_request_when_one_dies_or_all_stop(
         clients = Clients(url, picture, "learned")
         wait_for(lambda: len(clients.found) >= 4, said)
         process.send_signal(signal.SIGTERM)
-        wait_for(lambda: "answering what was accepted" in said.read_text(), said)
+        wait_for(lambda: "answering accepted requests" in said.read_text(), said)
         clients.join()
         assert process.wait(PATIENCE) == 0, said.read_text()
         with pytest.raises(httpx.ConnectError):
