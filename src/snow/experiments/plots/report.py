@@ -36,15 +36,16 @@ def draw_confusion(per_class: Mapping[str, Mapping[str, Any]], path: Path) -> No
 
 
 def draw_reliability(bins: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw accuracy over confidence; on the diagonal a probability is what it says."""
+    """Draw accuracy over confidence: a dot for each bin, its area by its images; confidence is right on the diagonal."""
     figure = new_figure(4.5, 4.5)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    widths = [entry["to"] - entry["from"] for entry in bins]
-    places = [entry["from"] for entry in bins]
-    axes.bar(places, [entry["accuracy"] for entry in bins], widths, align="edge", alpha=0.5, edgecolor="C0")
-    axes.plot([entry["confidence"] for entry in bins], [entry["accuracy"] for entry in bins], "o-", color="C0")
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+    most = max((entry["images"] for entry in bins), default=1)
+    for entry in bins:
+        place = entry["confidence"], entry["accuracy"]
+        axes.scatter(*place, s=12 + 300 * entry["images"] / most, color="C0", alpha=0.6, linewidths=0, clip_on=False)
+        axes.annotate(f"{entry['images']:,}", place, fontsize=7, ha="center", va="center")
+    axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), xlabel="confidence", ylabel="accuracy", title="images in each bin")
     save_figure(figure, path)
 
 
