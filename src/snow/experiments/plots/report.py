@@ -36,7 +36,7 @@ def draw_confusion(per_class: Mapping[str, Mapping[str, Any]], path: Path) -> No
 
 
 def draw_reliability(bins: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw accuracy over confidence: a dot for each bin, its area by its images; confidence is right on the diagonal."""
+    """Draw accuracy over confidence: a dot for each bin, its area by its images; right ones are on the diagonal."""
     figure = new_figure(4.5, 4.5)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
