@@ -71,10 +71,7 @@ def test_a_task_is_uploaded_replaced_and_removed(
     wait(work())
 
 
-def test_without_the_token_nothing_changes(
-    serve: Any, files: Any, wait: Wait, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("snow.serving.access.WRONG_TOKEN_SECONDS", 0.0)
+def test_without_the_token_nothing_changes(serve: Any, files: Any, wait: Wait, hub: Hub) -> None:
     content = {"content": zipped(files(1)), "headers": {"content-type": "application/zip"}}
 
     async def codes(served: Any, header: str | None) -> set[str]:
