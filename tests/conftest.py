@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 import warnings
@@ -32,12 +31,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40, database=None)
 hypothesis.settings.load_profile("repeatable")
-
-
-def pytest_collection_finish() -> None:
-    """Keep the garbage collector from visiting modules and collected tests again and again: they stay to the end."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
