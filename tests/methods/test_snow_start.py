@@ -1,0 +1,201 @@
+"""The start of SNOW by evidence: what calibration finds, what is saved, and what training keeps of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from labelled_features import FINAL, K, N, make_features
+from torch import Tensor
+
+from snow.delta import DeltaPlan
+from snow.delta.plan import Level
+from snow.errors import SnowError
+from snow.methods import Snow, SnowConfig
+from snow.source import Features, Source
+from snow.subscribe import moments
+
+
+@pytest.fixture
+def by_evidence() -> Snow:
+    level = Level("map", N, K, own=8, out=8, hidden=8, kernel=3, stride=1)
+    plan = DeltaPlan("general", 8, 4, (level,), 16, FINAL, 0)
+    return Snow(plan, 3, SnowConfig().resolved(3), budget=10_000, answers=2)
+
+
+def calibrate(snow: Snow, count: int = 30, views: int = 3, learned: Tensor | None = None) -> tuple[Features, Tensor]:
+    """Calibrate by pictures that differ a little from view to view, and return new ones."""
+    labels = torch.arange(count) % 3
+    batches = []
+    for view in range(views):
+        features = make_features(labels)
+        noise = 0.0 if view == 0 else 0.1
+        features = features.map_tensors(lambda value, noise=noise: value + noise * torch.randn_like(value))
+        batches += [(features.rows(start, start + 10), labels[start : start + 10]) for start in range(0, count, 10)]
+    snow.calibrate_views(batches, views, learned)
+    new = torch.arange(90) % 3
+    return make_features(new, seed=9), new
+
+
+def test_by_default_a_task_starts_by_evidence_unless_a_head_is_named(source: Source) -> None:
+    assert Snow.build(source, 3).starts_by_evidence
+    for options in ({"rank": 8}, {"readout": 0.5}, {"final_keep": 0.5}, {"start": "zero"}, {"preset": "paper"}):
+        snow = Snow.build(source, 3, options)
+        assert not snow.starts_by_evidence
+        assert snow.readout is None
+    with pytest.raises(SnowError, match="final_keep, readout and rank need start=zero"):
+        Snow.build(source, 3, {"start": "evidence", "rank": 8})
+    assert Snow.build(source, 3, {"start": "evidence"}).plan.final_keep == 0
+
+
+def test_a_start_by_evidence_answers_before_the_first_step(by_evidence: Snow) -> None:
+    features, labels = calibrate(by_evidence)
+    logits = by_evidence.eval()(features)
+    assert (logits.argmax(1) == labels).float().mean() > 0.7
+    assert by_evidence.delta(features).abs().max() == 0, "the delta's own blocks add nothing yet"
+    assert by_evidence.evidence["chosen"] in by_evidence.evidence["layouts"]
+
+
+def test_before_calibration_it_is_a_linear_probe_of_all_final_features(by_evidence: Snow) -> None:
+    features = make_features(torch.arange(6) % 3)
+    assert by_evidence(features).abs().max() == 0
+    by_evidence(features).square().sum().backward()
+    assert by_evidence.readout is not None
+    assert by_evidence.readout.weight.shape == (3, FINAL)
+
+
+@pytest.mark.parametrize("labels", [[1] * 4, [-1] * 4, [0, 1], [0, 1, 2, -1]])
+def test_a_poor_sample_gives_numbers_by_evidence_too(by_evidence: Snow, labels: list[int]) -> None:
+    label = torch.tensor(labels)
+    by_evidence.calibrate([(make_features(label), label)])
+    assert by_evidence.eval()(make_features(label, seed=1)).isfinite().all()
+
+
+def test_the_exported_start_answers_alike_and_comes_back(by_evidence: Snow, source: Source) -> None:
+    features, _ = calibrate(by_evidence)
+    torch.nn.init.normal_(by_evidence.delta.classifier.weight)
+    exported = by_evidence.export_form()
+    assert torch.equal(exported(features), by_evidence.eval()(features))
+    assert not any("refit" in name for name in exported.state_dict())
+    rebuilt = Snow.rebuild(source, 3, exported.config)
+    rebuilt.load_state_dict(exported.state_dict())
+    assert torch.equal(rebuilt(features), exported(features))
+    exported.check_indices()
+    assert exported.readout is not None
+    exported.readout.index[0] = 10**6
+    with pytest.raises(SnowError, match="an index of the readout"):
+        exported.check_indices()
+
+
+def test_moments_of_the_pass_or_of_whole_maps_are_the_same(by_evidence: Snow) -> None:
+    features, _ = calibrate(by_evidence)
+    by_evidence.freeze_selection()
+    by_evidence.eval()
+    assert by_evidence.moment_taps == {"map"}
+    [index] = [index for tap, index in by_evidence.sample_channels().items() if tap == "map"]
+    narrow = replace(
+        features, maps={"map": features.maps["map"][:, index]}, moments={"map": moments(features.maps["map"])}
+    )
+    torch.testing.assert_close(by_evidence(narrow), by_evidence(features))
+
+
+def test_a_fresh_method_takes_layout_and_tensors_of_a_calibrated_one(by_evidence: Snow) -> None:
+    fresh = Snow(by_evidence.plan, 3, by_evidence.options)
+    features, _ = calibrate(by_evidence, learned=torch.arange(30) > 5)
+    layout = by_evidence.layout()
+    assert layout is not None
+    fresh.set_layout(json.loads(json.dumps(layout)))
+    fresh.load_state_dict(by_evidence.state_dict())
+    assert torch.equal(fresh.eval()(features), by_evidence.eval()(features))
+    assert fresh.evidence == by_evidence.evidence
+
+
+def test_the_conclusion_adds_the_refit_and_scales_what_was_trained(by_evidence: Snow) -> None:
+    everything, copied = copy.deepcopy(by_evidence), copy.deepcopy(by_evidence)
+    learned = torch.arange(30) % 5 > 0
+    torch.manual_seed(0)
+    features, _ = calibrate(by_evidence, learned=learned)
+    torch.manual_seed(0)
+    calibrate(everything)
+    part = by_evidence.eval()(features)
+    by_evidence.conclude(trained=False, scale=3.0)
+    whole = by_evidence(features)
+    torch.testing.assert_close(whole, everything.eval()(features), rtol=1e-3, atol=1e-3)
+    assert by_evidence.delta is None
+    assert not torch.allclose(part, whole, rtol=1e-2)
+    torch.manual_seed(0)
+    calibrate(copied, learned=learned)
+    torch.nn.init.normal_(copied.delta.classifier.weight)
+    added = copied.eval().delta(features)
+    copied.conclude(trained=True, scale=3.0)
+    torch.testing.assert_close(copied(features), 3 * (whole + added), rtol=1e-3, atol=1e-3)
+
+
+def test_a_kept_start_has_no_delta(by_evidence: Snow, source: Source) -> None:
+    features, _ = calibrate(by_evidence)
+    expected = by_evidence.eval()(features)
+    by_evidence.conclude(trained=False, scale=1.0)
+    by_evidence.freeze_selection()
+    by_evidence.set_progress(1.0)
+    assert torch.equal(by_evidence(features), expected)
+    assert by_evidence.taps == by_evidence.moment_taps
+    assert by_evidence.sample_channels() == {"(final)": None}
+    assert by_evidence.selected_mask()["(final)"].all()
+    exported = by_evidence.export_form()
+    rebuilt = Snow.rebuild(source, 3, json.loads(json.dumps(exported.config)))
+    rebuilt.load_state_dict(exported.state_dict())
+    assert torch.equal(rebuilt(features), expected)
+    assert all(name.startswith("readout.") for name in rebuilt.state_dict())
+    fresh = Snow(by_evidence.plan, 3, by_evidence.options)
+    layout = by_evidence.layout()
+    assert layout is not None
+    fresh.set_layout(layout)
+    fresh.load_state_dict(by_evidence.state_dict())
+    assert torch.equal(fresh.eval()(features), expected)
+
+
+def test_for_other_kinds_of_labels_it_starts_from_zero(by_evidence: Snow) -> None:
+    targets = torch.stack([torch.arange(30) % 2, torch.arange(30) % 3 == 0, torch.ones(30)], 1).float()
+    features = make_features(torch.arange(30) % 3)
+    fresh = Snow(by_evidence.plan, 3, by_evidence.options)
+    by_evidence.calibrate([(features, targets)])
+    assert not by_evidence.starts_by_evidence
+    assert by_evidence.readout is None
+    assert by_evidence.evidence == {}
+    assert by_evidence.options.readout == 1.0
+    assert by_evidence.plan.final_keep == FINAL // 2
+    layout = by_evidence.layout()
+    assert layout is not None
+    fresh.set_layout(layout)
+    fresh.load_state_dict(by_evidence.state_dict())
+    assert torch.equal(fresh.eval()(features), by_evidence.eval()(features))
+    assert set(by_evidence.export_form().config) == {"plan", "options"}
+
+
+def test_while_it_learns_a_picture_is_answered_without_its_fold(by_evidence: Snow) -> None:
+    features, _ = calibrate(by_evidence, learned=torch.arange(30) % 5 > 0)
+    readout = by_evidence.readout
+    assert readout is not None
+    assert readout.crossfit is not None
+    assert by_evidence.folds is not None
+    assert by_evidence.folds.shape == (30,)
+    assert not any(parameter.requires_grad for parameter in readout.parameters())
+    answered = by_evidence.eval()(features)
+    by_evidence.train()
+    folds = torch.arange(90) % (readout.folds + 1) - 1
+    by_evidence.set_folds(folds)
+    learning = by_evidence(features)
+    weight = readout.weight.clone()
+    for fold in range(readout.folds):
+        readout.weight.data = weight + readout.crossfit[fold]
+        torch.testing.assert_close(learning[folds == fold], readout(features)[folds == fold])
+    readout.weight.data = weight
+    torch.testing.assert_close(learning[folds == -1], answered[folds == -1])
+    assert not torch.allclose(learning[folds == 0], answered[folds == 0], atol=1e-3)
+    torch.testing.assert_close(by_evidence(features), answered)  # folds are told for one batch
+    by_evidence.conclude(trained=True, scale=1.0)
+    assert readout.crossfit is None
+    assert all(parameter.requires_grad for parameter in by_evidence.export_form().parameters())
