@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -65,6 +67,18 @@ def test_what_is_too_large_for_fp16_stays_finite_and_a_silent_channel_silent() -
         found = layout.unpack(layout.pack(None, features), PREPROCESSING).maps["b"]
         assert found.isfinite().all()
         assert not found[:, 1].any()
+
+
+def test_the_order_of_maps_and_moments_does_not_matter() -> None:
+    images, features = seen()
+    features.moments["a.1"] = torch.randn(3, 2, 5)
+    turned = replace(
+        features,
+        maps=dict(reversed(features.maps.items())),
+        moments=dict(reversed(features.moments.items())),
+    )
+    assert list(turned.moments) != list(features.moments)
+    assert Layout.of(images, turned, "fp16") == Layout.of(images, features, "fp16")
 
 
 def test_only_some_channels_and_taps() -> None:

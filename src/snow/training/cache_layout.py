@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -120,11 +121,15 @@ class Layout:
 
 
 def _parts(images: Tensor | None, features: Features) -> dict[str, Tensor]:
-    """(B, H, W, C) or (B, D) by name."""
+    """(B, H, W, C) or (B, D) by name, in the same order in every process: taps often come from a set."""
     pictures = {} if images is None else {PICTURE: images}
-    maps = {name: value.permute(0, 2, 3, 1) for name, value in {**pictures, **features.maps}.items()}
-    moments = {MOMENTS + tap: value.flatten(1) for tap, value in features.moments.items()}
+    maps = {name: value.permute(0, 2, 3, 1) for name, value in {**pictures, **_ordered(features.maps)}.items()}
+    moments = {MOMENTS + tap: value.flatten(1) for tap, value in _ordered(features.moments).items()}
     return {**maps, **moments, FINAL: features.final, LOGITS: features.logits}
+
+
+def _ordered(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return dict(sorted(values.items()))
 
 
 def _bytes(values: Tensor) -> Tensor:
