@@ -96,12 +96,15 @@ class DualRidge(Ridge):
     def __init__(self, rows: Rows) -> None:
         super().__init__(rows)
         self._kernels = {name: x @ x.T / self.scale[name] for name, x in rows.blocks.items()}
+        self._mixed: tuple[Weights, Tensor] | None = None
+        """The kernel of the mix that was used last: (m, m)."""
 
     def solve(self, shares: Weights, penalty: float, fitted: Tensor) -> Solution:
         index = fitted.nonzero().flatten()
         dual, bias, strength = self._dual(shares, penalty, index)
+        of_all = dual.new_zeros(len(fitted), dual.shape[1]).index_copy_(0, index, dual)
         weights = {
-            name: self.rows.blocks[name][index].T @ dual * (share / self.scale[name]) for name, share in shares.items()
+            name: self.rows.blocks[name].T @ of_all * (share / self.scale[name]) for name, share in shares.items()
         }
         return Solution(weights, bias, strength)
 
@@ -129,8 +132,10 @@ class DualRidge(Ridge):
         return dual, -0.5 * strength.diagonal(), strength
 
     def _kernel(self, shares: Weights, left: Tensor, right: Tensor) -> Tensor:
-        parts = [self._kernels[name][left[:, None], right] * share for name, share in shares.items()]
-        return torch.stack(parts).sum(0)
+        if self._mixed is None or self._mixed[0] != shares:
+            first, *others = (self._kernels[name] * share for name, share in shares.items())
+            self._mixed = shares, sum(others, first)
+        return self._mixed[1].index_select(0, left).index_select(1, right)
 
 
 class PrimalRidge(Ridge):
