@@ -125,6 +125,31 @@ def test_it_stays_within_its_budget(budget: int) -> None:
     assert numbers <= start.evidence["chosen"]["numbers"]
 
 
+def test_moments_take_the_place_of_final_features_where_they_say_more() -> None:
+    rows = make_rows(20, classes=8)
+    layouts = layouts_within(rows, 8 * 13, 27)
+    assert [tuple(layout.inputs) for layout in layouts] == [
+        (FINAL_BLOCK,),
+        (FINAL_BLOCK, ANSWERS_BLOCK),
+        (FINAL_BLOCK, MOMENTS_BLOCK),
+        (MOMENTS_BLOCK,),
+    ]
+    assert [len(layout.inputs.get(MOMENTS_BLOCK, [])) for layout in layouts] == [0, 0, 6, 12]
+    assert find_start(rows, 8 * 13).evidence["chosen"]["inputs"] == {MOMENTS_BLOCK: 12}
+
+
+def test_lower_ranks_are_not_tried_once_one_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snow.delta.pass_rows.RANKS", (8, 2, 1))
+    start = find_start(make_rows(20, classes=12, strength=4.0), 8 * (27 + 12) + 12)
+    losses: dict[int | None, float] = {}
+    for layout in start.evidence["layouts"]:
+        losses[layout["rank"]] = min(layout["loss"], losses.get(layout["rank"], layout["loss"]))
+    *tried, last = losses.values()
+    assert 1 not in losses
+    assert last > tried[-1]
+    assert tried == sorted(tried, reverse=True)
+
+
 def test_many_classes_may_have_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("snow.delta.pass_rows.RANKS", (4,))
     rows = make_rows(20, classes=12, strength=4.0)

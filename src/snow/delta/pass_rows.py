@@ -81,8 +81,8 @@ class Layout(NamedTuple):
 def layouts_within(rows: PassRows, budget: int, solvable: int, ranking: Tensor | None = None) -> list[Layout]:
     """List candidates of what is read, the simplest first.
 
-    Final features alone, with the source's answers, and both of them and the strongest moments: as many as the budget
-    pays for, at full rank and at lower ones.
+    Final features alone, with the source's answers, both of them and the strongest moments, and these alone: as many as
+    the budget pays for, at full rank and at lower ones.
 
     Args:
         budget: upper bound of the numbers of a layout, but for the first.
@@ -109,6 +109,8 @@ def layouts_within(rows: PassRows, budget: int, solvable: int, ranking: Tensor |
         if MOMENTS_BLOCK in sizes:
             inputs[MOMENTS_BLOCK] = strongest[:left].sort().values
         layouts.append(Layout(inputs, rank))
+        if left < sizes.get(MOMENTS_BLOCK, 0):  # more of them in the place of the final features
+            layouts.append(Layout({MOMENTS_BLOCK: strongest[: min(affordable, solvable)].sort().values}, rank))
     richest = layouts[-1]
     if len(layouts) == 2 and sum(len(index) for index in richest.inputs.values()) == sum(sizes.values()):
         return [richest]  # its mixes have those of the others among them

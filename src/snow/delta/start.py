@@ -84,17 +84,26 @@ def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed:
     summaries: list[dict[str, Any]] = []
     best: _Fit | None = None
     mixes: dict[frozenset[str], Sequence[Weights]] = {}
+    losses: dict[int | None, float] = {}
     for layout in layouts_within(rows, budget, solvable, ranking):
+        if layout.rank not in losses and _falls_behind(list(losses.values())):
+            break  # lower ranks lose more
         blocks = frozenset(layout.inputs)
         fit = _fit_layout(rows, standard, layout, folds, mixes.get(blocks, MIXES))
         mixes[blocks] = [mix for mix in MIXES if any(mix == candidate.shares for candidate, _ in fit.weighted)]
         summaries.append(fit.summary(rows.num_classes))
+        losses[layout.rank] = min(fit.loss, losses.get(layout.rank, fit.loss))
         if best is None or fit.loss < best.loss:  # only the best one is kept in memory
             best = fit
     assert best is not None
     best = best._replace(scale=best.scale * best.judge.growth(best.weighted, folds.count))
     known = None if learned is None or bool(learned.all()) else learned
     return best.start(rows, standard, folds, known, summaries)
+
+
+def _falls_behind(losses: Sequence[float]) -> bool:
+    """Whether the last rank is worse than the one before it."""
+    return len(losses) > 1 and losses[-1] > losses[-2]
 
 
 class _Fit(NamedTuple):
