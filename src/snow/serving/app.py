@@ -17,7 +17,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from snow import __version__
-from snow.process.startup import release_freed_memory
 from snow.serving import predict_routes, schemas, task_routes
 from snow.serving.access import HostCheck, TokenGuard
 from snow.serving.details import describe_source
@@ -25,6 +24,7 @@ from snow.serving.errors import RefusedError
 from snow.serving.facts import encode_json
 from snow.serving.fairness import FairBudget
 from snow.serving.limits import Describer, RateLimiter
+from snow.serving.memory import release_memory
 from snow.serving.middleware import BoundedResponses, RequestMetrics, handle_refusals
 from snow.serving.schemas import refusals
 from snow.serving.service import Service
@@ -35,9 +35,6 @@ PAGE = Path(str(files("snow.serving"))) / "page"
 
 PARSERS = 2
 """Threads that parse bodies. Each may hold copies of one body, beside `Limits.max_bodies`."""
-
-TRIM_SECONDS = 2.0
-TRIM_BYTES = 16 * 2**20
 
 router = APIRouter()
 
@@ -103,15 +100,6 @@ def create_app(
         app.include_router(routes)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     return app
-
-
-async def release_memory(bodies: FairBudget) -> None:
-    """Return the memory of many or large bodies to the system once they are gone: the process keeps freed memory."""
-    while True:
-        await asyncio.sleep(TRIM_SECONDS)
-        if bodies.peak >= TRIM_BYTES and bodies.used < bodies.peak / 2:
-            bodies.peak = bodies.used
-            await asyncio.to_thread(release_freed_memory)
 
 
 @router.get("/healthz", response_model=schemas.State, responses=refusals("internal"), summary="Is the process alive?")
