@@ -40,6 +40,11 @@ def alike(found: Tensor, expected: Tensor) -> bool:
     return bool((found - expected).abs().max() < 1e-4 * expected.abs().max())
 
 
+@pytest.mark.parametrize(
+    "source",
+    ["test_resnet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("test_efficientnet", "test_convnext"))],
+    indirect=True,
+)
 def test_onnxruntime_alone_answers_as_the_hub(source: Source, images: Tensor, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     hub, path = hub_of(source, tmp_path / "hub"), tmp_path / "hub.onnx"

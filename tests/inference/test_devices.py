@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -49,15 +50,26 @@ def images(draw: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
     return draw(4)[0]
 
 
-def build_all(source: Source) -> list[Method]:
+@lru_cache(1)
+def build_all(source: Source) -> tuple[list[Method], FakeTensorMode, Any]:
+    """Build every method, and copy the source, for all tests of it."""
     torch.manual_seed(0)
-    return [METHODS[name].build(source, CLASSES, config) for name, config in VARIANTS]
+    mode = FakeTensorMode()
+    return [METHODS[name].build(source, CLASSES, config) for name, config in VARIANTS], mode, on_cuda(source, mode)
+
+
+@lru_cache(1)
+def export_all(source: Source) -> tuple[list[Method], list[Any]]:
+    """Bring every method into the form that is served, and copy it, for all engines."""
+    built, mode, _ = build_all(source)
+    methods = [method.export_form() for method in built]
+    methods += [methods[0].__class__.rebuild(source, CLASSES, methods[0].config)]  # two tasks for a stack
+    return methods, [on_cuda(method, mode) for method in methods]
 
 
 def test_the_forward_pass_of_a_training_step_stays_on_the_device(source: Source, images: Tensor) -> None:
-    mode = FakeTensorMode()
-    methods = [on_cuda(method, mode).train() for method in build_all(source)]
-    fake_source = on_cuda(source, mode)
+    built, mode, fake_source = build_all(source)
+    methods = [on_cuda(method, mode).train() for method in built]
     with mode:
         for method in methods:
             method.set_progress(0.1)
@@ -71,14 +83,17 @@ def test_the_forward_pass_of_a_training_step_stays_on_the_device(source: Source,
 
 
 @pytest.mark.parametrize("engine", [*(name for name in ENGINES if name not in CPU_ONLY), "auto"])
+@pytest.mark.parametrize(
+    "source", ["test_resnet", "test_efficientnet", pytest.param("test_convnext", marks=pytest.mark.slow)], indirect=True
+)
 def test_an_engine_stays_on_the_device(
     engine: str, source: Source, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, mode = AutoEngine if engine == "auto" else ENGINES[engine], FakeTensorMode()
-    methods = [method.export_form() for method in build_all(source)]
-    methods += [methods[0].__class__.rebuild(source, CLASSES, methods[0].config)]  # two tasks for a stack
-    fakes, taps = [on_cuda(method, mode) for method in methods], frozenset[str]().union(*(one.taps for one in methods))
-    real, running = kind(source), kind(on_cuda(source, mode))
+    kind = AutoEngine if engine == "auto" else ENGINES[engine]
+    _, mode, fake_source = build_all(source)
+    methods, fakes = export_all(source)
+    taps = frozenset[str]().union(*(one.taps for one in methods))
+    real, running = kind(source), kind(fake_source)
     if isinstance(real, FusedEngine) and isinstance(running, FusedEngine):
         # what can be folded is found by comparing values, which fake tensors do not have
         whole = source(images[:1], taps)

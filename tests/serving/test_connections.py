@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -16,7 +16,14 @@ uvicorn = pytest.importorskip("uvicorn")
 from starlette.requests import Request  # noqa: E402  what it needs may not be installed
 from starlette.responses import PlainTextResponse  # noqa: E402
 
-from snow.serving.connections import MAX_HEAD_BYTES, OncePerSecond, protocol_class  # noqa: E402
+from snow.serving.connections import (  # noqa: E402
+    MAX_HEAD_BYTES,
+    MAX_PIPELINED,
+    MAX_SMALL_CHUNKS,
+    SMALL_CHUNKS_AT_ONCE,
+    OncePerSecond,
+    protocol_class,
+)
 from snow.serving.errors import RefusedError  # noqa: E402
 from snow.serving.interruption import interruptible  # noqa: E402
 from snow.serving.limits import Limits  # noqa: E402
@@ -167,6 +174,57 @@ def test_what_is_not_body_is_bounded(base: Any, wait: Wait) -> None:
             for start, more in endless:
                 assert await flood(port, start, more) < 100 * MAX_HEAD_BYTES, start[:60]
             assert await asked(port) == b"HTTP/1.1 200 OK"
+
+    wait(work())
+
+
+def test_few_small_chunks_are_read_in_one_round_of_the_loop(base: Any, wait: Wait) -> None:
+    content = POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 30_000
+
+    is_h11, read = not hasattr(base, "on_body"), []
+
+    class Watched(base):
+        def watch(self, name: str, *args: bytes) -> None:
+            before = len(self.cycle.body) if self.cycle else 0
+            getattr(super(), name)(*args)
+            read.append(len(self.cycle.body) - before)
+
+        if is_h11:
+
+            def handle_events(self) -> None:
+                self.watch("handle_events")
+        else:
+
+            def data_received(self, data: bytes) -> None:
+                self.watch("data_received", data)
+
+    async def work() -> None:
+        async with listening(Watched) as (_, port):
+            reader, _ = await send(port, content)
+            with suppress(ConnectionError):
+                assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+            assert await asked(port) == b"HTTP/1.1 200 OK"
+
+    wait(work())
+    assert 0 < max(read) <= (SMALL_CHUNKS_AT_ONCE if is_h11 else MAX_SMALL_CHUNKS)
+
+
+def test_few_requests_wait_behind_one(base: Any, wait: Wait) -> None:
+    async def work() -> None:
+        async with listening(base) as (app, port):
+            app.may.clear()
+            reader, _ = await send(port, (GET + b"\r\n") * MAX_PIPELINED)
+            await app.begun.wait()
+            app.may.set()
+            for _ in range(MAX_PIPELINED):
+                await reader.readuntil(b"answer 0")
+            app.may.clear()
+            reader, _ = await send(port, (GET + b"\r\n") * 5000)
+            if hasattr(base, "on_body"):
+                assert await ended(reader)
+            app.may.set()
+            assert await asked(port) == b"HTTP/1.1 200 OK"
+            assert len(app.ended) < 5000
 
     wait(work())
 

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 import pytest
@@ -152,14 +153,39 @@ def test_descriptions_that_nobody_waits_for_do_not_pile_up(wait: Wait) -> None:
         may = threading.Event()
         with ThreadPoolExecutor(1) as executor:
             describer = Describer(executor)
-            waiting = [asyncio.create_task(describer.run(may.wait)) for _ in range(MAX_DESCRIBING)]
+            waiting = [asyncio.create_task(describer.run(number, may.wait)) for number in range(MAX_DESCRIBING)]
             await asyncio.sleep(0.01)
             with pytest.raises(RefusedError) as refused:
-                await describer.run(may.wait)
+                await describer.run("one more", may.wait)
             assert refused.value.code == "queue_full"
             may.set()
             assert await asyncio.gather(*waiting) == [True] * MAX_DESCRIBING
-            assert await describer.run(lambda: 1) == 1
+            assert await describer.run("one more", lambda: 1) == 1
+
+    wait(work())
+
+
+def test_clients_that_ask_for_the_same_share_what_is_begun_after_they_asked(wait: Wait) -> None:
+    async def work() -> None:
+        begun, may, made = threading.Event(), threading.Event(), count()
+
+        def describe() -> int:
+            number = next(made)
+            begun.set()
+            assert may.wait(300)
+            return number
+
+        with ThreadPoolExecutor(1) as executor:
+            describer = Describer(executor)
+            first = asyncio.create_task(describer.run("a thing", describe))
+            await asyncio.to_thread(begun.wait, 300)
+            later = [asyncio.create_task(describer.run("a thing", describe)) for _ in range(3 * MAX_DESCRIBING)]
+            await asyncio.sleep(0)
+            later.pop(0).cancel()
+            may.set()
+            assert await first == 0
+            assert set(await asyncio.gather(*later)) == {1}
+            assert await describer.run("a thing", describe) == 2
 
     wait(work())
 

@@ -9,6 +9,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import torch
 from managing import MANAGER, answer_of, tarred, zipped
 from safetensors.torch import save_file
 
-from snow.hub import Hub
+from snow.hub import Artifact, Hub
 from snow.hub.listing import store_of
+from snow.hub.task_files import FILES
+from snow.inference.familiarity import Familiarity
 from snow.serving import task_routes, uploads
 from snow.serving.errors import RefusedError
 from snow.serving.uploads import unpack
 from snow.source import Source
+from snow.subscribe import SelectionHistory
 
 Wait = Callable[[Any], None]
 
@@ -67,6 +71,32 @@ def test_a_task_is_uploaded_replaced_and_removed(
             response = await served.client.delete("/v1/tasks/new", headers=MANAGER)
             assert response.json()["error"]["code"] == "unknown_task"
             assert hub.names() == ["learned"]
+
+    wait(work())
+
+
+def test_every_file_of_a_task_can_be_uploaded(
+    serve: Any, canary: Callable[..., Artifact], jpeg: Callable[..., bytes], wait: Wait, hub: Hub, tmp_path: Path
+) -> None:
+    final, masks = torch.randn(40, hub.source.num_features), {"layer1": torch.zeros(2, 16, dtype=torch.bool)}
+    artifact = replace(
+        canary("whole", 1),
+        familiarity=Familiarity.fit(final, torch.arange(40) % 3),
+        selection_history=SelectionHistory(torch.arange(2), 1, masks),
+    )
+    other = Hub.create(tmp_path / "other", hub.source)
+    other.add(artifact)
+    content = {path.name: path.read_bytes() for path in other.folder("whole").iterdir()}
+    assert set(content) == set(FILES)
+
+    async def work() -> None:
+        async with serve() as served:
+            packed = {"content": zipped(content), "headers": {"content-type": "application/zip", **MANAGER}}
+            response = await served.client.put("/v1/tasks/whole", **packed)
+            assert response.status_code == 201, response.text
+            answer = (await served.predict(jpeg(), tasks="whole")).json()["results"][0]["tasks"]["whole"]
+            assert 0 <= answer["known"] <= 1
+            assert {name for name in content if (hub.folder("whole") / name).exists()} == set(FILES)
 
     wait(work())
 

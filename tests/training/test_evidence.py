@@ -30,7 +30,7 @@ def run(count: int = 240, learners: Mapping[str, Method] | None = None, tasks: i
     return fit(tiny_source(), learners, dataset, tiny_recipe(**changes), runtime=runtime, **options)
 
 
-@pytest.mark.parametrize("lr", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("lr", [1e-4, pytest.param(1e-2, marks=pytest.mark.slow), 1.0])
 def test_no_rate_ends_below_the_start(lr: float) -> None:
     fitted = run(lr=lr, epochs=2)
     training = fitted.evidence["snow"]["training"]
@@ -71,7 +71,7 @@ def test_another_learner_of_the_run_learns_all_pictures() -> None:
     assert "fo" not in fitted.evidence
 
 
-@pytest.mark.parametrize("cache", [None, "100MB"])
+@pytest.mark.parametrize("cache", [pytest.param(None, marks=pytest.mark.slow), "100MB"])
 def test_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, cache: str | None) -> None:
     class Stop(Listener):
         def on_epoch(self, records: Any) -> None:

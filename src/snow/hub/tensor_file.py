@@ -24,8 +24,8 @@ ITEM_BYTES = {
 
 MAX_HEADER = 2**24
 
-MAX_HEADERS = 64
-"""Headers that are kept. Tasks of one kind with as many classes have the same."""
+MAX_HEADERS, KEPT_HEADER = 64, 2**18
+"""Headers that are kept, and their bytes. Tasks of one kind with as many classes have the same."""
 
 
 class StoredTensor(NamedTuple):
@@ -78,7 +78,8 @@ def data_start(content: bytes | bytearray) -> int:
 
 def _named(path: Path, content: bytes, data_bytes: int) -> Header:
     try:
-        return parse_header(content, data_bytes)
+        parse = parse_header if len(content) <= KEPT_HEADER else parse_header.__wrapped__
+        return parse(content, data_bytes)
     except DamagedError as error:
         raise DamagedError(f"{path} cannot be read: {error}") from error
 

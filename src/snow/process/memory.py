@@ -27,7 +27,7 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self._cuda, self._device = device.type == "cuda", device
         self.restart()
-        self._idle = torch.cuda.memory_allocated() if self._cuda else _process_memory("VmRSS")
+        self._idle = torch.cuda.memory_allocated() if self._cuda else process_memory("VmRSS")
 
     def restart(self) -> None:
         """Reset the peak, to leave out what was needed only once."""
@@ -40,11 +40,11 @@ class PeakMemory:
     @property
     def bytes(self) -> int:
         """Peak in bytes above the initial usage."""
-        peak = torch.cuda.max_memory_allocated() if self._cuda else _process_memory("VmHWM")
+        peak = torch.cuda.max_memory_allocated() if self._cuda else process_memory("VmHWM")
         return max(0, peak - self._idle)
 
 
-def _process_memory(field: str) -> int:
+def process_memory(field: str = "VmRSS") -> int:
     """Read `VmRSS` (current) or `VmHWM` (peak) in bytes; the peak of the process where the system has neither."""
     with suppress(OSError):
         for line in _STATUS.read_text().splitlines():
@@ -57,7 +57,7 @@ def _process_memory(field: str) -> int:
 def resident_bytes() -> int:
     """Measure the current memory of this process in bytes."""
     release_freed_memory()
-    return _process_memory("VmRSS")
+    return process_memory("VmRSS")
 
 
 @contextmanager

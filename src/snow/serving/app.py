@@ -17,7 +17,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from snow import __version__
-from snow.process.startup import release_freed_memory
 from snow.serving import predict_routes, schemas, task_routes
 from snow.serving.access import HostCheck, TokenGuard
 from snow.serving.details import describe_source
@@ -25,21 +24,17 @@ from snow.serving.errors import RefusedError
 from snow.serving.facts import encode_json
 from snow.serving.fairness import FairBudget
 from snow.serving.limits import Describer, RateLimiter
+from snow.serving.memory import release_memory
 from snow.serving.middleware import BoundedResponses, RequestMetrics, handle_refusals
 from snow.serving.schemas import refusals
 from snow.serving.service import Service
 from snow.serving.spool import Spool
+from snow.serving.turns import FairTurns
 
 PAGE = Path(str(files("snow.serving"))) / "page"
 
 PARSERS = 2
 """Threads that parse bodies. Each may hold copies of one body, beside `Limits.max_bodies`."""
-
-DESCRIBERS = 1
-"""Threads that describe tasks and format metrics. Anybody may ask for these often; predictions do not wait for them."""
-
-TRIM_SECONDS = 2.0
-TRIM_BYTES = 16 * 2**20
 
 router = APIRouter()
 
@@ -85,7 +80,7 @@ def create_app(
     app.state.service, app.state.token_guard = service, TokenGuard(token)
     app.state.bodies = FairBudget(service.limits.max_bodies)
     app.state.parser = ThreadPoolExecutor(PARSERS, "snow-parsing")
-    app.state.describer = Describer(ThreadPoolExecutor(DESCRIBERS, "snow-describing"))
+    app.state.describer = Describer(ThreadPoolExecutor(1, "snow-describing"))
     app.state.rate_limiter = RateLimiter(service.limits.rate, service.limits.burst)
     app.state.source = encode_json(describe_source(service.hub.source))
     app.state.uploads = asyncio.Semaphore(task_routes.MAX_UPLOADS)
@@ -100,19 +95,11 @@ def create_app(
     app.add_middleware(HostCheck, hosts=hosts)
     app.add_middleware(RequestMetrics, metrics=service.metrics)
     app.add_middleware(BoundedResponses, budget=app.state.bodies)
+    app.add_middleware(FairTurns)
     for routes in (predict_routes.router, task_routes.router, router):
         app.include_router(routes)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     return app
-
-
-async def release_memory(bodies: FairBudget) -> None:
-    """Return the memory of many or large bodies to the system once they are gone: the process keeps freed memory."""
-    while True:
-        await asyncio.sleep(TRIM_SECONDS)
-        if bodies.peak >= TRIM_BYTES and bodies.used < bodies.peak / 2:
-            bodies.peak = bodies.used
-            await asyncio.to_thread(release_freed_memory)
 
 
 @router.get("/healthz", response_model=schemas.State, responses=refusals("internal"), summary="Is the process alive?")
@@ -130,7 +117,7 @@ async def readiness(request: Request) -> Response:
 
 @router.get("/metrics", response_class=Response, responses=refusals("queue_full"), summary="Metrics for Prometheus")
 async def metrics(request: Request) -> Response:
-    text = await request.app.state.describer.run(request.app.state.service.metrics.text)
+    text = await request.app.state.describer.run("metrics", request.app.state.service.metrics.text)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

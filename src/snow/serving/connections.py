@@ -30,7 +30,11 @@ CHUNK_BYTES, SMALL_CHUNK = 8, 256
 """Bytes of the header and the end of a chunk that do not count, if it has so many bytes itself. Each chunk takes longer
 than its bytes: a body of chunks of one byte would hold the event loop."""
 MAX_SMALL_CHUNKS = 1000
-"""Chunks with fewer bytes in one body, for the parser h11."""
+"""Chunks with fewer bytes in one body for the parser h11, and at once for httptools."""
+SMALL_CHUNKS_AT_ONCE = 8
+"""Such chunks that h11 reads in one round of the event loop."""
+MAX_PIPELINED = 16
+"""Requests that may be sent before the first of them is answered. httptools parses all that it is given at once."""
 
 WRITE_SECONDS = 30
 """Time in which a client has to read what it asked for."""
@@ -74,6 +78,7 @@ def protocol_class(limits: Limits, base: Any = AutoHTTPProtocol) -> type[asyncio
             super().connection_made(transport)
             self.owner = client_at(self.client[0]) if self.client else ""
             self.head_bytes = 0
+            self.has_more = False
             self.idle_since: float | None = time.monotonic()
             self._header_timer: asyncio.TimerHandle | None = None
             self._write_timer: asyncio.TimerHandle | None = None
@@ -91,6 +96,7 @@ def protocol_class(limits: Limits, base: Any = AutoHTTPProtocol) -> type[asyncio
             if self.transport.is_closing():
                 return
             self.head_bytes += len(data)
+            self.small_chunks = 0
             super().data_received(data)
             if self.transport.is_closing():
                 return
@@ -121,14 +127,41 @@ def protocol_class(limits: Limits, base: Any = AutoHTTPProtocol) -> type[asyncio
                 if timer is not None:
                     timer.cancel()
 
+        def handle_events(self) -> None:  # by h11
+            self.conn.left = SMALL_CHUNKS_AT_ONCE
+            super().handle_events()
+            if not self.conn.left and not self.has_more and not self.transport.is_closing():
+                self.has_more = True
+                self.flow.pause_reading()
+                self.loop.call_soon(self._handle_more)
+
+        def _handle_more(self) -> None:
+            self.has_more = False
+            if not self.transport.is_closing():
+                self.flow.resume_reading()
+                self.handle_events()
+
         def on_header(self, name: bytes, value: bytes) -> None:  # by httptools, trailers too
             super().on_header(name, value)
             if len(self.headers) > MAX_HEADERS:
                 raise ValueError("too many headers")
 
+        def on_message_begin(self) -> None:  # by httptools
+            if len(self.pipeline) >= MAX_PIPELINED:
+                self.transport.abort()
+                raise ValueError("too many requests at once")
+            super().on_message_begin()
+
         def on_body(self, body: bytes) -> None:  # by httptools
             self.head_bytes -= len(body) + (CHUNK_BYTES if len(body) >= SMALL_CHUNK else 0)
+            self.small_chunks += len(body) < SMALL_CHUNK
+            if self.small_chunks > MAX_SMALL_CHUNKS:
+                raise ValueError("too many small chunks")
             super().on_body(body)
+
+        def send_400_response(self, msg: str) -> None:
+            if not self.transport.is_closing():
+                super().send_400_response(msg)
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -157,21 +190,26 @@ def protocol_class(limits: Limits, base: Any = AutoHTTPProtocol) -> type[asyncio
 
 
 class _FewChunks:
-    """An `h11.Connection` that refuses a body of many small chunks, each of which takes it 30 microseconds."""
+    """An `h11.Connection` that reads few small chunks at once, and refuses a body of many: each takes it 30 us."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._small = 0
+        self.left = SMALL_CHUNKS_AT_ONCE
+        """Small chunks that are read before this is set again; then there seem to be no more events."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     def next_event(self) -> Any:
+        if not self.left:
+            return h11.NEED_DATA
         event = self._connection.next_event()
         if isinstance(event, h11.Request):
             self._small = 0
-        elif isinstance(event, h11.Data) and len(event.data) < SMALL_CHUNK:
+        elif isinstance(event, h11.Data) and event.chunk_start and len(event.data) < SMALL_CHUNK:
             self._small += 1
+            self.left -= 1
             if self._small > MAX_SMALL_CHUNKS:
                 raise h11.RemoteProtocolError("too many small chunks")
         return event

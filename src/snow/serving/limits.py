@@ -6,10 +6,10 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -128,26 +128,63 @@ async def limit_rate(request: Request) -> None:
 
 MAX_DESCRIBING = 100
 """Descriptions that may wait; clients may be gone that asked for them."""
+REST = 3.0
+"""Pause after a description, in multiples of the time that it took: the event loop has to wait for threads that run
+Python."""
+
+
+@dataclass(eq=False)
+class _Description:
+    """A description that is being made, or waits to be."""
+
+    result: asyncio.Future[Any] | None = None
+    is_begun: bool = False
 
 
 class Describer:
-    """Runs functions that describe things to clients, in threads of their own and not too many.
+    """Runs functions that describe things to clients, one at a time, for a quarter of the time and not too many.
+
+    Clients that ask for the same thing share a description that is begun after they have asked.
 
     Args:
-        executor: runs them.
+        executor: runs them, in one thread.
     """
 
     def __init__(self, executor: Executor) -> None:
-        self._executor, self._waiting = executor, 0
+        self._executor, self._running = executor, 0
+        self._rest_until = 0.0
+        self._latest: dict[Hashable, _Description] = {}
 
-    async def run(self, describe: Callable[[], T]) -> T:
-        """Run a function. Raises RefusedError: too many wait already."""
-        if self._waiting >= MAX_DESCRIBING:
+    async def run(self, thing: Hashable, describe: Callable[[], T]) -> T:
+        """Run a function that describes a thing. Raises RefusedError: too many wait already."""
+        description = self._latest.get(thing)
+        if description is None or description.is_begun:
+            description = self._start(thing, describe)
+        assert description.result is not None
+        return await asyncio.shield(description.result)
+
+    def _start(self, thing: Hashable, describe: Callable[[], T]) -> _Description:
+        def call() -> T:
+            time.sleep(max(0.0, self._rest_until - time.monotonic()))
+            description.is_begun = True
+            started = time.monotonic()
+            try:
+                return describe()
+            finally:
+                ended = time.monotonic()
+                self._rest_until = ended + REST * (ended - started)
+
+        def finish(future: asyncio.Future) -> None:
+            self._running -= 1
+            if self._latest.get(thing) is description:
+                del self._latest[thing]
+            if not future.cancelled():
+                future.exception()  # nobody may wait for it any more
+
+        if self._running >= MAX_DESCRIBING:
             raise RefusedError("queue_full", "too many descriptions are being made", retry_after=1)
-        self._waiting += 1
-        future = asyncio.get_running_loop().run_in_executor(self._executor, describe)
-        future.add_done_callback(self._finish)
-        return await future
-
-    def _finish(self, future: asyncio.Future) -> None:
-        self._waiting -= 1
+        self._running += 1
+        description = self._latest[thing] = _Description()
+        description.result = asyncio.get_running_loop().run_in_executor(self._executor, call)
+        description.result.add_done_callback(finish)
+        return description

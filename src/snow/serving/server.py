@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 
 import uvicorn
@@ -15,6 +16,10 @@ from snow.serving.service import Service
 
 GRACE_SECONDS = 5
 """Time beyond its deadline that a request has to be sent when the service stops."""
+
+SWITCH_SECONDS = 5e-4
+"""Time for which another thread keeps the interpreter that the event loop waits for. It does so after most calls of the
+system, and Python's 5 ms would then be the time of every step of a request."""
 
 
 class _Server(uvicorn.Server):
@@ -46,6 +51,7 @@ def serve(service: Service, address: Address, token: str | None = None, access_l
     )
     for name in ("uvicorn.error", "snow.serving"):
         logging.getLogger(name).addFilter(OncePerSecond())
+    sys.setswitchinterval(SWITCH_SECONDS)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises the signal again when it has stopped
             signal.signal(number, lambda *_: None)

@@ -76,7 +76,7 @@ async def show_task(request: Request, name: str) -> Response:
     service: Service = request.app.state.service
     service.require(name)
     tasks = service.tasks
-    body = await request.app.state.describer.run(lambda: encode_json(describe(name, tasks)))
+    body = await request.app.state.describer.run(("task", name, id(tasks)), lambda: encode_json(describe(name, tasks)))
     return Response(body, media_type="application/json")
 
 
@@ -88,7 +88,9 @@ async def show_task(request: Request, name: str) -> Response:
 )
 async def show_selection(request: Request, name: str) -> Response:
     service: Service = request.app.state.service
-    body = await request.app.state.describer.run(lambda: encode_json(service.selection_history(name)))
+    body = await request.app.state.describer.run(
+        ("selection", name), lambda: encode_json(service.selection_history(name))
+    )
     return Response(body, media_type="application/json")
 
 

@@ -14,13 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from snow.data import is_junk_path
-from snow.hub.task_files import RECORD_FILE, SELECTION_FILE
+from snow.hub.task_files import CONFIG_FILE, METRICS_FILE, MODEL_FILE
+from snow.hub.task_files import FILES as TASK_FILES
 from snow.serving.archives import CHUNK, Member, Readable, members
 from snow.serving.errors import CODES, RefusedError, printable
 from snow.serving.forms import form_parts
 
-REQUIRED = ("config.json", "model.safetensors", "metrics.json")
-FILES = {name: name for name in (*REQUIRED, SELECTION_FILE, RECORD_FILE)}
+REQUIRED = (CONFIG_FILE, MODEL_FILE, METRICS_FILE)
+FILES = {name: name for name in TASK_FILES}
 """The files that a task may have."""
 
 IGNORED = (".md", ".gitattributes")

@@ -18,6 +18,7 @@ from snow.experiments.reproduce.paper import SETS, TABLE7
 TINY = ("--source", "test_resnet", "--no-pretrained", "--image-size", "64")
 QUICK = ("--epochs", "1", "--batch-size", "8", "--workers", "0", "--augment", "none", "--precision", "32")
 ONE_RATE = ("--rates", "1e-2")
+SLOW = ("table8",)
 METHODS = {"table9": "lf,snow", "table4": "", "figure5": ""}
 """In the place of `fo,snow:preset=paper`; empty for the experiment's own."""
 
@@ -62,7 +63,9 @@ def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("snow.experiments.reproduce.table8.ROUNDS", 1)
 
 
-@pytest.mark.parametrize("what", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "what", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPERIMENTS]
+)
 def test_each_is_measured_written_and_not_measured_again(what: str, run: Run, out: Path) -> None:
     if what == "table4":
         pytest.importorskip("optuna")
