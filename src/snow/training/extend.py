@@ -86,7 +86,9 @@ def extend(
     _require_names(name, names)
     method = _with_classes(artifact, familiarity, updated, present)
     change = _describe(counts, artifact.classes, remove, rename)
-    metrics = {key: value for key, value in artifact.metrics.items() if key not in ("test", "linear_probe")}
+    metrics = {
+        key: value for key, value in artifact.metrics.items() if key not in ("test", "per_class", "linear_probe")
+    }
     extended = replace(
         artifact,
         classes=names,
