@@ -101,6 +101,18 @@ def test_a_class_is_added_and_the_others_stay(run: Run, hub: Path, four: Path, s
     assert measured["top1"] == pytest.approx(result.json["after"])
 
 
+def test_training_is_kept_where_left_out_pictures_say_so(run: Run, hub: Path, four: Path, six: Path, new: Path) -> None:
+    result = run("extend", hub, "colours", new, "--check", four, "--train", "--json")
+    assert result.code == 0, result.err
+    trained = result.json["train"]
+    assert trained["images"] == 12
+    assert trained["kept"]
+    assert trained["after"] >= trained["before"]
+    assert result.json["after"] >= result.json["before"] - 0.05
+    assert answers(hub, six / "test" / "e-cyan").count("e-cyan") >= 5
+    assert run("hub", "verify", hub).code == 0
+
+
 def test_log_and_rollback(run: Run, hub: Path, four: Path, new: Path) -> None:
     before = files(hub / "tasks" / "colours")
     assert run("extend", hub, "colours", new).code == 0
@@ -160,6 +172,7 @@ def test_more_pictures_of_a_class_change_only_what_they_touch(run: Run, hub: Pat
         (("colours",), "there is nothing to do"),
         (("other", "--remove", "a"), "no task 'other'"),
         (("colours", "--remove", "pink"), "has no class 'pink'"),
+        (("colours", "--train", "--remove", "a-red"), "there is nothing to train on"),
         (("colours", "--rename", "a-red"), "--rename takes OLD=NEW"),
         (("colours", "--rename", "a-red=b-green"), "b-green"),
         (("colours", "--remove", "a-red,b-green,c-blue"), "at least two classes"),
