@@ -51,10 +51,10 @@ class Recipe:
         label_smoothing: probability that the target spreads over all classes.
         class_weights: weight of each class, or of the pictures with a tag, in the loss: balanced weighs all classes
             alike, and NAME=WEIGHT,… some of them. By default each picture counts once.
-        sampling: uniform shows each training picture once an epoch; balanced draws as many, of each class, grade or rarest
-            tag alike, so that pictures of rare ones come again and again. With several tasks their weights are averaged.
+        sampling: uniform shows each training picture once an epoch; balanced draws as many, of each class, grade or
+            rarest tag alike, so that rare ones come again and again. With several tasks the weights are averaged.
         thresholds: how the threshold of each tag is picked on held-out pictures: f1 for the best F1; precision=0.9 for
-            as many pictures as possible with at least this precision; recall=0.9 for as few as possible with this recall.
+            as many pictures as possible with at least this precision; recall=0.9 for as few as possible with this one.
         number_loss: huber is hardly affected by single wrong numbers, squared is the mean squared error.
         augment: how training pictures are varied, a name in `snow.data.transforms.AUGMENTS`.
         clip_grad: largest norm of the gradient of each learner; 0 does not clip.
@@ -103,8 +103,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choices = {"optimizer": Optimizer, "schedule": Schedule, "precision": Precision, "cache_dtype": CacheDtype}
-        choices |= {"number_loss": NumberLoss, "sampling": Sampling}
+        choices: dict[str, Any] = {
+            "optimizer": Optimizer,
+            "schedule": Schedule,
+            "precision": Precision,
+            "cache_dtype": CacheDtype,
+        }
+        choices["number_loss"], choices["sampling"] = NumberLoss, Sampling
         ThresholdTarget.parse(self.thresholds)
         if self.class_weights not in (None, "balanced"):
             named_weights((), str(self.class_weights))
