@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +103,18 @@ def test_a_class_is_added_and_the_others_stay(run: Run, hub: Path, four: Path, s
     assert measured["top1"] == pytest.approx(result.json["after"])
 
 
+def test_training_is_kept_where_left_out_pictures_say_so(run: Run, hub: Path, four: Path, six: Path, new: Path) -> None:
+    result = run("extend", hub, "colours", new, "--check", four, "--train", "--json")
+    assert result.code == 0, result.err
+    trained = result.json["train"]
+    assert trained["images"] == 12
+    assert trained["kept"]
+    assert trained["after"] >= trained["before"]
+    assert result.json["after"] >= result.json["before"] - 0.05
+    assert answers(hub, six / "test" / "e-cyan").count("e-cyan") >= 5
+    assert run("hub", "verify", hub).code == 0
+
+
 def test_log_and_rollback(run: Run, hub: Path, four: Path, new: Path) -> None:
     before = files(hub / "tasks" / "colours")
     assert run("extend", hub, "colours", new).code == 0
@@ -160,6 +174,7 @@ def test_more_pictures_of_a_class_change_only_what_they_touch(run: Run, hub: Pat
         (("colours",), "there is nothing to do"),
         (("other", "--remove", "a"), "no task 'other'"),
         (("colours", "--remove", "pink"), "has no class 'pink'"),
+        (("colours", "--train", "--remove", "a-red"), "there is nothing to train on"),
         (("colours", "--rename", "a-red"), "--rename takes OLD=NEW"),
         (("colours", "--rename", "a-red=b-green"), "b-green"),
         (("colours", "--remove", "a-red,b-green,c-blue"), "at least two classes"),
@@ -274,3 +289,50 @@ def test_watch_sends_lines_to_a_webhook(run: Run, hub: Path, six: Path) -> None:
     server.server_close()
     assert [entry["tasks"]["colours"]["kind"] for entry in bodies] == ["class", "class"]
     assert run(*command, address).err.endswith("2 lines not taken by the webhook\n")
+
+
+class Broker(threading.Thread):
+    """As much of an MQTT broker as takes and confirms messages: (topic, payload) of each."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.taken: list[tuple[str, bytes]] = []
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+
+    def run(self) -> None:
+        connection, _ = self.listening.accept()
+        with connection, connection.makefile("rb") as stream:
+            while head := stream.read(1):
+                length, shift = 0, 0
+                while True:  # seven bits a byte
+                    [byte] = stream.read(1)
+                    length |= (byte & 127) << shift
+                    shift += 7
+                    if byte < 128:
+                        break
+                body = stream.read(length)
+                if head[0] >> 4 == 1:
+                    connection.sendall(b"\x20\x02\x00\x00")
+                elif head[0] >> 4 == 3:
+                    end = 2 + int.from_bytes(body[:2], "big")
+                    self.taken.append((body[2:end].decode(), body[end + 2 :]))
+                    connection.sendall(b"\x40\x02" + body[end : end + 2])
+        self.listening.close()
+
+
+def test_watch_publishes_lines_on_mqtt(run: Run, refused: Callable[..., str], hub: Path, six: Path) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    broker = Broker()
+    broker.start()
+    command = ("watch", hub, six / "test" / "b-green", "--once", "--differ", "0", "--limit", "2", "--mqtt")
+    result = run(*command, f"mqtt://127.0.0.1:{broker.port}/plant/line-1")
+    assert result.err.endswith("0 lines not taken by the MQTT broker\n")
+    broker.join(10)
+    assert [topic for topic, _ in broker.taken] == ["plant/line-1"] * 2
+    assert [json.loads(payload) for _, payload in broker.taken] == [
+        json.loads(line) for line in result.out.splitlines()
+    ]
+    assert "there is no MQTT broker" in refused(*command, f"mqtt://127.0.0.1:{broker.port}/plant/line-1")
+    assert "--mqtt takes an address" in refused(*command, "mqtt://127.0.0.1")
+    assert "--mqtt takes an address" in refused(*command, "http://127.0.0.1/topic")

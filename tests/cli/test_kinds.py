@@ -280,6 +280,27 @@ def test_class_weights_change_what_is_learned(run: Run, pictures: Path, tmp_path
     assert config["training"]["recipe"]["class_weights"] == "warm=20"
 
 
+def test_thresholds_keep_a_precision_and_rare_labels_are_drawn_as_often(
+    run: Run, refused: Callable[..., str], pictures: Path, tmp_path: Path
+) -> None:
+    command = (
+        "train",
+        pictures / "labels.csv",
+        "--hub",
+        tmp_path / "hub",
+        "--tasks",
+        "tags",
+        *LABELS[2:3],
+        "tags=multi",
+    )
+    options = (*TINY, *QUICK, "--sampling", "balanced", "--thresholds", "precision=0.95")
+    assert run(*command, *options).code == 0
+    config = json.loads((tmp_path / "hub/tasks/tags/config.json").read_text())
+    assert config["training"]["recipe"]["sampling"] == "balanced"
+    assert config["training"]["recipe"]["thresholds"] == "precision=0.95"
+    assert "thresholds must be f1" in refused(*command, *TINY, "--thresholds", "precision")
+
+
 REPORTED = {
     "body": {"confusion.png", "reliability.png", "classes.csv", "doubtful.jpg"},
     "tags": {"tags.png", "classes.csv", "doubtful.jpg"},

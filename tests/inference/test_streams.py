@@ -90,7 +90,8 @@ class Camera:
         self.opened, self.pause = 0, pause
         self.FFmpegError = RuntimeError
 
-    def open(self, _address: str) -> Any:
+    def open(self, _address: str, timeout: float | None) -> Any:
+        assert timeout, "a camera that says nothing is not waited for"
         self.opened += 1
         if self.opened == 2:
             raise RuntimeError("no route")

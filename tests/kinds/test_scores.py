@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from snow.kinds import scores
+from snow.errors import SnowError
+from snow.kinds import ThresholdTarget, scores
 
 CONFUSION = torch.tensor([[3, 1, 0], [1, 1, 0], [0, 0, 0]])
 """Four pictures of class 0, two of class 1, none of class 2."""
@@ -37,10 +38,26 @@ def test_calibration_error_by_hand() -> None:
     assert scores.calibration_error(confidence, correct) == pytest.approx(0.5 * 0.45 + 0.5 * 0.45)
 
 
-def test_best_threshold_by_hand() -> None:
+@pytest.mark.parametrize(
+    ("target", "threshold"),
+    [("f1", 0.25), ("precision=1", 0.6), ("precision=0.6", 0.25), ("recall=0.3", 0.6), ("recall=1", 0.25)],
+)
+def test_thresholds_by_hand(target: str, threshold: float) -> None:
+    probabilities = torch.tensor([0.9, 0.3, 0.3, 0.2, 0.1])
+    positive = torch.tensor([True, True, False, False, False])
+    found = scores.threshold_for(ThresholdTarget.parse(target), probabilities, positive)
+    assert found == pytest.approx(threshold)
+
+
+def test_thresholds_where_a_target_cannot_be_reached() -> None:
     probabilities = torch.tensor([0.9, 0.3, 0.2, 0.1])
-    assert scores.best_threshold(probabilities, torch.tensor([True, True, False, False])) == pytest.approx(0.25)
-    assert scores.best_threshold(probabilities, torch.zeros(4, dtype=torch.bool)) == 0.5
+    assert scores.threshold_for(ThresholdTarget(), probabilities, torch.zeros(4, dtype=torch.bool)) == 0.5
+    late = torch.tensor([False, True, True, False])
+    best = scores.threshold_for(ThresholdTarget("precision", 0.9), probabilities, late)
+    assert best == pytest.approx(0.15), "the best precision that there is"
+    for wrong in ("f2", "precision", "recall=2", "precision=x", "f1=0.5"):
+        with pytest.raises(SnowError, match="thresholds must be f1, or precision=P"):
+            ThresholdTarget.parse(wrong)
 
 
 def test_ranks_share_ties() -> None:
@@ -94,5 +111,5 @@ def test_no_threshold_has_a_better_f1(rows: list[tuple[int, bool]]) -> None:
         return float(scores.f1((on & positive).sum(), on.sum(), positive.sum()))
 
     if positive.any():
-        best = f1(scores.best_threshold(values, positive))
+        best = f1(scores.threshold_for(ThresholdTarget(), values, positive))
         assert all(best >= f1(threshold) - 1e-6 for threshold in values.tolist())

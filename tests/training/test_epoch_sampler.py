@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from snow.errors import SnowError
 from snow.training.loader import EpochSampler
+from snow.training.training_data import balanced_weights
 
 
 @settings(deadline=None, max_examples=25)
@@ -64,3 +65,15 @@ def test_it_starts_at_any_batch_and_draws_nothing_from_torch() -> None:
 def test_no_picture_is_refused() -> None:
     with pytest.raises(SnowError, match="no picture"):
         EpochSampler(0, 8, 0)
+
+
+def test_with_weights_rare_pictures_come_again_and_again() -> None:
+    strata = torch.tensor([[0, 0]] * 90 + [[1, -1]] * 10)
+    weights = balanced_weights(strata)
+    assert float(weights[90:].sum()) == pytest.approx(0.5)
+    order = EpochSampler(100, 10, seed=0, weights=weights)
+    drawn = torch.cat([order.batch(number) for number in range(order.batches)])
+    assert len(drawn) == 100
+    assert 35 < int((drawn >= 90).sum()) < 65
+    order.start(0)
+    assert torch.equal(drawn, torch.cat([order.batch(number) for number in range(order.batches)]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from snow.cli.app import command
-from snow.cli.options import Json, Names
+from snow.cli.options import Flag, Json, Names
 from snow.cli.output import note, percent, print_json, print_table
 from snow.data import Measured, SplitRecord, Task, open_measured
 from snow.errors import SnowError
@@ -13,6 +14,7 @@ from snow.hub import Artifact, Hub
 from snow.kinds import ClassMetrics
 from snow.training.evaluate import evaluate
 from snow.training.extend import Extension, extend
+from snow.training.polish import Polish
 
 app = command("extend", "snow extend my-hub insects new-pictures/ --check pictures/")
 
@@ -27,10 +29,11 @@ def extend_command(
     check: str | None = None,
     remove: Names = (),
     rename: Names = (),
+    train: Flag = False,
     workers: int = 0,
     json: Json = False,
 ) -> None:
-    """Add classes, or images of classes that are there, to a trained task, without training it.
+    """Add classes, or images of classes that are there, to a trained task, in closed form.
 
     The task keeps statistics of its training images, not the images; new ones update them in closed form. The version
     before stays in the hub: `snow hub log` lists it, and `snow hub rollback` puts it back.
@@ -43,10 +46,13 @@ def extend_command(
             after. Without it, what these classes lose is estimated from the statistics.
         remove: classes to remove, separated by commas.
         rename: new names of classes, as OLD=NEW separated by commas.
+        train: then fit the classifier to these images, and keep that unless it is worse on images left out in turn.
+            Classes without images here are held in place by their statistics.
         workers: processes that load images.
         json: print {"task", "classes", "added": {CLASS: images}, "corrected": {CLASS: images}, "lost", "before",
             "after"}; "lost" is the estimated share of images of the other classes that new ones take, and "before" and
-            "after" are accuracies with --check.
+            "after" are accuracies with --check. --train adds "train": {"kept", "images", "before", "after"}, with the
+            accuracy on images that were left out in turn.
     """
     if pictures is None and not remove and not rename:
         raise SnowError("there is nothing to do: give a folder of class folders, --remove or --rename")
@@ -54,7 +60,7 @@ def extend_command(
     before = opened.task(task)
     measured = None if check is None else _open_check(check, before)
     names = _renames(rename)
-    extension = extend(opened, task, pictures, remove=remove, rename=names, workers=workers)
+    extension = extend(opened, task, pictures, remove=remove, rename=names, train=train, workers=workers)
     for line in extension.warnings:
         note(f"warning: {line}")
     accuracy = None if measured is None else _accuracy(opened, before, measured)
@@ -97,13 +103,22 @@ def _report(task: str, extension: Extension, before: float | None, after: float 
     if as_json:
         counts = {"added": dict(extension.added), "corrected": dict(extension.corrected)}
         figures = {"lost": extension.lost, "before": before, "after": after}
-        print_json({"task": task, "classes": list(extension.artifact.classes), **counts, **figures})
+        polished = {} if extension.polish is None else {"train": asdict(extension.polish)}
+        print_json({"task": task, "classes": list(extension.artifact.classes), **counts, **figures, **polished})
         return
     rows = [(label, "new", count) for label, count in extension.added.items()]
     rows += [(label, "more images", count) for label, count in extension.corrected.items()]
     print_table(("class", "", "images"), rows)
     print(f"\n{task} has {len(extension.artifact.classes)} classes.")
+    if extension.polish is not None:
+        print(_polish_line(extension.polish))
     if before is not None and after is not None:
         print(f"Top-1 on the classes that were there: {percent(before)} before, {percent(after)} after.")
     elif extension.added:
         print(f"The new classes take about {percent(extension.lost)} of the images of the others.")
+
+
+def _polish_line(polish: Polish) -> str:
+    if not polish.kept:
+        return f"Kept: the closed form; training on {polish.images} images was worse on left-out ones."
+    return f"Trained on {polish.images} images: {percent(polish.before)} right before, {percent(polish.after)} after."

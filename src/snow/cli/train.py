@@ -275,7 +275,7 @@ def _logs(names: Sequence[str], folder: Path) -> list[Listener]:
 def _report(hub: Hub, artifacts: Sequence[Artifact], as_json: bool) -> None:
     entries: list[dict[str, Any]] = []
     for artifact in artifacts:
-        metrics = {key: value for key, value in artifact.metrics.items() if key not in ("test", "history")}
+        metrics = {key: value for key, value in artifact.metrics.items() if key not in ("test", "history", "per_class")}
         measured = artifact.metrics.get("test", {})
         described = {"task": artifact.name, "folder": str(hub.folder(artifact.name)), "kind": artifact.labels.name}
         entries.append({**described, **measured, **metrics})

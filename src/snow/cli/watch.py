@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from snow.cli.app import command
 from snow.cli.options import Flag, Names
 from snow.cli.output import note
+from snow.cli.sinks import Mqtt, Sink, Webhook
 from snow.data import eval_transform
 from snow.errors import SnowError
 from snow.hub import Hub
@@ -18,9 +18,6 @@ from snow.inference.streams import Frame, Smoothed, open_frames, unlike_before
 from snow.kinds import NumberPrediction, Prediction
 from snow.process.devices import find_device
 from snow.process.interrupt import Interrupted
-
-WEBHOOK_SECONDS = 5.0
-"""Longest wait for a webhook to take a line."""
 
 app = command("watch", "snow watch my-hub rtsp://camera/stream --every 5")
 
@@ -38,6 +35,7 @@ def watch_command(
     reject: float = 0.0,
     top_k: int = 3,
     webhook: str | None = None,
+    mqtt: str | None = None,
     once: Flag = False,
     limit: int | None = None,
     device: str = "cpu",
@@ -57,11 +55,13 @@ def watch_command(
         reject: answer unknown below this share of a task's own pictures, as in `snow predict`.
         top_k: number of classes to list for each task.
         webhook: address that each line is sent to as well; lines that it does not take are counted, not sent again.
+        mqtt: topic of an MQTT broker that each line is published under as well, as mqtt://HOST/TOPIC or
+            mqtts://USER:PASSWORD@HOST:PORT/TOPIC; needs the extra `mqtt`.
         once: end with what is there: the pictures of the folder, the frames of the video.
         limit: end after this many frames.
         device: cpu, cuda, cuda:1, mps or auto.
     """
-    _check(every, smooth, top_k, limit, webhook)
+    _check(every, smooth, top_k, limit)
     target = find_device(device)
     opened = Hub.open(hub)
     opened.source.to(target)
@@ -69,7 +69,8 @@ def watch_command(
         opened.tasks.require(name)
     frames, smoothed = open_frames(source, once, every), Smoothed(smooth)
     prepare = eval_transform(opened.source.preprocessing)
-    refused, count = 0, 0
+    sinks = _sinks(webhook, mqtt)
+    count = 0
     try:
         for frame in unlike_before(frames, differ):
             opened.refresh()
@@ -77,23 +78,30 @@ def watch_command(
             entry = _entry(frame, answers, top_k, smoothed if smooth > 1 else None)
             line = json.dumps({**entry, "dropped": frames.dropped, "skipped": frames.skipped}, ensure_ascii=False)
             print(line, flush=True)
-            if webhook is not None and not _send(webhook, line):
-                refused += 1
+            for sink in sinks:
+                sink.send(line)
             count += 1
             if limit is not None and count >= limit:
                 break
     except (KeyboardInterrupt, Interrupted):
         note("stopped")
-    lost = f", {refused} lines not taken by the webhook" if webhook is not None else ""
+    finally:
+        for sink in sinks:
+            sink.close()
+    lost = "".join(f", {sink.refused} lines not taken by {sink.name}" for sink in sinks)
     note(f"{count} frames, {frames.dropped} dropped, {frames.skipped} unreadable{lost}")
 
 
-def _check(every: int, smooth: int, top_k: int, limit: int | None, webhook: str | None) -> None:
+def _sinks(webhook: str | None, mqtt: str | None) -> list[Sink]:
+    """Open what lines are sent to. Raises SnowError: as `Webhook` and `Mqtt`."""
+    sinks: list[Sink] = [] if webhook is None else [Webhook(webhook)]
+    return sinks if mqtt is None else [*sinks, Mqtt(mqtt)]
+
+
+def _check(every: int, smooth: int, top_k: int, limit: int | None) -> None:
     """Raises SnowError: an option is out of range."""
     if every < 1 or smooth < 1 or top_k < 1 or (limit is not None and limit < 1):
         raise SnowError("--every, --smooth, --top-k and --limit must be at least 1")
-    if webhook is not None and not webhook.startswith(("http://", "https://")):
-        raise SnowError(f"--webhook takes an address such as http://localhost:9000/, not {webhook}")
 
 
 def _entry(
@@ -114,13 +122,3 @@ def _values(answer: Prediction) -> dict[str, float]:
     if isinstance(answer, NumberPrediction):
         return {"value": answer.value}
     return {label.removesuffix(" (off)"): value for label, value in answer.top()}
-
-
-def _send(webhook: str, line: str) -> bool:
-    """Post a line; False if the address does not take it."""
-    request = urllib.request.Request(webhook, line.encode(), {"Content-Type": "application/json"}, method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=WEBHOOK_SECONDS):
-            return True
-    except OSError:
-        return False

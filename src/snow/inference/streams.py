@@ -22,6 +22,9 @@ log = logging.getLogger("snow.watch")
 THUMBNAIL = 16
 """Side of the gray thumbnails by which frames are compared."""
 
+SILENCE = 15.0
+"""Seconds without an answer or a frame after which a camera counts as gone."""
+
 LONGEST_WAIT = 30.0
 """Seconds between two attempts to reach a camera again, at most."""
 
@@ -77,6 +80,7 @@ class FolderFrames(Frames):
         while not self._stopped.is_set():
             present = picture_files(self._folder)
             given &= set(present)  # memory does not grow where old files are removed
+            sizes = {path: size for path, size in sizes.items() if path in set(present)}
             for path in present:
                 if path in given:
                     continue
@@ -177,7 +181,7 @@ class VideoFrames(Frames):
             wait = min(2 * wait, LONGEST_WAIT)
 
     def _open(self) -> Any:
-        return self._av.open(self._address)
+        return self._av.open(self._address, timeout=SILENCE if self._live else None)
 
     def _converted(self, number: int, frame: Any) -> Frame:
         pixels = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)

@@ -10,7 +10,7 @@ from typing import Any
 from snow.errors import DamagedError, NotFoundError
 from snow.kinds.classes import ClassKind, ClassMetrics, ClassPrediction
 from snow.kinds.grades import GradeKind, GradePrediction
-from snow.kinds.kind import AnswerRow, BadCellError, Figure, KindSpec, LabelKind, LossOptions, Metrics
+from snow.kinds.kind import AnswerRow, BadCellError, Figure, KindSpec, LabelKind, LossOptions, Metrics, ThresholdTarget
 from snow.kinds.number import NumberKind, NumberPrediction
 from snow.kinds.prediction import Prediction
 from snow.kinds.tags import TagKind, TagPrediction
@@ -61,6 +61,7 @@ __all__ = [
     "Prediction",
     "TagKind",
     "TagPrediction",
+    "ThresholdTarget",
     "kind_named",
     "kind_of",
     "saved_labels",

@@ -86,6 +86,34 @@ class KindSpec(NamedTuple):
         return cls(name.strip(), option.strip())
 
 
+class ThresholdTarget(NamedTuple):
+    """What the threshold of a tag is picked for on held-out pictures.
+
+    Attributes:
+        name: f1, precision or recall.
+        least: precision or recall that is asked for.
+    """
+
+    name: str = "f1"
+    least: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> ThresholdTarget:
+        """Read `f1`, `precision=0.9` or `recall=0.9`.
+
+        Raises:
+            SnowError: it is none of these.
+        """
+        name, _, value = text.partition("=")
+        try:
+            least = float(value or 0)
+        except ValueError:
+            least = -1.0
+        if text != "f1" and not (name in ("precision", "recall") and 0 < least <= 1):
+            raise SnowError(f"thresholds must be f1, or precision=P or recall=R with a share such as 0.9, not {text!r}")
+        return cls(name, least)
+
+
 @dataclass(frozen=True)
 class Metrics(ABC):
     """How well a method does on some pictures. A kind of label has a subclass, with a field for each figure.
@@ -221,7 +249,7 @@ class LabelKind(ABC):
     def metrics(self, evidence: Tensor) -> Metrics:
         """Measure: (n, k) -> figures."""
 
-    def tuned(self, evidence: Tensor) -> Self:
+    def tuned(self, evidence: Tensor, target: ThresholdTarget = ThresholdTarget()) -> Self:  # noqa: B008  immutable
         """Return this kind with what held-out pictures decide, such as thresholds: (n, k). By default nothing."""
         return self
 

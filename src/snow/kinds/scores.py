@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from snow.kinds.kind import ThresholdTarget
+
 BINS = 15
 """Bins of confidence in the expected calibration error (Guo et al., 2017)."""
 
@@ -72,10 +74,12 @@ def average_precision(scores: Tensor, positive: Tensor) -> float | None:
     return float((precision * recall.diff(prepend=recall.new_zeros(1))).sum())
 
 
-def best_threshold(scores: Tensor, positive: Tensor) -> float:
-    """Find the threshold with the largest F1: (n,), (n,) of bool -> halfway between two scores; 0.5 without positives.
+def threshold_for(target: ThresholdTarget, scores: Tensor, positive: Tensor) -> float:
+    """Pick a threshold: (n,), (n,) of bool -> halfway between two scores; 0.5 without positives.
 
-    Equal scores stay together. Of equal F1 the threshold closest to 0.5 is chosen.
+    For a precision it is the lowest one that reaches it, or the one with the highest precision if none does; for a
+    recall the highest one that reaches it; for F1 the best one, the closest to 0.5 of several. Equal scores stay
+    together.
     """
     total = int(positive.sum())
     if not total:
@@ -83,10 +87,13 @@ def best_threshold(scores: Tensor, positive: Tensor) -> float:
     order = scores.argsort(descending=True, stable=True)
     ranked, hits = scores[order].double(), positive[order].double().cumsum(0)
     last_of_ties = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool)])
-    scored = 2 * hits / (torch.arange(1, len(ranked) + 1) + total)
-    scored = torch.where(last_of_ties, scored, -1.0)
-    below = torch.cat([ranked[1:], ranked.new_zeros(1)])
-    thresholds = (ranked + below) / 2
+    ranked, hits, taken = ranked[last_of_ties], hits[last_of_ties], last_of_ties.nonzero().flatten() + 1
+    thresholds = (ranked + torch.cat([ranked[1:], ranked.new_zeros(1)])) / 2
+    if target.name == "recall":
+        return float(thresholds[int((hits / total >= target.least - 1e-12).int().argmax())])
+    scored = hits / taken if target.name == "precision" else 2 * hits / (taken + total)
+    if target.name == "precision" and bool((scored >= target.least).any()):
+        return float(thresholds[int((scored >= target.least).nonzero()[-1])])
     ties = scored >= scored.max() - 1e-12
     return float(thresholds[ties][(thresholds[ties] - 0.5).abs().argmin()])
 

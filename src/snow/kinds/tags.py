@@ -17,9 +17,19 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.kinds.kind import AnswerRow, BadCellError, Figure, KindSpec, LabelKind, LossOptions, Metrics, named_weights
+from snow.kinds.kind import (
+    AnswerRow,
+    BadCellError,
+    Figure,
+    KindSpec,
+    LabelKind,
+    LossOptions,
+    Metrics,
+    ThresholdTarget,
+    named_weights,
+)
 from snow.kinds.prediction import Prediction
-from snow.kinds.scores import average_precision, best_threshold, f1
+from snow.kinds.scores import average_precision, f1, threshold_for
 
 SEPARATORS = ("|", ";", ",")
 """Tried in this order where the user names none."""
@@ -37,7 +47,7 @@ class TagKind(LabelKind):
     """Any number of tags per picture.
 
     Attributes:
-        thresholds: a tag is on from this probability; picked on held-out pictures for the best F1, else 0.5.
+        thresholds: a tag is on from this probability; picked on held-out pictures, else 0.5.
         separator: between the tags of a cell; "" is found from the cells.
     """
 
@@ -135,13 +145,13 @@ class TagKind(LabelKind):
         actual, scores = evidence.cpu().double().chunk(2, 1)
         return TagMetrics(len(evidence), self.names, self.thresholds, actual, scores)
 
-    def tuned(self, evidence: Tensor) -> Self:
-        """Pick the threshold of each tag with the best F1."""
+    def tuned(self, evidence: Tensor, target: ThresholdTarget = ThresholdTarget()) -> Self:  # noqa: B008  immutable
+        """Pick the threshold of each tag, by default the one with the best F1."""
         actual, scores = evidence.cpu().double().chunk(2, 1)
         thresholds = []
         for truth, score in zip(actual.unbind(1), scores.unbind(1), strict=True):
             known = truth.isfinite()
-            thresholds.append(round(best_threshold(score[known], truth[known] == 1), 6))
+            thresholds.append(round(threshold_for(target, score[known], truth[known] == 1), 6))
         return replace(self, thresholds=tuple(thresholds))
 
     def predictions(self, task: str, logits: Tensor) -> list[Prediction]:

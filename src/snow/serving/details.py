@@ -38,6 +38,7 @@ def describe(name: str, tasks: TaskSnapshot) -> dict[str, Any]:
     return {
         **facts.summary,
         "labels": list(artifact.classes),
+        "description": artifact.labels.describe(),
         "metrics": {key: value for key, value in artifact.metrics.items() if key != "history"},
         "history": [epoch for epoch in history if isinstance(epoch, dict)] if isinstance(history, list) else [],
         "training": artifact.training,

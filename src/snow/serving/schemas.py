@@ -113,6 +113,7 @@ class TaskList(BaseModel):
 
 class TaskDetails(TaskSummary):
     labels: list[str]
+    description: str = Field(description="kind and names or range of the labels, in a few words")
     metrics: dict[str, Any]
     history: list[dict[str, Any]] = Field(description="one entry for each epoch")
     training: dict[str, Any]

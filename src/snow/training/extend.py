@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from snow.data import Pictures
 from snow.data.open import read_listing
@@ -20,6 +19,7 @@ from snow.kinds import ClassKind
 from snow.methods import Extended
 from snow.methods.extended import Gate
 from snow.training.familiarity_pass import final_features
+from snow.training.polish import Polish, polish
 
 SAMPLES = 2000
 """Points drawn from the statistics of the old classes to estimate what they lose."""
@@ -36,6 +36,7 @@ class Extension:
         lost: estimated share of pictures of the old classes that are now taken for a new one.
         seconds: of passing the pictures through the source, and of the update.
         warnings: lines about pictures that were left out.
+        polish: what fitting the classifier changed; None if that was not asked for.
     """
 
     artifact: Artifact
@@ -43,6 +44,7 @@ class Extension:
     corrected: Mapping[str, int]
     lost: float
     warnings: tuple[str, ...]
+    polish: Polish | None = None
 
 
 def extend(
@@ -52,17 +54,19 @@ def extend(
     *,
     remove: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
+    train: bool = False,
     workers: int = 0,
 ) -> Extension:
     """Make a new version of a task with the classes of a folder of class folders; the hub is left as it is.
 
     Classes that the task does not have are added; pictures of those that it has update their statistics. The method
-    itself is not trained, see `snow.methods.extended.Extended`.
+    itself is not trained, see `snow.methods.extended.Extended`; `train` fits the classifier in front of it.
 
     Args:
         pictures: a folder of class folders; None only removes and renames.
         remove: classes to leave out.
         rename: new names of classes by their old ones.
+        train: fit the classifier to the pictures unless left-out ones speak against it, see `snow.training.polish`.
         workers: processes that load pictures.
 
     Raises:
@@ -76,7 +80,10 @@ def extend(
     for old in (*remove, *rename):
         if old not in classes:
             raise SnowError(f"task {name} has no class {old!r}: it has {', '.join(classes)}")
-    final, labels, warnings = _features(hub, pictures, workers)
+    loaded, labels, warnings = _labelled(pictures)
+    if train and not labels:
+        raise SnowError("there is nothing to train on: give a folder of class folders")
+    final = final_features(hub.source, loaded, workers)
     counts = {label: labels.count(label) for label in sorted(set(labels))}
     classes += [label for label in counts if label not in classes]
     numbers = torch.tensor([classes.index(label) for label in labels], dtype=torch.int64)
@@ -85,8 +92,16 @@ def extend(
     names = tuple(rename.get(classes[number], classes[number]) for number in present)
     _require_names(name, names)
     method = _with_classes(artifact, familiarity, updated, present)
+    place = {number: index for index, number in enumerate(present)}
+    learnable = [row for row, number in enumerate(numbers.tolist()) if number in place]
+    polished = None
+    if train and learnable:
+        known = torch.tensor([place[int(numbers[row])] for row in learnable])
+        polished = polish(hub.source, method, updated, Pictures([loaded.items[row] for row in learnable], known))
     change = _describe(counts, artifact.classes, remove, rename)
-    metrics = {key: value for key, value in artifact.metrics.items() if key not in ("test", "linear_probe")}
+    metrics = {
+        key: value for key, value in artifact.metrics.items() if key not in ("test", "per_class", "linear_probe")
+    }
     extended = replace(
         artifact,
         classes=names,
@@ -99,7 +114,7 @@ def extend(
     added = {label: count for label, count in counts.items() if label not in artifact.classes}
     corrected = {label: count for label, count in counts.items() if label in artifact.classes}
     lost = _lost(familiarity, updated, len(present) - len(added))
-    return Extension(extended, added, corrected, lost, warnings)
+    return Extension(extended, added, corrected, lost, warnings, polished)
 
 
 def _require_names(task: str, names: Sequence[str]) -> None:
@@ -156,10 +171,10 @@ def _statistics(artifact: Artifact) -> Familiarity:
     return familiarity
 
 
-def _features(hub: Hub, pictures: str | Path | None, workers: int) -> tuple[Tensor, list[str], tuple[str, ...]]:
-    """Pass the readable pictures of class folders through the source: final features (n, D) and their labels."""
+def _labelled(pictures: str | Path | None) -> tuple[Pictures, list[str], tuple[str, ...]]:
+    """List the readable pictures of class folders, without their numbers, and their labels."""
     if pictures is None:
-        return torch.zeros(0, hub.source.num_features), [], ()
+        return Pictures([], torch.zeros(0, dtype=torch.int64)), [], ()
     listing = read_listing(pictures, "task", None, None, Opening(for_training=False), {})
     labelled = [row for row in listing.rows if row.classes[0] is not None]
     looks = inspect([row.item for row in labelled])
@@ -168,7 +183,7 @@ def _features(hub: Hub, pictures: str | Path | None, workers: int) -> tuple[Tens
     if not rows:
         raise SnowError(f"{listing.source}: there is no readable picture with a label")
     loaded = Pictures([row.item for row in rows], torch.zeros(len(rows), dtype=torch.int64))
-    return final_features(hub.source, loaded, workers), [str(row.classes[0]) for row in rows], warnings
+    return loaded, [str(row.classes[0]) for row in rows], warnings
 
 
 def _lost(before: Familiarity, after: Familiarity, old: int) -> float:

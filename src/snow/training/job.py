@@ -79,7 +79,8 @@ class TrainingJob:
     @property
     def guards_starts(self) -> bool:
         """Whether a start by evidence is kept unless training is better. Weights of classes change what is better."""
-        return not self.warm_start and self.recipe.class_weights is None
+        counts_alike = self.recipe.class_weights is None and self.recipe.sampling == "uniform"
+        return not self.warm_start and counts_alike
 
     @property
     def cached(self) -> bool:

@@ -40,13 +40,21 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         seed: of the permutations and augmentations.
         rank: of this process, out of `processes`.
         views: number of augmented views of a picture, used in turn from epoch to epoch; None: a new one each epoch.
+        weights: (pictures,); then an epoch draws its pictures with these, some several times and others not at all.
 
     Raises:
         SnowError: a process would get fewer than two pictures of some batch (batch normalisation needs two).
     """
 
     def __init__(
-        self, pictures: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1, views: int | None = None
+        self,
+        pictures: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        views: int | None = None,
+        weights: Tensor | None = None,
     ) -> None:
         self.pictures = pictures
         self.batches = -(-pictures // batch_size)
@@ -54,6 +62,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.rank = rank
         self.processes = processes
         self.views = views
+        self.weights = weights
         if not pictures:
             raise SnowError("there is no picture to train on")
         smallest = pictures // self.batches
@@ -69,6 +78,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         """Let the next iteration begin with this batch of this epoch, both counted from 0."""
         generator = self._generator(epoch)
         self._indices = torch.randperm(self.pictures, generator=generator)
+        if self.weights is not None:
+            self._indices = torch.multinomial(self.weights, self.pictures, replacement=True, generator=generator)
         self.view = epoch
         if self.views is not None:
             self.view = epoch % self.views

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
 from snow.errors import SnowError
-from snow.kinds.kind import named_weights
+from snow.kinds.kind import ThresholdTarget, named_weights
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "constant"]
 Precision = Literal["auto", "32", "bf16", "16", "int8"]
 CacheDtype = Literal["fp16", "fp32", "int8"]
 NumberLoss = Literal["huber", "squared"]
+Sampling = Literal["uniform", "balanced"]
 
 CACHE_VIEWS = 4
 CACHE_DTYPE: CacheDtype = "fp16"
@@ -27,6 +28,8 @@ LATER_FIELDS = {
     "cache_dtype": None,
     "class_weights": None,
     "number_loss": "huber",
+    "sampling": "uniform",
+    "thresholds": "f1",
 }
 """Fields that version 0.1.0 did not have, or left out by default, and these defaults."""
 
@@ -48,6 +51,10 @@ class Recipe:
         label_smoothing: probability that the target spreads over all classes.
         class_weights: weight of each class, or of the pictures with a tag, in the loss: balanced weighs all classes
             alike, and NAME=WEIGHT,… some of them. By default each picture counts once.
+        sampling: uniform shows each training picture once an epoch; balanced draws as many, of each class, grade or
+            rarest tag alike, so that rare ones come again and again. With several tasks the weights are averaged.
+        thresholds: how the threshold of each tag is picked on held-out pictures: f1 for the best F1; precision=0.9 for
+            as many pictures as possible with at least this precision; recall=0.9 for as few as possible with this one.
         number_loss: huber is hardly affected by single wrong numbers, squared is the mean squared error.
         augment: how training pictures are varied, a name in `snow.data.transforms.AUGMENTS`.
         clip_grad: largest norm of the gradient of each learner; 0 does not clip.
@@ -80,6 +87,8 @@ class Recipe:
     step_epochs: int = 30
     label_smoothing: float = 0.1
     class_weights: str | None = None
+    sampling: Sampling = "uniform"
+    thresholds: str = "f1"
     number_loss: NumberLoss = "huber"
     augment: str = "mild"
     clip_grad: float = 0.0
@@ -94,8 +103,14 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choices = {"optimizer": Optimizer, "schedule": Schedule, "precision": Precision, "cache_dtype": CacheDtype}
-        choices["number_loss"] = NumberLoss
+        choices: dict[str, Any] = {
+            "optimizer": Optimizer,
+            "schedule": Schedule,
+            "precision": Precision,
+            "cache_dtype": CacheDtype,
+        }
+        choices["number_loss"], choices["sampling"] = NumberLoss, Sampling
+        ThresholdTarget.parse(self.thresholds)
         if self.class_weights not in (None, "balanced"):
             named_weights((), str(self.class_weights))
         for name, values in choices.items():

@@ -279,7 +279,7 @@ def artifact_of(
     started = fitted.calibration_seconds if task.name in fitted.evidence else 0.0
     artifact.metrics.update(
         {
-            **({} if measured is None else {"test": measured.to_dict()}),
+            **({} if measured is None else {"test": measured.to_dict(), **measured.details()}),
             "learned_parameters": method.learned_parameters,
             "artifact_bytes": artifact.size,
             **({"evidence": fitted.evidence[task.name]} if task.name in fitted.evidence else {}),

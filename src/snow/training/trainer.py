@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from snow.inference.features import LiveFeatures
 from snow.inference.onnx_backend import source_for_precision
-from snow.kinds import LabelKind
+from snow.kinds import LabelKind, ThresholdTarget
 from snow.methods import Method
 from snow.process.interrupt import Interrupt
 from snow.process.randomness import seed_all
@@ -153,7 +153,8 @@ class Trainer:
             return kinds
         features, is_int8 = LiveFeatures(prepared.source, held_out), self.job.recipe.precision == "int8"
         evidence = collect_evidence(tunable, data.labels, features, self.fabric, autocast=is_int8)
-        return {**kinds, **{name: kinds[name].tuned(values) for name, values in evidence.items()}}
+        target = ThresholdTarget.parse(self.job.recipe.thresholds)
+        return {**kinds, **{name: kinds[name].tuned(values, target) for name, values in evidence.items()}}
 
     def _info(self, prepared: Prepared, calibrated: Calibrated) -> RunInfo:
         state, cache = calibrated.state, calibrated.cache

@@ -52,8 +52,11 @@ class TrainingData:
         self.learned_labels = dict(self.labels)
         self._judged: dict[str, Tensor] = {}
         self._columns = self._learned_columns(job)
+        weights = None
+        if recipe.sampling == "balanced":
+            weights = balanced_weights(strata_of(dataset.tasks, self.train.labels))
         self.sampler = EpochSampler(
-            len(self.train), recipe.batch_size, recipe.seed, group.rank, group.count, recipe.views
+            len(self.train), recipe.batch_size, recipe.seed, group.rank, group.count, recipe.views, weights
         )
         self._views_each = recipe.views or recipe.epochs
         self._training_views = len(self.train) * self._views_each
@@ -164,3 +167,17 @@ class TrainingData:
                 f"validation {self._recipe.validation:g} holds out no picture with a label for {learner}: "
                 "use a larger fraction, or 0"
             )
+
+
+def balanced_weights(strata: Tensor) -> Tensor:
+    """Weigh pictures so that the strata of each task are drawn alike: (n, T), -1 for none -> (n,) of double.
+
+    A picture weighs the mean over the tasks that it has labels for, of 1 / pictures of its stratum.
+    """
+    weights, labelled = torch.zeros(len(strata), dtype=torch.float64), torch.zeros(len(strata))
+    for column in strata.unbind(1):
+        known = column >= 0
+        counts = column[known].bincount()
+        weights[known] += 1 / (counts[column[known]].double() * int((counts > 0).sum()))
+        labelled += known
+    return weights / labelled.clamp(min=1)

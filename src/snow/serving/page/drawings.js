@@ -1,4 +1,5 @@
 // What is drawn: channels by map, curves of training, the choice over time.
+import { shape } from "./common.js";
 
 const ROW = 9; // pixels of height for each task
 
@@ -23,7 +24,7 @@ function sharp(canvas, height) {
 }
 
 // A row for each map of the source; in it a line for each task, with a mark for each channel that it takes.
-export function drawTaps(where, source, tasks, colour) {
+export function drawTaps(where, source, tasks, { colour }) {
   const names = new Set(tasks.flatMap((task) => task.subscribed.map((one) => one.tap)));
   const known = source.taps.map((tap) => tap.name).filter((name) => names.has(name));
   const taps = [...known, ...[...names].filter((name) => !known.includes(name))];
@@ -80,15 +81,9 @@ export function drawChoice(canvas, found, tap, colour) {
 
 const HIGH = 190;
 const LEFT = 46;
+const DASHES = ["none", "7 3", "2 3", "10 3 2 3", "5 5", "12 4"]; // one for each shape of a mark
 
-function shape(tag, attributes, text) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function plot(title, tasks, key, colour, asPercent, wide) {
+function plot(title, tasks, key, { colour, form, markPath }, asPercent, wide) {
   const series = tasks.map((task) => [task.name, task.history.map((one) => [one.epoch, one[key]])
     .filter(([epoch, value]) => Number.isFinite(epoch) && Number.isFinite(value))]).filter(([, points]) => points.length);
   if (!series.length) return null;
@@ -98,7 +93,7 @@ function plot(title, tasks, key, colour, asPercent, wide) {
   if (high - low < 1e-9) [low, high] = [low - 0.05, high + 0.05];
   const margin = 0.08 * (high - low);
   [low, high] = [low - margin, high + margin];
-  if (asPercent) [low, high] = [Math.max(0, low), Math.min(1, high)];
+  if (asPercent) [low, high] = [low < -margin ? low : Math.max(0, low), Math.min(1, high)];
   const x = (epoch) => LEFT + ((wide - LEFT - 12) * (epoch - 1)) / (last - 1);
   const y = (value) => HIGH - 24 - ((HIGH - 48) * (value - low)) / (high - low);
   const svg = shape("svg", { viewBox: `0 0 ${wide} ${HIGH}`, class: "curve", role: "img" });
@@ -112,20 +107,21 @@ function plot(title, tasks, key, colour, asPercent, wide) {
   svg.append(shape("text", { x: LEFT, y: HIGH - 6 }, "epoch 1"), shape("text", { x: wide - 12, y: HIGH - 6, "text-anchor": "end" }, `${last}`));
   for (const [name, found] of series) {
     const stroke = resolve(colour(name));
-    svg.append(shape("polyline", { points: found.map(([epoch, value]) => `${x(epoch)},${y(value)}`).join(" "), fill: "none", stroke, "stroke-width": 2.5, "stroke-linejoin": "round" }));
+    const line = found.map(([epoch, value]) => `${x(epoch)},${y(value)}`).join(" ");
+    svg.append(shape("polyline", { points: line, fill: "none", stroke, "stroke-width": 2.5, "stroke-linejoin": "round", "stroke-dasharray": DASHES[form(name)] }));
     const [epoch, value] = found.at(-1);
-    svg.append(shape("circle", { cx: x(epoch), cy: y(value), r: 4, fill: stroke }));
+    svg.append(shape("path", { d: markPath(name), fill: stroke, transform: `translate(${x(epoch) - 6} ${y(value) - 6}) scale(.75)` }));
   }
   return svg;
 }
 
 // Loss and accuracy by epoch, a line for each task.
-export function drawCurves(where, tasks, colour) {
+export function drawCurves(where, tasks, style) {
   const wide = Math.max(240, where.clientWidth);
   const drawn = [
-    plot("accuracy on the pictures it learns from", tasks, "accuracy", colour, true, wide),
-    plot("accuracy on held-out pictures", tasks, "validation", colour, true, wide),
-    plot("loss", tasks, "loss", colour, false, wide),
+    plot("accuracy on the pictures it learns from", tasks, "accuracy", style, true, wide),
+    plot("score on held-out pictures (accuracy, mAP or R²)", tasks, "validation", style, true, wide),
+    plot("loss", tasks, "loss", style, false, wide),
   ].filter(Boolean);
   where.replaceChildren(...drawn);
   if (drawn.length) return;

@@ -1,111 +1,100 @@
-// Asking about pictures: from files, by drag and drop, the clipboard or the camera.
-import { $, PAGE, ask, element, painted, percent } from "./common.js";
+// Asking about pictures: from files, by drag and drop, the clipboard, the camera, or a sample.
+import { $, ask, asked, count, element, state } from "./common.js";
+import { complain, discard, forgetErrors, newCard, openGroup, settle, show } from "./results.js";
 
-function complain(title, error) {
-  const close = element("button", { type: "button", ariaLabel: "Dismiss", textContent: "✕" });
-  const after = error.after ? ` Try again in ${error.after} s.` : "";
-  const text = element("p", {}, element("strong", { textContent: title }), `${error.message}${after} `,
-    element("code", { className: "small", textContent: error.code ?? "" }));
-  const box = element("div", { className: "error" }, text, close);
-  close.onclick = () => box.remove();
-  $("errors").append(box);
-}
+const AT_ONCE = 4; // requests on their way together: the service answers them in one pass
+const TRIES = 6;
+const LEAST_SIDE = 448; // pixels; pictures are not made smaller than this, nor than twice what the source reads
+const RESIZABLE = ["image/jpeg", "image/png", "image/webp"];
 
-// What each kind of prediction looks like; the service sends {kind, ...}, or {error} for a task that failed.
-const REJECT = 0.02; // share of a task's own pictures that the page calls unknown
-const KINDS = { class: bars, multi: tags, number: amount, ordered: grades };
-
-function verdict(name, prediction) {
-  if (prediction.error) {
-    return element("div", { className: "verdict bad small", textContent: `${name} has no prediction: ${prediction.error}` });
-  }
-  const head = element("h3", {}, element("span", { className: "swatch" }), name);
-  if (prediction.known !== undefined && prediction.known < REJECT) {
-    head.append(element("span", { className: "quiet small", textContent: " unknown: unlike the pictures of this task" }));
-  }
-  return painted(element("div", { className: "verdict" }, head, KINDS[prediction.kind](prediction)), name);
-}
-
-function bars({ classes }) {
-  return ranked(classes.map((entry) => [entry.class, entry.probability]));
-}
-
-function tags({ tags: all }) {
-  return ranked(all.map((entry) => [`${entry.on ? "✓" : "·"} ${entry.tag}`, entry.probability]));
-}
-
-function grades({ grade, grades: all }) {
-  return ranked(all.map((entry) => [`${entry.grade === grade ? "✓" : "·"} ${entry.grade}`, entry.probability]));
-}
-
-function amount({ value, unit }) {
-  const text = Math.abs(value) >= 1e6 ? value.toExponential(3) : String(Number(value.toPrecision(5)));
-  return element("p", { className: "amount", textContent: unit ? `${text} ${unit}` : text });
-}
-
-function ranked(entries) {
-  const list = element("ol", { className: "bars" });
-  for (const [label, probability] of entries) {
-    const fill = element("i");
-    fill.style.width = `${Math.max(0.5, 100 * probability)}%`;
-    list.append(element("li", {}, element("span", { className: "label", textContent: label, title: label }),
-      element("span", { className: "number", textContent: percent(probability) }),
-      element("span", { className: "bar" }, fill)));
-  }
-  return list;
-}
-
-function latency(timing) {
-  const strip = element("div", { className: "latency", ariaHidden: "true" });
-  for (const part of ["decode", "queue", "engine"]) {
-    const piece = element("i", { className: part });
-    piece.style.width = `${(100 * timing[part]) / Math.max(timing.total, 0.001)}%`;
-    strip.append(piece);
-  }
-  return strip;
-}
-
-// Draws the first elements, and the next ones when they are asked for.
-function appendInParts(parent, values, draw) {
-  parent.append(...values.slice(0, PAGE).map(draw));
-  const rest = values.slice(PAGE);
-  if (!rest.length) return;
-  const more = element("button", { type: "button", className: "button", textContent: `Show ${Math.min(PAGE, rest.length)} of ${rest.length} more` });
-  more.onclick = () => (more.remove(), appendInParts(parent, rest, draw));
-  parent.append(more);
-}
-
-async function answer(file) {
-  const image = element("img", { alt: file.name ?? "picture" });
-  image.src = URL.createObjectURL(file);
-  image.onload = image.onerror = () => URL.revokeObjectURL(image.src);
-  const caption = element("figcaption", { textContent: `${file.name}: asking…` });
-  const verdicts = element("div", { className: "verdicts" });
-  const card = element("article", { className: "card answer working" }, element("figure", {}, image, caption), verdicts);
-  $("answers").prepend(card);
-  const form = new FormData();
-  form.append("files", file, file.name);
+// Makes a large picture smaller before it is sent; what the browser cannot read goes as it is.
+async function shrink(file) {
+  if ($("originals").checked || !RESIZABLE.includes(file.type)) return file;
+  const side = Math.max(LEAST_SIDE, 2 * (state.source?.preprocessing.image_size ?? 0));
+  let bitmap;
   try {
-    const begun = performance.now();
-    const { results, timing } = await ask("v1/predict?top_k=5", { method: "POST", body: form });
-    const round = performance.now() - begun;
-    const names = Object.keys(results[0].tasks);
-    names.sort((one, other) => one.localeCompare(other));
-    appendInParts(verdicts, names, (name) => verdict(name, results[0].tasks[name]));
-    caption.textContent = `${file.name} — ${timing.total.toFixed(0)} ms in the service, of which the pass took `
-      + `${timing.engine.toFixed(0)} ms for ${names.length} ${names.length === 1 ? "task" : "tasks"}; `
-      + `${round.toFixed(0)} ms until it was here.`;
-    caption.after(latency(timing));
-    card.classList.remove("working");
-  } catch (error) {
-    card.remove();
-    complain(`${file.name}: no answer`, error);
+    bitmap = await createImageBitmap(file);
+  } catch {
+    return file;
+  }
+  const factor = side / Math.min(bitmap.width, bitmap.height);
+  if (factor > 0.8) return file;
+  const canvas = element("canvas", { width: Math.round(factor * bitmap.width), height: Math.round(factor * bitmap.height) });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  const blob = await new Promise((done) => canvas.toBlob(done, file.type, 0.92));
+  return blob && blob.size < file.size ? blob : file;
+}
+
+const pause = (seconds, signal) => new Promise((done) => {
+  setTimeout(done, 1000 * seconds);
+  signal.addEventListener("abort", done, { once: true });
+});
+
+// Sends one picture; a service that is busy is asked again.
+async function send(file, name, names, signal) {
+  for (let attempt = 1; ; attempt += 1) {
+    const form = new FormData();
+    form.append("files", file, name);
+    if (names.length !== state.tasks.size) form.append("tasks", names.join(","));
+    try {
+      return await ask("v1/predict?top_k=5", { method: "POST", body: form, signal });
+    } catch (error) {
+      if (!(error.after > 0) || attempt === TRIES || signal.aborted) throw error;
+      await pause(error.after, signal);
+    }
   }
 }
+
+// Returns whether the picture was answered.
+async function answer(file, place, names, signal) {
+  const name = file.name ?? "picture";
+  const card = newCard(name);
+  place(card);
+  try {
+    const small = await shrink(file);
+    show(card, small);
+    settle(card, name, await send(small, name, names, signal));
+    return true;
+  } catch (error) {
+    discard(card);
+    if (!signal.aborted) complain(name, error);
+    return false;
+  }
+}
+
+let stop = null;
 
 async function answerAll(files) {
-  $("errors").replaceChildren();
-  for (const file of files) await answer(file);
+  if (!files.length) return;
+  const names = asked();
+  forgetErrors();
+  if (!state.tasks.size) return complain("There is no task to ask yet", { message: "Train one first: below is how." });
+  if (!names.length) return complain("No task is chosen", { message: "Tick the tasks that you want to ask." });
+  stop?.abort();
+  stop = new AbortController();
+  const { signal } = stop;
+  const place = openGroup();
+  const waiting = [...files];
+  let done = 0;
+  let answered = 0;
+  const say = () => {
+    $("progress").hidden = signal.aborted || done === files.length;
+    $("progress-bar").value = done / files.length;
+    $("progress-text").textContent = `${done} of ${count(files.length, "picture")}`;
+  };
+  const work = async () => {
+    for (let file = waiting.shift(); file && !signal.aborted; file = waiting.shift()) {
+      if (await answer(file, place, names, signal)) answered += 1;
+      done += 1;
+      if (stop?.signal === signal) say();
+    }
+  };
+  say();
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, files.length) }, work));
+  if (!signal.aborted) $("result-state").textContent = `${count(answered, "picture")} answered.`;
 }
 
 export function camera() {
@@ -125,7 +114,8 @@ export function camera() {
       await $("video").play();
       $("shoot").focus();
     } catch (error) {
-      complain("No camera", { message: error.message, code: error.name });
+      const reasons = { NotAllowedError: "The browser was not allowed to use it.", NotFoundError: "There is none on this machine." };
+      complain("No camera", { message: reasons[error.name] ?? error.message });
     }
   };
   $("stop").onclick = close;
@@ -134,18 +124,30 @@ export function camera() {
     const video = $("video");
     const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });
     canvas.getContext("2d").drawImage(video, 0, 0);
-    const name = `camera ${new Date().toLocaleTimeString()}`;
+    const name = `camera ${new Date().toLocaleTimeString().replaceAll(":", ".")}.jpg`;
     canvas.toBlob((blob) => answerAll([new File([blob], name, { type: "image/jpeg" })]), "image/jpeg", 0.92);
   };
+}
+
+function samples() {
+  for (const button of document.querySelectorAll("button[data-sample]")) {
+    button.onclick = async () => {
+      const name = button.dataset.sample;
+      const blob = await (await fetch(`page/samples/${name}`)).blob();
+      const answered = answerAll([new File([blob], name, { type: "image/jpeg" })]);
+      if (!button.offsetParent) $("files").focus(); // on a phone samples go when there are answers
+      await answered;
+    };
+  }
 }
 
 export function intake() {
   const drop = $("drop");
   for (const name of ["dragenter", "dragover"]) {
-    drop.addEventListener(name, (event) => (event.preventDefault(), drop.classList.add("over")));
+    document.addEventListener(name, (event) => (event.preventDefault(), drop.classList.add("over")));
   }
-  drop.addEventListener("dragleave", (event) => drop.contains(event.relatedTarget) || drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
+  document.addEventListener("dragleave", (event) => event.relatedTarget || drop.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
     answerAll([...event.dataTransfer.files]);
@@ -156,4 +158,12 @@ export function intake() {
     event.target.value = "";
     await answerAll(files);
   };
+  $("cancel").onclick = () => {
+    stop?.abort();
+    $("progress").hidden = true;
+    for (const card of document.querySelectorAll(".answer.working")) discard(card);
+    $("result-state").textContent = "Stopped: the pictures that were answered stay.";
+    $("files").focus();
+  };
+  samples();
 }
