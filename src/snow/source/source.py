@@ -1,4 +1,4 @@
-"""The source: a frozen pretrained CNN that feeds every task (paper, section 2.1)."""
+"""The source: a frozen pretrained network that feeds every task (paper, section 2.1)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.source import architectures
+from snow.source.classifier import find_classifier, probe
+from snow.source.dry_run import dry_run
 from snow.source.network import HookedNetwork, Network, freeze_parameters, unfrozen_copy
 from snow.source.preprocessing import Preprocessing
-from snow.source.taps import Tap, discover, find_classifier, select_taps
+from snow.source.taps import Tap, find_taps, select_taps
 
 _PASS_LOCK = RLock()  # hooks of one pass must not capture another thread's maps
 
@@ -30,7 +32,7 @@ class Features:
     Attributes:
         images: (B, 3, S, S), normalised.
         maps: name -> (B, N, H, W), for each requested tap.
-        final: (B, D), input of the source's own classifier.
+        final: (B, D), input of the source's own classifier, and the tokens of its last features that this does not read.
         logits: (B, C), output of the source's own classifier: task 0.
         moments: name -> (B, 2, N) float32, mean and standard deviation over space of all channels, for the taps whose
             moments were asked for. Where only selected channels were kept and asked for, those of these (B, 2, K).
@@ -59,7 +61,7 @@ class Source(nn.Module):
     optimizer or dropout cannot change its output.
 
     Args:
-        cnn: the network, with its own classifier.
+        cnn: the network, with its own classifier. Convolutional, or one that gives tokens.
         architecture: how `snow.source.architectures` builds it: "timm/NAME" or "torchvision/NAME".
         weights: origin of its weights: "embedded", "pretrained", "random", or the name of a weight file.
         preprocessing: how pictures are prepared for it.
@@ -69,6 +71,13 @@ class Source(nn.Module):
 
     Raises:
         SnowError: the CNN has no feature maps or no classifier, or a named tap does not exist.
+
+    Attributes:
+        classifiers: names of the layers that give its logits.
+        classifier_inputs: width of what these read.
+        num_features: D; more than `classifier_inputs` where final features have tokens beside these.
+        num_classes: C.
+        layouts: module -> how its output is laid out as a map, for those that give no map themselves.
     """
 
     def __init__(
@@ -86,14 +95,25 @@ class Source(nn.Module):
         self.weights = weights
         self.preprocessing = preprocessing if resize is None else replace(preprocessing, resize=resize)
         size = preprocessing.image_size
-        self.taps: tuple[Tap, ...] = select_taps(cnn, discover(cnn, size), size, taps, without_taps)
-        self._parameter_names = frozenset(name for name, _ in cnn.named_parameters())
-        self.cnn = freeze_parameters(cnn).to(memory_format=torch.channels_last)  # faster for most convolutions
-        classifier = find_classifier(self.cnn, size)
+        outputs = dry_run(cnn, size)
+        found = find_taps(cnn, outputs, size)
+        classifier = find_classifier(cnn, size)
         if classifier is None:
             raise SnowError(f"{architecture} has no classifier: a source keeps its own head")
-        self.classifier, self.num_features, self.num_classes = classifier
-        self.network: Network = HookedNetwork(self.cnn, self.classifier)
+        probed = probe(cnn, size, outputs, found, classifier)
+        ordered = [tap for tap in found if tap.name not in probed.unordered]
+        if not ordered:
+            raise SnowError(
+                f"{architecture} gives its tokens in another order than that of the picture: no map is left"
+            )
+        self.taps: tuple[Tap, ...] = select_taps(outputs, ordered, size, taps, without_taps)
+        self._parameter_names = frozenset(name for name, _ in cnn.named_parameters())
+        self.cnn = freeze_parameters(cnn).to(memory_format=torch.channels_last)  # faster for most convolutions
+        self.classifiers, self.classifier_inputs, self.num_classes = classifier
+        tokens = probed.final_tokens
+        self.num_features = self.classifier_inputs * (1 + (0 if tokens is None else tokens.count))
+        self.layouts = {name: output.layout for name, output in outputs.items() if output.layout is not None}
+        self.network: Network = HookedNetwork(self.cnn, self.classifier, self.layouts, tokens)
 
     @classmethod
     def embedded(cls, image_size: int | None = None, **options: Any) -> Self:
@@ -153,6 +173,16 @@ class Source(nn.Module):
         if create is None:
             raise SnowError(f"unknown source {spec!r}: use embedded, a timm name, or torchvision/NAME")
         return create(name, pretrained, weights, image_size, **options)
+
+    @property
+    def classifier(self) -> str:
+        """Name of the layer whose input the final features are."""
+        return self.classifiers[-1]
+
+    @property
+    def gives_tokens(self) -> bool:
+        """Whether a tap is laid out as a map, as those of transformers are."""
+        return any(tap.name in self.layouts for tap in self.taps)
 
     @property
     def name(self) -> str:
