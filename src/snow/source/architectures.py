@@ -137,8 +137,9 @@ def _timm_model(name: str, pretrained: bool, image_size: int | None, **options: 
     if _is_of_one_size(cnn, image_size) and not hasattr(cnn, "set_input_size"):
         with suppress(TypeError):  # it takes no size, and says in a dry run which pictures it cannot take
             cnn = timm.create_model(name, pretrained=pretrained, img_size=image_size, **options)
-    if getattr(cnn, "num_classes", None) == 0 and hasattr(cnn, "reset_classifier"):
-        cnn.reset_classifier(1)
+    reset: Any = getattr(cnn, "reset_classifier", None)
+    if getattr(cnn, "num_classes", None) == 0 and reset is not None:
+        reset(1)
         head = [module for module in cnn.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
         for parameter in head.parameters():
             nn.init.zeros_(parameter)
@@ -151,7 +152,7 @@ def _resized(cnn: nn.Module, image_size: int | None) -> nn.Module:
     Raises:
         SnowError: the network cannot take pictures of this size.
     """
-    resize = getattr(cnn, "set_input_size", None)
+    resize: Any = getattr(cnn, "set_input_size", None)
     if resize is None or not _is_of_one_size(cnn, image_size):
         return cnn
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -108,7 +108,7 @@ def noise(image_size: int, device: torch.device) -> Tensor:
 
 
 @contextmanager
-def hooked(handles: list[RemovableHandle]) -> Iterator[None]:
+def hooked(handles: list[RemovableHandle]) -> Generator[None]:
     """Remove hooks at the end."""
     try:
         yield

@@ -32,7 +32,7 @@ class Features:
     Attributes:
         images: (B, 3, S, S), normalised.
         maps: name -> (B, N, H, W), for each requested tap.
-        final: (B, D), input of the source's own classifier, and the tokens of its last features that this does not read.
+        final: (B, D), input of the source's own classifier, then tokens of its last features that this does not read.
         logits: (B, C), output of the source's own classifier: task 0.
         moments: name -> (B, 2, N) float32, mean and standard deviation over space of all channels, for the taps whose
             moments were asked for. Where only selected channels were kept and asked for, those of these (B, 2, K).
@@ -103,9 +103,7 @@ class Source(nn.Module):
         probed = probe(cnn, size, outputs, found, classifier)
         ordered = [tap for tap in found if tap.name not in probed.unordered]
         if not ordered:
-            raise SnowError(
-                f"{architecture} gives its tokens in another order than that of the picture: no map is left"
-            )
+            raise SnowError(f"{architecture} has no map: its tokens are in another order than the picture")
         self.taps: tuple[Tap, ...] = select_taps(outputs, ordered, size, taps, without_taps)
         self._parameter_names = frozenset(name for name, _ in cnn.named_parameters())
         self.cnn = freeze_parameters(cnn).to(memory_format=torch.channels_last)  # faster for most convolutions

@@ -5,8 +5,8 @@ module; in a plain chain such as VGG, each convolution with the normalisation an
 block is its output. An inverted bottleneck ends in a narrow linear projection, so its tap is the wide map of its
 depthwise convolution, after normalisation, activation and squeeze-and-excitation.
 
-Blocks of transformers and their kin give tokens or maps with channels last. `snow.source.layout` says how these are laid
-out as maps.
+Blocks of transformers and their kin give tokens or maps with channels last. `snow.source.layout` says how these are
+laid out as maps.
 """
 
 from __future__ import annotations
