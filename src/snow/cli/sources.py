@@ -11,8 +11,7 @@ from snow.errors import SnowError
 from snow.hub import Hub
 from snow.process.randomness import fork_rng
 from snow.source import Source
-from snow.source.architectures import EMBEDDED
-from snow.source.description import read_source
+from snow.source.description import EMBEDDED, is_embedded, read_source
 
 
 def open_source(hub: Path, options: SourceOptions, seed: int) -> Source:
@@ -41,7 +40,7 @@ def new_source(options: SourceOptions, seed: int) -> Source:
     Raises:
         SnowError: the source cannot be opened.
     """
-    if not options.pretrained and options.source in (None, "embedded"):
+    if not options.pretrained and is_embedded(options.source or "embedded"):
         raise SnowError("the embedded source always has its own weights: name another --source for random weights")
     with fork_rng():
         torch.manual_seed(seed)
@@ -87,8 +86,8 @@ def _refuse_contradiction(hub: Path, options: SourceOptions) -> None:
 
 def _identity(options: SourceOptions, default: str) -> tuple[str, str]:
     """Spell architecture and weights that the options name as in a source's description."""
-    if options.source == "embedded":
-        return f"timm/{EMBEDDED}", "embedded"
+    if options.source in EMBEDDED:
+        return f"timm/{EMBEDDED[options.source]}", "embedded"
     spec = options.source or default
     architecture = spec if "/" in spec else f"timm/{spec}"
     if options.weights is not None:

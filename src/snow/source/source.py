@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.source import architectures
 from snow.source.classifier import find_classifier, probe
+from snow.source.description import is_embedded
 from snow.source.dry_run import dry_run
 from snow.source.network import HookedNetwork, Network, freeze_parameters, unfrozen_copy
 from snow.source.preprocessing import Preprocessing
@@ -114,9 +115,18 @@ class Source(nn.Module):
         self.network: Network = HookedNetwork(self.cnn, self.classifier, self.layouts, tokens)
 
     @classmethod
-    def embedded(cls, image_size: int | None = None, **options: Any) -> Self:
-        """Build EfficientNet-Lite0 with ImageNet weights that come with the installation, without a download."""
-        return cls(*architectures.embedded(image_size), **options)
+    def embedded(cls, image_size: int | None = None, name: str = "embedded", **options: Any) -> Self:
+        """Build EfficientNet-Lite0 with ImageNet weights that come with the installation, without a download.
+
+        Args:
+            image_size: side of the picture in pixels; None: the model's own.
+            name: "embedded:lite1" or "embedded:lite2" for a larger one, of the extra `sources`.
+            options: `taps`, `without_taps` and `resize` of `Source`.
+
+        Raises:
+            SnowError: an unknown name, or its package is not installed.
+        """
+        return cls(*architectures.embedded(image_size, name), **options)
 
     @classmethod
     def from_timm(
@@ -161,11 +171,11 @@ class Source(nn.Module):
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
-        """Build a source by name: "embedded", "NAME" or "timm/NAME" for timm, "torchvision/NAME"."""
-        if spec == "embedded":
+        """Build a source by name: "embedded", "embedded:lite1", "NAME" or "timm/NAME" for timm, "torchvision/NAME"."""
+        if is_embedded(spec):
             if weights is not None:
                 raise SnowError("the embedded source has its own weights: name an architecture to use a weight file")
-            return cls.embedded(image_size, **options)
+            return cls.embedded(image_size, spec, **options)
         library, _, name = spec.rpartition("/")
         create = {"": cls.from_timm, "timm": cls.from_timm, "torchvision": cls.from_torchvision}.get(library)
         if create is None:
