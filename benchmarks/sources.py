@@ -1,10 +1,10 @@
 """Measure what SNOW adds to a linear probe on several sources, and whether `snow sources rank` orders these alike.
 
-`python benchmarks/sources.py --data DATA --sets ants_bees dtd10 --sources embedded NAME=FILE --out out.json` trains each
-method on each set and source, at one image size, and measures it on all test pictures. NAME=FILE is a model of timm and
-its weights. Each method chooses its learning rate on held-out training pictures. With `--rank` it ranks the sources by
-the training pictures alone, and adds the rank correlation with the measured accuracies. What `--out` already holds is
-not measured again.
+`python benchmarks/sources.py --data DATA --sets ants_bees dtd10 --sources embedded NAME=FILE --out out.json` trains
+each method on each set and source, at one image size, and measures it on all test pictures. NAME=FILE is a model of
+timm and its weights. Each method chooses its learning rate on held-out training pictures. With `--rank` it ranks the
+sources by the training pictures alone, and adds the rank correlation with the measured accuracies. What `--out` already
+holds is not measured again.
 """
 
 from __future__ import annotations

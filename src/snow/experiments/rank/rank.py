@@ -137,13 +137,13 @@ def rank_sources(
             else:
                 wanted[key] = known[key]
             if ranking.sizes == AUTO and size is None and "failed" not in wanted[key]:
-                sizes = smaller_sizes(wanted[key]["image_size"])
+                sizes = [*smaller_sizes(wanted[key]["image_size"])]
     if all("failed" in entry for entry in wanted.values()):
         raise SnowError("; ".join(f"{entry['source']}: {entry['failed']}" for entry in wanted.values()))
     return {**results, "sources": wanted}
 
 
-def smaller_sizes(size: int) -> list[int | None]:
+def smaller_sizes(size: int) -> list[int]:
     """List about three quarters and half of a side in pixels, in whole strides of 32."""
     return sorted({max(32, 32 * round(size * part / 32)) for part in (0.5, 0.75)} - {size}, reverse=True)
 
