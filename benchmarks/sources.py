@@ -18,25 +18,18 @@ from snow.cli.output import note, print_json
 from snow.data import open_dataset
 from snow.errors import SnowError
 from snow.experiments.compare import Comparison, run_comparison
-from snow.experiments.rank.rank import Ranking, rank_sources
+from snow.experiments.rank.rank import Ranking, open_named, rank_sources
 from snow.experiments.rank.table import rank_correlation
 from snow.experiments.results.record import open_results, provenance, save_results
 from snow.methods.variant import Variant
 from snow.process.startup import keep_freed_memory
-from snow.source import Source
 from snow.training import Recipe, Runtime
 from snow.training.listeners import ProgressBar
 
 
-def open_named(text: str, size: int) -> Source:
-    """Open NAME or NAME=FILE."""
-    name, _, file = text.partition("=")
-    return Source.open(name, weights=file or None, image_size=size)
-
-
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Train every method on every set and source, and save after each pair."""
-    variants, recipe = Variant.parse(options.methods), Recipe(epochs=options.epochs)
+    variants, recipe = Variant.parse(options.methods), Recipe(epochs=options.epochs, cache_views=options.views)
     identity = {"image_size": options.image_size, "recipe": recipe.to_dict(), "rates": options.rates}
     results = {**open_results(options.out, identity, {"sets": {}}), **provenance()}
     for name in options.sets:
@@ -91,8 +84,9 @@ def main() -> None:
     parser.add_argument("--methods", default="fo,snow")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 1e-2])
-    parser.add_argument("--cache", help="keep features of four views of each picture within this size, such as 4GB")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
+    parser.add_argument("--cache", help="keep features of views of each picture within this size, such as 4GB")
+    parser.add_argument("--views", type=int, default=4, help="views of each picture that are kept")
     parser.add_argument("--rank", action="store_true", help="rank the sources as well")
     parser.add_argument("--pictures", type=int, default=1000, help="training pictures that the ranking looks at")
     parser.add_argument("--out", type=Path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from snow.errors import SnowError
 from snow.experiments.plots.figure import check_picture_path
 from snow.experiments.plots.sources import draw_sources
 from snow.experiments.rank.available import available_sources
-from snow.experiments.rank.rank import AUTO, Ranking, rank_sources
+from snow.experiments.rank.rank import AUTO, Ranking, open_named, rank_sources
 from snow.experiments.rank.table import COLUMNS, choose, table_rows
 from snow.store import exclusive
 from snow.training.runtime import parse_size
@@ -56,6 +57,7 @@ def rank_command(
     within: Seconds = None,
     memory: str | None = None,
     pictures: int = 1000,
+    pretrained: bool = True,
     seed: int = 0,
     root: Path | None = None,
     test_fraction: float = 0.2,
@@ -72,13 +74,14 @@ def rank_command(
 
     Args:
         data: as for `snow train`.
-        sources: comma-separated names as for `snow train --source`; by default the embedded ones that are installed,
-            and a few of timm if they can be downloaded.
+        sources: comma-separated names as for `snow train --source`, NAME=FILE for one with the weights of a file; by
+            default the embedded ones that are installed, and a few of timm if they can be downloaded.
         image_size: side of the images in pixels; several as 128,224; auto tries each source's own, three quarters and
             half of it. By default the source's own.
         within: longest time of a source for one image, such as 50ms.
         memory: most memory that a source may take, such as 2GB.
         pictures: training images that are looked at.
+        pretrained: load the pretrained weights; otherwise they are random, and only the costs mean something.
         seed: of the sample.
         root: folder in which the relative paths of a table start; by default its own.
         test_fraction: fraction of each class that is left aside if the data has no test split.
@@ -96,7 +99,7 @@ def rank_command(
     names = sources or available_sources()
     ranking = Ranking(dataset.train, dataset.tasks[0], names, image_size, pictures, seed)
     with exclusive(out):
-        results = rank_sources(ranking, out, announce=note)
+        results = rank_sources(ranking, out, partial(open_named, pretrained=pretrained), note)
     entries = results["sources"]
     choice, reason = choose(entries, within, limit)
     if plot is not None:

@@ -41,6 +41,16 @@ Open = Callable[[str, int | None], Source]
 """Opens a source by name and side of the picture in pixels; None: its own."""
 
 
+def open_named(text: str, size: int | None, pretrained: bool = True) -> Source:
+    """Open NAME as `Source.open` does, or NAME=FILE with the weights of a file; each name stands for other weights.
+
+    Raises:
+        SnowError: it cannot be opened.
+    """
+    name, _, file = text.partition("=")
+    return Source.open(name, pretrained, file or None, size)
+
+
 @dataclass(frozen=True)
 class Ranking:
     """What is ranked, and by which pictures.
@@ -48,7 +58,7 @@ class Ranking:
     Attributes:
         pictures: labelled pictures; of those, a sample is looked at.
         task: its classes.
-        sources: names for `Source.open`.
+        sources: names for `open_named`.
         sizes: sides of the picture in pixels to try; None: each source's own. Or `AUTO`.
         sample: upper bound of n.
         seed: of the sample and of the folds.
@@ -102,7 +112,7 @@ class Ranking:
 def rank_sources(
     ranking: Ranking,
     out: Path | None = None,
-    open_source: Open = lambda name, size: Source.open(name, image_size=size),
+    open_source: Open = open_named,
     announce: Callable[[str], object] = lambda _line: None,
     seconds: float = SECONDS,
 ) -> dict[str, Any]:
@@ -127,8 +137,7 @@ def rank_sources(
             size = sizes.pop(0)
             key = _key(known, name, size)
             if key is None:
-                announce(f"{name}{'' if size is None else f' at {size} px'} …")
-                entry = _measured(ranking, name, size, open_source, seconds)
+                entry = _measured(ranking, name, size, open_source, announce, seconds)
                 key = f"{name}@{entry.get('image_size', size or 'own')}"
                 if "failed" not in entry:
                     known[key] = entry
@@ -156,7 +165,14 @@ def _key(known: Mapping[str, Mapping[str, Any]], name: str, size: int | None) ->
     return None
 
 
-def _measured(ranking: Ranking, name: str, size: int | None, open_source: Open, seconds: float) -> dict[str, Any]:
+def _measured(
+    ranking: Ranking,
+    name: str,
+    size: int | None,
+    open_source: Open,
+    announce: Callable[[str], object],
+    seconds: float,
+) -> dict[str, Any]:
     memory = PeakMemory(torch.device("cpu"))
     try:
         source = open_source(name, size)
@@ -164,6 +180,7 @@ def _measured(ranking: Ranking, name: str, size: int | None, open_source: Open, 
         return {"source": name, "failed": str(error)}
     fused = fuse_for_inference(source)
     side = source.preprocessing.image_size
+    announce(f"{name} at {side} px …")
     entry: dict[str, Any] = {"source": name, "image_size": side, "own_size": size is None}
     entry |= {
         "parameters": source.learned_parameters,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from snow.errors import SnowError
 from snow.experiments.rank.rank import limited
 
 COLUMNS = ("source", "px", "accuracy", "± ", "linear probe", "log-loss", "ms", "images/s", "memory MB", "parameters")
@@ -66,6 +67,23 @@ def choose(
     elif others:
         sentence += f"; next is {_name(others[0])} with {others[0]['accuracy']:.1%}"
     return kept[0], f"{sentence}."
+
+
+def choose_size(entries: Mapping[str, Mapping[str, Any]]) -> tuple[int, str]:
+    """Choose the smallest size of one source that is within the error of the best one, and say why.
+
+    Raises:
+        SnowError: the source could be measured at no size.
+    """
+    measured = sorted((entry for entry in entries.values() if "failed" not in entry), key=lambda e: e["image_size"])
+    if not measured:
+        raise SnowError(f"no image size could be measured: {next(iter(entries.values()))['failed']}")
+    best = max(measured, key=lambda entry: entry["accuracy"])
+    chosen = next(e for e in measured if e["accuracy"] >= best["accuracy"] - standard_error(best))
+    sizes = ", ".join(f"{entry['accuracy']:.1%} at {entry['image_size']} px" for entry in measured)
+    return chosen["image_size"], (
+        f"{chosen['image_size']} px is the smallest within the error of {standard_error(best):.1%} ({sizes})"
+    )
 
 
 def _name(entry: Mapping[str, Any]) -> str:
