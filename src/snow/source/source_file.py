@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from snow.errors import DamagedError, NotFoundError, SnowError
 from snow.source.description import EMBEDDED, embedded_name, is_embedded, read_source, require_no_link
+from snow.source.licence import origin_of
 from snow.source.source import Source
 from snow.store import atomic_file, write_json
 
@@ -25,7 +26,8 @@ def write_source(folder: Path, source: Source) -> None:
         with atomic_file(folder / "source.safetensors") as file:
             save_file(tensors, file)
     with atomic_file(folder / "source.json") as file:
-        write_json(file, source.description())
+        origin = origin_of(source.cnn, source.architecture, source.weights)
+        write_json(file, source.description() | ({"origin": origin} if origin else {}))
 
 
 def open_source(folder: Path, **options: Any) -> Source:

