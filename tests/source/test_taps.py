@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.source import Source, Tap, discover
+from snow.source.dry_run import dry_run
 from snow.source.taps import select_taps
 
 # architecture, side of the picture, taps, their channels together (after the published tables of each network)
@@ -187,23 +188,14 @@ def test_discovery_leaves_no_hook_and_no_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec",
-    [
-        "vit_tiny_patch16_224",
-        "test_vit",
-        "deit_tiny_patch16_224",
-        "mixer_s16_224",
-        "swin_tiny_patch4_window7_224",
-        "torchvision/vit_b_16",
-        "torchvision/swin_t",
-    ],
+    "layers", [[nn.Flatten(), nn.Linear(3 * 16**2, 8)], [nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 8, 1)]]
 )
-def test_what_is_no_cnn_is_refused(spec: str, weightless: Callable[..., Source]) -> None:
-    with pytest.raises(SnowError, match="offers no feature map to subscribe to: is it a CNN?"):
-        weightless(spec, 224)
+def test_what_gives_neither_maps_nor_tokens_is_refused(layers: list[nn.Module]) -> None:
+    with pytest.raises(SnowError, match="offers no feature map to subscribe to: is it an image backbone?"):
+        discover(nn.Sequential(*layers), 16)
 
 
-def test_maps_with_channels_behind_space_are_never_offered(weightless: Callable[..., Source]) -> None:
+def test_maps_with_channels_behind_space_are_offered_as_maps(weightless: Callable[..., Source]) -> None:
     """A hybrid whose transformer stages keep (B, H, W, C): a swapped axis would announce nonsense."""
     taps = weightless("maxvit_tiny_tf_224", 224).taps
     assert taps
@@ -263,6 +255,6 @@ def test_impossible_selections_are_one_line(
 
 def test_without_names_all_taps_are_selected() -> None:
     named = Named()
-    discovered = discover(named, 64)
-    assert select_taps(named, discovered, 64) == discovered
-    assert select_taps(named, discovered, 64, ["layer1.0"]) == (Tap("layer1.0", 16, 4, "layer1.0"),)
+    discovered, outputs = discover(named, 64), dry_run(named, 64)
+    assert select_taps(outputs, discovered, 64) == discovered
+    assert select_taps(outputs, discovered, 64, ["layer1.0"]) == (Tap("layer1.0", 16, 4, "layer1.0"),)

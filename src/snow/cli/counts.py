@@ -21,14 +21,16 @@ def taps_command(
     /,
     *,
     image_size: int | None = None,
+    pretrained: bool = False,
     taps: Names = (),
     without_taps: Names = (),
     json: Json = False,
 ) -> None:
-    """List the feature maps that a CNN offers to tasks: name, channels and stride. Nothing is downloaded.
+    """List the feature maps that a source offers to tasks: name, channels and stride. Nothing is downloaded.
 
     Args:
         source: embedded, the name of a timm model, or torchvision/NAME.
+        pretrained: has no effect, because maps do not depend on weights; it is here for commands that were copied.
         image_size: side of the images in pixels; by default that of the CNN.
         taps: feature maps to include, as comma-separated names or patterns.
         without_taps: feature maps to leave out.

@@ -12,7 +12,7 @@ from snow.cli.app import command
 from snow.cli.compare import Rates
 from snow.cli.options import RECIPE, RUNTIME, SOURCE, Flag, Json, Names, SourceOptions
 from snow.cli.output import announce, counting, note, print_json
-from snow.cli.sources import new_source
+from snow.cli.sources import new_source, own_size
 from snow.cli.training_options import ExperimentRuntime
 from snow.errors import SnowError
 from snow.experiments.compare import HELD_OUT, RATES
@@ -77,7 +77,7 @@ def reproduce_command(
             folder=out,
             open_source=lambda: new_source(options, recipe.seed),
             architecture=options.source or RESNET,
-            image_size=options.image_size or IMAGE_SIZE,
+            image_size=own_size(options) or IMAGE_SIZE,
             recipe=recipe,
             runtime=runtime,
             locations=tuple(locations),

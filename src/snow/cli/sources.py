@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from snow.cli.options import SourceOptions
+from snow.cli.output import note
+from snow.data import Dataset
 from snow.errors import SnowError
+from snow.experiments.rank.rank import AUTO, Ranking, rank_sources
+from snow.experiments.rank.table import choose_size
 from snow.hub import Hub
 from snow.process.randomness import fork_rng
 from snow.source import Source
-from snow.source.architectures import EMBEDDED
-from snow.source.description import read_source
+from snow.source.description import EMBEDDED, is_embedded, read_source
 
 
 def open_source(hub: Path, options: SourceOptions, seed: int) -> Source:
@@ -41,7 +45,7 @@ def new_source(options: SourceOptions, seed: int) -> Source:
     Raises:
         SnowError: the source cannot be opened.
     """
-    if not options.pretrained and options.source in (None, "embedded"):
+    if not options.pretrained and is_embedded(options.source or "embedded"):
         raise SnowError("the embedded source always has its own weights: name another --source for random weights")
     with fork_rng():
         torch.manual_seed(seed)
@@ -49,17 +53,42 @@ def new_source(options: SourceOptions, seed: int) -> Source:
             options.source or "embedded",
             options.pretrained,
             options.weights,
-            options.image_size,
+            own_size(options),
             taps=options.taps or None,
             without_taps=options.without_taps,
             resize=options.resize,
         )
 
 
+def measured_size(options: SourceOptions, dataset: Dataset, seed: int) -> SourceOptions:
+    """Replace the image size auto by the smallest size at which the source knows as much about the training pictures.
+
+    Raises:
+        SnowError: the source cannot be opened, or the labels are not classes.
+    """
+    sized = {None: new_source(replace(options, image_size=None), seed)}
+
+    def opened(_name: str, size: int | None) -> Source:
+        return sized[None] if size is None else new_source(replace(options, image_size=size), seed)
+
+    name = options.source or "embedded"
+    entries = rank_sources(Ranking(dataset.train, dataset.tasks[0], (name,), AUTO), None, opened, note, 0.0)["sources"]
+    size, reason = choose_size(entries)
+    note(f"image size: {reason}")
+    return replace(options, image_size=size)
+
+
+def own_size(options: SourceOptions) -> int | None:
+    """Return the image size that is named. Raises SnowError: it is auto, and no labelled images are at hand."""
+    if options.image_size == AUTO:
+        raise SnowError("--image-size auto is measured on labelled images: use it with snow train or snow sources rank")
+    return options.image_size
+
+
 def _refuse_contradiction(hub: Path, options: SourceOptions) -> None:
     saved = read_source(hub)
     size = saved["preprocessing"]["image_size"]
-    if options.image_size not in (None, size):
+    if options.image_size not in (None, AUTO, size):
         raise SnowError(
             f"hub {hub} has images of {size} px, not {options.image_size}: omit --image-size, or use another hub"
         )
@@ -87,8 +116,8 @@ def _refuse_contradiction(hub: Path, options: SourceOptions) -> None:
 
 def _identity(options: SourceOptions, default: str) -> tuple[str, str]:
     """Spell architecture and weights that the options name as in a source's description."""
-    if options.source == "embedded":
-        return f"timm/{EMBEDDED}", "embedded"
+    if options.source in EMBEDDED:
+        return f"timm/{EMBEDDED[options.source]}", "embedded"
     spec = options.source or default
     architecture = spec if "/" in spec else f"timm/{spec}"
     if options.weights is not None:

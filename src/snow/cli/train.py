@@ -18,13 +18,14 @@ from snow.cli.hub.place import require
 from snow.cli.label_options import Kinds, figures_text, read_kinds, show_kinds
 from snow.cli.options import RECIPE, RUNTIME, SNOW, SOURCE, Flag, Json, Names, SourceOptions
 from snow.cli.output import counting, megabytes, note, percent, print_json, print_table
-from snow.cli.sources import open_source
+from snow.cli.sources import measured_size, open_source
 from snow.cli.training_options import SnowOptions, TrainRuntime
 from snow.data import open_dataset
 from snow.data.label_cells import require_tasks
 from snow.distributed.ray_map import Workers, ray_map
 from snow.distributed.train_job import TrainRequest, train_job
 from snow.errors import SnowError
+from snow.experiments.rank.rank import AUTO
 from snow.hub import Artifact, Hub
 from snow.kinds import ClassKind
 from snow.methods import METHODS
@@ -143,7 +144,7 @@ def _train_here(
     warm_start: bool,
 ) -> tuple[Hub, list[Artifact]]:
     """Train all tasks in one pass of the source."""
-    opened = open_source(request.hub, source, request.recipe.seed)
+    opened = None if source.image_size == AUTO else open_source(request.hub, source, request.recipe.seed)
     with counting("checking pictures") as progress:
         dataset = open_dataset(
             request.data,
@@ -155,6 +156,10 @@ def _train_here(
             root=request.root,
             kinds=request.kinds,
         )
+    if opened is None:
+        is_new = not (request.hub / "source.json").exists()
+        sized = measured_size(source, dataset, request.recipe.seed) if is_new else source
+        opened = open_source(request.hub, sized, request.recipe.seed)
     checkpoint = run_folder(request.hub, [task.name for task in dataset.tasks]) / CHECKPOINT
     for task in dataset.tasks:
         require_kind(method_named(request.method), task.kind)

@@ -41,16 +41,22 @@ def make_plan(
     family = _family_of(source, taps)
     shapes = [_shape(source, tap, FAMILIES[family]) for tap in taps]
     levels: list[Level] = []
-    own = stem = scaled(convolutions(source.cnn)[0].out_channels, width)
+    own = stem = scaled(_first_width(source), width)
     for tap, next_tap, next_shape in zip(taps, taps[1:] or taps, shapes[1:] or shapes, strict=False):
         out, hidden = scaled(next_shape.out, width), scaled(next_shape.hidden, width)
-        stride = next_tap.stride // tap.stride
+        stride = round(next_tap.stride / tap.stride)
         level_keep = kept(tap.channels, keep)
         levels.append(Level(tap.name, tap.channels, level_keep, own, out, hidden, next_shape.kernel, stride))
         own = out
     features = scaled(source.num_features, width)
     final = 0 if final_keep is None else kept(source.num_features, final_keep)
     return DeltaPlan(family, stem, taps[0].stride, tuple(levels), features, source.num_features, final, patchify)
+
+
+def _first_width(source: Source) -> int:
+    """Return the channels behind the first convolution, or those of the first map where there is no convolution."""
+    found = convolutions(source.cnn)
+    return found[0].out_channels if found else source.taps[0].channels
 
 
 def _coarse_enough(taps: Sequence[Tap], finest: int) -> Sequence[Tap]:

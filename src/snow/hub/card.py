@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snow.errors import printable
+from snow.source.description import embedded_name
 
 LIBRARY = "snow-cnn"
 
@@ -203,7 +204,9 @@ def _source_call(source: Mapping[str, Any]) -> str:
     more = f", resize={_literal(resize)}" if resize else ""
     size = size if type(size) is int else None
     if source.get("weights") == "embedded":
-        return f"snow.Source.embedded({size}{more})"
+        name = embedded_name(str(source.get("architecture"))) or "embedded"
+        named = "" if name == "embedded" else f", {_literal(name)}"
+        return f"snow.Source.embedded({size}{named}{more})"
     weights = "pretrained=True" if source.get("weights") == "pretrained" else 'weights="source.safetensors"'
     build = "from_torchvision" if library == "torchvision" else "from_timm"
     return f"snow.Source.{build}({_literal(name)}, {weights}, image_size={size}{more})"

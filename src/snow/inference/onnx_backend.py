@@ -56,6 +56,9 @@ def photographs(preprocessing: Preprocessing) -> Tensor:
     return torch.stack(crops)
 
 
+PRODUCTS = ["Conv", "Gemm", "MatMul"]
+"""What of a transformer computes in 8 bits; its sums, normalisation and softmax have too wide a range for that."""
+
 INPUT = "pictures"
 """Name of the graph's input; no tap has it."""
 
@@ -194,6 +197,7 @@ def _quantize(fused: Source, content: bytes) -> bytes:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            op_types_to_quantize=PRODUCTS if fused.gives_tokens else None,
         )
         return quantized.read_bytes()
 

@@ -125,9 +125,15 @@ class _IdentityShortcut(nn.Module):
 
 
 def _plan_stage(source: Source, width: float) -> StagePlan:
-    """Plan the stage at the source's coarsest stride. Raises SnowError if there is no finer map in front of it."""
+    """Plan the stage at the source's coarsest stride.
+
+    Where all maps have one stride, as those of most transformers, it takes the place of the last quarter of the blocks.
+    Raises SnowError if there is only one map.
+    """
     coarsest = max(tap.stride for tap in source.taps)
     blocks = [tap for tap in source.taps if tap.stride == coarsest]
+    if len(blocks) == len(source.taps) and source.gives_tokens:
+        blocks = blocks[-max(1, len(blocks) // 4) :]
     before = list(source.taps[: source.taps.index(blocks[0])])
     if not before:
         raise SnowError(f"method fe needs a map of {source.name} that is finer than stride {coarsest}: offer more taps")
@@ -168,7 +174,9 @@ def _shapes(source: Source, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
     def add_hook(name: str) -> torch.utils.hooks.RemovableHandle:
         def record(_module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4:
+            if isinstance(output, Tensor) and name in source.layouts:
+                shapes[name] = tuple(source.layouts[name].to_map(output).shape)
+            elif isinstance(output, Tensor) and output.ndim == 4:
                 shapes[name] = tuple(output.shape)
 
         return source.cnn.get_submodule(name).register_forward_hook(record)

@@ -172,7 +172,7 @@ class SharedNetwork(nn.Module):
 
     def __init__(self, source: Source, widths: Sequence[int]) -> None:
         super().__init__()
-        self.num_features = source.num_features
+        self.num_features = source.classifier_inputs
         self.cnn = source.trainable_copy()
         self.heads = nn.ModuleList()
         self.widths: list[int] = []

@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
-from snow.methods.source_copy import SourceCopy, require_statistics
+from snow.methods.source_copy import SourceCopy, require_maps, require_statistics
 from snow.source import Source
 
 PATCHES = ("scale_bias", "depthwise", "both")
@@ -77,6 +77,7 @@ class ModelPatch(SourceCopy):
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
+        require_maps(source, cls.name)
         return cls(source, num_classes, read_options(ModelPatchConfig, config, cls.name))
 
     @classmethod

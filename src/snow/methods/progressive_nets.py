@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.methods.method import read_options
 from snow.methods.sequential_method import SequentialMethod, frozen_copy
+from snow.methods.source_copy import require_maps
 from snow.source import Features, Source, Tap, global_average
 
 STARTS = ("random", "source")
@@ -66,12 +67,13 @@ class ProgressiveNets(SequentialMethod):
         self.names = tuple(earlier)
         self.earlier = frozen_copy(nn.ModuleList(earlier.values()))
         self.column = Column(source, before=1 + len(earlier))
-        self.classifier = nn.Linear(source.num_features, num_classes)
+        self.classifier = nn.Linear(source.classifier_inputs, num_classes)
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
+        require_maps(source, cls.name)
         earlier, values = cls._split_config(config)
         options = read_options(ProgressiveConfig, values, cls.name)
         columns = {name: copy.deepcopy(method.column) for name, method in earlier.items()}

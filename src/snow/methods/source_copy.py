@@ -16,6 +16,12 @@ from snow.source import Features, Source, global_average
 STATISTICS = ("task", "source")
 
 
+def require_maps(source: Source, method: str) -> None:
+    """Raise SnowError if a source gives tokens: the method changes maps between convolutions."""
+    if source.gives_tokens:
+        raise SnowError(f"method {method} works on convolutional sources only: {source.name} gives tokens")
+
+
 def require_statistics(name: str) -> None:
     """Raise SnowError unless `name` is one of `STATISTICS`."""
     if name not in STATISTICS:
@@ -29,7 +35,7 @@ class SourceCopy(Method, ABC):
     gradient, are not in `state_dict()`, and `rebuild` takes them from the source again.
 
     Attributes:
-        cnn: the copy without the source's classifier: (B, 3, S, S) -> (B, D).
+        cnn: the copy without the source's classifier: (B, 3, S, S) -> what that reads.
         statistics: which statistics BatchNorm in the copy uses. "task": those of the batch in training, and running
             ones of the task's pictures in eval mode; "source": always the source's.
     """
@@ -43,8 +49,9 @@ class SourceCopy(Method, ABC):
         self.num_classes = num_classes
         self._frozen: list[tuple[nn.Module, str]] = []
         self.cnn = source.trainable_copy().train()
-        self.cnn.set_submodule(source.classifier, nn.Identity())
-        self.classifier = nn.Linear(source.num_features, num_classes)
+        for name in source.classifiers:
+            self.cnn.set_submodule(name, nn.Identity())
+        self.classifier = nn.Linear(source.classifier_inputs, num_classes)
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
 

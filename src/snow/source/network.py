@@ -4,15 +4,50 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
+from snow.source.layout import Layout
 
 FINAL, LOGITS = "(final)", "(logits)"
 """Keys beside the names of taps for the final features and the logits; no module has such a name."""
+
+TOKENS = "(tokens)"
+"""The same for what is added to the final features."""
+
+
+@dataclass(frozen=True)
+class FinalTokens:
+    """Final features beside what the source's classifier reads: tokens of its last features.
+
+    Attributes:
+        module: whose output they are part of.
+        layout: of that output.
+        others: numbers of class and register tokens.
+        with_mean: whether the mean of the grid's tokens is among them.
+    """
+
+    module: str
+    layout: Layout
+    others: tuple[int, ...]
+    with_mean: bool
+
+    @property
+    def count(self) -> int:
+        """How many vectors of the tokens' width they are."""
+        return len(self.others) + self.with_mean
+
+    def read(self, x: Tensor) -> Tensor:
+        """Take the tokens one after the other: (B, others + H * W, N) -> (B, count * N)."""
+        parts = [x[:, index] for index in self.others]
+        if self.with_mean:
+            parts.append(self.layout.grid_tokens(x).mean(1))
+        return torch.cat(parts, 1)
 
 
 class NetworkOutput(NamedTuple):
@@ -47,13 +82,28 @@ class Network(ABC):
 
 
 class HookedNetwork(Network):
-    """Runs a CNN in eval mode and captures maps by forward hooks."""
+    """Runs a CNN in eval mode and captures maps by forward hooks.
 
-    def __init__(self, cnn: nn.Module, classifier: str) -> None:
+    Args:
+        classifier: name of the layer whose input gives the final features.
+        layouts: name of a module -> how its output is laid out as a map, for those that give no map themselves.
+        final_tokens: what is added to the final features; None: nothing.
+    """
+
+    def __init__(
+        self,
+        cnn: nn.Module,
+        classifier: str,
+        layouts: Mapping[str, Layout] | None = None,
+        final_tokens: FinalTokens | None = None,
+    ) -> None:
         self.cnn = cnn
+        self.layouts, self.final_tokens = dict(layouts or {}), final_tokens
         self._captured = _Captured()
         self._hooked: set[str] = set()
         cnn.get_submodule(classifier).register_forward_pre_hook(_CaptureInput(self._captured))
+        if final_tokens is not None:
+            cnn.get_submodule(final_tokens.module).register_forward_hook(_CaptureTokens(self._captured, final_tokens))
 
     def register_taps(self, taps: Collection[str]) -> None:
         for name in set(taps) - self._hooked:
@@ -61,7 +111,7 @@ class HookedNetwork(Network):
                 module = self.cnn.get_submodule(name)
             except AttributeError:
                 raise SnowError(f"there is no tap {name!r}: `snow taps` lists those of a source") from None
-            module.register_forward_hook(_CaptureOutput(self._captured, name))
+            module.register_forward_hook(_CaptureOutput(self._captured, name, self.layouts.get(name)))
             self._hooked.add(name)
 
     def run(self, x: Tensor, taps: Sequence[str], final: bool) -> NetworkOutput:
@@ -73,6 +123,8 @@ class HookedNetwork(Network):
             logits = empty
         self._captured.start(())
         final_features = global_average(maps[FINAL]) if final else empty
+        if final and self.final_tokens is not None:
+            final_features = torch.cat([final_features, maps[TOKENS]], 1)
         return NetworkOutput({name: maps[name] for name in taps}, final_features, logits)
 
 
@@ -128,17 +180,28 @@ class _Captured:
 
 
 class _CaptureOutput:
-    """A picklable forward hook that captures a module's output."""
+    """A picklable forward hook that captures a module's output as a map."""
 
-    def __init__(self, captured: _Captured, name: str) -> None:
-        self.captured, self.name = captured, name
+    def __init__(self, captured: _Captured, name: str, layout: Layout | None) -> None:
+        self.captured, self.name, self.layout = captured, name, layout
 
     def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        if self.name not in self.captured.requested:
-            return
-        self.captured.maps[self.name] = output
+        if self.name not in self.captured.requested or (self.layout is not None and self.name in self.captured.maps):
+            return  # a module that is called again may give tokens of another grid
+        self.captured.maps[self.name] = output if self.layout is None else self.layout.to_map(output)
         if not self.captured.final and self.captured.requested <= self.captured.maps.keys():
             raise _LastTapError
+
+
+class _CaptureTokens:
+    """A picklable forward hook that captures tokens of a module's output as `TOKENS`."""
+
+    def __init__(self, captured: _Captured, tokens: FinalTokens) -> None:
+        self.captured, self.tokens = captured, tokens
+
+    def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        if self.captured.final and TOKENS not in self.captured.maps and output.ndim > 2:
+            self.captured.maps[TOKENS] = self.tokens.read(output)
 
 
 class _CaptureInput:

@@ -1,4 +1,4 @@
-"""The source: a frozen pretrained CNN that feeds every task (paper, section 2.1)."""
+"""The source: a frozen pretrained network that feeds every task (paper, section 2.1)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.source import architectures
+from snow.source.classifier import find_classifier, probe
+from snow.source.description import is_embedded
+from snow.source.dry_run import dry_run
 from snow.source.network import HookedNetwork, Network, freeze_parameters, unfrozen_copy
 from snow.source.preprocessing import Preprocessing
-from snow.source.taps import Tap, discover, find_classifier, select_taps
+from snow.source.taps import Tap, find_taps, select_taps
 
 _PASS_LOCK = RLock()  # hooks of one pass must not capture another thread's maps
 
@@ -30,7 +33,7 @@ class Features:
     Attributes:
         images: (B, 3, S, S), normalised.
         maps: name -> (B, N, H, W), for each requested tap.
-        final: (B, D), input of the source's own classifier.
+        final: (B, D), input of the source's own classifier, then tokens of its last features that this does not read.
         logits: (B, C), output of the source's own classifier: task 0.
         moments: name -> (B, 2, N) float32, mean and standard deviation over space of all channels, for the taps whose
             moments were asked for. Where only selected channels were kept and asked for, those of these (B, 2, K).
@@ -59,7 +62,7 @@ class Source(nn.Module):
     optimizer or dropout cannot change its output.
 
     Args:
-        cnn: the network, with its own classifier.
+        cnn: the network, with its own classifier. Convolutional, or one that gives tokens.
         architecture: how `snow.source.architectures` builds it: "timm/NAME" or "torchvision/NAME".
         weights: origin of its weights: "embedded", "pretrained", "random", or the name of a weight file.
         preprocessing: how pictures are prepared for it.
@@ -69,6 +72,13 @@ class Source(nn.Module):
 
     Raises:
         SnowError: the CNN has no feature maps or no classifier, or a named tap does not exist.
+
+    Attributes:
+        classifiers: names of the layers that give its logits.
+        classifier_inputs: width of what these read.
+        num_features: D; more than `classifier_inputs` where final features have tokens beside these.
+        num_classes: C.
+        layouts: module -> how its output is laid out as a map, for those that give no map themselves.
     """
 
     def __init__(
@@ -86,19 +96,37 @@ class Source(nn.Module):
         self.weights = weights
         self.preprocessing = preprocessing if resize is None else replace(preprocessing, resize=resize)
         size = preprocessing.image_size
-        self.taps: tuple[Tap, ...] = select_taps(cnn, discover(cnn, size), size, taps, without_taps)
-        self._parameter_names = frozenset(name for name, _ in cnn.named_parameters())
-        self.cnn = freeze_parameters(cnn).to(memory_format=torch.channels_last)  # faster for most convolutions
-        classifier = find_classifier(self.cnn, size)
+        outputs = dry_run(cnn, size)
+        found = find_taps(cnn, outputs, size)
+        classifier = find_classifier(cnn, size)
         if classifier is None:
             raise SnowError(f"{architecture} has no classifier: a source keeps its own head")
-        self.classifier, self.num_features, self.num_classes = classifier
-        self.network: Network = HookedNetwork(self.cnn, self.classifier)
+        probed = probe(cnn, size, outputs, found, classifier)
+        ordered = [tap for tap in found if tap.name not in probed.unordered]
+        if not ordered:
+            raise SnowError(f"{architecture} has no map: its tokens are in another order than the picture")
+        self.taps: tuple[Tap, ...] = select_taps(outputs, ordered, size, taps, without_taps)
+        self._parameter_names = frozenset(name for name, _ in cnn.named_parameters())
+        self.cnn = freeze_parameters(cnn).to(memory_format=torch.channels_last)  # faster for most convolutions
+        self.classifiers, self.classifier_inputs, self.num_classes = classifier
+        tokens = probed.final_tokens
+        self.num_features = self.classifier_inputs * (1 + (0 if tokens is None else tokens.count))
+        self.layouts = {name: output.layout for name, output in outputs.items() if output.layout is not None}
+        self.network: Network = HookedNetwork(self.cnn, self.classifier, self.layouts, tokens)
 
     @classmethod
-    def embedded(cls, image_size: int | None = None, **options: Any) -> Self:
-        """Build EfficientNet-Lite0 with ImageNet weights that come with the installation, without a download."""
-        return cls(*architectures.embedded(image_size), **options)
+    def embedded(cls, image_size: int | None = None, name: str = "embedded", **options: Any) -> Self:
+        """Build EfficientNet-Lite0 with ImageNet weights that come with the installation, without a download.
+
+        Args:
+            image_size: side of the picture in pixels; None: the model's own.
+            name: "embedded:lite1" or "embedded:lite2" for a larger one, of the extra `sources`.
+            options: `taps`, `without_taps` and `resize` of `Source`.
+
+        Raises:
+            SnowError: an unknown name, or its package is not installed.
+        """
+        return cls(*architectures.embedded(image_size, name), **options)
 
     @classmethod
     def from_timm(
@@ -143,16 +171,26 @@ class Source(nn.Module):
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
-        """Build a source by name: "embedded", "NAME" or "timm/NAME" for timm, "torchvision/NAME"."""
-        if spec == "embedded":
+        """Build a source by name: "embedded", "embedded:lite1", "NAME" or "timm/NAME" for timm, "torchvision/NAME"."""
+        if is_embedded(spec):
             if weights is not None:
                 raise SnowError("the embedded source has its own weights: name an architecture to use a weight file")
-            return cls.embedded(image_size, **options)
+            return cls.embedded(image_size, spec, **options)
         library, _, name = spec.rpartition("/")
         create = {"": cls.from_timm, "timm": cls.from_timm, "torchvision": cls.from_torchvision}.get(library)
         if create is None:
             raise SnowError(f"unknown source {spec!r}: use embedded, a timm name, or torchvision/NAME")
         return create(name, pretrained, weights, image_size, **options)
+
+    @property
+    def classifier(self) -> str:
+        """Name of the layer whose input the final features are."""
+        return self.classifiers[-1]
+
+    @property
+    def gives_tokens(self) -> bool:
+        """Whether a tap is laid out as a map, as those of transformers are."""
+        return any(tap.name in self.layouts for tap in self.taps)
 
     @property
     def name(self) -> str:

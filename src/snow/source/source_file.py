@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from snow.errors import DamagedError, SnowError
-from snow.source.architectures import EMBEDDED
-from snow.source.description import read_source, require_no_link
+from snow.errors import DamagedError, NotFoundError, SnowError
+from snow.source.description import EMBEDDED, embedded_name, is_embedded, read_source, require_no_link
+from snow.source.licence import origin_of
 from snow.source.source import Source
 from snow.store import atomic_file, write_json
 
@@ -26,7 +26,8 @@ def write_source(folder: Path, source: Source) -> None:
         with atomic_file(folder / "source.safetensors") as file:
             save_file(tensors, file)
     with atomic_file(folder / "source.json") as file:
-        write_json(file, source.description())
+        origin = origin_of(source.cnn, source.architecture, source.weights)
+        write_json(file, source.description() | ({"origin": origin} if origin else {}))
 
 
 def open_source(folder: Path, **options: Any) -> Source:
@@ -43,7 +44,10 @@ def open_source(folder: Path, **options: Any) -> Source:
     size = described["preprocessing"]["image_size"]
     options["resize"] = described["preprocessing"].get("resize")
     if described["weights"] == "embedded":
-        source = Source.embedded(size, **options)
+        name = embedded_name(described["architecture"])
+        if name is None:
+            raise DamagedError(f"{folder / 'source.json'} is damaged: {described['architecture']} is not embedded")
+        source = Source.embedded(size, name, **options)
     else:
         stored = weights if weights.exists() else None
         if stored is None and described["weights"] not in REOPENED:
@@ -66,7 +70,9 @@ def meta_source(spec: str, image_size: int | None, taps: Sequence[str] = (), wit
     Raises:
         SnowError: as `Source.open`.
     """
-    name = EMBEDDED if spec == "embedded" else spec
+    if is_embedded(spec) and spec not in EMBEDDED:
+        raise NotFoundError(f"there is no source {spec}: there are {', '.join(EMBEDDED)}")
+    name = EMBEDDED.get(spec, spec)
     options = {"taps": taps or None, "without_taps": without}
     try:
         with torch.device("meta"):

