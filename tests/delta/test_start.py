@@ -8,7 +8,7 @@ from torch import Tensor
 
 from snow.delta import Start, find_start
 from snow.delta import start as module
-from snow.delta.evidence import Candidate, best_scale, log_loss, weigh
+from snow.delta.evidence import Candidate, best_scale, log_loss, robust_scale, weigh
 from snow.delta.pass_rows import ANSWERS_BLOCK, FINAL_BLOCK, MOMENTS_BLOCK, PassRows, layouts_within
 
 SIZES = {FINAL_BLOCK: 6, ANSWERS_BLOCK: 5, MOMENTS_BLOCK: 16}
@@ -212,3 +212,16 @@ def test_candidates_are_weighed_by_their_evidence() -> None:
     assert ratio == pytest.approx(torch.tensor(50 * 0.02).exp().item(), rel=1e-4)
     favoured = weigh([candidate(0.5), candidate(0.5, prior=-2.0)], 50)
     assert favoured[0][1] / favoured[1][1] == pytest.approx(torch.tensor(2.0).exp().item(), rel=1e-4)
+
+
+def test_a_few_sure_slips_do_not_make_all_answers_unsure() -> None:
+    generator = torch.Generator().manual_seed(0)
+    label = torch.arange(2000) % 50
+    answers = torch.randn(2000, 50, generator=generator)
+    answers[torch.arange(2000), label] += 4.0  # the scale that fits is about 1
+    fitting = best_scale(answers, label)
+    assert robust_scale(answers, label) == pytest.approx(fitting, rel=0.05)
+    slips = answers.clone()
+    slips[:100] = slips[:100].roll(1, 1) * 3
+    assert best_scale(slips, label) < 0.8 * fitting
+    assert robust_scale(slips, label) == pytest.approx(fitting, rel=0.1)

@@ -19,6 +19,9 @@ MIN_FOLDS_FOR_GROWTH = 4
 MAX_GROWTH = 1.5
 """Bounds of `Judge.growth`."""
 
+SLIPS = 0.02
+"""Where the share of slips starts from in `robust_scale`."""
+
 NEGLIGIBLE = 1e-2
 """Candidates with less weight than this, relative to the best one, are left out of the average."""
 
@@ -110,9 +113,9 @@ class Judge:
         return min(MAX_GROWTH, max(1.0, (scales[1] / scales[0]) ** step))
 
     def measure(self, answers: Tensor) -> tuple[float, float, float]:
-        """Return scale, log-loss and accuracy of answers (r, C)."""
-        scale = best_scale(answers, self.label)
-        return scale, log_loss(answers * scale, self.label), float((answers.argmax(1) == self.label).float().mean())
+        """Return the scale to answer with, and the smallest log-loss and accuracy of answers (r, C)."""
+        loss = log_loss(answers * best_scale(answers, self.label), self.label)
+        return robust_scale(answers, self.label), loss, float((answers.argmax(1) == self.label).float().mean())
 
     def search(self, mixes: Iterable[tuple[Weights, float]], penalties: Sequence[float]) -> list[Candidate]:
         """Judge every mix of blocks at every second penalty, then the best ones at the penalties next to theirs.
@@ -155,17 +158,37 @@ def log_loss(logits: Tensor, label: Tensor) -> float:
     return float(torch.nn.functional.cross_entropy(logits, label))
 
 
-def best_scale(answers: Tensor, label: Tensor, steps: int = 25) -> float:
+def robust_scale(answers: Tensor, label: Tensor, rounds: int = 10) -> float:
+    """Find the factor s of answers (r, C) that suits softmax(s * answers), but for a share of slips.
+
+    Of many classes a few left-out pictures are answered wrongly and surely, and a log-loss makes all others unsure for
+    their sake. Here the probability of a label is `(1 - e) softmax(s * answers) + e / C`; s and e are fitted by
+    expectation and maximisation (Dempster et al., 1977), and e is dropped.
+    """
+    scale, slips = best_scale(answers, label), SLIPS
+    for _ in range(rounds):
+        right = torch.softmax(answers * scale, 1).gather(1, label[:, None])[:, 0] * (1 - slips)
+        weight = right / (right + slips / answers.shape[1])
+        slips = float(1 - weight.mean())
+        scale = best_scale(answers, label, weight)
+    return scale
+
+
+def best_scale(answers: Tensor, label: Tensor, weight: Tensor | None = None, steps: int = 25) -> float:
     """Find the factor s of answers (r, C) with the smallest log-loss of softmax(s * answers), by Newton's method.
 
     The targets give away `1 / (r + 2)` of their probability, so that a few pictures that are all right do not make the
     answers infinitely sure (after Platt, 1999).
+
+    Args:
+        weight: (r,), of each row; None: all weigh the same.
     """
     classes = answers.shape[1]
+    share = torch.full_like(answers[:, 0], 1 / len(label)) if weight is None else weight / weight.sum().clamp(min=1e-12)
     spare = 1 / (len(label) + 2)
     right = answers.gather(1, label[:, None])[:, 0]
     others = (answers.sum(1) - right) / max(1, classes - 1)
-    target = float(((1 - spare) * right + spare * others).mean())
+    target = float(((1 - spare) * right + spare * others) @ share)
     spread = float((answers - answers.mean(1, keepdim=True)).square().mean().sqrt())
     if not spread > 0 or math.isnan(spread):
         return 1.0
@@ -174,8 +197,8 @@ def best_scale(answers: Tensor, label: Tensor, steps: int = 25) -> float:
     for _ in range(steps):
         probability = torch.softmax(answers * scale, 1)
         mean = (probability * answers).sum(1)
-        slope = float(mean.mean()) - target
-        curvature = float(((probability * answers.square()).sum(1) - mean.square()).mean())
+        slope = float(mean @ share) - target
+        curvature = float(((probability * answers.square()).sum(1) - mean.square()) @ share)
         step = max(scale / 4, min(scale * 4, scale - slope / max(curvature, 1e-12 * spread**2)))
         step = math.exp(min(high, max(low, math.log(step))))
         if abs(step - scale) < 1e-4 * scale:

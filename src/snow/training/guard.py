@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from snow.delta.evidence import best_scale
+from snow.delta.evidence import best_scale, robust_scale
 from snow.methods import Method
 
 HELD_OUT_FRACTION = 0.2
@@ -64,8 +64,8 @@ class Guard:
             logits: (h, C), for the held-out pictures.
             labels: (h,).
         """
-        scale = best_scale(logits, labels)
-        losses = F.cross_entropy(logits * scale, labels, reduction="none")
+        losses = F.cross_entropy(logits * best_scale(logits, labels), labels, reduction="none")
+        scale = robust_scale(logits, labels)
         accuracy = float((logits.argmax(1) == labels).float().mean())
         state = {"loss": round(float(losses.mean()), 4), "accuracy": round(accuracy, 4), "scale": scale}
         if not self._states:
