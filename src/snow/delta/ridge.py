@@ -181,10 +181,20 @@ class PrimalRidge(Ridge):
         return torch.cat([x[fitted].sum(0) for x in self.rows.blocks.values()])
 
     def _normal_equations(self, fitted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if self._known is None or not torch.equal(self._known[0], fitted):
-            self._known = None  # frees its memory first
-            inputs, targets = torch.cat([x[fitted] for x in self.rows.blocks.values()], 1), self.rows.targets[fitted]
-            self._known = fitted, inputs.T @ inputs, inputs.T @ targets, targets.sum(0)
+        """Compute X'X, X'Y and Y'1, from those of the last rows where these differ little."""
+        if self._known is not None and int((self._known[0] ^ fitted).sum()) < int(fitted.sum()):
+            before, *sums = self._known
+        else:
+            size, outputs = sum(self._sizes.values()), self.rows.targets.shape[1]
+            zeros = self.rows.targets.new_zeros
+            before, sums = torch.zeros_like(fitted), [zeros(size, size), zeros(size, outputs), zeros(outputs)]
+        for rows, sign in ((fitted & ~before, 1), (before & ~fitted, -1)):
+            if bool(rows.any()):
+                inputs, targets = torch.cat([x[rows] for x in self.rows.blocks.values()], 1), self.rows.targets[rows]
+                sums[0].addmm_(inputs.T, inputs, alpha=sign)
+                sums[1].addmm_(inputs.T, targets, alpha=sign)
+                sums[2].add_(targets.sum(0), alpha=sign)
+        self._known = (fitted, sums[0], sums[1], sums[2])
         return self._known[1:]
 
 

@@ -49,8 +49,8 @@ class Start:
         expand: (C, R), or None.
         refit, refit_bias: what is added to the weight and the bias where pictures that training holds out are fitted as
             well; of their shapes.
-        crossfit: what is added to the weight where one fold of the learned pictures is not fitted, (F, C, I); None if
-            all pictures are learned, or the weights may learn.
+        crossfit: what is added to the weight where one fold of the learned pictures is not fitted, (F, C, I) or
+            (F, R, I); None if all pictures are learned.
         folds: (n,), in 0..F - 1 of the learned pictures, else -1; None with `crossfit`.
         evidence: what was chosen and why, as JSON values.
     """
@@ -151,8 +151,7 @@ class _Fit(NamedTuple):
         used = [name for name in self.layout.inputs if any(name in candidate.shares for candidate, _ in self.weighted)]
         fitted = [] if learned is None else [learned]
         fitted.append(torch.ones_like(rows.label, dtype=torch.bool))
-        frozen = learned is not None and self.basis is None and rows.views * len(rows.label) <= MAX_EQUATIONS
-        numbers = folds.fold[learned].unique().tolist() if frozen else []
+        numbers = [] if learned is None else folds.fold[learned].unique().tolist()
         fitted += [learned & (folds.fold != number) for number in numbers if learned is not None]
         fits = [self._average(used, mask.repeat(rows.views)) for mask in fitted]
         starts = dict(zip(rows.sizes, torch.tensor([0, *rows.sizes.values()]).cumsum(0).tolist(), strict=False))
@@ -172,7 +171,6 @@ class _Fit(NamedTuple):
         crossfit, places = None, None
         if learned is not None:
             refit, refit_bias = rest[0] - first, fits[1][1] - bias
-        if learned is not None and frozen:
             crossfit = torch.stack(rest[1:]) - first
             places = torch.searchsorted(torch.tensor(numbers), folds.fold).masked_fill(~learned, -1)
         gain = gain / length
