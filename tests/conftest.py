@@ -10,21 +10,19 @@ from collections.abc import Callable, Coroutine, Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hypothesis
 import pytest
-import timm
-import torch
-from PIL import Image
-from torch import Tensor, nn
-from torchvision import models
 
-from snow.source import Source, discover
+if TYPE_CHECKING:  # the process that hands tests out to others needs none of these: imported here, they delay its start
+    from torch import Tensor
+
+    from snow.source import Source
 
 SIZE = 64
 TINY = ("test_resnet", "test_efficientnet", "test_convnext")
-COLOURS = torch.tensor([[220, 60, 60], [60, 220, 60], [60, 60, 220], [200, 200, 40], [40, 200, 200], [200, 40, 200]])
+COLOURS = ((220, 60, 60), (60, 220, 60), (60, 60, 220), (200, 200, 40), (40, 200, 200), (200, 40, 200))
 
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -35,6 +33,8 @@ hypothesis.settings.load_profile("repeatable")
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -51,12 +51,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def make_source() -> Callable[..., Source]:
     """A new timm CNN with random weights that depend on nothing but `seed`; `options` go to `Source.from_timm`."""
+    import torch
+    from torch import nn
+
+    from snow.source import Source
 
     def make(name: str = TINY[0], seed: int = 0, image_size: int = SIZE, **options: object) -> Source:
         with torch.random.fork_rng(devices=[]):
@@ -94,6 +100,11 @@ def weightless() -> Callable[..., Source]:
 
     It has the CNN on the meta device, the taps, and 1000 final features.
     """
+    import timm
+    import torch
+    from torchvision import models
+
+    from snow.source import discover
 
     @cache
     def opened(spec: str, size: int) -> Source:
@@ -101,17 +112,19 @@ def weightless() -> Callable[..., Source]:
             warnings.simplefilter("ignore")
             library, _, name = spec.rpartition("/")
             cnn = models.get_model(name, weights=None) if library else timm.create_model(name)
-        return cast(Source, SimpleNamespace(cnn=cnn, taps=discover(cnn, size), num_features=1000))
+        return cast("Source", SimpleNamespace(cnn=cnn, taps=discover(cnn, size), num_features=1000))
 
     return lambda spec, size=SIZE: opened(spec, size)
 
 
 def coloured(count: int, classes: int = 3, size: int = SIZE, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Pictures whose class is their colour under noise: uint8 (n, 3, S, S), (n,)."""
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % classes
     noise = torch.randint(-40, 41, (count, 3, size, size), generator=generator)
-    return (COLOURS[labels][:, :, None, None] + noise).clamp(0, 255).byte(), labels
+    return (torch.tensor(COLOURS)[labels][:, :, None, None] + noise).clamp(0, 255).byte(), labels
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +139,7 @@ def write_folder(draw: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Pa
 
     `train` and `test` count the pictures of each class; with `test=0` it is `folder/CLASS/N.png` alone.
     """
+    from PIL import Image
 
     def write(
         folder: Path,

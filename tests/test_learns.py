@@ -14,7 +14,8 @@ from snow.training import Recipe, Runtime
 from snow.training.fit import fit
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_the_default_recipe_beats_chance_and_the_linear_probe_on_real_digits(tmp_path: Path, seed: int) -> None:
     """500 digits of ten classes for three epochs, with the pretrained source that comes with the installation."""
     source = Source.embedded(48)

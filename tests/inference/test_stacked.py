@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from functools import lru_cache
 
 import pytest
 import torch
@@ -56,11 +57,18 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert (found[name] - value).abs().max() <= 1e-4 * value.abs().max(), name
 
 
+@lru_cache(1)
+def answered(source: Source, images: Tensor, config: str) -> tuple[dict[str, Method], dict[str, Tensor]]:
+    """Tasks of this one of `CONFIGS`, and what they answer one by one: for all engines."""
+    options = {str(one): one for one in CONFIGS}[config]
+    tasks = {str(classes): task(source, classes, classes, **options) for classes in (2, 3, 8, 9, 40)}
+    return tasks, Predictor(FoldedEngine(source)).logits(images, tasks)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_they_answer_as_one_by_one(engine: type[FusedEngine], config: dict, source: Source, images: Tensor) -> None:
-    tasks = {str(classes): task(source, classes, classes, **config) for classes in (2, 3, 8, 9, 40)}
-    expected = Predictor(FoldedEngine(source)).logits(images, tasks)
+    tasks, expected = answered(source, images, str(config))
     running = engine(source)
     predictor = Predictor(running)
     assert_close(predictor.logits(images, tasks), expected)

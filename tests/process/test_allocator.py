@@ -48,11 +48,28 @@ def test_what_is_freed_is_not_paged_in_again() -> None:
 def test_what_is_free_can_be_given_back() -> None:
     held, left = output_lines(
         "from snow.process.startup import keep_freed_memory, release_freed_memory\n"
-        "from snow.process.memory import _process_memory\n"
-        "keep_freed_memory(); faults(); print(_process_memory('VmRSS'))\n"
-        "release_freed_memory(); print(_process_memory('VmRSS'))"
+        "from snow.process.memory import process_memory\n"
+        "keep_freed_memory(); faults(); print(process_memory('VmRSS'))\n"
+        "release_freed_memory(); print(process_memory('VmRSS'))"
     )
     assert int(held) - int(left) > 30_000_000
+
+
+def test_threads_share_arenas_unless_the_environment_says_how_many() -> None:
+    program = (
+        "import ctypes, threading\n"
+        "from snow.process.startup import share_arenas\n"
+        "share_arenas()\n"
+        "allocated = threading.Barrier(9)\n"
+        "threads = [threading.Thread(target=lambda: (bytearray(10_000), allocated.wait())) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]\n"
+        "allocated.wait()\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, 'stdout'))\n"
+        "libc.fflush(None)\n"
+    )
+    assert sum("<heap nr=" in line for line in output_lines(program)) <= 2
+    assert sum("<heap nr=" in line for line in output_lines(program, MALLOC_ARENA_MAX="9")) > 2
 
 
 def test_the_environment_s_word_stands() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,18 @@ def run(count: int = 240, learners: Mapping[str, Method] | None = None, tasks: i
     return fit(tiny_source(), learners, dataset, tiny_recipe(**changes), runtime=runtime, **options)
 
 
+@cache
+def standing_still() -> Fitted:
+    return run(lr=1e-9, epochs=1)
+
+
 @pytest.mark.parametrize("lr", [1e-4, pytest.param(1e-2, marks=pytest.mark.slow), 1.0])
 def test_no_rate_ends_below_the_start(lr: float) -> None:
     fitted = run(lr=lr, epochs=2)
     training = fitted.evidence["snow"]["training"]
     assert training["held_out"] == 48
     assert len(training["epochs"]) == 2
-    start = run(lr=1e-9, epochs=1)
+    start = standing_still()
     assert fitted.metrics["snow"].top1 >= start.metrics["snow"].top1 - 0.05
     if training["kept"] != "start":
         kept = training["epochs"][int(training["kept"].removeprefix("epoch ")) - 1]

@@ -56,6 +56,7 @@ def serve_command(
     address = address or Address()
     check_token(token, address.host)
     try:
+        from snow.process.startup import share_arenas
         from snow.process.threads import on_one_core
         from snow.serving.decoders import fork_server
         from snow.serving.server import serve
@@ -64,6 +65,7 @@ def serve_command(
         raise _missing(error, "snow serve", "serve") from None
     on_one_core()
     if launcher != RAY:
+        share_arenas()
         fork_server().start()  # its imports take as long as opening the hub
     opened = Hub.open(hub, engine=(inner_engine or "auto") if launcher == RAY else engine)
     if launcher != RAY:

@@ -42,6 +42,21 @@ def keep_freed_memory() -> bool:
     return True
 
 
+_ARENA_MAX, ARENAS = -8, 2
+"""Parameter of `mallopt(3)`, and how many arenas the threads of a service share."""
+
+
+def share_arenas() -> None:
+    """Let the threads of this process allocate from few arenas. An environment that sets the number is left as it is.
+
+    glibc gives up to 8 threads for each core an arena of their own, over all of which the few objects that stay are
+    scattered, so that less can be released. The threads of a service seldom allocate at the same time.
+    """
+    mallopt = _glibc_function("mallopt")
+    if mallopt is not None and not os.environ.keys() & {"MALLOC_ARENA_MAX", "GLIBC_TUNABLES"}:
+        mallopt(_ARENA_MAX, ARENAS)
+
+
 def release_freed_memory() -> None:
     """Return free memory to the system, so that the size of the process says what it uses."""
     trim = _glibc_function("malloc_trim")
