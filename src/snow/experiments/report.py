@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from snow.data.pictures import Item, load
 from snow.errors import SnowError
@@ -20,8 +20,11 @@ from snow.store import atomic_folder, write_json
 SHOWN = 24
 """Pictures on a contact sheet."""
 
-COLUMNS, THUMBNAIL, CAPTION = 6, 160, 44
-"""Of a contact sheet: pictures in a row, their side, and the height of the text below each, in pixels."""
+COLUMNS, THUMBNAIL, LINE, FONT = 6, 180, 16, 13
+"""Of a contact sheet: pictures in a row, their side, and the height of a line below each and of its font, in pixels."""
+
+MOST_ROWS = 500
+"""Classes in the table of a page; `classes.csv` has all."""
 
 
 def write_report(folder: Path, task: str, kind: LabelKind, items: Sequence[Item], metrics: Metrics) -> dict[str, Any]:
@@ -75,25 +78,46 @@ def require_report_folder(folder: Path) -> None:
 
 def contact_sheet(entries: Sequence[tuple[Item, AnswerRow]]) -> Image.Image:
     """Lay out pictures in rows, each with its file name, label and answer below."""
-    rows = -(-len(entries) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * THUMBNAIL, rows * (THUMBNAIL + CAPTION)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for place, (item, row) in enumerate(entries):
-        x, y = place % COLUMNS * THUMBNAIL, place // COLUMNS * (THUMBNAIL + CAPTION)
-        picture = Image.fromarray(load(item).permute(1, 2, 0).numpy())
-        picture.thumbnail((THUMBNAIL - 4, THUMBNAIL - 4))
-        sheet.paste(picture, (x + (THUMBNAIL - picture.width) // 2, y + (THUMBNAIL - picture.height) // 2))
-        sure = "" if row.confidence is None else f" {100 * row.confidence:.0f}%"
-        lines = (_name(item), f"is {row.label}", f"answer {row.answer}{sure}")
-        for line, text in enumerate(lines):
-            draw.text((x + 3, y + THUMBNAIL + 13 * line), _fitting(text), fill="black" if line else "#555")
+    pictures = []
+    for item, _ in entries:
+        pictures.append(Image.fromarray(load(item).permute(1, 2, 0).numpy()))
+        pictures[-1].thumbnail((THUMBNAIL - 6, THUMBNAIL - 6))
+    starts = range(0, len(entries), COLUMNS)
+    heights = [max(picture.height for picture in pictures[start : start + COLUMNS]) for start in starts]
+    text_height = 3 * LINE + 14
+    sheet = Image.new("RGB", (COLUMNS * THUMBNAIL, sum(heights) + len(heights) * text_height), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)
+    for place, ((item, row), picture) in enumerate(zip(entries, pictures, strict=True)):
+        number = place // COLUMNS
+        x, y = place % COLUMNS * THUMBNAIL + 3, sum(heights[: number + 1]) + number * text_height
+        sheet.paste(picture, (x, y - picture.height))
+        for line, text in enumerate((_name(item), *_told(row))):
+            text = _fitting(text, THUMBNAIL - 8, font)
+            draw.text((x, y + 2 + LINE * line), text, fill="black" if line else "#555", font=font)
     return sheet
 
 
-def _fitting(text: str, most: int = 26) -> str:
-    """Shorten text to the width of a thumbnail; the font of Pillow has no letters beyond Latin-1."""
+def _told(row: AnswerRow) -> tuple[str, str]:
+    """Say label and answer; of tags, the difference between them."""
+    if not row.values:
+        sure = "" if row.confidence is None else f" {100 * row.confidence:.0f}%"
+        return f"is {row.label}", f"answer {row.answer}{sure}"
+    label, answer = ({tag for tag in text.split("|") if tag} for text in (row.label, row.answer))
+    missed = [name for name in row.values if name in label - answer]
+    wrong = [name for name in row.values if name in answer - label]
+    if not missed and not wrong:
+        return f"right: {row.label or 'no tag'}", ""
+    return f"misses {', '.join(missed) or 'nothing'}", f"wrong {', '.join(wrong) or 'nothing'}"
+
+
+def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Shorten text to a width in pixels; the font of Pillow has no letters beyond Latin-1."""
     text = text.encode("latin-1", "replace").decode("latin-1")
-    return text if len(text) <= most else f"{text[: most - 2]}.."
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}..") > width:
+        text = text[:-1]
+    return f"{text}.."
 
 
 def _name(item: Item) -> str:
@@ -144,29 +168,63 @@ def _draw(folder: Path, metrics: Metrics, results: Mapping[str, Any]) -> None:
         draw_numbers([float(row.label) for row in rows], [float(row.answer) for row in rows], folder / "numbers.png")
 
 
+STYLE = (
+    "body{font:16px/1.5 system-ui;margin:1.5rem auto;max-width:70rem;padding:0 1rem}img{max-width:100%}"
+    "th,td{text-align:left;padding:.15rem 1.5rem .15rem 0;vertical-align:top}td{font-variant-numeric:tabular-nums}"
+    "div{overflow-x:auto}thead th{font-weight:400;color:#555}"
+)
+
+TITLES = {
+    "confusion.png": "Confusion matrix",
+    "tags.png": "Average precision by tag",
+    "reliability.png": "Reliability",
+    "numbers.png": "Answers against labels",
+    "mistakes.jpg": "Worst mistakes",
+    "doubtful.jpg": "Most doubtful pictures",
+}
+
+
 def _page(task: str, kind: LabelKind, results: Mapping[str, Any], folder: Path) -> str:
     """Write one page with all of it."""
     figures = "".join(
         f"<tr><th>{html.escape(figure.title)}<td>{figure.text(results.get(figure.key))}" for figure in kind.figures
     )
-    titles = {
-        "confusion.png": "Confusion matrix",
-        "tags.png": "Average precision by tag",
-        "reliability.png": "Reliability",
-        "numbers.png": "Answers against labels",
-        "mistakes.jpg": "Worst mistakes",
-        "doubtful.jpg": "Most doubtful pictures",
-    }
     sections = "".join(
         f'<h2>{title}</h2><img src="{name}" alt="{title}">'
-        for name, title in titles.items()
+        for name, title in TITLES.items()
         if (folder / name).exists()
     )
-    tables = "".join(f'<li><a href="{path.name}">{path.name}</a>' for path in sorted(folder.glob("*.csv")))
+    files = "".join(f'<li><a href="{path.name}">{path.name}</a>' for path in sorted(folder.glob("*.csv")))
     name = html.escape(task)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>'
-        "<style>body{font:16px system-ui;margin:2rem;max-width:70rem}img{max-width:100%}th{text-align:left;"
-        f"padding-right:2rem}}</style><h1>{name}</h1><p>{html.escape(kind.describe())}; {results['images']} images</p>"
-        f"<table>{figures}</table>{sections}<h2>Tables</h2><ul>{tables}</ul></html>"
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><title>{name}</title>'
+        f"<style>{STYLE}</style><h1>{name}</h1><p>{html.escape(kind.describe())}; {results['images']} images</p>"
+        f"<table>{figures}</table>{_class_table(results.get('per_class', {}))}{sections}"
+        f"<h2>Tables</h2><ul>{files}</ul></html>"
     )
+
+
+def _class_table(per_class: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write a row for each class, grade or tag, the worst first."""
+    if not per_class:
+        return ""
+    has_confusion = all("predicted" in entry for entry in per_class.values())
+    heads = ("images", "recall", "taken for" if has_confusion else "precision")
+    ranked = sorted(per_class.items(), key=lambda item: 2.0 if item[1]["recall"] is None else item[1]["recall"])
+    rows = []
+    for name, entry in ranked[:MOST_ROWS]:
+        last = _others(name, entry["predicted"]) if has_confusion else _share(entry["precision"])
+        rows.append(f"<tr><th>{html.escape(name)}<td>{entry['images']}<td>{_share(entry['recall'])}<td>{last}")
+    more = f"<p>and {len(ranked) - MOST_ROWS} more in classes.csv</p>" if len(ranked) > MOST_ROWS else ""
+    head = "".join(f"<th>{title}" for title in heads)
+    return f"<h2>Worst first</h2><div><table><thead><tr><th>{head}</thead>{''.join(rows)}</table></div>{more}"
+
+
+def _others(name: str, predicted: Mapping[str, int]) -> str:
+    wrong = sorted(((count, other) for other, count in predicted.items() if other != name), reverse=True)
+    return html.escape(", ".join(f"{other} ({count})" for count, other in wrong[:3]))
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"

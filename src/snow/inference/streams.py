@@ -25,6 +25,9 @@ THUMBNAIL = 16
 SILENCE = 15.0
 """Seconds without an answer or a frame after which a camera counts as gone."""
 
+INTERRUPTED = 1414092869
+"""Error number of FFmpeg (AVERROR_EXIT) where that time is over."""
+
 LONGEST_WAIT = 30.0
 """Seconds between two attempts to reach a camera again, at most."""
 
@@ -175,7 +178,8 @@ class VideoFrames(Frames):
                             ready.notify()
                 reason = "the stream ended"
             except (OSError, self._av.FFmpegError) as error:
-                reason = str(error)
+                silent = getattr(error, "errno", None) == INTERRUPTED
+                reason = f"nothing came for {SILENCE:.0f} s" if silent else str(error)
             log.warning("%s: %s; asked again in %.0f s", self._address, reason, wait)
             stop.wait(wait)
             wait = min(2 * wait, LONGEST_WAIT)

@@ -18,7 +18,7 @@ def draw_confusion(per_class: Mapping[str, Mapping[str, Any]], path: Path) -> No
     table = [[per_class[name]["predicted"].get(other, 0) for other in names] for name in names]
     shares = [[cell / max(1, sum(row)) for cell in row] for row in table]
     side = min(14.0, 3.0 + 0.25 * len(names))
-    figure = new_figure(side, side)
+    figure = new_figure(side, 0.85 * side)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(names) <= MOST_NAMED:
@@ -57,6 +57,8 @@ def draw_numbers(actual: Sequence[float], answers: Sequence[float], path: Path) 
     axes.plot([low, high], [low, high], color="0.6", linewidth=1)
     axes.scatter(actual, answers, s=8, alpha=0.5, linewidths=0)
     axes.set(xlabel="label", ylabel="answer")
+    axes.locator_params(nbins=6)
+    axes.ticklabel_format(useOffset=False)
     axes.grid(alpha=0.3)
     save_figure(figure, path)
 
