@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from findings import page as findings_page
+
 from snow.data.published import PUBLISHED
 from snow.experiments import compare, lifelong
 from snow.experiments.bench import serving, training_table
@@ -30,7 +32,21 @@ from snow.methods.variant import Variant
 
 ROOT = Path(__file__).parent.parent
 HEAD = "# Results\n\nWritten by `python benchmarks/report.py` from the files in `results/`; do not edit.\n"
-EARLIER = "# Earlier defaults\n\nFrom `results/earlier/`: measurements of settings that are no longer the default.\n"
+EARLIER = (
+    "# Earlier defaults\n\nFrom `results/earlier/`: measurements of settings that are no longer the default, or on "
+    "another machine.\n"
+)
+TITLE = """# The paper, reproduced
+
+Written by `python benchmarks/report.py` from the files in `benchmarks/results/`; do not edit. This page shows every
+table and figure of the paper that contains numbers, next to our own measurements: with source, resolution, machine and
+command, and with the differences from the paper and their reasons.
+
+A dataset whose name ends in `-own-split` is not the paper's: `dtd10` has ten of the 47 classes of DTD, `cars196` is a
+new split of the 8,144 labelled training images of Stanford Cars, and `ants_bees` is a dataset of two classes that the
+paper does not use. The paper's figures next to these are for orientation only. Precision `auto` is bf16 on a processor
+or GPU that supports it (BF16 in the processor's instruction sets), and single precision elsewhere.
+"""
 EPOCHS, RATES, HELD_OUT = 30, 3, 0.25
 
 
@@ -47,7 +63,7 @@ def _sections(pattern: str) -> Iterator[str]:
 
 def reproduction() -> str:
     """Write the paper's tables and figures in order: all results of each, and its differences from the paper."""
-    parts = [_introduction()]
+    parts = [TITLE, findings_page(_results()), _introduction()]
     for name, experiment in EXPERIMENTS.items():
         parts.append(f"## {experiment.title}\n")
         measured = [(stem, results) for stem, results in _results() if results.get("experiment") == name]
@@ -333,18 +349,7 @@ def _introduction() -> str:
     variants = Variant.parse(EXPERIMENTS["table7"].methods)
     once = format_duration(paper_seconds(variants, EPOCHS))
     tuned = format_duration(paper_seconds(variants, EPOCHS * (1 + RATES * (1 - HELD_OUT))))
-    return f"""# The paper, reproduced
-
-Written by `python benchmarks/report.py` from the files in `benchmarks/results/`; do not edit. This page shows every
-table and figure of the paper that contains numbers, next to our own measurements: with source, resolution, machine and
-command, and with the differences from the paper and their reasons.
-
-A dataset whose name ends in `-own-split` is not the paper's: `dtd10` has ten of the 47 classes of DTD, `cars196` is a
-new split of the 8,144 labelled training images of Stanford Cars, and `ants_bees` is a dataset of two classes that the
-paper does not use. The paper's figures next to these are for orientation only. Precision `auto` is bf16 on a processor
-or GPU that supports it (BF16 in the processor's instruction sets), and single precision elsewhere.
-
-## Run it yourself
+    return f"""## Run it yourself
 
 Unpack the paper's five datasets, or some of them, side by side in one folder, as their authors distribute them:
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from snow.experiments.reproduce import EXPERIMENTS
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))  # `report.py` imports its neighbours from there
 
 
 def copied(root: Path) -> Path:
@@ -182,6 +185,46 @@ def test_results_of_every_benchmark_are_shown(shown: str, number: int, told: tup
     section, _, _ = section.partition("\n## ")
     for part in (*told, "`python some.py`", "abacus, 2 cores; torch 2.14, 2026-01-02"):
         assert part in section
+
+
+Results = dict[str, Any]
+
+
+@pytest.fixture
+def results() -> Results:
+    paths = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in paths}
+
+
+def verdicts(results: Results) -> dict[str, str]:
+    """Claim -> verdict, from the first page of the report."""
+    first, _, _ = import_module("findings").page(results.items()).partition("### Why")
+    rows = [line.strip("| ").split(" | ") for line in first.splitlines() if line.startswith("| ")]
+    return {cells[0]: cells[3] for cells in rows[2:]}
+
+
+def test_verdicts_follow_from_the_results(results: Results) -> None:
+    faster = "SNOW trains several times as fast as fine-tuning (resnet50, CPU, batch 32, precision auto)"
+    probe = "SNOW is more accurate than a linear probe (FO), cars196-own-split"
+    before = verdicts(results)
+    assert before[faster] == "holds"
+    assert before[probe] == "not settled: does not hold after 6 epochs"
+    results["table8-resnet50"]["methods"]["ft"]["images_per_second"] *= 2
+    comparison = results["table7-cars196-128"]["sets"][0]["comparison"]
+    comparison["recipe"]["epochs"] = 60
+    after = verdicts(results)
+    assert after[faster] == "does not hold: 54 % less"
+    assert after[probe] == "does not hold"
+    comparison["methods"]["snow:preset=paper:pooling.slots=channel"]["top1"] = 0.8
+    assert verdicts(results)[probe] == "holds"
+
+
+def test_what_is_not_measured_is_named() -> None:
+    found = verdicts({})
+    assert found["SNOW serves six tasks several times as fast as six tuned copies"] == (
+        "not measured: `snow reproduce table5`"
+    )
+    assert found["These speeds on a GPU"] == "not measured: `python benchmarks/gpu.py`"
 
 
 def test_every_table_and_figure_is_on_the_page() -> None:

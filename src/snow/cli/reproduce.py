@@ -58,7 +58,8 @@ def reproduce_command(
     Args:
         data: folder with the datasets as their authors distribute them, and with dtd10, cars196 and ants_bees, which
             have splits of their own. Tables 5 and 8, and the parameters of Table 6, need no data.
-        sets: comma-separated datasets to use; by default all that are found.
+        sets: comma-separated datasets to use; by default all that are found. NAME-1of3 is the first third of the
+            classes of NAME; classes with the same first word, such as the makes of cars, stay together.
         methods: comma-separated methods as for `snow compare`; by default those of the experiment.
         rates: comma-separated learning rates that each method may choose from.
         seeds: number of seeds, counted from --seed.

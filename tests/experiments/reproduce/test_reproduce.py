@@ -126,6 +126,27 @@ def test_the_paper_s_orders_are_followed(run: Run) -> None:
     assert all(order["methods"]["snow"]["forgetting"] == 0 for order in results["lifelong"]["orders"])
 
 
+def test_tasks_are_learned_in_sequence_with_the_cars_in_parts(
+    write_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    makes = ("Audi_A5_2012", "Audi_S4_2012", "BMW_M3_2012", "BMW_M5_2010")
+    write_folder(tmp_path / "cars196", makes, train=3, test=1)
+    write_folder(tmp_path / "dtd10", ("dotted", "woven"), train=3, test=1)
+    sets = "dtd10-own-split,cars196-own-split-2of2,cars196-own-split-1of2"
+    options = ("table9", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--sets", sets, "--json")
+    assert main(["reproduce", *options, *TINY, *QUICK, "--methods", "pn"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    cars = ["cars196-own-split-1of2", "cars196-own-split-2of2"]
+    orders = [order["order"] for order in results["lifelong"]["orders"]]
+    assert orders == [[*cars, "dtd10-own-split"], ["dtd10-own-split", *cars]]
+    assert all(order["methods"]["pn"]["forgetting"] == 0 for order in results["lifelong"]["orders"])
+    assert [entry["classes"] for entry in results["sets"]] == [2, 2, 2]
+    assert main(["reproduce", *options, *TINY, *QUICK, "--methods", "pn,lf", "--estimate"]) == 0
+    told = capsys.readouterr().err
+    assert "lf: cars196-own-split-1of2 → cars196-own-split-2of2 → dtd10-own-split" in told
+    assert "pn:" not in told
+
+
 def test_actions_have_the_paper_s_sigma2(
     write_tree: Callable[[str, Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +227,9 @@ def test_parameters_need_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixtu
         (("table7", "--data", "nowhere"), "there is no folder nowhere"),
         (("table7", "--data", ".", "--sets", "cub200"), "cub200 was not found: get CUB_200_2011.tgz"),
         (("table7", "--data", ".", "--sets", "mnist"), "unknown dataset 'mnist'"),
+        (("table7", "--data", ".", "--sets", "mnist-1of3"), "unknown dataset 'mnist-1of3'"),
+        (("table7", "--data", ".", "--sets", "cub200-4of3"), "unknown dataset 'cub200-4of3'"),
+        (("table7", "--data", ".", "--sets", "cub200-1of3"), "cub200 was not found: get CUB_200_2011.tgz"),
         (("table7", "--data", ".", "--rates", "many"), "--rates takes numbers"),
         (("table5", "--methods", "magic"), "no method 'magic'"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import stdev
 from typing import Any
 
 from snow.experiments.compare import Comparison, run_comparison
@@ -21,6 +22,9 @@ PAPER_VARIANT = "snow:preset=paper"
 
 PER_CHANNEL_VARIANT = f"{PAPER_VARIANT}:pooling.slots=channel"
 """Algorithm 1, but each source channel keeps a weight column of its own during training. Same network at inference."""
+
+ZERO_VARIANT = "snow:start=zero"
+"""What `snow` was in version 0.2.0."""
 
 METHODS = f"fo,fe,ft,mp,pn,{PAPER_VARIANT},{PER_CHANNEL_VARIANT},snow"
 """Methods of Table 7 and of the experiments made from it."""
@@ -87,6 +91,12 @@ def paper_label(entry: Mapping[str, Any]) -> str:
 
 def percent(method: Mapping[str, Any] | None, key: str = "top1") -> float | None:
     return None if method is None or key not in method else 100 * method[key]
+
+
+def spread(method: Mapping[str, Any], key: str = "top1") -> float | None:
+    """Standard deviation over seeds in percent; None for a single seed."""
+    values = [100 * run[key] for run in method.get("runs", {}).values() if key in run]
+    return stdev(values) if len(values) > 1 else None
 
 
 def _sizes(entry: Mapping[str, Any]) -> str:

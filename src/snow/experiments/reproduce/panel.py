@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Panel:
         unit: the quantity, if the title does not name it.
         digits: after the decimal point.
         log: draw the bars on a logarithmic scale.
+        spreads: label -> standard deviation of our figure over seeds; None for a single seed.
     """
 
     title: str
@@ -34,6 +35,7 @@ class Panel:
     unit: str = ""
     digits: int = 1
     log: bool = False
+    spreads: Mapping[str, float | None] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -53,7 +55,8 @@ def markdown(panels: Sequence[Panel], head: str) -> str:
         columns += [f"{panel.title}: {panel.paper_label}", "here"] if known else [f"{panel.title}: here"]
         for row in rows:
             pair = panel.rows.get(row[0], (None, None))
-            row += [_format(figure, panel.digits) for figure in (pair if known else pair[1:])]
+            row += [_format(pair[0], panel.digits)] if known else []
+            row += [_format(pair[1], panel.digits) + _format_spread(panel, row[0])]
     return markdown_table(columns, rows)
 
 
@@ -93,6 +96,11 @@ def _bars(axes: Any, panel: Panel) -> None:
     axes.tick_params(axis="x", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(", ".join(filter(None, (panel.title, panel.unit))), fontsize=9, loc="left")
+
+
+def _format_spread(panel: Panel, label: str) -> str:
+    deviation = panel.spreads.get(label)
+    return "" if deviation is None else f" ± {_format(deviation, panel.digits)}"
 
 
 def _format(figure: float | None, digits: int) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from snow.data import Dataset
 from snow.data.published import PUBLISHED, found_in
 from snow.errors import SnowError
+from snow.experiments.reproduce.class_parts import ClassPart, parse_part
 from snow.experiments.reproduce.paper import SETS
 
 OWN = "-own-split"
-"""Suffix of a key: training and test images are not the paper's."""
+"""In a key: training and test images are not the paper's."""
 
 OWN_SPLITS: dict[str, str | None] = {"dtd10": "DTD", "cars196": "Car", "ants_bees": None}
 """Image folder -> the paper's dataset that it is a subset or another split of."""
@@ -24,14 +25,16 @@ class SetLocation:
     """A dataset on disk.
 
     Attributes:
-        key: its name in results; ends in `OWN` if the split is not the paper's.
+        key: its name in results; has `OWN` in it if the split is not the paper's.
         column: the paper's name of it, or of the dataset that it was made from; None if neither.
         path: its folder.
+        part: the part of its classes that is used; None for all.
     """
 
     key: str
     column: str | None
     path: Path
+    part: ClassPart | None = None
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,15 @@ def title(entry: Mapping[str, Any]) -> str:
     """Name a dataset from its description: the paper's name only if its sizes are those of Table 3."""
     if entry["as_in_table_3"]:
         return entry["paper"]
-    return entry["set"] if entry["set"].endswith(OWN) else f"{entry['set']} (in part)"
+    return entry["set"] if OWN in entry["set"] else f"{entry['set']} (in part)"
 
 
 def find(root: Path | None, wanted: Sequence[str] = ()) -> tuple[list[SetLocation], list[str]]:
     """Find datasets below `root`; also return one line for each of the paper's that is missing or incomplete.
 
     Args:
-        wanted: keys of the datasets to find; by default all, and then missing ones are no error.
+        wanted: keys of the datasets to find, or of parts of their classes such as `cars196-own-split-1of3`; by default
+            all datasets, and then missing ones are no error.
 
     Raises:
         SnowError: `root` is no folder, or a wanted dataset is unknown or missing.
@@ -94,12 +98,16 @@ def find(root: Path | None, wanted: Sequence[str] = ()) -> tuple[list[SetLocatio
             found[key] = SetLocation(key, column, root / name)
         else:
             missing[key] = f"{key} was not found: it is a folder with {name}/train/CLASS/ and {name}/test/CLASS/"
-    for key in wanted:
+    located = [] if wanted else list(found.values())
+    for wish in dict.fromkeys(wanted):
+        key, part = (wish, None) if wish in found else parse_part(wish) or (wish, None)
         if key in missing:
             raise SnowError(missing[key])
         if key not in found:
-            raise SnowError(f"unknown dataset {key!r}: there are {', '.join([*found, *missing])}")
-    located = [location for key, location in found.items() if not wanted or key in wanted]
+            raise SnowError(f"unknown dataset {wish!r}: there are {', '.join([*found, *missing])}")
+        located.append(replace(found[key], key=wish, part=part))
+    order = [location.path for location in found.values()]
+    located.sort(key=lambda location: (order.index(location.path), location.part or ()))
     return located, [line for key, line in missing.items() if key in PUBLISHED and not wanted]
 
 

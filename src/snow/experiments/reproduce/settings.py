@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from snow.data import open_dataset
+from snow.data import Dataset, open_dataset
 from snow.data.pictures import Progress
 from snow.errors import SnowError
 from snow.experiments.compare import HELD_OUT, RATES
+from snow.experiments.reproduce.class_parts import take_part
 from snow.experiments.reproduce.sets import OWN, OpenedSet, SetLocation
 from snow.methods.variant import Variant
 from snow.source import Source
@@ -70,7 +71,14 @@ class ReproductionSettings:
         Raises:
             SnowError: as `snow.data.open_dataset`.
         """
-        return tuple(self._open(location) for location in self.locations)
+        whole: dict[Path, Dataset] = {}
+        opened = []
+        for location in self.locations:
+            if location.path not in whole:
+                whole[location.path] = self._open(location)
+            dataset = whole[location.path]
+            opened.append(OpenedSet(location, _as_task(dataset, location)))
+        return tuple(opened)
 
     def set_for(self, column: str) -> OpenedSet:
         """Choose the paper's dataset of this name, else one made from it, else the first.
@@ -80,10 +88,17 @@ class ReproductionSettings:
         """
         if not self.sets:
             raise SnowError("this needs a dataset: name its folder with --data")
-        return min(self.sets, key=lambda opened: (opened.location.column != column, opened.location.key.endswith(OWN)))
+        return min(self.sets, key=lambda opened: (opened.location.column != column, OWN in opened.location.key))
 
-    def _open(self, location: SetLocation) -> OpenedSet:
+    def _open(self, location: SetLocation) -> Dataset:
         dataset = open_dataset(location.path, task=location.key, seed=self.recipe.seed, progress=self.progress)
         for warning in dataset.warnings:
             self.log(f"warning: {warning}")
-        return OpenedSet(location, dataset)
+        return dataset
+
+
+def _as_task(dataset: Dataset, location: SetLocation) -> Dataset:
+    """Name the dataset's task by the location's key, and take the part of its classes."""
+    if location.part is not None:
+        return take_part(dataset, location.key, location.part)
+    return replace(dataset, tasks=tuple(replace(task, name=location.key) for task in dataset.tasks))

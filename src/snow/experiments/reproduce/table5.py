@@ -12,7 +12,7 @@ import torch
 
 from snow.experiments.params import per_task, tasks_of
 from snow.experiments.reproduce import estimate
-from snow.experiments.reproduce.accuracy import PAPER_VARIANT
+from snow.experiments.reproduce.accuracy import PAPER_VARIANT, ZERO_VARIANT
 from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.panel import Pair, Panel
@@ -69,7 +69,8 @@ class Bench:
         return time.perf_counter() - started
 
 
-ROWS = {"fo": "FO", "fe": "FE", "ft": "FT", "mp": "MP", "pn": "PN", PAPER_VARIANT: "SNOW", "snow": "SNOW"}
+SNOW = dict.fromkeys((PAPER_VARIANT, ZERO_VARIANT, "snow"), "SNOW")
+ROWS = {"fo": "FO", "fe": "FE", "ft": "FT", "mp": "MP", "pn": "PN", **SNOW}
 PRECISION = "32"
 """As the paper's."""
 

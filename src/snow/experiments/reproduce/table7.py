@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from snow.experiments.reproduce import accuracy
-from snow.experiments.reproduce.accuracy import PAPER_VARIANT, PER_CHANNEL_VARIANT
+from snow.experiments.reproduce.accuracy import PAPER_VARIANT, PER_CHANNEL_VARIANT, ZERO_VARIANT
 from snow.experiments.reproduce.estimate import TimeEstimate
 from snow.experiments.reproduce.experiment import Experiment, Results
 from snow.experiments.reproduce.panel import Panel, draw, markdown
@@ -15,7 +15,7 @@ from snow.experiments.reproduce.sets import column_of, title
 from snow.experiments.reproduce.settings import ReproductionSettings
 from snow.experiments.results.record import provenance
 
-SNOW = dict.fromkeys((PAPER_VARIANT, PER_CHANNEL_VARIANT, "snow"), "SNOW-256")
+SNOW = dict.fromkeys((PAPER_VARIANT, PER_CHANNEL_VARIANT, ZERO_VARIANT, "snow"), "SNOW-256")
 ROWS = {"fo": "FO", "fe": "FE", "ft": "FT", "mp": "MP", "pn": "PN", **SNOW}
 
 KEYS = ("top1", "top5")
@@ -30,8 +30,9 @@ class Table7(Experiment):
         "above. The paper's fine-tuning is under-tuned on DTD and CUB. `snow:preset=paper` is Algorithm 1 to the "
         "letter, which learns far less: whenever the selection changes, the weights behind it meet other channels. "
         f"`{PER_CHANNEL_VARIANT}` is the same network trained with one weight column per source channel, and `snow` is "
-        "this project's default. All three are compared with SNOW-256, whose number is probably a batch size. On "
-        "datasets that are not the paper's own, its figures are for orientation only."
+        f"this project's default; `{ZERO_VARIANT}` was that of version 0.2.0. All are compared with SNOW-256, whose "
+        "number is probably a batch size. On datasets that are not the paper's own, its figures are for orientation "
+        "only."
     )
     methods = accuracy.METHODS
 
@@ -66,4 +67,5 @@ def _panel(entry: dict[str, Any], key: str, index: int) -> Panel:
     rows = {label: (paper.get(ROWS.get(label, "")), figure) for label, figure in measured.items()}
     if paper and "SNOW-256" in {ROWS.get(label) for label in measured}:
         rows["SNOW-128, paper only"] = (paper["SNOW-128"], None)
-    return Panel(title(entry), rows, accuracy.paper_label(entry), f"top-{key[3:]} %")
+    spreads = {label: accuracy.spread(method, key) for label, method in entry["comparison"]["methods"].items()}
+    return Panel(title(entry), rows, accuracy.paper_label(entry), f"top-{key[3:]} %", spreads=spreads)
