@@ -86,7 +86,8 @@ def _missing(topic: str, claim: str, name: str) -> Finding:
 
 def _machine(result: Result) -> str:
     recipe = result.get("recipe", {})
-    batch, precision = result.get("batch_size") or recipe["batch_size"], recipe.get("precision", "32")
+    batch = result.get("batch_size") or recipe["batch_size"]
+    precision = result.get("precision") or recipe.get("precision", "32")
     return f"{result['architecture']}, {result['hardware']['gpu'] or 'CPU'}, batch {batch}, precision {precision}"
 
 

@@ -232,6 +232,7 @@ def test_parameters_need_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixtu
         (("table7", "--data", ".", "--sets", "cub200-1of3"), "cub200 was not found: get CUB_200_2011.tgz"),
         (("table7", "--data", ".", "--rates", "many"), "--rates takes numbers"),
         (("table5", "--methods", "magic"), "no method 'magic'"),
+        (("table5", "--precision", "int8"), "table5 is measured with --precision 32, 16 or bf16"),
     ],
 )
 def test_bad_input_is_one_line(

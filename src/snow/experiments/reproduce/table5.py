@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from snow.errors import SnowError
 from snow.experiments.params import per_task, tasks_of
 from snow.experiments.reproduce import estimate
 from snow.experiments.reproduce.accuracy import PAPER_VARIANT, ZERO_VARIANT
@@ -72,7 +73,7 @@ class Bench:
 SNOW = dict.fromkeys((PAPER_VARIANT, ZERO_VARIANT, "snow"), "SNOW")
 ROWS = {"fo": "FO", "fe": "FE", "ft": "FT", "mp": "MP", "pn": "PN", **SNOW}
 PRECISION = "32"
-"""As the paper's."""
+"""As the paper's, unless --precision names another."""
 
 COUNTING = 5
 """Seconds to build the networks of five tasks and count their parameters, roughly."""
@@ -88,10 +89,10 @@ class Table5(Experiment):
         "The paper does not give the unit of its throughput. 7,061 images/s for FO is plausible only as image × task, "
         "because a sixth of it is the speed of a V100 on ResNet-50 in single precision, so that is counted here. "
         "Compare ratios between methods: absolute speeds depend on the hardware. Here tasks run one after another in "
-        "plain PyTorch, in single precision. The paper's FT is slower than six passes of a ResNet-50 should be, so "
-        "the other methods lead by less here. By its arithmetic SNOW would have 4.9 times the throughput of FT, but "
-        "many small layers run slower than that. The paper's delta was inferred from these parameter counts: see [the "
-        "page on rivals](rivals.md)."
+        "plain PyTorch. The paper's FT is slower than six passes of a ResNet-50 should be, so the other methods lead "
+        "by less here. By its arithmetic SNOW would have 4.9 times the throughput of FT, but many small layers run "
+        "slower than that. The paper's delta was inferred from these parameter counts: see [the page on "
+        "rivals](rivals.md)."
     )
     methods = f"fo,fe,ft,mp,pn,{PAPER_VARIANT},snow"
     needs_data = False
@@ -101,7 +102,7 @@ class Table5(Experiment):
         if not settings.speeds or not missing:
             return [TimeEstimate(variant.label, COUNTING) for variant in missing]
         seconds = (
-            estimate.pass_seconds(settings.architecture, settings.image_size, PRECISION)
+            estimate.pass_seconds(settings.architecture, settings.image_size, _precision(settings))
             * _batch(settings)
             * (1 + ROUNDS)
         )
@@ -113,7 +114,7 @@ class Table5(Experiment):
         missing = self._missing(settings, results)
         bare = meta_source(settings.architecture, settings.image_size)
         bench = (
-            Bench(settings.architecture, settings.image_size, _batch(settings), PRECISION)
+            Bench(settings.architecture, settings.image_size, _batch(settings), _precision(settings))
             if missing and settings.speeds
             else None
         )
@@ -128,7 +129,7 @@ class Table5(Experiment):
     def origins(self, results: Results) -> list[str]:
         return [
             f"`{results['command']}`: {results['architecture']} at {results['image_size']} px with random weights, "
-            f"batch {results['batch_size']}; {environment(results)}.\n"
+            f"batch {results['batch_size']}, precision {results.get('precision', PRECISION)}; {environment(results)}.\n"
         ]
 
     def panels(self, results: Results) -> list[Panel]:
@@ -152,6 +153,7 @@ class Table5(Experiment):
             "architecture": settings.architecture,
             "image_size": settings.image_size,
             "batch_size": _batch(settings),
+            "precision": _precision(settings),
             "classes": list(CLASSES),
         }
         return open_results(_file(settings), identity, {"methods": {}})
@@ -162,7 +164,19 @@ def _beside(paper: Mapping[str, float], here: Mapping[str, float | None]) -> dic
 
 
 def _batch(settings: ReproductionSettings) -> int:
-    return min(settings.recipe.batch_size, LARGEST[open_fabric(PRECISION).device.type])
+    return min(settings.recipe.batch_size, LARGEST[open_fabric(_precision(settings)).device.type])
+
+
+def _precision(settings: ReproductionSettings) -> str:
+    """Read the precision of all networks.
+
+    Raises:
+        SnowError: it is int8, which is a precision of sources alone.
+    """
+    precision = settings.recipe.precision
+    if precision == "int8":
+        raise SnowError("table5 is measured with --precision 32, 16 or bf16: int8 is a precision of sources alone")
+    return PRECISION if precision == "auto" else precision
 
 
 def _file(settings: ReproductionSettings) -> Path:
