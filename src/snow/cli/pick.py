@@ -8,13 +8,17 @@ import torch
 
 from snow.cli.app import command
 from snow.cli.options import Json
-from snow.cli.output import print_json, print_table
+from snow.cli.output import note, percent, print_json, print_table
 from snow.cli.predict import picture_batches
 from snow.data.decode import shown
 from snow.errors import SnowError
 from snow.hub import Hub
+from snow.hub.listing import top1
 from snow.process.devices import find_device
 from snow.training.pick import doubts, pick
+
+LEAST_TOP1 = 0.5
+"""Accuracy from which picked images teach more than random ones, see `benchmarks/LOG.md`."""
 
 app = command("pick", "snow pick my-hub insects unlabelled/ --count 50")
 
@@ -24,6 +28,8 @@ def pick_command(
     hub: Path, task: str, images: list[Path], /, *, count: int = 50, device: str = "cpu", json: Json = False
 ) -> None:
     """Pick the images whose labels would teach a task most: those that it doubts, spread over what they show.
+
+    That is for a task that is mostly right. What a task doubts that is mostly wrong says little: label random images.
 
     Args:
         hub: folder of the hub.
@@ -50,6 +56,9 @@ def pick_command(
             logits.append(opened.logits(pixels, [task])[task].cpu())
     if not paths:
         raise SnowError("there is no readable image to pick from")
+    accuracy = top1(artifact.metrics)
+    if accuracy is not None and accuracy < LEAST_TOP1:
+        note(f"warning: task {task} is right for {percent(accuracy)}: random images may teach it as much as these")
     picked = pick(doubts(artifact, torch.cat(logits)), torch.cat(final), count)
     if json:
         print_json([{"image": str(paths[entry.index]), "doubt": round(entry.doubt, 6)} for entry in picked])

@@ -15,7 +15,8 @@ const ORDER = ["sure", "about", "unsure", "unknown", "failed"];
 
 export const REJECT_TEXT = String(REJECT);
 
-// kind -> the answer as text, how sure it is, and a remark. With isShare the probability is that of the least sure tag.
+// kind -> the answer as text, how sure it is, and a remark. With isShare the probability is not said: it is that of the
+// least sure tag, or of a grade in the middle of others that are as probable.
 const JUDGES = {
   class({ classes }) {
     const [first, second] = classes;
@@ -33,7 +34,7 @@ const JUDGES = {
     const place = grades.findIndex((entry) => entry.grade === grade);
     const beside = [grades[place - 1], grades[place + 1]].filter(Boolean).sort((a, b) => b.probability - a.probability)[0];
     const { probability } = grades[place];
-    return { answer: grade, probability, remark: beside && probability < SURE ? `next ${beside.grade}` : "" };
+    return { answer: grade, probability, isShare: true, remark: beside && probability < SURE ? `next ${beside.grade}` : "" };
   },
   number({ value, unit }, name) {
     const error = state.tasks.get(name)?.figures.mae;
