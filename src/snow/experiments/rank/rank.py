@@ -236,7 +236,7 @@ def _accuracy(ranking: Ranking, source: Source, fused: Source) -> dict[str, Any]
 
 
 def limited(entries: Mapping[str, Mapping[str, Any]], within: float | None, memory: int | None) -> Sequence[str]:
-    """List the sources that keep to the limits, the best first: by accuracy on left-out pictures, then by their log-loss.
+    """List the sources that keep to the limits, the best first: by accuracy on left-out pictures, then by log-loss.
 
     Args:
         within: seconds for one picture; None: any.
