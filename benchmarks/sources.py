@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure every source on every set, and save after each pair."""
     recipe = Recipe(epochs=options.epochs, cache_views=options.views)
     identity = {"recipe": recipe.to_dict(), "rates": options.rates}
-    results = {**open_results(options.out, identity, {"sets": {}}), **provenance()}
+    results = {**open_results(options.out, identity, {"sources_of": {}}), **provenance()}
+    results["command"] = re.sub(r"=\S*/", "=", results["command"])  # no folders of this machine
     for name in options.sets:
         dataset = open_dataset(options.data / name, task=name, check=False)
-        entry = results["sets"].setdefault(name, {"sources": {}})
+        entry = results["sources_of"].setdefault(name, {"sources": {}})
         entry |= {"classes": len(dataset.tasks[0].classes), "train": len(dataset.train), "test": len(dataset.test)}
         for text, size in itertools.product(options.sources, options.image_size):
             label = f"{text.partition('=')[0]}@{size}"
