@@ -11,6 +11,8 @@ training pictures. What `--out` already holds is not measured again.
 from __future__ import annotations
 
 import argparse
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,20 +46,21 @@ from snow.training.loader import DeviceLoader, sequential_batches
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure every source on every set, and save after each pair."""
     recipe = Recipe(epochs=options.epochs, cache_views=options.views)
-    identity = {"image_size": options.image_size, "recipe": recipe.to_dict(), "rates": options.rates}
-    results = {**open_results(options.out, identity, {"sets": {}}), **provenance()}
+    identity = {"recipe": recipe.to_dict(), "rates": options.rates}
+    results = {**open_results(options.out, identity, {"sources_of": {}}), **provenance()}
+    results["command"] = re.sub(r"=\S*/", "=", results["command"])  # no folders of this machine
     for name in options.sets:
         dataset = open_dataset(options.data / name, task=name, check=False)
-        entry = results["sets"].setdefault(name, {"sources": {}})
+        entry = results["sources_of"].setdefault(name, {"sources": {}})
         entry |= {"classes": len(dataset.tasks[0].classes), "train": len(dataset.train), "test": len(dataset.test)}
-        for text in options.sources:
-            label = text.partition("=")[0]
+        for text, size in itertools.product(options.sources, options.image_size):
+            label = f"{text.partition('=')[0]}@{size}"
             found = entry["sources"].setdefault(label, {})
             missing = [v for v in Variant.parse(options.methods) if v.label not in found.get("methods", {})]
             if "start" in found and not missing:
                 continue
             note(f"{name}, {label} …")
-            source = open_named(text, options.image_size)
+            source = open_named(text, size)
             if "start" not in found:
                 found |= {"parameters": source.learned_parameters, "features": source.num_features}
                 found |= closed_form(source, dataset)
@@ -142,7 +145,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", required=True)
     parser.add_argument("--sources", nargs="+", required=True)
     parser.add_argument("--methods", default="", help="methods that are trained as well, such as fo,snow")
-    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--image-size", type=int, nargs="+", default=[128])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
     parser.add_argument("--cache", help="keep features of views of each picture within this size, such as 4GB")

@@ -20,7 +20,7 @@ CLASSES = ("a", "b", "c")
 EXACT = [name for name, engine in ENGINES.items() if engine.exact]
 
 
-@pytest.fixture(scope="module", params=["test_vit", "test_mambaout", "test_vit3"])
+@pytest.fixture(scope="module", params=["test_vit", "test_mambaout"])
 def hub(
     request: pytest.FixtureRequest, make_source: Callable[..., Source], tmp_path_factory: pytest.TempPathFactory
 ) -> Hub:

@@ -50,7 +50,7 @@ MORE: dict[str, tuple[int, dict[str, Any]]] = {
     "levit_128s": (96, {"img_size": 96}),
     "coat_tiny": (64, {"img_size": 64}),
     "crossvit_tiny_240": (240, {}),
-    "nest_tiny": (64, {"img_size": 64}),
+    "nest_tiny": (224, {}),
     "hiera_tiny_224": (64, {"img_size": (64, 64)}),
     "hieradet_small": (64, {"stages": (1, 1, 2, 1)}),
     "mvitv2_tiny": (64, {"img_size": 64}),

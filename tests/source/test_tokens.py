@@ -208,16 +208,32 @@ def test_shapes_are_known_without_weights() -> None:
     assert source.num_features == 128
 
 
-@pytest.mark.parametrize("size", [64, 96, 160])
-def test_position_embeddings_follow_the_size(size: int, tmp_path: Path) -> None:
-    """Also where weights of the model's own size, and of this size, are in a file."""
-    own = Source.from_timm("test_vit", pretrained=False)
-    torch.save(own.trainable_copy().state_dict(), tmp_path / "own.pth")
-    resized = Source.from_timm("test_vit", weights=tmp_path / "own.pth", image_size=size)
-    assert resized.taps[0].stride == 16
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("test_vit", 64),
+        ("test_vit", 96),
+        ("test_vit", 160),
+        pytest.param("swin_tiny_patch4_window7_224", 64, marks=pytest.mark.slow),
+        pytest.param("eva02_tiny_patch14_224", 56, marks=pytest.mark.slow),
+        pytest.param("mixer_s16_224", 64, marks=pytest.mark.slow),
+    ],
+)
+def test_position_embeddings_follow_the_size(name: str, size: int, tmp_path: Path) -> None:
+    """Also where weights of this size are in a file, with a head of other classes."""
+    resized = Source.from_timm(name, pretrained=False, image_size=size)
     torch.save(resized.trainable_copy().state_dict(), tmp_path / "resized.pth")
-    again = Source.from_timm("test_vit", weights=tmp_path / "resized.pth", image_size=size)
+    again = Source.from_timm(name, weights=tmp_path / "resized.pth", image_size=size)
     assert again(random_pictures(resized)).final.equal(resized(random_pictures(resized)).final)
+
+
+def test_weights_of_the_own_size_are_interpolated(tmp_path: Path) -> None:
+    own = Source.from_timm("test_vit", pretrained=False).trainable_copy().state_dict()
+    torch.save(own, tmp_path / "own.pth")
+    assert Source.from_timm("test_vit", weights=tmp_path / "own.pth", image_size=64).taps[0].stride == 16
+    own |= {"head.weight": torch.randn(7, 64), "head.bias": torch.randn(7)}
+    torch.save(own, tmp_path / "seven.pth")
+    assert Source.from_timm("test_vit", weights=tmp_path / "seven.pth", image_size=64).num_classes == 7
 
 
 def test_five_channels_are_one_line() -> None:

@@ -121,14 +121,24 @@ def _create(create: Callable[..., nn.Module], weights: str | Path | None, image_
     if weights is None:
         return _resized(cnn, image_size)
     tensors = fitted_names(read_weights(weights), cnn)
-    classes = classes_of(tensors, cnn.state_dict())
-    if classes is not None:
-        cnn = create(num_classes=classes)
-    if not _fits(tensors, cnn):  # weights that were saved at the new size
-        resized = _resized(create() if classes is None else create(num_classes=classes), image_size)
-        cnn = resized if _fits(tensors, resized) else cnn
+    if not _fits(tensors, cnn):
+        cnn = _create_fitting(create, tensors, image_size) or cnn
     load_weights(cnn, with_head(tensors, cnn, str(weights)), str(weights))
     return _resized(cnn, image_size)
+
+
+def _create_fitting(
+    create: Callable[..., nn.Module], tensors: Mapping[str, Tensor], image_size: int | None
+) -> nn.Module | None:
+    """Create a network for weights of another image size, of another number of classes, or both."""
+    for size in (None, image_size):
+        cnn = _resized(create(), size)
+        if _fits(tensors, cnn):
+            return cnn
+        classes = classes_of(tensors, cnn.state_dict())
+        if classes is not None and _fits(tensors, cnn := _resized(create(num_classes=classes), size)):
+            return cnn
+    return None
 
 
 def _fits(tensors: Mapping[str, Tensor], cnn: nn.Module) -> bool:

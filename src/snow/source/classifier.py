@@ -65,10 +65,12 @@ class Probe:
     Attributes:
         unordered: names of taps whose maps are laid out in another order than the picture.
         final_tokens: the tokens that the classifier does not read; None: there are none.
+        turned: layouts of maps that have channels last, which their shape does not tell: N, H and W are equal.
     """
 
     unordered: frozenset[str]
     final_tokens: FinalTokens | None
+    turned: dict[str, Layout]
 
 
 def probe(
@@ -86,10 +88,11 @@ def probe(
     """
     laid_out = [outputs[tap.name] for tap in taps if outputs[tap.name].layout is not None]
     if not laid_out:
-        return Probe(frozenset(), None)
+        return Probe(frozenset(), None, {})
+    equal = [output for output in map(outputs.__getitem__, (tap.name for tap in taps)) if _has_equal_sides(output)]
     first = {output.side: output for output in reversed(laid_out)}
     last = _last_tokens(outputs, laid_out, classifier.inputs)
-    wanted = {output.name for output in first.values()} | ({last.name} if last else set())
+    wanted = {output.name for output in (*first.values(), *equal)} | ({last.name} if last else set())
     captured: dict[str, Tensor] = {}
     read: list[Tensor] = []
 
@@ -116,13 +119,27 @@ def probe(
     with hooked(handles):
         run(cnn, pictures)
     bad = set[int]()
-    if not _follows(captured[laid_out[0].name], laid_out[0].layout):  # what starts in order stays so
-        bad = {side for side, output in first.items() if not _follows(captured[output.name], output.layout)}
+    in_order = {
+        side: output.layout is not None and _follows(captured[output.name], output.layout)
+        for side, output in first.items()
+    }
+    if not in_order[laid_out[0].side]:  # what starts in order stays so
+        bad = {side for side, follows in in_order.items() if not follows}
+    turned = {
+        output.name: Layout(output.side)
+        for output in equal
+        if _change_there(captured[output.name].permute(0, 3, 1, 2)) > _change_there(captured[output.name])
+    }
     unordered = frozenset(output.name for output in laid_out if output.side in bad)
     tokens = None
     if last is not None and last.layout is not None:
         tokens = _unread(last.name, last.layout, captured[last.name], read)
-    return Probe(unordered, tokens)
+    return Probe(unordered, tokens, turned)
+
+
+def _has_equal_sides(output: Output) -> bool:
+    """Whether it is (1, N, H, W) with N = H = W, or channels last."""
+    return output.layout is None and len(output.shape) == 4 and len({*output.shape[1:]}) == 1
 
 
 def _last_tokens(outputs: Mapping[str, Output], laid_out: Collection[Output], width: int) -> Output | None:
@@ -139,16 +156,20 @@ def _last_tokens(outputs: Mapping[str, Output], laid_out: Collection[Output], wi
     return tokens[-1] if tokens else None
 
 
-def _follows(output: Tensor, layout: Layout | None) -> bool:
+def _follows(output: Tensor, layout: Layout) -> bool:
     """Whether a map changes in the quarter in which the picture does."""
-    assert layout is not None
-    first, second = layout.to_map(output).float()
+    return _change_there(layout.to_map(output)) >= CLEARLY
+
+
+def _change_there(x: Tensor) -> float:
+    """Compare the maps of two pictures that differ in the upper right quarter: (2, N, H, H) -> ratio."""
+    first, second = x.float()
     change = (first - second).abs().mean(0)
-    half = layout.side // 2
-    rest = layout.side - half
+    half = x.shape[-1] // 2
+    rest = x.shape[-1] - half
     quarters = [change[:half, rest:], change[:half, :half], change[rest:, :half], change[rest:, rest:]]
     upper_right, *others = (float(quarter.mean()) for quarter in quarters)
-    return upper_right >= CLEARLY * max(others)
+    return upper_right / max(1e-12, *others)
 
 
 def _unread(name: str, layout: Layout, output: Tensor, read: Collection[Tensor]) -> FinalTokens | None:

@@ -112,6 +112,7 @@ class Source(nn.Module):
         tokens = probed.final_tokens
         self.num_features = self.classifier_inputs * (1 + (0 if tokens is None else tokens.count))
         self.layouts = {name: output.layout for name, output in outputs.items() if output.layout is not None}
+        self.layouts |= probed.turned
         self.network: Network = HookedNetwork(self.cnn, self.classifier, self.layouts, tokens)
 
     @classmethod

@@ -236,7 +236,7 @@ def _accuracy(ranking: Ranking, source: Source, fused: Source) -> dict[str, Any]
 
 
 def limited(entries: Mapping[str, Mapping[str, Any]], within: float | None, memory: int | None) -> Sequence[str]:
-    """List the sources that keep to the limits, the best first: that with the smallest log-loss of left-out pictures.
+    """List the sources that keep to the limits, the best first: by accuracy on left-out pictures, then by log-loss.
 
     Args:
         within: seconds for one picture; None: any.
@@ -249,4 +249,4 @@ def limited(entries: Mapping[str, Mapping[str, Any]], within: float | None, memo
         and (within is None or entry["seconds_per_picture"] <= within)
         and (memory is None or entry["memory_bytes"] <= memory)
     ]
-    return sorted(kept, key=lambda key: entries[key]["loss"])
+    return sorted(kept, key=lambda key: (-entries[key]["accuracy"], entries[key]["loss"]))
