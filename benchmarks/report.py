@@ -318,8 +318,8 @@ def _sources(results: dict[str, Any]) -> str:
     )
     text = (
         "\nAccuracy on all test pictures, and on left-out training pictures with the start. Rank correlation (Kendall) "
-        f"of the last two columns with the start's test accuracy: {correlations}. `{results['command']}`: closed form, no "
-        f"augmentation; {table.environment(results)}.\n"
+        f"of the last two columns with the start's test accuracy: {correlations}. `{results['command']}`: closed form, "
+        f"no augmentation; {table.environment(results)}.\n"
     )
     return table.markdown_table(columns, rows) + text
 
