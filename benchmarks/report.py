@@ -333,9 +333,9 @@ def _sources(results: dict[str, Any]) -> str:
         for name, measured in results["sources_of"].items()
     )
     text = (
-        "\nAccuracy on all test pictures, and on left-out training pictures with the start. Rank correlation (Kendall) of "
-        f"the last two columns with the start's test accuracy: {correlations}. `{results['command']}`: closed form, no "
-        f"augmentation; {table.environment(results)}.\n"
+        "\nAccuracy on all test pictures, and on left-out training pictures with the start. Rank correlation (Kendall) "
+        f"of the last two columns with the start's test accuracy: {correlations}. `{results['command']}`: closed form, "
+        f"no augmentation; {table.environment(results)}.\n"
     )
     return table.markdown_table(columns, rows) + text
 
