@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import tasks
 from findings import page as findings_page
 
 from snow.data.published import PUBLISHED
@@ -289,28 +290,6 @@ def _kills(results: dict[str, Any]) -> str:
     )
 
 
-def _unknowns(results: dict[str, Any]) -> str:
-    """How well pictures of a task are told from others, by each score."""
-    scores = ("known", "softmax", "energy", "knn")
-    columns = ("pictures", "own / other", "top-1 %", *(f"{name} AUROC / FPR95 %" for name in scores), "rejected %")
-    rows = [
-        (
-            name,
-            f"{pair['own']} / {pair['other']}",
-            f"{100 * pair['top1']:.1f}",
-            *(f"{pair['auroc'][score]:.3f} / {100 * pair['fpr95'][score]:.1f}" for score in scores),
-            f"{100 * pair['rejected']['own']:.1f} / {100 * pair['rejected']['other']:.1f}",
-        )
-        for name, pair in results["pairs"].items()
-    ]
-    text = (
-        f"\nRejected: own / other with `--reject {results['reject']}`. `{results['command']}`: "
-        f"{results['image_size']} px, {results['recipe']['epochs']} epochs, seed {results['recipe']['seed']}; "
-        f"{table.environment(results)}.\n"
-    )
-    return table.markdown_table(columns, rows) + text
-
-
 def _sources(results: dict[str, Any]) -> str:
     """What the start of SNOW adds to a linear probe on each source, and how left-out training pictures rank these."""
     columns = ("set", "source", "parameters", "linear probe %", "start %", "left out %", "log-loss")
@@ -355,7 +334,9 @@ KINDS = {
     "hub_list_seconds": _many_tasks,
     "attacks": _attacks,
     "kills": _kills,
-    "pairs": _unknowns,
+    "pairs": tasks.unknowns,
+    "draws": tasks.drift,
+    "labelled": tasks.pick,
     "methods": compare.markdown,
 }
 """Key of a results file -> function that lays it out; the first key that the file has counts."""
