@@ -69,8 +69,8 @@ def pick(results: dict[str, Any]) -> str:
         if isinstance(found, dict)
     ]
     text = (
-        f"\nTop-1 on all test pictures (± standard deviation over {results['seeds']} seeds). `pick` is doubt and coverage "
-        f"together, as `snow pick` does. `{results['command']}`: {results['image_size']} px; "
+        f"\nTop-1 on all test pictures (± standard deviation over {results['seeds']} seeds). `pick` is doubt and "
+        f"coverage together, as in `snow pick`. `{results['command']}`: {results['image_size']} px; "
         f"{table.environment(results)}.\n"
     )
     return table.markdown_table(columns, rows) + text
