@@ -91,13 +91,9 @@ def rank_command(
         json: print {"sources": {"NAME@SIZE": {...}}, "choice", "reason"}.
     """
     limit = None if memory is None else parse_size(memory)
-    if pictures < 4:
-        raise SnowError(f"--pictures must be at least 4, not {pictures}")
-    if plot is not None:
-        check_picture_path(plot)
+    _check(pictures, plot)
     dataset = open_one_task(data, label, (), root, test_fraction, seed, None)
-    names = sources or available_sources()
-    ranking = Ranking(dataset.train, dataset.tasks[0], names, image_size, pictures, seed)
+    ranking = Ranking(dataset.train, dataset.tasks[0], sources or available_sources(), image_size, pictures, seed)
     with exclusive(out):
         results = rank_sources(ranking, out, partial(open_named, pretrained=pretrained), note)
     entries = results["sources"]
@@ -109,7 +105,13 @@ def rank_command(
             note(f"warning: {entry['source']} is left out: {entry['failed']}")
     if json:
         print_json({**results, "choice": choice, "reason": reason})
-        return
-    print_table(COLUMNS, table_rows(entries))
-    print()
-    print(reason)
+    else:
+        print_table(COLUMNS, table_rows(entries))
+        print(f"\n{reason}")
+
+
+def _check(pictures: int, plot: Path | None) -> None:
+    if pictures < 4:
+        raise SnowError(f"--pictures must be at least 4, not {pictures}")
+    if plot is not None:
+        check_picture_path(plot)

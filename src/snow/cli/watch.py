@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from snow.cli.app import command
 from snow.cli.options import Flag, Names
@@ -18,6 +23,9 @@ from snow.inference.streams import Frame, Smoothed, open_frames, unlike_before
 from snow.kinds import NumberPrediction, Prediction
 from snow.process.devices import find_device
 from snow.process.interrupt import Interrupted
+
+Answers = dict[str, Prediction | Failure]
+"""Answers of the tasks to one frame, by name."""
 
 app = command("watch", "snow watch my-hub rtsp://camera/stream --every 5")
 
@@ -55,34 +63,26 @@ def watch_command(
         reject: answer unknown below this share of a task's own pictures, as in `snow predict`.
         top_k: number of classes to list for each task.
         webhook: address that each line is sent to as well; lines that it does not take are counted, not sent again.
-        mqtt: topic of an MQTT broker that each line is published under as well, as mqtt://HOST/TOPIC or
-            mqtts://USER:PASSWORD@HOST:PORT/TOPIC; needs the extra `mqtt`.
+        mqtt: mqtt(s)://USER:PASSWORD@HOST:PORT/TOPIC to publish each line under as well; needs the extra `mqtt`.
         once: end with what is there: the pictures of the folder, the frames of the video.
         limit: end after this many frames.
         device: cpu, cuda, cuda:1, mps or auto.
     """
     _check(every, smooth, top_k, limit)
-    target = find_device(device)
     opened = Hub.open(hub)
-    opened.source.to(target)
+    opened.source.to(find_device(device))
     for name in tasks:
         opened.tasks.require(name)
-    frames, smoothed = open_frames(source, once, every), Smoothed(smooth)
-    prepare = eval_transform(opened.source.preprocessing)
+    frames = open_frames(source, once, every)
+    asked = partial(opened.predict, tasks=tasks or None, reject=reject)
+    describe = partial(_entry, top_k=top_k, smoothed=Smoothed(smooth) if smooth > 1 else None)
     sinks = _sinks(webhook, mqtt)
     count = 0
     try:
-        for frame in unlike_before(frames, differ):
-            opened.refresh()
-            answers = opened.predict(prepare(frame.pixels)[None], tasks or None, reject)[0]
-            entry = _entry(frame, answers, top_k, smoothed if smooth > 1 else None)
+        for entry in islice(_entries(opened, unlike_before(frames, differ), asked, describe), limit):
             line = json.dumps({**entry, "dropped": frames.dropped, "skipped": frames.skipped}, ensure_ascii=False)
-            print(line, flush=True)
-            for sink in sinks:
-                sink.send(line)
+            _send(line, sinks)
             count += 1
-            if limit is not None and count >= limit:
-                break
     except (KeyboardInterrupt, Interrupted):
         note("stopped")
     finally:
@@ -98,15 +98,33 @@ def _sinks(webhook: str | None, mqtt: str | None) -> list[Sink]:
     return sinks if mqtt is None else [*sinks, Mqtt(mqtt)]
 
 
+def _send(line: str, sinks: Sequence[Sink]) -> None:
+    """Print a line, and send it on."""
+    print(line, flush=True)
+    for sink in sinks:
+        sink.send(line)
+
+
 def _check(every: int, smooth: int, top_k: int, limit: int | None) -> None:
     """Raises SnowError: an option is out of range."""
     if every < 1 or smooth < 1 or top_k < 1 or (limit is not None and limit < 1):
         raise SnowError("--every, --smooth, --top-k and --limit must be at least 1")
 
 
-def _entry(
-    frame: Frame, answers: dict[str, Prediction | Failure], top_k: int, smoothed: Smoothed | None
-) -> dict[str, Any]:
+def _entries(
+    hub: Hub,
+    frames: Iterable[Frame],
+    ask: Callable[[Tensor], Sequence[Answers]],
+    describe: Callable[[Frame, Answers], dict[str, Any]],
+) -> Iterator[dict[str, Any]]:
+    """Ask tasks about each frame, those of the hub as it is by then."""
+    prepare = eval_transform(hub.source.preprocessing)
+    for frame in frames:
+        hub.refresh()
+        yield describe(frame, ask(prepare(frame.pixels)[None])[0])
+
+
+def _entry(frame: Frame, answers: Answers, top_k: int, smoothed: Smoothed | None) -> dict[str, Any]:
     entry = {**encode(frame.name, answers, top_k), "seconds": round(frame.seconds, 3)}
     if smoothed is not None:
         entry["smoothed"] = {

@@ -85,6 +85,15 @@ def create_app(
     app.state.source = encode_json(describe_source(service.hub.source))
     app.state.uploads = asyncio.Semaphore(task_routes.MAX_UPLOADS)
     handle_refusals(app, service.metrics)
+    _add_middleware(app, service, hosts, cors_origins)
+    for routes in (predict_routes.router, task_routes.router, router):
+        app.include_router(routes)
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    return app
+
+
+def _add_middleware(app: FastAPI, service: Service, hosts: Collection[str] | None, cors_origins: Sequence[str]) -> None:
+    """Add what every request passes through, the innermost first."""
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -96,10 +105,6 @@ def create_app(
     app.add_middleware(RequestMetrics, metrics=service.metrics)
     app.add_middleware(BoundedResponses, budget=app.state.bodies)
     app.add_middleware(FairTurns)
-    for routes in (predict_routes.router, task_routes.router, router):
-        app.include_router(routes)
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
-    return app
 
 
 @router.get("/healthz", response_model=schemas.State, responses=refusals("internal"), summary="Is the process alive?")

@@ -112,12 +112,8 @@ def probe(
         for name, module in cnn.named_modules()
         if name not in classifier.layers[:-1]
     ]
-    device = next(iter(cnn.state_dict().values())).device
-    pictures = noise(image_size, device).repeat(2, 1, 1, 1)
-    half = image_size // 2
-    pictures[1, :, :half, half:] = pictures[1, :, :half, half:].flip(-1)
     with hooked(handles):
-        run(cnn, pictures)
+        run(cnn, _two_pictures(image_size, next(iter(cnn.state_dict().values())).device))
     bad = set[int]()
     in_order = {
         side: output.layout is not None and _follows(captured[output.name], output.layout)
@@ -135,6 +131,14 @@ def probe(
     if last is not None and last.layout is not None:
         tokens = _unread(last.name, last.layout, captured[last.name], read)
     return Probe(unordered, tokens, turned)
+
+
+def _two_pictures(image_size: int, device: torch.device) -> Tensor:
+    """Make two pictures of noise that differ in the upper right quarter: (2, 3, S, S)."""
+    pictures = noise(image_size, device).repeat(2, 1, 1, 1)
+    half = image_size // 2
+    pictures[1, :, :half, half:] = pictures[1, :, :half, half:].flip(-1)
+    return pictures
 
 
 def _has_equal_sides(output: Output) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from snow.data import Pictures
 from snow.data.open import read_listing
@@ -20,6 +21,9 @@ from snow.methods import Extended
 from snow.methods.extended import Gate
 from snow.training.familiarity_pass import final_features
 from snow.training.polish import Polish, polish
+
+MEASURED = ("test", "per_class", "linear_probe")
+"""Figures of a task that no longer hold once its classes have changed."""
 
 SAMPLES = 2000
 """Points drawn from the statistics of the old classes to estimate what they lose."""
@@ -77,9 +81,7 @@ def extend(
     artifact, rename = hub.task(name), rename or {}
     familiarity = _statistics(artifact)
     classes = list(artifact.classes)
-    for old in (*remove, *rename):
-        if old not in classes:
-            raise SnowError(f"task {name} has no class {old!r}: it has {', '.join(classes)}")
+    _require_present(name, classes, (*remove, *rename))
     loaded, labels, warnings = _labelled(pictures)
     if train and not labels:
         raise SnowError("there is nothing to train on: give a folder of class folders")
@@ -92,16 +94,10 @@ def extend(
     names = tuple(rename.get(classes[number], classes[number]) for number in present)
     _require_names(name, names)
     method = _with_classes(artifact, familiarity, updated, present)
-    place = {number: index for index, number in enumerate(present)}
-    learnable = [row for row, number in enumerate(numbers.tolist()) if number in place]
-    polished = None
-    if train and learnable:
-        known = torch.tensor([place[int(numbers[row])] for row in learnable])
-        polished = polish(hub.source, method, updated, Pictures([loaded.items[row] for row in learnable], known))
+    learnable = _with_labels(loaded, numbers, present) if train else None
+    polished = polish(hub.source, method, updated, learnable) if learnable else None
     change = _describe(counts, artifact.classes, remove, rename)
-    metrics = {
-        key: value for key, value in artifact.metrics.items() if key not in ("test", "per_class", "linear_probe")
-    }
+    metrics = {key: value for key, value in artifact.metrics.items() if key not in MEASURED}
     extended = replace(
         artifact,
         classes=names,
@@ -117,6 +113,12 @@ def extend(
     return Extension(extended, added, corrected, lost, warnings, polished)
 
 
+def _require_present(task: str, classes: Sequence[str], wanted: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in classes:
+            raise SnowError(f"task {task} has no class {name!r}: it has {', '.join(classes)}")
+
+
 def _require_names(task: str, names: Sequence[str]) -> None:
     """Raises SnowError: there are fewer than two classes, or two of one name."""
     if len(names) < 2:
@@ -124,6 +126,14 @@ def _require_names(task: str, names: Sequence[str]) -> None:
     twice = [label for label in names if names.count(label) > 1]
     if twice:
         raise SnowError(f"task {task} would have two classes {twice[0]!r}: choose another name")
+
+
+def _with_labels(loaded: Pictures, numbers: Tensor, present: Sequence[int]) -> Pictures:
+    """Keep the pictures of the classes that stay, with their numbers among these."""
+    place = {number: index for index, number in enumerate(present)}
+    rows = [row for row, number in enumerate(numbers.tolist()) if number in place]
+    labels = torch.tensor([place[int(numbers[row])] for row in rows], dtype=torch.int64)
+    return Pictures([loaded.items[row] for row in rows], labels)
 
 
 def _with_classes(artifact: Artifact, before: Familiarity, after: Familiarity, present: Sequence[int]) -> Extended:
