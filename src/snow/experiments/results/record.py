@@ -81,10 +81,16 @@ def open_results(out: Path | None, identity: Mapping[str, Any], empty: Mapping[s
     return results
 
 
+UNRECORDED = {"precision": "32"}
+"""Values of settings that results of version 0.2.0 do not hold: there was no other."""
+
+
 def same_setting(key: str, recorded: Any, value: Any) -> bool:
     """Compare a recorded setting with that of this run; a recipe may be recorded as version 0.1.0 wrote it."""
     if key == "recipe" and isinstance(recorded, Mapping):
         recorded = current_fields(recorded)
+    if recorded is None:
+        recorded = UNRECORDED.get(key)
     return recorded == value
 
 
