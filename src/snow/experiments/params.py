@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import torch
@@ -27,8 +28,9 @@ def count_parameters(source: Source, classes: Sequence[int], variants: Sequence[
     Returns:
         `{"source": {"name", "parameters"}, "methods": {METHOD: {"total", "per_task"}}, "subscriptions": {NAME:
         {"overhead"}}, "variants": {LABEL: {"total", "per_task"}}}`. `parameters` counts the source with its own head,
-        `total` the source and all tasks. Methods are as in the paper: SNOW with the delta of `SnowConfig.paper()`.
-        `overhead` counts all tasks of SNOW with that subscription.
+        `total` the source and all tasks. Methods that do not work on the source are left out; the others are as
+        in the paper: SNOW with the delta of `SnowConfig.paper()`. `overhead` counts all tasks of SNOW with that
+        subscription.
 
     Raises:
         SnowError: fewer than two classes, or invalid options.
@@ -36,7 +38,10 @@ def count_parameters(source: Source, classes: Sequence[int], variants: Sequence[
     if not classes or min(classes) < 2:
         raise SnowError(f"every task needs at least two classes, not {', '.join(map(str, classes)) or 'none'}")
     own = source.learned_parameters
-    methods = {name: _counts(source, name, classes, PAPER if name == Snow.name else {}) for name in installed_methods()}
+    methods = {}
+    for name in installed_methods():
+        with suppress(SnowError) if source.gives_tokens else nullcontext():  # some need a convolutional source
+            methods[name] = _counts(source, name, classes, PAPER if name == Snow.name else {})
     subscriptions = {
         name: _counts(source, Snow.name, classes, {**PAPER, "subscription": name}) for name in SUBSCRIPTIONS
     }

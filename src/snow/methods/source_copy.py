@@ -6,6 +6,7 @@ from abc import ABC
 from collections.abc import Callable
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -20,6 +21,20 @@ def require_maps(source: Source, method: str) -> None:
     """Raise SnowError if a source gives tokens: the method changes maps between convolutions."""
     if source.gives_tokens:
         raise SnowError(f"method {method} works on convolutional sources only: {source.name} gives tokens")
+
+
+@torch.no_grad()
+def _require_final(cnn: nn.Module, source: Source) -> None:
+    """Raise SnowError unless a copy without classifiers gives what they read: some networks mix several logits."""
+    size, device = source.preprocessing.image_size, next(iter(cnn.state_dict().values())).device
+    try:
+        final = global_average(cnn.eval()(torch.zeros(1, 3, size, size, device=device)))
+    except (RuntimeError, TypeError, AttributeError):
+        final = torch.zeros(1, 0)
+    if final.shape[1] != source.classifier_inputs:
+        raise SnowError(
+            f"{source.name} cannot be tuned: its logits come from several layers that read different features"
+        )
 
 
 def require_statistics(name: str) -> None:
@@ -48,9 +63,12 @@ class SourceCopy(Method, ABC):
         self.statistics = statistics
         self.num_classes = num_classes
         self._frozen: list[tuple[nn.Module, str]] = []
-        self.cnn = source.trainable_copy().train()
+        self.cnn = source.trainable_copy()
         for name in source.classifiers:
             self.cnn.set_submodule(name, nn.Identity())
+        if source.gives_tokens:
+            _require_final(self.cnn, source)
+        self.cnn.train()
         self.classifier = nn.Linear(source.classifier_inputs, num_classes)
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
