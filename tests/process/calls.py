@@ -1,4 +1,4 @@
-"""Calls that tests make in subprocesses, which can import this file but no test module."""
+"""Calls that tests make in subprocesses, which can import this file but no test module, and import torch late."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import time
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from snow.errors import SnowError
-from snow.process.memory import PeakMemory
 from snow.process.subprocesses import interleaved
 
 MEGABYTE = 2**20
 
 
-def measure_peak(size: int) -> tuple[int, int]:
-    """Return the id of the process, and the peak that it measured while it held `size` megabytes."""
+def measure_peak(size: int) -> int:
+    """Return the peak, in bytes, that the process measured while it held `size` megabytes."""
+    import torch
+
+    from snow.process.memory import PeakMemory
+
     memory = PeakMemory(torch.device("cpu"))
     block = bytearray(b"x") * (size * MEGABYTE)
     del block
-    return os.getpid(), memory.bytes
+    return memory.bytes
 
 
 def refuse() -> None:

@@ -23,16 +23,17 @@ T = TypeVar("T")
 
 def test_calls_are_made_in_turn_in_processes_of_their_own() -> None:
     lines: list[str] = []
+    *_, results = interleaved({"one": os.getpid, "other": os.getpid}, 2, lines.append)
+    assert [line.split()[-2] for line in lines] == ["one", "other", "one", "other"]
+    assert len({process for calls in results.values() for process in calls} | {os.getpid()}) == 5
+
+
+def test_a_call_has_a_peak_of_its_own() -> None:
     kept = bytearray(b"x") * (300 * MEGABYTE)  # of which a child must know nothing
-    *_, results = interleaved(
-        {"small": partial(measure_peak, 20), "large": partial(measure_peak, 120)}, 2, lines.append
-    )
-    assert [line.split()[-2] for line in lines] == ["small", "large", "small", "large"]
-    assert len({process for calls in results.values() for process, _ in calls} | {os.getpid()}) == 5
-    for _, peak in results["small"]:
-        assert 18 * MEGABYTE <= peak < 60 * MEGABYTE
-    for _, peak in results["large"]:
-        assert 118 * MEGABYTE <= peak < 200 * MEGABYTE
+    [results] = interleaved({"small": partial(measure_peak, 20), "large": partial(measure_peak, 120)}, 1)
+    [small], [large] = results.values()
+    assert 18 * MEGABYTE <= small < 60 * MEGABYTE
+    assert 118 * MEGABYTE <= large < 200 * MEGABYTE
     assert len(kept) == 300 * MEGABYTE
 
 
