@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ ENGINES = [
     StackedEngine,
     pytest.param(CompiledEngine, marks=pytest.mark.skipif(find_compiler() is None, reason="there is no compiler")),
 ]
+TINY = ("test_resnet", "test_efficientnet", "test_convnext")
 CONFIGS = [
     {},
     {"preset": "paper"},
@@ -32,6 +34,13 @@ CONFIGS = [
     {"readout": 0.0},
     {"width": 0.5},
 ]
+
+
+def in_turn(configs: list[Any]) -> list[Any]:
+    """Pair the first configuration with every tiny CNN, and each of the others with one of them."""
+    pairs = [(configs[0], name) for name in TINY]
+    pairs += [(config, TINY[number % len(TINY)]) for number, config in enumerate(configs[1:])]
+    return [pytest.param(config, name, id=f"{name}-{config}") for config, name in pairs]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +75,7 @@ def answered(source: Source, images: Tensor, config: str) -> tuple[dict[str, Met
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize(("config", "source"), in_turn(CONFIGS), indirect=["source"])
 def test_they_answer_as_one_by_one(engine: type[FusedEngine], config: dict, source: Source, images: Tensor) -> None:
     tasks, expected = answered(source, images, str(config))
     running = engine(source)
@@ -81,11 +90,13 @@ def test_they_answer_as_one_by_one(engine: type[FusedEngine], config: dict, sour
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("rank", [0, 3])
-@pytest.mark.parametrize("with_delta", [True, False])
+@pytest.mark.parametrize(
+    ("config", "source"), in_turn([(0, True), (0, False), (3, False), (3, True)]), indirect=["source"]
+)
 def test_readouts_with_and_without_a_delta(
-    engine: type[FusedEngine], rank: int, with_delta: bool, source: Source, images: Tensor
+    engine: type[FusedEngine], config: tuple[int, bool], source: Source, images: Tensor
 ) -> None:
+    rank, with_delta = config
     tasks = {str(seed): started(source, seed, rank, with_delta) for seed in range(3)}
     running = engine(source)
     found = Predictor(running).logits(images, tasks)
