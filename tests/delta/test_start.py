@@ -225,3 +225,23 @@ def test_a_few_sure_slips_do_not_make_all_answers_unsure() -> None:
     slips[:100] = slips[:100].roll(1, 1) * 3
     assert best_scale(slips, label) < 0.8 * fitting
     assert robust_scale(slips, label) == pytest.approx(fitting, rel=0.1)
+
+
+def test_moments_that_repeat_each_other_leave_room_for_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten strong moments say the same of class 0; a weaker one alone tells classes 1 and 2 apart."""
+
+    def repeating(per_class: int, seed: int) -> PassRows:
+        rows = make_rows(per_class, signal="none", views=1, seed=seed)
+        moments = rows.blocks[MOMENTS_BLOCK]
+        moments[..., :10] = 4 * moments[..., :1] + 0.5 * moments[..., :10] + 200.0 * (rows.label == 0)[:, None]
+        moments[..., 10] += 8.0 * (rows.label == 1)
+        return rows
+
+    monkeypatch.setattr(module, "MAX_FOLDED_ROWS", 10)
+    rows, new = repeating(60, 0), repeating(200, 1)
+    budget = 3 + 3 * 7  # seven moments
+    start = find_start(rows, budget)
+    assert start.evidence["chosen"]["inputs"] == {MOMENTS_BLOCK: 7}
+    assert accuracy(start, new) > 0.75
+    monkeypatch.setattr(module, "WIDE_EQUATIONS", 0)
+    assert accuracy(find_start(rows, budget), new) < 0.7

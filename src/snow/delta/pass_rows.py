@@ -92,7 +92,7 @@ def layouts_within(rows: PassRows, budget: int, solvable: int, ranking: Tensor |
     """
     sizes, classes = rows.sizes, rows.num_classes
     layouts = [Layout({FINAL_BLOCK: torch.arange(sizes[FINAL_BLOCK])}, None)]
-    strongest = _by_strength(rows, ranking) if MOMENTS_BLOCK in sizes else torch.arange(0)
+    strongest = strongest_moments(rows, ranking) if MOMENTS_BLOCK in sizes else torch.arange(0)
     answers = sizes.get(ANSWERS_BLOCK, 0)
     for rank in (None, *(rank for rank in RANKS if rank < classes)):
         affordable = (budget - classes) // classes if rank is None else (budget - classes - rank * classes) // rank
@@ -117,7 +117,7 @@ def layouts_within(rows: PassRows, budget: int, solvable: int, ranking: Tensor |
     return layouts
 
 
-def _by_strength(rows: PassRows, ranking: Tensor | None) -> Tensor:
+def strongest_moments(rows: PassRows, ranking: Tensor | None) -> Tensor:
     """Order the moments by their F ratio over the classes in the plain view, the strongest first (Fisher, 1925)."""
     used = torch.ones_like(rows.label, dtype=torch.bool) if ranking is None else ranking
     classes = one_hot(rows.label[used], rows.num_classes).float()

@@ -11,7 +11,16 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from snow.delta.evidence import PENALTIES, Candidate, Judge, weigh
-from snow.delta.pass_rows import ANSWERS_BLOCK, FINAL_BLOCK, MOMENTS_BLOCK, Layout, PassRows, Standard, layouts_within
+from snow.delta.pass_rows import (
+    ANSWERS_BLOCK,
+    FINAL_BLOCK,
+    MOMENTS_BLOCK,
+    Layout,
+    PassRows,
+    Standard,
+    layouts_within,
+    strongest_moments,
+)
 from snow.delta.ridge import Rows, Weights, make_ridge, stratified_folds
 
 MIXES: tuple[Weights, ...] = (
@@ -35,6 +44,9 @@ MAX_FOLDED_ROWS = 1200
 
 MAX_EQUATIONS = 5000
 """Upper bound of the systems that are solved: of the rows, or of the inputs where there are more rows."""
+
+WIDE_EQUATIONS = 6000
+"""The same of the one fit whose weights choose among the moments."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,11 @@ def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed:
         if best is None or fit.loss < best.loss:  # only the best one is kept in memory
             best = fit
     assert best is not None
+    if ranking is not None and (chosen := _by_weight(rows, standard, best, folds, ranking)) is not None:
+        fit = _fit_layout(rows, standard, chosen, folds, [candidate.shares for candidate, _ in best.weighted[:1]])
+        summaries.append({**fit.summary(rows.num_classes), "moments_by": "weight"})
+        if fit.loss < best.loss:
+            best = fit
     growth = best.judge.growth(best.weighted, folds.count)
     best = best._replace(scale=best.scale * growth)
     known = None if learned is None or bool(learned.all()) else learned
@@ -222,21 +239,49 @@ def _folds(rows: PassRows, learned: Tensor | None, seed: int) -> _Folds:
     return _Folds(stratified_folds(rows.label, count, seed), count, [0])
 
 
-def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds, mixes: Sequence[Weights]) -> _Fit:
-    """Judge those mixes that a layout has the blocks of, and average those that count."""
+def _problem(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds) -> tuple[Rows, dict[str, Tensor]]:
+    """Set up the regression of a layout; also returns the mean of each block, by which it is centred."""
     blocks, shift = {}, {}
     for name, index in layout.inputs.items():
         values = rows.blocks[name][..., index].float().flatten(0, 1)
         values = (values - standard.centre[name][index]) * standard.gain[name][index]
         shift[name] = values.mean(0)
         blocks[name] = values - shift[name]
-    label = rows.label.repeat(rows.views)
     dtype = torch.float64 if len(folds.left_out) > 1 else torch.float32
     blocks = {name: values.to(dtype) for name, values in blocks.items()}
-    targets = one_hot(label, rows.num_classes).to(dtype)
-    problem = Rows(blocks, targets, folds.fold.repeat(rows.views), discriminants=layout.rank is not None)
+    targets = one_hot(rows.label.repeat(rows.views), rows.num_classes).to(dtype)
+    return Rows(blocks, targets, folds.fold.repeat(rows.views), discriminants=layout.rank is not None), shift
+
+
+def _by_weight(rows: PassRows, standard: Standard, best: _Fit, folds: _Folds, ranking: Tensor) -> Layout | None:
+    """Choose the moments of a layout anew, by their weights in a fit to more of them (Guyon et al., 2002).
+
+    Their F ratios judge them one by one, and prefer several that say the same. None if there are no others.
+
+    Args:
+        ranking: (n,) of bool, the pictures that are fitted.
+    """
+    candidate, inputs = best.weighted[0][0], best.layout.inputs
+    count = len(inputs[MOMENTS_BLOCK]) if MOMENTS_BLOCK in candidate.shares else 0
+    others = sum(len(index) for index in inputs.values()) - count
+    strongest = strongest_moments(rows, ranking)[: max(0, WIDE_EQUATIONS - others)] if count else torch.arange(0)
+    if len(strongest) <= count:
+        return None
+    wide = best.layout._replace(inputs={**inputs, MOMENTS_BLOCK: strongest.sort().values})
+    ridge = make_ridge(_problem(rows, standard, wide, folds)[0])
+    weight = ridge.solve(candidate.shares, candidate.penalty, ranking.repeat(rows.views)).weights[MOMENTS_BLOCK]
+    weight = weight if best.basis is None else weight @ best.basis.to(weight)
+    heaviest = weight.square().sum(1).topk(count).indices.sort().values
+    return wide._replace(inputs={**inputs, MOMENTS_BLOCK: wide.inputs[MOMENTS_BLOCK][heaviest]})
+
+
+def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds, mixes: Sequence[Weights]) -> _Fit:
+    """Judge those mixes that a layout has the blocks of, and average those that count."""
+    problem, shift = _problem(rows, standard, layout, folds)
     judge = Judge(make_ridge(problem), folds.left_out, rows.label)
-    known = [(mix, MOMENTS_PRIOR if MOMENTS_BLOCK in mix else 0.0) for mix in mixes if mix.keys() <= blocks.keys()]
+    known = [
+        (mix, MOMENTS_PRIOR if MOMENTS_BLOCK in mix else 0.0) for mix in mixes if mix.keys() <= problem.blocks.keys()
+    ]
     weighted = weigh(judge.search(known, PENALTIES), len(judge.label))
     factors = [candidate.scale * share for candidate, share in weighted]
     answers = torch.stack([c.answers * factor for (c, _), factor in zip(weighted, factors, strict=True)]).sum(0)
