@@ -210,7 +210,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON object with an indent of 2. Surrogates, which stand for bytes that are not UTF-8, are escaped."""
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        json.dump(values, file, indent=2, ensure_ascii=False)  # piece by piece: never millions of small strings at once
+        file.write("\n")
 
 
 def require_content(path: Path) -> None:
