@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -20,6 +21,12 @@ def printable(text: str) -> str:
         else letter
         for letter in text
     )
+
+
+def shortened(names: Sequence[str], count: int = 5) -> str:
+    """Quote the first names of a list, and say how many more there are."""
+    quoted = ", ".join(repr(name) for name in names[:count])
+    return f"{quoted} and {len(names) - count} more" if len(names) > count else quoted
 
 
 class SnowError(ValueError):

@@ -179,6 +179,7 @@ def test_a_run_with_tags_continues_where_it_was_stopped(run: Run, hub: Path, pic
         (("--kind", "body"), ("TASK=KIND",)),
         (("--kind", "body=ordered"), ("the order of the grades", "ordered:cold<warm")),
         (("--class-weights", "warm=0"), ("weights above zero",)),
+        (("--class-weights", "wram=2"), ("'wram'", "no class and no tag of", "'warm'")),
     ],
 )
 def test_bad_labels_are_one_line(

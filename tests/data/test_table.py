@@ -245,3 +245,19 @@ def test_any_cells_come_back_as_they_were_written(tmp_path_factory, rows):
     assert [line.cells for line in lines] == [(split, path) for path, _, split in rows]
     assert [line.where for line in lines] == [f"line {number}" for number in range(2, len(rows) + 2)]
     assert not warnings
+
+
+def test_a_column_that_leaves_few_pictures_to_test_on_is_named(root, draw):
+    names = [f"pictures/{number}.png" for number in range(20)]
+    for number, name in enumerate(names):
+        draw(root / name, seed=number)
+
+    def table(*serials: int) -> Path:
+        rows = (f"{name},{'lr'[n % 2]},s{serial}" for n, (name, serial) in enumerate(zip(names, serials, strict=True)))
+        return write(root, "path,side,serial", *rows)
+
+    dataset = open_dataset(table(*(max(5, n) for n in range(20))), labels=["side", "serial"], test_fraction=0.4)
+    assert any("task 'serial' has 14 of 15 classes with a single picture" in line for line in dataset.warnings)
+    fault = "task 'serial' has 20 of 20 classes with a single picture, .*none is left to test on"
+    refused(table(*range(20)), fault, labels=["side", "serial"])
+    assert not any("single" in line for line in open_dataset(table(*range(20)), labels=["side"]).warnings)

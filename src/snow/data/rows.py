@@ -13,7 +13,7 @@ from snow.data.labels import lookalikes
 from snow.data.pictures import WIDE, Item, Pictures, Progress, inspect
 from snow.data.split import copies_in_test, hold_out, in_several_classes
 from snow.data.task import ContentDigests, Dataset, Task, strata_of
-from snow.errors import SnowError
+from snow.errors import SnowError, shortened
 from snow.kinds import ClassKind, KindSpec, kind_named
 
 Split = Literal["train", "test"]
@@ -117,13 +117,17 @@ def assemble(listing: Listing, opening: Opening) -> Dataset:
         is_test = torch.tensor([row.split == "test" for row in rows])
     train, test = ((is_test == part).nonzero().flatten().tolist() for part in (False, True))
     if not test and rows[0].split is None:
-        fault = "no class has a second picture, and one of each is needed to train on"
-        raise SnowError(f"{source}: {fault}, so none is left to test on: add pictures{_first(reasons + broken)}")
+        fault = _single(tasks, pictures) or "no class has a second picture"
+        fault += ", and one of each is needed to train on, so none is left to test on: add pictures"
+        raise SnowError(f"{source}: {fault}{_first(reasons + broken)}")
     if not test:
         raise SnowError(f"{source}: there is no readable test picture{_first(reasons + broken)}")
     dataset = Dataset(tuple(tasks), pictures.subset(train), pictures.subset(test))
     lines = [f"task {task.name!r}: {line}" for task in tasks for line in lookalikes(task.classes)]
     lines += _untested(tasks, dataset.test)
+    fault = _single(tasks, pictures)
+    if rows[0].split is None and fault and len(test) < opening.test_fraction * len(rows) / 2:
+        lines.append(f"only {len(test)} of {len(rows)} pictures are left to test all tasks on: {fault}")
     if digests is not None:
         held_out = rows[0].split is None
         parts = ContentDigests(*(tuple(digests[index] for index in part) for part in (train, test)), held_out)
@@ -165,7 +169,7 @@ def _refuse_strangers(tasks: Sequence[Task], rows: Sequence[Row], source: str) -
     for t, task in enumerate(tasks):
         strangers = task.kind.unknown(_labels_of([row for row in rows if row.split == "test"], t))
         if strangers:
-            names = ", ".join(repr(name) for name in strangers)
+            names = shortened(strangers)
             raise SnowError(f"{source}: the test split of task {task.name!r} has {names}, which training has not")
 
 
@@ -177,6 +181,19 @@ def _refuse_untaught(tasks: Sequence[Task], rows: Sequence[Row], reasons: Sequen
                 f"{source}: class {name!r} of task {task.name!r} has no readable training picture: "
                 f"add some or remove the class{_first(reasons)}"
             )
+
+
+def _single(tasks: Sequence[Task], pictures: Pictures) -> str:
+    """Name the one of several tasks with most classes of a single picture, such as a date; "" if there is none."""
+    if len(tasks) < 2:
+        return ""
+    counts = [column[column >= 0].unique(return_counts=True)[1] for column in pictures.labels.unbind(1)]
+    single = [int((count == 1).sum()) for count in counts]
+    single = [0 if task.targets is not None else number for task, number in zip(tasks, single, strict=True)]
+    worst = max(range(len(tasks)), key=single.__getitem__)
+    if not single[worst]:
+        return ""
+    return f"task {tasks[worst].name!r} has {single[worst]} of {len(counts[worst])} classes with a single picture"
 
 
 def _first(reasons: Sequence[str]) -> str:
@@ -192,7 +209,7 @@ def _untested(tasks: Sequence[Task], test: Pictures) -> list[str]:
     for task, column in zip(tasks, test.labels.unbind(1), strict=True):
         names = task.kind.absent([task.labels[number] for number in column.unique().tolist() if number >= 0])
         if names:
-            lines.append(f"task {task.name!r}: no test picture of {', '.join(repr(name) for name in names)}")
+            lines.append(f"task {task.name!r}: no test picture of {shortened(names)}")
     return lines
 
 

@@ -83,7 +83,7 @@ class ClassKind(LabelKind):
         if choice == "balanced":
             weights = 1 / counts.clamp(min=1)
         else:
-            named = named_weights(self.names, choice)
+            named = named_weights(choice, self.names)
             if not named:
                 return None
             weights = torch.tensor([named.get(name, 1.0) for name in self.names], dtype=torch.float64)

@@ -299,8 +299,11 @@ class BadCellError(Exception):
         self.place, self.reason = place, reason
 
 
-def named_weights(names: Sequence[str], choice: str) -> dict[str, float]:
-    """Read `NAME=WEIGHT,…`; names that are not among `names` are left out.
+def named_weights(choice: str, names: Sequence[str] | None = None) -> dict[str, float]:
+    """Read `NAME=WEIGHT,…`.
+
+    Args:
+        names: the others are left out; None: all count.
 
     Raises:
         SnowError: a weight that is no positive number.
@@ -315,4 +318,4 @@ def named_weights(names: Sequence[str], choice: str) -> dict[str, float]:
         if not name or not 0 < weight < float("inf"):
             raise SnowError(f"class weights are `balanced` or NAME=WEIGHT,… with weights above zero, not {part!r}")
         weights[name.strip()] = weight
-    return {name: weight for name, weight in weights.items() if name in names}
+    return {name: weight for name, weight in weights.items() if names is None or name in names}

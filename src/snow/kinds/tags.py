@@ -133,7 +133,7 @@ class TagKind(LabelKind):
         if choice == "balanced":
             on, off = (labels == 1).sum(0), (labels == 0).sum(0)
             return (off / on.clamp(min=1)).clamp(1 / LARGEST_WEIGHT, LARGEST_WEIGHT).float()
-        named = named_weights(self.names, choice)
+        named = named_weights(choice, self.names)
         return torch.tensor([named.get(name, 1.0) for name in self.names]) if named else None
 
     def evidence(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class Recipe:
         choices["number_loss"], choices["sampling"] = NumberLoss, Sampling
         ThresholdTarget.parse(self.thresholds)
         if self.class_weights not in (None, "balanced"):
-            named_weights((), str(self.class_weights))
+            named_weights(str(self.class_weights))
         for name, values in choices.items():
             known = get_args(values)
             default = name == "cache_dtype" and self.cache_dtype is None

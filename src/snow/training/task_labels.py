@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from snow.data import Pictures, Task
-from snow.errors import SnowError
+from snow.errors import SnowError, shortened
 from snow.kinds import ClassKind, LabelKind, LossOptions
+from snow.kinds.kind import named_weights
 from snow.methods import Method
 
 if TYPE_CHECKING:
@@ -79,6 +80,16 @@ def task_labels(
     columns = label_columns(learners, len(tasks), [task.name for task in tasks])
     prepared = {column: TaskLabels.of(column, tasks[column], device) for column in set(columns.values())}
     return {name: prepared[column] for name, column in columns.items()}
+
+
+def require_weighted_names(recipe: Recipe, kinds: Sequence[LabelKind]) -> None:
+    """Raises SnowError: the class weights of a recipe name a class or tag that no task has."""
+    if recipe.class_weights in (None, "balanced"):
+        return
+    known = {name for kind in kinds for name in kind.names}
+    for name in named_weights(str(recipe.class_weights)):
+        if name not in known:
+            raise SnowError(f"class weights name {name!r}, which is no class and no tag of {shortened(sorted(known))}")
 
 
 def class_labels(learners: Mapping[str, Method], width: int, tasks: Sequence[str] | None) -> dict[str, TaskLabels]:
