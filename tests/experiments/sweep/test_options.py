@@ -80,3 +80,11 @@ def test_a_point_is_a_variant_that_can_be_compared() -> None:
     variant = point.variant
     assert variant.label == "snow:keep=0.25:pooling.slots=index:pooling.rescale=false"
     assert SnowConfig.from_dict(variant.config) == point.config
+
+
+@pytest.mark.parametrize(("before", "after"), [("zero", "evidence"), ("evidence", "zero")])
+def test_another_start_comes_with_its_own_defaults(before: str, after: str) -> None:
+    point = TrialConfig(SnowConfig(start=before, width=0.5).resolved(2))
+    other = point.with_values({"start": after, "keep": 0.25}).config
+    assert other.resolved(2) == SnowConfig(start=after, width=0.5, keep=0.25).resolved(2)
+    assert point.with_values({"start": before}) == point

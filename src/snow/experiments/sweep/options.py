@@ -44,6 +44,8 @@ class TrialConfig:
         """
         recipe = {name: value for name, value in values.items() if name in recipe_fields()}
         config = asdict(self.config)
+        if values.get("start", config["start"]) != config["start"]:  # these have defaults of their own with each start
+            config |= dict.fromkeys(("keep", "final_keep", "readout", "rank"))
         for name, value in values.items() - recipe.items():
             group, _, inner = name.rpartition(".")
             (config[group] if group else config)[inner] = value
