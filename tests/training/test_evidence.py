@@ -170,7 +170,7 @@ def test_two_processes_hand_back_frozen_channels_of_a_number(monkeypatch: pytest
 
 
 def test_with_weights_of_classes_training_goes_on_from_the_start() -> None:
-    weighted, plain = run(24, epochs=2, class_weights="0=9"), run(24, epochs=2)
+    weighted, plain = run(24, epochs=2, class_weights="r=9"), run(24, epochs=2)
     assert len(weighted.history) == 2
     assert "chosen" in weighted.evidence["snow"]
     assert "training" not in weighted.evidence["snow"]

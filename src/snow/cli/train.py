@@ -35,6 +35,7 @@ from snow.process.interrupt import Interrupted
 from snow.training import Recipe
 from snow.training.launch import is_first
 from snow.training.listeners import Listener, ProgressBar
+from snow.training.task_labels import require_weighted_names
 from snow.training.trackers import LOGS
 from snow.training.train import CHECKPOINT, method_named, require_free, require_kind, rollback, run_folder, train
 
@@ -160,6 +161,7 @@ def _train_here(
         is_new = not (request.hub / "source.json").exists()
         sized = measured_size(source, dataset, request.recipe.seed) if is_new else source
         opened = open_source(request.hub, sized, request.recipe.seed)
+    require_weighted_names(request.recipe, [task.kind for task in dataset.tasks])
     checkpoint = run_folder(request.hub, [task.name for task in dataset.tasks]) / CHECKPOINT
     for task in dataset.tasks:
         require_kind(method_named(request.method), task.kind)

@@ -16,7 +16,7 @@ from snow.training.guard import hold_out
 from snow.training.job import TrainingJob
 from snow.training.loader import DeviceLoader, EpochSampler, sequential_batches
 from snow.training.process_group import ProcessGroup
-from snow.training.task_labels import require_weighted_names, task_labels
+from snow.training.task_labels import task_labels
 
 
 class TrainingData:
@@ -48,7 +48,6 @@ class TrainingData:
             self.train, self._held_out = self.train.split(recipe.validation, recipe.seed, strata)
         for name, own in labels.items():
             self._require_labels(name, own.column)
-        require_weighted_names(recipe, [own.kind for own in labels.values()])
         self.labels = {name: own.with_loss(recipe, self.train, device) for name, own in labels.items()}
         self.learned_labels = dict(self.labels)
         self._judged: dict[str, Tensor] = {}
