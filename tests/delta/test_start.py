@@ -203,7 +203,7 @@ def test_a_few_right_answers_are_not_certain() -> None:
 def test_candidates_are_weighed_by_their_evidence() -> None:
     def candidate(loss: float, prior: float = 0.0) -> Candidate:
         nothing = torch.zeros(1, 2)
-        return Candidate({}, 1.0, nothing, nothing, nothing, 1.0, loss, 0.5, prior)
+        return Candidate({}, 1.0, nothing, nothing, nothing, nothing, loss, 0.5, prior)
 
     best, other, poor = candidate(0.5), candidate(0.52), candidate(0.9)
     weighted = weigh([poor, other, best], 50)

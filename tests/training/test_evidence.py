@@ -23,6 +23,11 @@ from snow.training.listeners import Listener
 from snow.training.train import train
 
 
+@pytest.fixture(autouse=True)
+def _few_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snow.training.calibration.MAX_AUGMENTED_VIEWS", 1)
+
+
 def run(count: int = 240, learners: Mapping[str, Method] | None = None, tasks: int = 1, **changes: Any) -> Fitted:
     options = {name: changes.pop(name) for name in ("checkpoint", "resume", "listeners") if name in changes}
     runtime = tiny_runtime(**{name: changes.pop(name) for name in ("cache", "cache_dir") if name in changes})

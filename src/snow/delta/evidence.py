@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,8 +37,9 @@ class Candidate:
         answers: (r, C), for the left-out pictures, in the order of `Judge.label`, without the bias.
         bias: (r, C), of the fit without their fold.
         strength: as in `Solution`, of the first fold.
-        scale: factor of answers and bias with the smallest log-loss.
-        loss, accuracy: of these.
+        label: (r,).
+        loss: smallest log-loss of scaled answers and bias.
+        accuracy: of these.
         prior: logarithm of the prior odds.
     """
 
@@ -46,10 +48,15 @@ class Candidate:
     answers: Tensor
     bias: Tensor
     strength: Tensor
-    scale: float
+    label: Tensor
     loss: float
     accuracy: float
     prior: float
+
+    @cached_property
+    def scale(self) -> float:
+        """Factor of answers and bias that suits the labels; found only for candidates that count."""
+        return robust_scale(self.answers + self.bias, self.label)
 
     def to_dict(self, weight: float) -> dict[str, Any]:
         """Describe the candidate as JSON values, with its weight in the average."""
@@ -74,7 +81,7 @@ class Judge:
     def judge(self, shares: Weights, penalty: float, prior: float) -> Candidate:
         """Fit outside of each fold, answer inside, and measure."""
         answers, bias, strength = self._left_out(shares, penalty)
-        return Candidate(shares, penalty, answers, bias, strength, *self.measure(answers + bias), prior)
+        return Candidate(shares, penalty, answers, bias, strength, self.label, *self.measure(answers + bias), prior)
 
     def _left_out(self, shares: Weights, penalty: float, without: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Answer for the left-out pictures: (r, C) without the bias, (r, C) of the bias, and the first strength.
@@ -112,10 +119,10 @@ class Judge:
         step = math.log(fold_count / (fold_count - 1)) / math.log((fold_count - 1) / (fold_count - 2))
         return min(MAX_GROWTH, max(1.0, (scales[1] / scales[0]) ** step))
 
-    def measure(self, answers: Tensor) -> tuple[float, float, float]:
-        """Return the scale to answer with, and the smallest log-loss and accuracy of answers (r, C)."""
+    def measure(self, answers: Tensor) -> tuple[float, float]:
+        """Return the smallest log-loss of scaled answers (r, C), and their accuracy."""
         loss = log_loss(answers * best_scale(answers, self.label), self.label)
-        return robust_scale(answers, self.label), loss, float((answers.argmax(1) == self.label).float().mean())
+        return loss, float((answers.argmax(1) == self.label).float().mean())
 
     def search(self, mixes: Iterable[tuple[Weights, float]], penalties: Sequence[float]) -> list[Candidate]:
         """Judge every mix of blocks at every second penalty, then the best ones at the penalties next to theirs.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from snow.delta.evidence import PENALTIES, Candidate, Judge, weigh
+from snow.delta.evidence import PENALTIES, Candidate, Judge, robust_scale, weigh
 from snow.delta.pass_rows import (
     ANSWERS_BLOCK,
     FINAL_BLOCK,
@@ -291,5 +291,5 @@ def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Fold
         strength = torch.stack([c.strength * factor for (c, _), factor in zip(weighted, factors, strict=True)]).sum(0)
         basis = strongest_directions(strength, layout.rank)
         answers = answers @ basis @ basis.T
-    scale, loss, accuracy = judge.measure(answers + bias)
-    return _Fit(layout, judge, shift, weighted, basis, scale, loss, accuracy)
+    answers = answers + bias
+    return _Fit(layout, judge, shift, weighted, basis, robust_scale(answers, judge.label), *judge.measure(answers))
