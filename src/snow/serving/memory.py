@@ -10,7 +10,6 @@ import asyncio
 import gc
 
 from snow.process.memory import process_memory, resident_bytes
-from snow.process.startup import release_freed_memory
 from snow.serving.fairness import FairBudget
 
 TRIM_SECONDS = 2.0
@@ -30,8 +29,8 @@ async def release_memory(bodies: FairBudget) -> None:
         await asyncio.sleep(TRIM_SECONDS)
         was_large = bodies.peak >= TRIM_BYTES and bodies.used < bodies.peak / 2
         is_idle, bodies.peak = not bodies.peak, bodies.used
-        if is_idle and process_memory() - floor >= TRIM_BYTES:
-            gc.collect()  # errors hold, in circles, the frames in which they were raised
-            floor = await asyncio.to_thread(resident_bytes)
-        elif was_large:
-            await asyncio.to_thread(release_freed_memory)
+        has_grown = is_idle and process_memory() - floor >= TRIM_BYTES
+        if was_large or has_grown:
+            gc.collect()  # errors hold, in circles, the frames in which they were raised, and the bodies in these
+            resident = await asyncio.to_thread(resident_bytes)
+            floor = resident if is_idle else floor
