@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
@@ -47,6 +48,21 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ.pop("SNOW_CACHE")
     if before is not None:
         os.environ["SNOW_CACHE"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def measured_engines() -> Iterator[Callable[[Any], Any]]:
+    """The automatic engine runs methods in ways that do not depend on this machine. Returns what measures them."""
+    from snow.inference import auto
+
+    def measured(_engine: auto.AutoEngine) -> dict[str, dict[str, float]]:
+        few, many = {"folded": 0.0}, {"stacked": 0.0}
+        return {f"{tasks}x{images}": many if tasks > 1 else few for tasks in auto.TASKS for images in auto.PICTURES}
+
+    with pytest.MonkeyPatch.context() as patch:
+        real = auto.AutoEngine._measured
+        patch.setattr(auto.AutoEngine, "_measured", measured)
+        yield real
 
 
 @pytest.fixture(autouse=True)
@@ -173,6 +189,17 @@ def write_tree() -> Callable[[str, Path], Path]:
         return root / folder
 
     return write
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes measurements in this process in the place of fresh ones. What is called must be picklable all the same."""
+
+    def call(_name: str, work: Callable[[], Any]) -> Any:
+        return pickle.loads(pickle.dumps(work))()
+
+    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", call)
+    monkeypatch.setattr("snow.experiments.step_cost.in_subprocess", call)
 
 
 @pytest.fixture

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 QUICK = ("--source", "test_resnet", "--image-size", "64", "--batch-size", "6", "--rounds", "1", "--steps", "1")
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 def test_training_is_measured_on_a_folder(run: Callable[..., Any], colours: Path) -> None:
@@ -44,14 +41,15 @@ def test_what_cannot_be_measured_is_refused(refused: Callable[..., str], argumen
     assert told in refused("bench", "training", *arguments)
 
 
-SERVED = ("--source", "test_resnet", "--image-size", "64", "--batch-size", "2", "--rounds", "1")
+SERVED = ("--source", "test_resnet", "--image-size", "64", "--batch-size", "2", "--rounds", "1", "--sizes", "1")
 
 
-def test_serving_is_measured(run: Callable[..., Any]) -> None:
+def test_serving_is_measured(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("bench", "serving", *SERVED, "--tasks", "1,2", "--json")
     assert result.code == 0
     assert {"images_per_second", "of_source", "over_ft"} <= set(result.json["snow"]["2"])
     assert {"load_seconds", "add_seconds", "bytes_a_task"} <= set(result.json["hub"])
+    monkeypatch.setattr(import_module("snow.cli.bench"), "measure_serving", lambda *_: result.json)
     shown = run("bench", "serving", *SERVED, "--tasks", "1").out
     assert "source alone" in shown
     assert "one more task takes" in shown

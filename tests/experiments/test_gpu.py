@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
+from subprocess import TimeoutExpired
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -18,13 +19,22 @@ TABLES = ["table8", "table8", "table5", "table5", "table8", "table8"]
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def gpu(monkeypatch: pytest.MonkeyPatch, in_this_process: None) -> ModuleType:
+    """The script, with the commands of its stages run in this process."""
+
+    def run(command: Sequence[str], timeout: float, **_: object) -> SimpleNamespace:
+        if timeout <= 1:
+            raise TimeoutExpired(command, timeout)
+        assert command[:3] == [sys.executable, "-m", "snow"]
+        return SimpleNamespace(returncode=main(command[3:]))
+
     spec = importlib.util.spec_from_file_location("gpu", Path(__file__).parents[2] / "benchmarks" / "gpu.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "gpu", module)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=run, DEVNULL=None, TimeoutExpired=TimeoutExpired))
     return module
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,8 +32,9 @@ def tasks(source: Source, count: int) -> dict[str, Method | None]:
 
 
 def test_a_measurement_is_made_once_and_can_be_made_again(
-    resnet: Source, cache: Path, monkeypatch: pytest.MonkeyPatch
+    resnet: Source, cache: Path, monkeypatch: pytest.MonkeyPatch, measured_engines: Callable[[AutoEngine], Any]
 ) -> None:
+    monkeypatch.setattr(AutoEngine, "_measured", measured_engines)
     choices = AutoEngine(resnet).measure()
     assert choices.keys() == {f"{tasks}x{pictures}" for tasks in auto.TASKS for pictures in auto.PICTURES}
     assert set(choices.values()) <= auto.RUNNERS.keys()

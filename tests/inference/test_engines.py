@@ -66,6 +66,12 @@ def opened(engine: str, source: Source) -> Predictor:
     return predictor
 
 
+@cache
+def neighbours(source: Source) -> dict[str, Method | None]:
+    """A task of every method: the same ones for all tests, so that an engine prepares them once."""
+    return {name: scattered(source, name, seed=1) for name in installed_methods()}
+
+
 def close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).abs().max() <= TOLERANCE * other.abs().max())
 
@@ -106,8 +112,7 @@ def test_it_answers_for_the_source_s_own_head(engine: str, source: Source, image
 def test_other_tasks_change_no_answer_by_a_bit(engine: str, name: str, resnet: Source, images: Tensor) -> None:
     method, running = scattered(resnet, name), opened(engine, resnet)
     alone = running.logits(images, {"t": method})["t"]
-    others = {other: scattered(resnet, other, seed=1) for other in installed_methods()}
-    beside = running.logits(images, {**others, "t": method})["t"]
+    beside = running.logits(images, {**neighbours(resnet), "t": method})["t"]
     again = running.logits(images, {"t": method})["t"]
     for answer in (beside, again):  # an engine that is not isolated may by then run tasks another way
         assert torch.equal(answer, alone) if running.engine.isolated else rounded(answer, alone)

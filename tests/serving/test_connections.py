@@ -16,6 +16,8 @@ uvicorn = pytest.importorskip("uvicorn")
 from starlette.requests import Request  # noqa: E402  what it needs may not be installed
 from starlette.responses import PlainTextResponse  # noqa: E402
 
+from snow.hub import Hub  # noqa: E402
+from snow.serving.app import create_app  # noqa: E402
 from snow.serving.connections import (  # noqa: E402
     MAX_HEAD_BYTES,
     MAX_PIPELINED,
@@ -27,6 +29,7 @@ from snow.serving.connections import (  # noqa: E402
 from snow.serving.errors import RefusedError  # noqa: E402
 from snow.serving.interruption import interruptible  # noqa: E402
 from snow.serving.limits import Limits  # noqa: E402
+from snow.serving.service import Service  # noqa: E402
 
 Wait = Callable[[Any], None]
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
@@ -73,7 +76,7 @@ class App:
 
 
 @asynccontextmanager
-async def listening(base: Any, app: Any = None, **limits: Any) -> AsyncGenerator[tuple[App, int]]:
+async def listening(base: Any, app: Any = None, **limits: Any) -> AsyncGenerator[tuple[Any, int]]:
     app = app or App()
     config = uvicorn.Config(
         app, http=protocol_class(Limits(**limits), base), ws="none", lifespan="off", log_level="error"
@@ -87,7 +90,8 @@ async def listening(base: Any, app: Any = None, **limits: Any) -> AsyncGenerator
         try:
             yield app, bound.getsockname()[1]
         finally:
-            app.may.set()
+            if isinstance(app, App):
+                app.may.set()
             for writer in OPENED:
                 writer.transport.abort()
             OPENED.clear()
@@ -111,8 +115,8 @@ async def send(port: int, *parts: bytes) -> tuple[asyncio.StreamReader, asyncio.
     return reader, writer
 
 
-async def asked(port: int) -> bytes:
-    reader, writer = await send(port, GET + b"Connection: close\r\n\r\n")
+async def asked(port: int, path: bytes = b"/") -> bytes:
+    reader, writer = await send(port, GET.replace(b"/", path, 1) + b"Connection: close\r\n\r\n")
     return (await reader.read()).splitlines()[0]
 
 
@@ -301,3 +305,16 @@ def test_clients_do_not_choose_how_long_the_log_is() -> None:
     error = logging.LogRecord("x", logging.ERROR, "", 0, "Failed", (), None)
     assert only.filter(error)
     assert only.filter(error)
+
+
+def test_a_refused_upload_is_told_even_to_those_who_send_without_waiting(base: Any, hub: Hub, wait: Wait) -> None:
+    async def work() -> None:
+        app = create_app(Service(hub, Limits(max_bytes=1000)))
+        async with app.router.lifespan_context(app), listening(base, app, max_bytes=1000) as (_, port):
+            head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n"
+            reader, _ = await send(port, head, bytes(3_000_000))
+            assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+            assert b"too_many_bytes" in await reader.read()
+            assert (await asked(port, b"/healthz")).startswith(b"HTTP/1.1 200 ")
+
+    wait(work())

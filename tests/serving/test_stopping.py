@@ -49,10 +49,3 @@ def test_a_signal_ends_it_when_all_that_was_accepted_is_answered(
         assert process.wait(PATIENCE) == 0
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/readyz")
-
-
-def test_a_refused_upload_is_told_even_to_those_who_send_without_waiting(hub: Hub) -> None:
-    with running(hub.path, "--max-bytes", "1000") as (_, url):
-        response = httpx.post(f"{url}/v1/predict", content=bytes(3_000_000), timeout=PATIENCE)
-        assert (response.status_code, response.json()["error"]["code"]) == (413, "too_many_bytes")
-        assert httpx.get(f"{url}/healthz", timeout=PATIENCE).json() == {"status": "ok"}

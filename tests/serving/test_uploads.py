@@ -101,7 +101,11 @@ def test_every_file_of_a_task_can_be_uploaded(
     wait(work())
 
 
-def test_without_the_token_nothing_changes(serve: Any, files: Any, wait: Wait, hub: Hub) -> None:
+def test_without_the_token_nothing_changes(
+    serve: Any, files: Any, wait: Wait, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snow.serving.access.WRONG_TOKEN_SECONDS", 0)
+    monkeypatch.setattr("snow.serving.access.WRONG_TOKENS", 100)
     content = {"content": zipped(files(1)), "headers": {"content-type": "application/zip"}}
 
     async def codes(served: Any, header: str | None) -> set[str]:

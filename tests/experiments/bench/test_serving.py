@@ -12,10 +12,7 @@ from snow.experiments.bench import serving
 from snow.experiments.bench.serving import ServingBench, measure_serving
 from snow.methods.variant import Variant
 
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 def bench(**options: object) -> ServingBench:
@@ -59,7 +56,7 @@ def test_engines_are_measured_side_by_side_beside_the_arithmetic_limit() -> None
 
 
 def test_it_measures_a_real_hub() -> None:
-    results = measure_serving(bench(tasks=(2,), rounds=1, snow=Variant("snow:keep=0.25")))
+    results = measure_serving(bench(tasks=(2,), rounds=1, snow=Variant("snow:keep=0.25"), sizes=()))
     assert results["method"] == "snow:keep=0.25"
     assert results["snow"]["2"]["images_per_second"] > 0
     assert results["hub"]["tasks"] == 2

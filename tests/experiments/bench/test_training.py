@@ -37,8 +37,8 @@ def test_generated_pictures_are_classes_of_whole_pictures(pictures: Pictures) ->
     assert all(image.shape == (3, 375, 500) for image, _ in pictures)
 
 
-def test_rows_ratios_and_file(pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
+@pytest.mark.usefixtures("in_this_process")
+def test_rows_ratios_and_file(pictures: Pictures, tmp_path: Path) -> None:
     told: list[str] = []
     out = tmp_path / "results.json"
     work = TrainingBench(CONDITIONS, Variant.parse("ft,snow:keep=0.5"), pictures, rounds=1)
@@ -64,8 +64,8 @@ def test_rows_ratios_and_file(pictures: Pictures, tmp_path: Path, monkeypatch: p
         measure_training(other, out)
 
 
-def test_kept_features_are_a_row_of_their_own(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
+@pytest.mark.usefixtures("in_this_process")
+def test_kept_features_are_a_row_of_their_own(pictures: Pictures) -> None:
     work = TrainingBench(CONDITIONS, Variant.parse("ft,snow"), pictures, rounds=1, cached=True)
     methods = measure_training(work)["methods"]
     assert list(methods) == ["ft", "snow", "snow+cache"]

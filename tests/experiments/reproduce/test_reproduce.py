@@ -18,7 +18,6 @@ from snow.experiments.reproduce.paper import SETS, TABLE7
 TINY = ("--source", "test_resnet", "--no-pretrained", "--image-size", "64")
 QUICK = ("--epochs", "1", "--batch-size", "8", "--workers", "0", "--augment", "none", "--precision", "32")
 ONE_RATE = ("--rates", "1e-2")
-SLOW = ("table8",)
 METHODS = {"table9": "lf,snow", "table4": "", "figure5": ""}
 """In the place of `fo,snow:preset=paper`; empty for the experiment's own."""
 
@@ -59,13 +58,11 @@ def run(data: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture(autouse=True)
-def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def _few_rounds(monkeypatch: pytest.MonkeyPatch, in_this_process: None) -> None:
     monkeypatch.setattr("snow.experiments.reproduce.table8.ROUNDS", 1)
 
 
-@pytest.mark.parametrize(
-    "what", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPERIMENTS]
-)
+@pytest.mark.parametrize("what", EXPERIMENTS)
 def test_each_is_measured_written_and_not_measured_again(what: str, run: Run, out: Path) -> None:
     if what == "table4":
         pytest.importorskip("optuna")
@@ -180,7 +177,6 @@ def test_all_five_sets_as_their_authors_distribute_them_go_through_one_command(
     assert (out / "table7.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
 def test_speeds_go_on_where_they_were_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
