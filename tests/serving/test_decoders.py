@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -23,7 +24,7 @@ pytest.importorskip("fastapi")
 
 from snow.data.decode import MAX_SCANS
 from snow.data.transforms import eval_transform
-from snow.serving import decoders
+from snow.serving import decoders, decoding
 from snow.serving.decoders import Decoders
 from snow.serving.decoding import decode_picture
 from snow.serving.errors import RefusedError
@@ -94,6 +95,19 @@ def test_pixels_are_those_of_this_process(jpeg: Callable[..., bytes], wait: Wait
                 assert image.equal(decode_picture(content, 0, eval_transform(SMALL), 10**9))
 
     wait(work())
+
+
+def test_a_process_that_waits_returns_the_memory_of_the_pictures_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        monkeypatch.setattr(decoding, "release_freed_memory", lambda: there.sendall(decoding.REQUEST.pack(3, 5)))
+        monkeypatch.setattr(decoding, "IDLE_SECONDS", 0.0)
+        assert decoding._next_request(here) == (3, 5)
+        there.sendall(decoding.REQUEST.pack(7, 9))
+        assert decoding._next_request(here) == (7, 9)
+        here.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            here.recv(1)  # nothing was released while a picture waited
 
 
 def test_bombs_are_refused_and_others_are_answered_meanwhile(jpeg: Callable[..., bytes], wait: Wait) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import resource
+import select
 import signal
 import socket
 import struct
@@ -23,6 +24,7 @@ from torch import Tensor
 from snow.data.decode import PictureError, decode_file, measure
 from snow.data.pictures import Transform
 from snow.data.transforms import eval_transform
+from snow.process.startup import release_freed_memory
 from snow.process.threads import on_one_core
 from snow.serving.errors import RefusedError
 from snow.source.preprocessing import Preprocessing
@@ -44,6 +46,9 @@ OTHER_BYTES = 2**28
 
 USUAL_SCANS = 16
 """Scans of a JPEG that cost about as much as its pixels."""
+
+IDLE_SECONDS = 1.0
+"""Time without a picture after which freed memory is returned to the system."""
 
 SHORTEST = 1.0
 """Processor seconds that any picture may take; libraries are loaded in the first."""
@@ -96,9 +101,15 @@ def serve_pictures(connection: socket.socket) -> None:
     _limit_memory(decoding.max_pixels * BYTES_PER_PIXEL + OTHER_BYTES)
     with suppress(ConnectionError):
         while True:
-            number, length = REQUEST.unpack(_receive(connection, REQUEST.size))
-            content = _receive(connection, length)
-            connection.sendall(_reply(content, number, decoding, transform))
+            number, length = _next_request(connection)
+            connection.sendall(_reply(_receive(connection, length), number, decoding, transform))
+
+
+def _next_request(connection: socket.socket) -> tuple[int, int]:
+    """Wait for the next picture: its number and its bytes. If none comes soon, what the last ones took is returned."""
+    if not select.select([connection], [], [], IDLE_SECONDS)[0]:
+        release_freed_memory()
+    return REQUEST.unpack(_receive(connection, REQUEST.size))
 
 
 def _reply(content: bytearray, number: int, decoding: Decoding, transform: Transform) -> bytes:
