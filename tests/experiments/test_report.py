@@ -44,22 +44,18 @@ def test_the_committed_pages_are_what_the_results_say(copy: Path) -> None:
 
 
 def test_a_page_that_was_edited_is_found_and_written_anew(copy: Path) -> None:
-    page = copy / "docs" / "reproduction.md"
+    page, file = copy / "docs" / "reproduction.md", copy / "benchmarks" / "results" / "table5-resnet50.json"
     before = page.read_text("utf-8")
-    page.write_text(before.replace("26.8", "26.9", 1), "utf-8")
+    page.write_text(before.replace("26.8", "26.9"), "utf-8")
     told = report(copy, "--check")
     assert told == "docs/reproduction.md does not match the results: run python benchmarks/report.py"
-    assert report(copy) is None
-    assert page.read_text("utf-8") == before
-
-
-def test_results_change_the_page(copy: Path) -> None:
-    file = copy / "benchmarks" / "results" / "table5-resnet50.json"
     results = json.loads(file.read_text("utf-8"))
+    row = f"| fo | 26.8 | {results['methods']['fo']['total'] / 1e6:.1f} |"
+    assert row in before
     results["methods"]["fo"]["total"] = 99_900_000
     file.write_text(json.dumps(results), "utf-8")
     assert report(copy) is None
-    assert "| fo | 26.8 | 99.9 |" in (copy / "docs" / "reproduction.md").read_text("utf-8")
+    assert page.read_text("utf-8") == before.replace(row, "| fo | 26.8 | 99.9 |")
 
 
 PROVENANCE = {

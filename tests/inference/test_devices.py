@@ -84,7 +84,9 @@ def test_the_forward_pass_of_a_training_step_stays_on_the_device(source: Source,
 
 @pytest.mark.parametrize("engine", [*(name for name in ENGINES if name not in CPU_ONLY), "auto"])
 @pytest.mark.parametrize(
-    "source", ["test_resnet", "test_efficientnet", pytest.param("test_convnext", marks=pytest.mark.slow)], indirect=True
+    "source",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("test_resnet", "test_convnext")] + ["test_efficientnet"],
+    indirect=True,
 )
 def test_an_engine_stays_on_the_device(
     engine: str, source: Source, images: Tensor, monkeypatch: pytest.MonkeyPatch
