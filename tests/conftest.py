@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pickle
 import sys
@@ -62,6 +63,7 @@ def measured_engines() -> Iterator[Callable[[Any], Any]]:
     with pytest.MonkeyPatch.context() as patch:
         real = auto.AutoEngine._measured
         patch.setattr(auto.AutoEngine, "_measured", measured)
+        gc.freeze()  # what is imported by now stays: no collection need look at it again
         yield real
 
 

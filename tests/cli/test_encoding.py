@@ -17,16 +17,14 @@ SNOW = [sys.executable, "-m", "snow"]
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
-def test_a_class_that_the_output_cannot_show_is_escaped(encoding: str, hub: Path, colours: Path) -> None:
+def test_a_class_that_the_output_cannot_show_is_escaped(encoding: str, hub: Path) -> None:
     config = hub / "tasks" / "colours" / "config.json"
     values = json.loads(config.read_text("utf-8"))
     values["classes"] = ["\u732b", "\u72ac", "\u00e9"]
     config.write_text(json.dumps(values), "utf-8")
     (config.parent / "fingerprint.json").unlink()
     ended = subprocess.run(
-        [*SNOW, "predict", str(hub), str(colours / "test" / "red" / "11.png")],
-        capture_output=True,
-        env={**os.environ, "PYTHONIOENCODING": encoding},
+        [*SNOW, "hub", "show", f"{hub}/colours"], capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}
     )
     assert ended.returncode == 0, ended.stderr
     shown = "\u732b" if encoding == "utf-8" else "\\u732b"

@@ -70,9 +70,9 @@ def test_chance_of_wide_maps_is_exact_for_any_numbers() -> None:
 
 def test_many_tasks_with_different_numbers_of_channels_are_compared_in_time() -> None:
     masks = {f"t{number}": {"tap": torch.arange(1152) < 20 + number} for number in range(300)}
-    started = time.perf_counter()
+    started = time.process_time()  # of this process alone, however busy the machine is
     overlaps = Overlaps(Selections(masks))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert overlaps.taps["tap"].chance[7, 250].item() == pytest.approx(exact_chance(1152, 27, 270), rel=1e-9)
 
 
