@@ -73,6 +73,9 @@ class AnswerRow(NamedTuple):
     values: Mapping[str, float] = MappingProxyType({})
 
 
+_BLANK_OPTIONS = frozenset({"multi"})
+
+
 class KindSpec(NamedTuple):
     """A kind as a user names it: `multi`, `multi:;` with a separator, `ordered:good<fair<bad` with an order."""
 
@@ -81,9 +84,17 @@ class KindSpec(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> KindSpec:
-        """Split at the first colon."""
-        name, _, option = text.partition(":")
-        return cls(name.strip(), option.strip())
+        """Split at the first colon. A blank alone behind it can be a separator.
+
+        Raises:
+            SnowError: nothing is behind the colon.
+        """
+        name, colon, option = text.partition(":")
+        if colon and not option.strip() and not (option and name.strip() in _BLANK_OPTIONS):
+            raise SnowError(
+                f"kind {text!r} has nothing behind the colon: leave the colon out, or say what belongs there"
+            )
+        return cls(name.strip(), option.strip() or option)
 
 
 class ThresholdTarget(NamedTuple):
@@ -292,11 +303,11 @@ class LabelKind(ABC):
 
 
 class BadCellError(Exception):
-    """A cell that is no label of its kind: its place in the column, and what is wrong with it."""
+    """A cell that is no label of its kind: its place in the column, what is wrong with it, and others with the same."""
 
-    def __init__(self, place: int, reason: str) -> None:
+    def __init__(self, place: int, reason: str, others: Sequence[int] = ()) -> None:
         super().__init__(reason)
-        self.place, self.reason = place, reason
+        self.place, self.reason, self.others = place, reason, tuple(others)
 
 
 def named_weights(choice: str, names: Sequence[str] | None = None) -> dict[str, float]:
