@@ -10,6 +10,7 @@ import torch
 
 from snow.errors import SnowError
 from snow.kinds import (
+    FIGURES,
     KINDS,
     BadCellError,
     ClassKind,
@@ -69,6 +70,8 @@ def test_gradient_descent_on_the_loss_finds_the_labels(name: str) -> None:
     assert measured.images == len(labels)
     assert measured.score == pytest.approx({"ordered": 0.0}.get(name, 1.0), abs=1e-3)
     assert set(measured.to_dict()) == {"images", *(figure.key for figure in kind.figures)}
+    figure = FIGURES[measured.score_key]
+    assert measured.to_dict()[figure.key] == pytest.approx(measured.score if figure.rises else -measured.score)
     json.dumps([entry.to_dict() for entry in kind.predictions("t", logits.detach())])
 
 

@@ -41,7 +41,11 @@ class GradeKind(LabelKind):
 
     name: ClassVar[str] = "ordered"
     output: ClassVar[str] = "probabilities"
-    figures: ClassVar[tuple[Figure, ...]] = (Figure("mae_grades", "MAE in grades", False), Figure("top1", "top-1"))
+    hits_title: ClassVar[str] = "grades right"
+    figures: ClassVar[tuple[Figure, ...]] = (
+        Figure("mae_grades", "MAE in grades", False, False),
+        Figure("top1", "top-1"),
+    )
 
     @classmethod
     def read(cls, cells: Sequence[str], option: str) -> list[str | None]:
@@ -203,6 +207,10 @@ class GradeMetrics(Metrics):
     @property
     def score(self) -> float:
         return -self.to_dict()["mae_grades"]
+
+    @property
+    def score_key(self) -> str:
+        return "mae_grades"
 
     def to_dict(self) -> dict[str, Any]:
         distance = (self.actual - self.predicted).abs().double()

@@ -29,11 +29,13 @@ class Figure(NamedTuple):
         key: name in JSON.
         title: head of its column in tables.
         is_fraction: shown in percent.
+        rises: more is better.
     """
 
     key: str
     title: str
     is_fraction: bool = True
+    rises: bool = True
 
     def text(self, value: object) -> str:
         """Write a value for a table: `81.2 %`, or `1.84`; "" for None."""
@@ -140,6 +142,11 @@ class Metrics(ABC):
     def score(self) -> float:
         """The figure by which settings are compared; higher is better."""
 
+    @property
+    @abstractmethod
+    def score_key(self) -> str:
+        """Key of the figure that the score is; the score is negative where less is better."""
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return the figures by their keys, and `images`, as JSON values."""
@@ -169,6 +176,7 @@ class LabelKind(ABC):
         name: its key in `KINDS`, and the `kind` of its predictions in JSON.
         figures: what it is measured by; the first is the headline.
         output: what `decoded` gives, in words.
+        hits_title: what the share of `hits` is called while a method learns.
         tunable: held-out pictures decide something, see `tuned`.
         names: classes, tags or grades in the order of the answer; () for a number.
     """
@@ -176,6 +184,7 @@ class LabelKind(ABC):
     name: ClassVar[str]
     figures: ClassVar[tuple[Figure, ...]]
     output: ClassVar[str]
+    hits_title: ClassVar[str] = "accuracy"
     tunable: ClassVar[bool] = False
     names: tuple[str, ...]
 

@@ -25,7 +25,7 @@ STRATA = 5
 """Parts of the range that are divided alike between training and test pictures."""
 
 CLOSE = 0.5
-"""Standard deviations within which an answer counts as right while training is reported."""
+"""Standard deviations within which an answer counts as right while training is reported, see `hits_title`."""
 
 
 @final
@@ -41,9 +41,10 @@ class NumberKind(LabelKind):
 
     name: ClassVar[str] = "number"
     output: ClassVar[str] = "value"
+    hits_title: ClassVar[str] = "within 0.5 SD"
     figures: ClassVar[tuple[Figure, ...]] = (
-        Figure("mae", "MAE", False),
-        Figure("rmse", "RMSE", False),
+        Figure("mae", "MAE", False, False),
+        Figure("rmse", "RMSE", False, False),
         Figure("r2", "R²", False),
         Figure("spearman", "Spearman", False),
     )
@@ -165,6 +166,10 @@ class NumberMetrics(Metrics):
         """R², which does not depend on units; the negative error where all numbers are the same."""
         explained = r2(self.actual, self.predicted)
         return self._mae * -1.0 if explained is None else explained
+
+    @property
+    def score_key(self) -> str:
+        return "mae" if r2(self.actual, self.predicted) is None else "r2"
 
     @cached_property
     def _mae(self) -> float:
