@@ -123,6 +123,15 @@ def test_eval_of_one_task_has_its_figures_at_the_top(run: Run, hub: Path, pictur
     assert {"mAP", "MAE", "threshold"} <= set(table.out.replace(",", " ").split())
 
 
+def test_eval_names_a_task_that_it_leaves_out(run: Run, hub: Path, pictures: Path, tmp_path: Path) -> None:
+    table = changed(pictures, tmp_path / "new.csv", "body", lambda n, cell: "rusty" if n == 2 else cell)
+    result = run("eval", hub, table, "--root", pictures, "--json")
+    assert result.code == 0
+    assert {entry["task"] for entry in result.json["tasks"]} == KINDS.keys() - {"body"}
+    assert "task body is not measured" in result.err
+    assert "it has rusty" in result.err
+
+
 def test_predict_gives_the_fields_of_each_kind(run: Run, hub: Path, pictures: Path) -> None:
     [first, *_] = run("predict", hub, pictures / "7.png", "--json").json
     tasks = first["tasks"]

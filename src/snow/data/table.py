@@ -49,7 +49,8 @@ def read_table(
     wanted = [PATH, *(column for group in cells.values() for column in group), *([SPLIT] if has_split else [])]
     lines, warnings = read_lines(file, wanted)
     if not lines:
-        raise SnowError(f"{shown(file)}: there are no rows under the header")
+        first = f" ({len(warnings)} skipped in all, first {warnings[0].removeprefix('skipped ')})" if warnings else ""
+        raise SnowError(f"{shown(file)}: there are no rows under the header{first}")
     lines, specs = _with_labels(file, lines, cells, kinds, warnings)
     parts = _parts(file, lines, warnings, opening) if has_split else {line.where: None for line in lines}
     rows = _rows(file, [line for line in lines if line.where in parts], parts, len(labels), root, warnings)
