@@ -176,7 +176,9 @@ def test_what_it_learns_is_not_measured_without_a_word(run: Run, hub: Path, six:
     assert "the 36 pictures of the test part" in result.err
     assert "are learned now" not in result.err
     assert "training pictures" not in run("eval", hub, six, "--task", "colours", "--json").err
+    assert "48 of the 72 pictures were learned before, and count twice now" in result.err
     result = run("extend", hub, "colours", six / "test", "--check", four)
+    assert "learned before" not in result.err
     assert "24 of the 24 images of --check are learned now" in result.err
     result = run("eval", hub, six, "--task", "colours", "--json")
     assert "36 of the 36 pictures measured are training pictures" in result.err

@@ -117,6 +117,7 @@ def extend(
     added = {label: count for label, count in counts.items() if label not in artifact.classes}
     corrected = {label: count for label, count in counts.items() if label in artifact.classes}
     lost = _lost(familiarity, updated, len(present) - len(added))
+    warnings += tuple(_learned_before(artifact, digests))
     return Extension(extended, added, corrected, lost, warnings, polished, frozenset(digests))
 
 
@@ -186,6 +187,13 @@ def _statistics(artifact: Artifact) -> Familiarity:
             f"task {artifact.name} keeps no statistics of all its classes: train it again to extend it later"
         )
     return familiarity
+
+
+def _learned_before(artifact: Artifact, digests: Sequence[bytes]) -> list[str]:
+    """Warn, in at most one line, of pictures that the task has learned already."""
+    recorded = artifact.training.get("split")
+    count = 0 if recorded is None else sum(map(SplitRecord.from_dict(recorded).was_trained, digests))
+    return [f"{count} of the {len(digests)} pictures were learned before, and count twice now"] if count else []
 
 
 def _split(artifact: Artifact, digests: Sequence[bytes]) -> dict[str, Any]:
