@@ -21,6 +21,7 @@ from PIL import Image
 from snow.cli.app import main
 from snow.hub import Hub
 from snow.hub.versions import KEPT, version_folders
+from snow.store import write_lock
 
 Run = Callable[..., Any]
 TINY = ("--source", "test_resnet", "--no-pretrained", "--image-size", "64")
@@ -166,6 +167,27 @@ def test_more_pictures_of_a_class_change_only_what_they_touch(run: Run, hub: Pat
     result = run("extend", hub, "colours", tmp_path / "more", "--json")
     assert (result.json["added"], result.json["corrected"]) == ({}, {"a-red": 6})
     assert answers(hub, six / "test" / "a-red") == ["a-red"] * 6
+
+
+def test_what_it_learns_is_not_measured_without_a_word(run: Run, hub: Path, six: Path, four: Path) -> None:
+    """A test part is not learned; pictures that are learned although they are measured are counted."""
+    result = run("extend", hub, "colours", six, "--check", four, "--json")
+    assert result.json["added"] == {"e-cyan": 12, "f-pink": 12}
+    assert "the 36 pictures of the test part" in result.err
+    assert "are learned now" not in result.err
+    assert "training pictures" not in run("eval", hub, six, "--task", "colours", "--json").err
+    assert "48 of the 72 pictures were learned before, and count twice now" in result.err
+    result = run("extend", hub, "colours", six / "test", "--check", four)
+    assert "learned before" not in result.err
+    assert "24 of the 24 images of --check are learned now" in result.err
+    result = run("eval", hub, six, "--task", "colours", "--json")
+    assert "36 of the 36 pictures measured are training pictures" in result.err
+
+
+def test_one_process_at_a_time_extends_a_task(refused: Callable[..., str], hub: Path, new: Path) -> None:
+    with write_lock("task", hub / ".locks" / "colours.lock"):
+        assert "task colours of hub" in refused("extend", hub, "colours", new)
+    assert Hub.open(hub).task("colours").classes[-1] == "d-yellow"
 
 
 @pytest.mark.parametrize(

@@ -116,11 +116,31 @@ def test_eval_measures_all_tasks_that_the_table_has(run: Run, hub: Path, picture
     assert entries["tags"]["per_class"].keys() == {"red", "green", "blue"}
 
 
+def test_eval_of_a_folder_measures_the_task_of_its_classes(run: Run, hub: Path, pictures: Path, tmp_path: Path) -> None:
+    """The names of its folders are no numbers and no tags of the other tasks."""
+    for number in range(4):
+        folder = tmp_path / "new" / ("cold", "warm")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures / f"{number}.png", folder)
+    result = run("eval", hub, tmp_path / "new", "--json")
+    assert (result.code, result.err.count("error")) == (0, 0)
+    assert [entry["task"] for entry in result.json["tasks"]] == ["body"]
+
+
 def test_eval_of_one_task_has_its_figures_at_the_top(run: Run, hub: Path, pictures: Path) -> None:
     result = run("eval", hub, pictures / "labels.csv", "--task", "year", "--json")
     assert FIGURES["year"] <= result.json.keys()
     table = run("eval", hub, pictures / "labels.csv", "--task", "tags,year", "--per-class")
     assert {"mAP", "MAE", "threshold"} <= set(table.out.replace(",", " ").split())
+
+
+def test_eval_names_a_task_that_it_leaves_out(run: Run, hub: Path, pictures: Path, tmp_path: Path) -> None:
+    table = changed(pictures, tmp_path / "new.csv", "body", lambda n, cell: "rusty" if n == 2 else cell)
+    result = run("eval", hub, table, "--root", pictures, "--json")
+    assert result.code == 0
+    assert {entry["task"] for entry in result.json["tasks"]} == KINDS.keys() - {"body"}
+    assert "task body is not measured" in result.err
+    assert "it has rusty" in result.err
 
 
 def test_predict_gives_the_fields_of_each_kind(run: Run, hub: Path, pictures: Path) -> None:

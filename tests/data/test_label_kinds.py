@@ -105,10 +105,47 @@ def test_the_kind_is_found_and_said(tmp_path: Path, rows: list[dict[str, object]
         ({'["red"]', "[]"}, "multi"),
         ({"1st", "2nd"}, "class"),
         ({"", "NaN"}, "class"),
+        ({".5", ".25"}, "ordered"),
+        ({"4,2 mm", "3.1mm"}, "ordered"),
+        ({f"{n},{n % 7} mm" for n in range(12)}, "number"),
+        ({f"{n} %" for n in range(12)} | {""}, "number"),
+        ({f"€ {n}" for n in range(12)}, "number"),
+        ({f"{n} doors" for n in range(12)}, "class"),
+        ({f"{n}A" for n in range(12)}, "class"),
+        ({"4.2 mm", "5 cm"}, "number"),  # and refused
+        *(({f"{word}{n}" for n in range(12)}, "class") for word in ("A", "v", "no ")),
     ],
 )
 def test_kinds_that_cells_have(cells: set[str], kind: str) -> None:
     assert detect(cells).name == kind
+
+
+def test_units_are_read_and_said(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    cells = [f"{n},{n % 7} mm" for n in range(12)]
+    table = write_jsonl(tmp_path / "t.jsonl", [{**row, "size": cell} for row, cell in zip(rows, cells, strict=True)])
+    dataset = open_dataset(table, labels=["size"])
+    assert dataset.tasks[0].kind.describe() == "number, 0 to 11.4 mm"
+    cells[3], cells[7] = "3,1 cm", "7"
+    table = write_jsonl(tmp_path / "t.jsonl", [{**row, "size": cell} for row, cell in zip(rows, cells, strict=True)])
+    with pytest.raises(SnowError, match=r"line 4, line 8: column 'size': .*'cm'.* --kind size=class"):
+        open_dataset(table, labels=["size"])
+
+
+def test_a_word_among_numbers_is_said(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    cells = [f"{n}.5" for n in range(11)] + ["unknown"]
+    table = write_jsonl(tmp_path / "t.jsonl", [{**row, "size": cell} for row, cell in zip(rows, cells, strict=True)])
+    with pytest.raises(SnowError, match="classes with a single picture.*since 'unknown' is not a number"):
+        open_dataset(table, labels=["wear", "size"])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_fractions_are_the_same_grades_from_every_table(
+    name: str, tmp_path: Path, rows: list[dict[str, object]]
+) -> None:
+    cells = ("0", "1/3", "2/3", "1") if name == "t.csv" else (0.0, 1 / 3, 2 / 3, 1.0)
+    table = WRITERS[name](tmp_path / name, [{**row, "part": cells[n % 4]} for n, row in enumerate(rows)])
+    [task] = open_dataset(table, labels=["part"]).tasks
+    assert (task.kind.name, task.classes) == ("ordered", ("0", "1/3", "2/3", "1"))
 
 
 def test_a_column_for_each_tag(tmp_path: Path, rows: list[dict[str, object]]) -> None:

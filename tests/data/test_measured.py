@@ -128,6 +128,18 @@ def test_classes_meet_by_name_whatever_their_order_and_spelling(tmp_path, draw):
         assert measured.pictures.labels.flatten().tolist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize("spelling", [str, str.upper, str.capitalize])
+def test_truth_values_meet_as_csv_json_and_spreadsheets_write_them(tmp_path, draw, spelling):
+    lines = ["path,label"]
+    for number in range(4):
+        draw(tmp_path / f"{number}.png", seed=number)
+        lines.append(f"{number}.png,{spelling('true' if number else 'false')}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    for classes in (("false", "true"), ("True", "False")):
+        measured = open_measured(tmp_path / "t.csv", Task("ok", classes), None)
+        assert [classes[label].lower() for label in measured.pictures.labels[:, 0]] == ["false", *["true"] * 3]
+
+
 def test_a_class_that_the_task_lacks_is_refused(flat):
     (flat / "dog").rename(flat / "wolf")
     with pytest.raises(SnowError, match="not those of task pets: it lacks dog and it has wolf"):

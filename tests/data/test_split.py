@@ -132,6 +132,19 @@ def test_a_record_of_many_pictures_stays_small():
     assert len(str(record.to_dict())) < 12_000
 
 
+def test_a_record_knows_what_was_learned_later():
+    hashes = digests(3 * MOST_TRAINED)
+    record = recorded(hashes[:6], hashes[6:9]).with_trained(hashes[8:12])
+    assert [record.was_trained(digest) for digest in hashes[:13]] == [True] * 6 + [False] * 2 + [True] * 4 + [False]
+    assert [record.was_held_out(digest) for digest in hashes[6:9]] == [True] * 3
+    assert record.all_trained
+    assert not record.with_trained((), all_of_them=False).all_trained
+    many = record.with_trained(hashes)
+    assert not many.all_trained
+    assert len(many.trained) <= MOST_TRAINED + 3
+    assert all(many.was_trained(digest) for digest in hashes[6:9])
+
+
 def test_pictures_without_a_label_of_the_task_are_not_recorded():
     labels = torch.tensor([[0, -1], [1, 0], [0, 1]])
     pictures = Pictures([Path("a.png")] * 3, labels)

@@ -76,6 +76,12 @@ def test_several_label_columns_are_several_tasks(root):
     assert all("no test picture of" in line for line in dataset.warnings[1:])
 
 
+def test_a_table_without_a_row_that_fits_says_why(root):
+    rows = [f"pictures/{n}.png,4,{n} mm" for n in range(4)]  # a decimal comma in a file with commas
+    with pytest.raises(SnowError, match=r"no rows under the header \(4 skipped in all, .*3 cells under a header of 2"):
+        open_dataset(write(root, "path,size", *rows))
+
+
 def test_rows_that_cannot_be_used_are_skipped_with_a_line_each(root):
     (root / "pictures" / "bad.png").touch()
     lines = ["../outside.png,cat,train", f"{root.parent}/outside.png,cat,train", "pictures/9.png,cat,train"]

@@ -118,6 +118,14 @@ def test_the_picture_is_a_picture(tmp_path: Path) -> None:
         draw_comparison(_results(), tmp_path / "none.doc")
 
 
+def test_the_picture_has_the_figure_of_other_kinds(tmp_path: Path) -> None:
+    methods = {"fo": {**_results()["methods"]["fo"], "mae": 12.5, "mae_std": 0.5}}
+    draw_comparison({"kind": "number", "methods": methods}, tmp_path / "figure.svg")
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert "MAE" in drawn
+    assert "top-1" not in drawn
+
+
 def test_the_picture_names_every_measured_method(tmp_path: Path) -> None:
     entry = _results()["methods"]["fo"]
     methods = {f"snow:keep=0.{index}:pooling.slots=index:dropout=0": entry for index in range(12)}

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from snow.cli.app import main
-from snow.data import Dataset, open_dataset
+from snow.data import Dataset, Task, open_dataset
 from snow.errors import SnowError
 from snow.experiments.lifelong import forgetting, learn_in_turn, run_lifelong
 from snow.hub import Hub
+from snow.kinds import NumberKind
 from snow.methods.variant import Variant
 from snow.process.interrupt import Interrupted
 from snow.source import Source
@@ -225,3 +226,10 @@ def test_orders_of_ones_own_are_kept_apart(source: Source, datasets: list[Datase
     assert [order["order"] for order in results["orders"]] == orders
     with pytest.raises(SnowError, match="out.json holds other orders"):
         run_lifelong(*arguments, out=out)
+
+
+def test_a_number_is_not_accuracy(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:
+    number = Task("third", (), NumberKind(0.0, 1.0, 0.0, 3.0), ("1.0", "2.0"))
+    third = replace(datasets[2], tasks=(number,))
+    with pytest.raises(SnowError, match="measures accuracy, and task third is number, 0 to 3"):
+        run_lifelong(source, [datasets[0], third], Variant.parse("fo"), RECIPE, tmp_path / "hubs", runtime=RUNTIME)

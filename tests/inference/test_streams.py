@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -49,6 +50,29 @@ def test_a_folder_gives_what_comes(tmp_path: Path) -> None:
             frames.stop()
     writer.join()
     assert names == ["0.png", "1.png"]
+
+
+def test_a_file_that_changes_is_given_again(tmp_path: Path) -> None:
+    write(whole := tmp_path / "whole.data.png", 200)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "latest.png").write_bytes(whole.read_bytes()[:40])  # a copy that pauses
+    frames = FolderFrames(folder, 0.01)
+    writes = iter([whole.read_bytes(), None, None])
+
+    def go_on(_seconds: float) -> None:
+        if frames.skipped and (content := next(writes, None)) is not None:
+            (folder / "latest.png").write_bytes(content)
+
+    frames._stopped.wait = go_on  # ty: ignore[invalid-assignment]
+    levels = []
+    for frame in frames:
+        levels.append(int(frame.pixels.max()))
+        if len(levels) == 2:
+            frames.stop()
+        write(folder / "latest.png", 90)
+        os.utime(folder / "latest.png", ns=(1, 1))
+    assert (levels, frames.skipped) == ([200, 90], 1)
 
 
 def test_frames_that_hardly_differ_are_left_out(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import torch
 
 from snow.errors import SnowError
 from snow.kinds import (
+    FIGURES,
     KINDS,
     BadCellError,
     ClassKind,
     GradeKind,
+    KindSpec,
     LabelKind,
     LossOptions,
     NumberKind,
@@ -68,6 +70,8 @@ def test_gradient_descent_on_the_loss_finds_the_labels(name: str) -> None:
     assert measured.images == len(labels)
     assert measured.score == pytest.approx({"ordered": 0.0}.get(name, 1.0), abs=1e-3)
     assert set(measured.to_dict()) == {"images", *(figure.key for figure in kind.figures)}
+    figure = FIGURES[measured.score_key]
+    assert measured.to_dict()[figure.key] == pytest.approx(measured.score if figure.rises else -measured.score)
     json.dumps([entry.to_dict() for entry in kind.predictions("t", logits.detach())])
 
 
@@ -122,6 +126,7 @@ def test_cells_of_tags() -> None:
     ]
     assert TagKind.read(["a;b", "c"], "") == ['["a", "b"]', '["c"]']
     assert TagKind.read(["a/b", "c"], "/") == ['["a", "b"]', '["c"]']
+    assert TagKind.read(["a b", "c"], KindSpec.parse("multi: ").option) == ['["a", "b"]', '["c"]']
     with pytest.raises(BadCellError, match="not a JSON list"):
         TagKind.read(["[red]"], "")
 
@@ -192,6 +197,38 @@ def test_cells_of_numbers() -> None:
             NumberKind.read(cells, "")
 
 
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [
+        (["4,2 mm", "3,1mm", "", "5\u00a0mm"], ["4.2 mm", "3.1 mm", None, "5.0 mm"]),
+        (["€ 5", "-$5"], None),
+        (["$5", "5 $", "-$5.5"], ["5.0 $", "5.0 $", "-5.5 $"]),
+        (["12 %", "−7.5%"], ["12.0 %", "-7.5 %"]),
+        (["5 \u00b5m", "6 \u03bcm"], ["5.0 \u00b5m", "6.0 \u00b5m"]),
+        (["5 m2", "1/2 m2"], ["5.0 m2", "0.5 m2"]),
+        (["0,125", "1,250"], ["0.125", "1.25"]),
+        (["1,250", "980"], None),
+        (["5 mm", "1 cm"], None),
+        *(([cell], None) for cell in ("A4", "2024-01-05", "12:30", "1.2.3", "4x4", "10-20", "3.5.2024", "4 mm ± 1")),
+    ],
+)
+def test_numbers_as_people_write_them(cells: list[str], labels: list[str] | None) -> None:
+    if labels is not None:
+        assert NumberKind.read(cells, "") == labels
+        return
+    with pytest.raises(BadCellError):
+        NumberKind.read(cells, "")
+
+
+def test_a_stray_unit_is_named_with_its_places() -> None:
+    with pytest.raises(BadCellError, match="unit 'cm', and 3 others have 'mm'") as refused:
+        NumberKind.read(["4 mm", "3 cm", "5 mm", "5", "6 mm"], "")
+    assert (refused.value.place, refused.value.others) == (1, (3,))
+    assert NumberKind.read(["4 mm", "5"], "mm") == ["4.0 mm", "5.0 mm"]
+    with pytest.raises(BadCellError, match="the unit is 'cm'"):
+        NumberKind.read(["4 mm", "5"], "cm")
+
+
 def test_a_number_is_answered_in_its_units() -> None:
     kind = NumberKind.of_labels("t", ["10.0 mm", "20.0 mm", "30.0 mm"], "")
     [prediction] = kind.predictions("t", torch.tensor([[1.0]]))
@@ -236,6 +273,27 @@ def test_the_order_of_grades() -> None:
         GradeKind.of_labels("t", ["x", "z"], "x<y")
 
 
+@pytest.mark.parametrize("cells", [["0", "1/3", "2/3", "1"], ["0", "0.3333333333333333", "0.66666669", "1.0"]])
+def test_grades_that_are_numbers_have_one_name(cells: list[str]) -> None:
+    assert GradeKind.read(cells, "") == ["0", "1/3", "2/3", "1"]
+    saved = GradeKind(("0", "0.3333333333333333", "0.6666666666666666", "1"))
+    assert saved.unknown(GradeKind.read(cells, "")) == []
+    assert saved.strata(GradeKind.read(cells, "")) == [0, 1, 2, 3]
+    assert saved.unknown(["1/2"]) == ["1/2"]
+
+
+def test_spellings_of_grades() -> None:
+    assert GradeKind.read(["1/4", "0,5 mm", "01", "1st", "bad", ""], "") == ["0.25", "0.5 mm", "01", "1st", "bad", None]
+    assert GradeKind.read(["0.25", "2/4"], "1/4<1/2") == ["1/4", "1/2"]
+    assert GradeKind.of_labels("t", ["2nd", "1st"], "").names == ("1st", "2nd")
+    with pytest.raises(BadCellError, match="'1,200' may be 1200 or 1.200"):
+        GradeKind.read(["1,200", "1,500"], "")
+    with pytest.raises(SnowError, match="the order of the grades"):
+        GradeKind.of_labels("t", ["5 mm", "1 cm"], "")
+    with pytest.raises(SnowError, match="names one twice"):
+        GradeKind.of_labels("t", ["1/2", "1"], "0.5<1/2<1")
+
+
 def test_the_answer_is_the_median_grade() -> None:
     kind = GradeKind(("bad", "fair", "good"))
     [prediction] = kind.predictions("t", torch.logit(torch.tensor([[0.9, 0.4]])))
@@ -274,6 +332,12 @@ def test_balanced_weights_let_each_class_count_alike() -> None:
     assert ClassKind(("often", "rare")).weights(labels, "other=5") is None
     with pytest.raises(SnowError, match="weights above zero, not 'rare=-1'"):
         ClassKind(("often", "rare")).weights(labels, "rare=-1")
+
+
+@pytest.mark.parametrize("text", ["multi:", "number: ", "ordered:", "class:"])
+def test_an_empty_option_is_refused(text: str) -> None:
+    with pytest.raises(SnowError, match="nothing behind the colon"):
+        KindSpec.parse(text)
 
 
 def test_an_unknown_kind_is_refused() -> None:

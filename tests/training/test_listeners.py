@@ -14,7 +14,7 @@ from tiny import built, tiny_dataset, tiny_recipe, tiny_runtime, tiny_source
 from snow.errors import SnowError
 from snow.process.interrupt import Interrupted
 from snow.training.fit import fit
-from snow.training.history import Fitted, RunInfo, StepReport
+from snow.training.history import EpochRecord, Fitted, RunInfo, StepReport
 from snow.training.listeners import CsvLog, Listener, ProgressBar
 from snow.training.trackers import LOGS, TensorBoardLog
 
@@ -159,6 +159,24 @@ def test_mlflow_gets_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     losses = [entry for entry in metrics if entry[1] == "colour/loss"]
     assert losses == [("7-insects", "colour/loss", record.loss, record.epoch) for record in fitted.history]
     assert ended == ["7-insects"]
+
+
+def test_each_kind_of_label_has_its_own_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=(screen := io.StringIO()), force_terminal=False, width=300)
+    monkeypatch.setattr("snow.training.listeners.Console", lambda stderr: console)
+    scores = {"class": ("top1", 0.8), "multi": ("map", 0.4), "number": ("r2", -0.167), "ordered": ("mae_grades", -0.5)}
+    kinds = {f"{kind} {n}": kind for kind in scores for n in (1, 2)}
+    records = [
+        EpochRecord(name, 1, 0.5, 0.25, scores[kind][1], 0.1, 100.0, 1.0, scores[kind][0])
+        for name, kind in kinds.items()
+    ]
+    bar = ProgressBar()
+    bar.on_start(RunInfo(tuple(kinds), 2, 3, {}, 0, (), kinds=kinds))
+    bar.on_epoch(records)
+    assert screen.getvalue() == (
+        "epoch 1/2: loss 0.500, accuracy 25.0%, tags right 25.0%, within 0.5 SD 25.0%, grades right 25.0%, "
+        "100 images/s, validation top-1 80.0%, mAP 40.0%, R² -0.167, MAE in grades 0.5\n"
+    )
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import snow
+from snow.data import SplitRecord
 from snow.process.interrupt import Interrupted
 from snow.training.history import StepReport
 from snow.training.listeners import Listener
@@ -135,3 +136,5 @@ def test_test_pictures_that_the_task_was_trained_on_are_told(
     assert "training pictures" not in caplog.text
     snow.train(hub, snow.open_dataset(folder, task="colours", seed=5), RECIPE, runtime=RUNTIME, warm_start=True)
     assert "test pictures are training pictures of task colours: use its seed and test fraction" in caplog.text
+    record = SplitRecord.from_dict(hub.task("colours").training["split"])
+    assert record.held_out & record.trained, "what was learned before stays known"

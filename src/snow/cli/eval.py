@@ -182,9 +182,11 @@ def _measured(
             continue
         try:
             measured[name] = _open(data, artifact, split, labels, root, progress, inspections)
-        except MismatchError:
+        except MismatchError as error:
             if names:
                 raise
+            if columns is not None:
+                note(f"warning: task {name} is not measured: {error}")
     if not measured:
         raise NotFoundError(
             f"{data}: it has labels for no task of hub {hub.path}; the tasks are {', '.join(hub.names())}"

@@ -9,12 +9,14 @@ from snow.cli.app import command
 from snow.cli.options import Flag, Json, Names
 from snow.cli.output import note, percent, print_json, print_table
 from snow.data import Measured, SplitRecord, Task, open_measured
+from snow.data.pictures import inspect
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
 from snow.kinds import ClassMetrics
 from snow.training.evaluate import evaluate
 from snow.training.extend import Extension, extend
 from snow.training.polish import Polish
+from snow.training.train import sole_run
 
 app = command("extend", "snow extend my-hub insects new-pictures/ --check pictures/")
 
@@ -57,14 +59,16 @@ def extend_command(
     if pictures is None and not remove and not rename:
         raise SnowError("there is nothing to do: give a folder of class folders, --remove or --rename")
     opened = Hub.open(hub)
-    before = opened.task(task)
-    measured = None if check is None else _open_check(check, before)
-    names = _renames(rename)
-    extension = extend(opened, task, pictures, remove=remove, rename=names, train=train, workers=workers)
-    for line in extension.warnings:
-        note(f"warning: {line}")
-    accuracy = None if measured is None else _accuracy(opened, before, measured)
-    opened.add(extension.artifact, replace=True)
+    opened.tasks.require(task)
+    with sole_run(hub, [task]):
+        before = opened.task(task)
+        measured = None if check is None else _open_check(check, before)
+        names = _renames(rename)
+        extension = extend(opened, task, pictures, remove=remove, rename=names, train=train, workers=workers)
+        for line in (*extension.warnings, *_checked_twice(extension, measured)):
+            note(f"warning: {line}")
+        accuracy = None if measured is None else _accuracy(opened, before, measured)
+        opened.add(extension.artifact, replace=True)
     after = None if measured is None else _accuracy(opened, extension.artifact, measured, names)
     _report(task, extension, accuracy, after, json)
 
@@ -83,8 +87,19 @@ def _open_check(data: str, artifact: Artifact) -> Measured:
     recorded = artifact.training.get("split")
     record = None if recorded is None else SplitRecord.from_dict(recorded)
     measured = open_measured(data, Task(artifact.name, artifact.classes), record)
+    for line in measured.warnings:
+        note(f"warning: {line}")
     note(f"measured: {measured.line}")
     return measured
+
+
+def _checked_twice(extension: Extension, measured: Measured | None) -> list[str]:
+    """Warn, in at most one line, of pictures that are learned and then measured on."""
+    items = () if measured is None else measured.pictures.items
+    count = sum(look.digest in extension.digests for look in inspect(items, decoded=False))
+    if not count:
+        return []
+    return [f"{count} of the {len(items)} images of --check are learned now, so accuracy after it means little"]
 
 
 def _accuracy(hub: Hub, artifact: Artifact, measured: Measured, renamed: dict[str, str] | None = None) -> float:

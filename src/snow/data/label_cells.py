@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 
 from snow.data.labels import MISSING, clean_name, whole_numbers
 from snow.errors import SnowError
 from snow.kinds import BadCellError, ClassKind, GradeKind, KindSpec, NumberKind, TagKind, kind_named
-from snow.kinds.number import value_of
+from snow.kinds.quantity import is_measure, quantity, unit_key
 from snow.kinds.tags import label_of
 
-_PLAIN = re.compile(r"[+-]?\d+(?:[.,]\d*|\s*/\s*[1-9]\d*)?(?:[eE][+-]?\d{1,2})?")
 MOST_GRADES = 10
 """Different numbers, not all of them whole, that count as grades; with more they are a number."""
+
+FEW = 0.1
+"""Share of the different cells of a column up to which those that are no numbers are probably mistakes."""
 
 _YES = frozenset({"1", "1.0", "true", "yes", "x", "y"})
 _NO = frozenset({"0", "0.0", "false", "no", "n", "-"})
@@ -42,13 +43,34 @@ def require_tasks(kinds: Collection[str], tasks: Collection[str]) -> None:
 
 
 def detect(cells: Collection[str]) -> KindSpec:
-    """Find the kind of labels: JSON lists and `|` are tags, numbers that are not all whole are a number or grades."""
+    """Find the kind of labels: JSON lists and `|` are tags, numbers that are not all whole are a number or grades.
+
+    Whole numbers may be codes, so they are classes, except where a unit such as `mm` says that they are not. Units that
+    differ make a number, which is refused when it is read.
+    """
     written = {cell for cell in cells if cell and cell not in MISSING}
     if any("|" in cell or (cell[0] == "[" and cell[-1] == "]") for cell in written):
         return KindSpec(TagKind.name)
-    if all(map(_PLAIN.fullmatch, written)) and not all(float(value_of(cell)).is_integer() for cell in written):
-        return KindSpec(GradeKind.name if len(written) <= MOST_GRADES else NumberKind.name)
-    return KindSpec(ClassKind.name)
+    numbers = {cell: number for cell in map(clean_name, written) if (number := quantity(cell)) is not None}
+    if not numbers or len(numbers) < len({clean_name(cell) for cell in written}):
+        return KindSpec(ClassKind.name)
+    units = {unit_key(number.unit) for number in numbers.values()}
+    measures = {cell: is_measure(cell) for cell in numbers}
+    if len(units) > 1:
+        are_numbers = all(measures[cell] or not number.unit for cell, number in numbers.items())
+        return KindSpec(NumberKind.name if are_numbers else ClassKind.name)
+    if all(number.is_whole for number in numbers.values()) and not all(measures.values()):
+        return KindSpec(ClassKind.name)
+    return KindSpec(GradeKind.name if len(numbers) <= MOST_GRADES else NumberKind.name)
+
+
+def odd_among_numbers(cells: Collection[str]) -> str | None:
+    """Find a cell that alone, or nearly so, keeps a column from being numbers; None if there is none such."""
+    written = sorted({clean_name(cell) for cell in cells if cell not in MISSING} - {""})
+    numbers = [quantity(cell) for cell in written]
+    fractions = sum(number is not None and not number.is_whole for number in numbers)
+    odd = [cell for cell, number in zip(written, numbers, strict=True) if number is None]
+    return odd[0] if fractions > MOST_GRADES and 0 < len(odd) <= FEW * len(written) else None
 
 
 def read_cells(spec: KindSpec, cells: Sequence[str]) -> list[str]:

@@ -43,6 +43,11 @@ def whole_numbers(labels: Iterable[str]) -> dict[str, str]:
     return {name: name.partition(".")[0] for name in names}
 
 
+def is_truth(name: str) -> bool:
+    """Tell whether a label is a truth value, which CSV, JSON, pandas and spreadsheets write as true, True or TRUE."""
+    return name.lower() in ("true", "false")
+
+
 def lookalikes(classes: Collection[str]) -> list[str]:
     """A line for each two classes that are probably one: other case, quotes, inner spaces, leading zeros."""
     first: dict[str, str] = {}

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from snow.data.decode import shown
-from snow.data.labels import clean_name, whole_numbers
+from snow.data.labels import clean_name, is_truth, whole_numbers
 from snow.data.open import read_listing
 from snow.data.pictures import Inspection, Item, Pictures, Progress, inspect
 from snow.data.rows import Listing, Opening, Row
@@ -147,17 +147,20 @@ def _numbered(rows: Sequence[Row], task: Task, source: str) -> tuple[Task, list[
 
 def _class_numbers(rows: Sequence[Row], task: Task, source: str) -> tuple[list[int], list[str]]:
     """Number each row's class as the task does, and name the classes without a picture. Names are normalised first."""
-    known: dict[str, int] = {}
+    truths = {name.lower(): number for number, name in enumerate(task.classes) if is_truth(name)}
+    known = truths if len(truths) == 2 else {}
     for spelled in (whole_numbers(task.classes), {name: clean_name(name) for name in task.classes}):
         known |= {spelled[name]: number for number, name in enumerate(task.classes) if name in spelled}
     known |= {name: number for number, name in enumerate(task.classes)}
-    names = Counter(str(row.classes[0]) for row in rows)
+    present = [str(row.classes[0]) for row in rows]
+    present = [name.lower() if name not in known and is_truth(name) else name for name in present]
+    names = Counter(present)
     unknown = sorted(name for name in names if name not in known)
     lacking = [name for number, name in enumerate(task.classes) if number not in {known.get(other) for other in names}]
     if unknown:
         also = f"it lacks {_few(lacking)} and " if lacking else ""
         raise MismatchError(f"{source}: its classes are not those of task {task.name}: {also}it has {_few(unknown)}")
-    return [known[str(row.classes[0])] for row in rows], lacking
+    return [known[name] for name in present], lacking
 
 
 def _by_part(rows: Sequence[Row], part: Part, source: str) -> Choice:

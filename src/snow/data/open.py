@@ -17,7 +17,7 @@ from snow.data.published import PUBLISHED, published_name, read_published
 from snow.data.rows import Listing, Opening, assemble
 from snow.data.table import read_table
 from snow.data.task import Dataset
-from snow.errors import SnowError
+from snow.errors import MismatchError, SnowError
 from snow.kinds import BadCellError, KindSpec
 
 ADVICE = {
@@ -88,7 +88,7 @@ def _as_kind(listing: Listing, spec: KindSpec) -> Listing:
         labels = read_cells(spec, [row.classes[0] or "" for row in listing.rows])
     except BadCellError as error:
         item = listing.rows[error.place].item if listing.rows else ""
-        raise SnowError(f"{listing.source}: {shown(str(item))}: {error.reason}") from None
+        raise MismatchError(f"{listing.source}: {shown(str(item))}: {error.reason}") from None
     rows = [replace(row, classes=(label or None,)) for row, label in zip(listing.rows, labels, strict=True)]
     return replace(listing, rows=rows, kinds=(spec,))
 

@@ -29,6 +29,9 @@ SPLITS: dict[str, Split] = {
 }
 """Names of the two parts, in lower case; of several for one part, the first in this order is used."""
 
+NO_NUMBER = "is taken for classes, since"
+"""In a warning of a column of numbers with words among them."""
+
 _FILLERS = frozenset({"", "set", "data", "dataset", "split", "seg", "img", "imgs", "images", "pictures", "photos"})
 
 
@@ -97,7 +100,7 @@ def assemble(listing: Listing, opening: Opening) -> Dataset:
     rows, source = listing.rows, listing.source
     tasks = [_task(listing, column) for column in range(len(listing.tasks))]
     _refuse_strangers(tasks, rows, source)
-    reasons = [line for line in listing.warnings if line.startswith(("skipped", "ignored in"))]
+    reasons = [line for line in listing.warnings if line.startswith(("skipped", "ignored in")) or NO_NUMBER in line]
     _refuse_untaught(tasks, rows, reasons, source)
     broken: list[str] = []
     digests: list[bytes] | None = None
@@ -197,7 +200,13 @@ def _single(tasks: Sequence[Task], pictures: Pictures) -> str:
 
 
 def _first(reasons: Sequence[str]) -> str:
-    """Quote the first reason why pictures are missing; skipped pictures say more than ignored files."""
+    """Quote the first reason why pictures are missing; skipped pictures say more than ignored files.
+
+    Labels that were to be numbers say most.
+    """
+    numbers = [line for line in reasons if NO_NUMBER in line]
+    if numbers:
+        return f" ({numbers[0]})"
     skipped = [line for line in reasons if line.startswith("skipped")]
     if skipped:
         return f" ({len(skipped)} skipped in all, first {skipped[0].removeprefix('skipped ')})"

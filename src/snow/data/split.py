@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -93,7 +93,7 @@ class SplitRecord:
 
     Attributes:
         held_out: of the test pictures; empty where the data had a test part of its own.
-        trained: of at most `MOST_TRAINED` training pictures.
+        trained: of at most `MOST_TRAINED` training pictures, and of all that were held out and learned later.
         all_trained: whether `trained` has them all.
     """
 
@@ -137,6 +137,17 @@ class SplitRecord:
             return cls(held_out, trained, bool(values["all_trained"]))
         except (KeyError, TypeError, ValueError, binascii.Error):
             raise SnowError("the record of the split is damaged") from None
+
+    def with_trained(self, digests: Iterable[bytes], all_of_them: bool = True) -> SplitRecord:
+        """Return the record of a task that has learned further pictures.
+
+        Args:
+            digests: of these pictures, or their first bytes.
+            all_of_them: whether no other was learned.
+        """
+        learned = self.trained | {digest[:BYTES] for digest in digests}
+        kept = frozenset(sorted(learned)[:MOST_TRAINED]) | (learned & self.held_out)
+        return replace(self, trained=kept, all_trained=self.all_trained and all_of_them and kept == learned)
 
     def was_held_out(self, digest: bytes) -> bool:
         return digest[:BYTES] in self.held_out

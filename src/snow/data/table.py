@@ -12,13 +12,15 @@ from pathlib import Path, PureWindowsPath
 
 from snow.data.cells import TableRow, read_columns, read_lines
 from snow.data.decode import path_hint, shown
-from snow.data.label_cells import Kinds, detect, merge_tags, read_cells, require_tasks
+from snow.data.label_cells import Kinds, detect, merge_tags, odd_among_numbers, read_cells, require_tasks
 from snow.data.labels import MISSING, clean_name, whole_numbers
-from snow.data.rows import SPLITS, Listing, Opening, Row, Split, part_name
+from snow.data.rows import NO_NUMBER, SPLITS, Listing, Opening, Row, Split, part_name
 from snow.errors import SnowError
 from snow.kinds import BadCellError, ClassKind, KindSpec, TagKind, kind_named
 
 PATH, LABEL, SPLIT = "path", "label", "split"
+SHOWN = 3
+"""Rows that are named of those with one fault."""
 
 
 def read_table(
@@ -47,7 +49,8 @@ def read_table(
     wanted = [PATH, *(column for group in cells.values() for column in group), *([SPLIT] if has_split else [])]
     lines, warnings = read_lines(file, wanted)
     if not lines:
-        raise SnowError(f"{shown(file)}: there are no rows under the header")
+        first = f" ({len(warnings)} skipped in all, first {warnings[0].removeprefix('skipped ')})" if warnings else ""
+        raise SnowError(f"{shown(file)}: there are no rows under the header{first}")
     lines, specs = _with_labels(file, lines, cells, kinds, warnings)
     parts = _parts(file, lines, warnings, opening) if has_split else {line.where: None for line in lines}
     rows = _rows(file, [line for line in lines if line.where in parts], parts, len(labels), root, warnings)
@@ -97,8 +100,10 @@ def _with_labels(
         try:
             spec, read = _read_label(file, label, cells, kinds.get(label), warnings)
         except BadCellError as error:
-            where = lines[error.place].where
-            raise SnowError(f"{shown(file)}, {where}: column {label!r}: {error.reason}") from None
+            where = ", ".join(lines[place].where for place in (error.place, *error.others[: SHOWN - 1]))
+            where += f" and {len(error.others) + 1 - SHOWN} more" if len(error.others) >= SHOWN else ""
+            hint = "" if label in kinds else f"; for classes: --kind {label}=class"
+            raise SnowError(f"{shown(file)}, {where}: column {label!r}: {error.reason}{hint}") from None
         specs.append(spec)
         labels.append(read)
         if not any(read):
@@ -127,6 +132,12 @@ def _read_label(
         )
     if guessed.name == ClassKind.name:
         kind_named(guessed.name).read((), guessed.option)
+        odd = odd_among_numbers(column) if spec is None else None
+        if odd is not None:
+            warnings.append(
+                f"column {label!r} of {shown(file)} {NO_NUMBER} {odd!r} is not a number, as most others are: leave "
+                f"such cells empty, and use --kind {label}=number"
+            )
         return guessed, _class_names(file, label, column, warnings)
     return guessed, read_cells(guessed, column)
 

@@ -13,6 +13,7 @@ from snow.experiments.results.record import open_results, save_results
 from snow.experiments.results.table import markdown_table, origin
 from snow.hub import Hub
 from snow.inference.onnx_backend import source_for_precision
+from snow.kinds import ClassKind
 from snow.methods import METHODS, Method
 from snow.methods.sequential_method import SequentialMethod
 from snow.methods.variant import Variant
@@ -57,12 +58,18 @@ def run_lifelong(
         provenance, as JSON values.
 
     Raises:
-        SnowError: fewer than two tasks, duplicate names, a dataset with several tasks, an order that is not a
-            permutation of the tasks, a folder or file of another run; and as `train`.
+        SnowError: fewer than two tasks, duplicate names, a dataset with several tasks or no classes, an order that is
+            not a permutation of the tasks, a folder or file of another run; and as `train`.
     """
     names = [task.name for dataset in datasets for task in dataset.tasks]
     if any(len(dataset.tasks) != 1 for dataset in datasets):
         raise SnowError("lifelong learning takes one task per dataset: name data with one label column each")
+    for dataset in datasets:
+        kind = dataset.tasks[0].kind
+        if not isinstance(kind, ClassKind):
+            raise SnowError(
+                f"lifelong learning measures accuracy, and task {dataset.tasks[0].name} is {kind.describe()}"
+            )
     if len(names) < 2 or len(set(names)) < len(names):
         raise SnowError(
             f"lifelong learning takes two or more tasks with different names, not {', '.join(names) or 'none'}"

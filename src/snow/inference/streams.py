@@ -66,7 +66,8 @@ class Frames(ABC):
 class FolderFrames(Frames):
     """The pictures of a folder, and those that come into it, in the order of their names.
 
-    A file that is still being written is left for the next look.
+    A file that is still being written is left for the next look. One that changes later is given again: a camera may
+    write over its last picture, and a slow copy may pause.
 
     Args:
         seconds: between two looks; None ends after the pictures that are there.
@@ -78,21 +79,17 @@ class FolderFrames(Frames):
         self._stopped = threading.Event()
 
     def __iter__(self) -> Iterator[Frame]:
-        started, sizes = time.monotonic(), dict[Path, int]()
-        given: set[Path] = set()
+        started = time.monotonic()
+        seen: dict[Path, State] = {}
+        given: dict[Path, State] = {}
         while not self._stopped.is_set():
-            present = picture_files(self._folder)
-            given &= set(present)  # memory does not grow where old files are removed
-            sizes = {path: size for path, size in sizes.items() if path in set(present)}
-            for path in present:
-                if path in given:
+            before, seen = seen, {path: _state(path) for path in picture_files(self._folder)}
+            given = {path: state for path, state in given.items() if path in seen}  # files that are gone are forgotten
+            for path, state in seen.items():
+                is_written = self._seconds is None or before.get(path) == state
+                if given.get(path) == state or not is_written:
                     continue
-                size = _size(path)
-                if self._seconds is not None and sizes.get(path) != size:
-                    sizes[path] = size
-                    continue
-                given.add(path)
-                sizes.pop(path, None)
+                given[path] = state
                 try:
                     yield Frame(str(path), time.monotonic() - started, decode(path))
                 except SnowError as error:
@@ -106,11 +103,16 @@ class FolderFrames(Frames):
         self._stopped.set()
 
 
-def _size(path: Path) -> int:
+State = tuple[int, int]
+"""Size of a file and when it was written, by which a change is known; (-1, -1) for one that is gone."""
+
+
+def _state(path: Path) -> State:
     try:
-        return path.stat().st_size
+        found = path.stat()
     except OSError:
-        return -1
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 class VideoFrames(Frames):

@@ -17,6 +17,9 @@ from snow.kinds.tags import TagKind, TagPrediction
 
 KINDS: dict[str, type[LabelKind]] = {kind.name: kind for kind in (ClassKind, TagKind, NumberKind, GradeKind)}
 
+FIGURES: dict[str, Figure] = {figure.key: figure for kind in KINDS.values() for figure in kind.figures}
+"""Figures of all kinds by their keys."""
+
 
 def kind_named(name: str) -> type[LabelKind]:
     """Look a kind up. Raises NotFoundError: there is no such kind."""
@@ -42,7 +45,15 @@ def kind_of(names: Sequence[str], labels: Mapping[str, Any]) -> LabelKind:
         raise DamagedError(f"the labels of the task are damaged: {error}") from None
 
 
+def score_text(key: str, score: float) -> str:
+    """Write a score (`Metrics.score`) with the name of its figure: `top-1 81.2%`, `R² -0.17`, `MAE in grades 0.4`."""
+    figure = FIGURES[key]
+    value = score if figure.rises else -score
+    return f"{figure.title} {value:.1%}" if figure.is_fraction else f"{figure.title} {value:.3g}"
+
+
 __all__ = [
+    "FIGURES",
     "KINDS",
     "AnswerRow",
     "BadCellError",
@@ -65,4 +76,5 @@ __all__ = [
     "kind_named",
     "kind_of",
     "saved_labels",
+    "score_text",
 ]

@@ -31,7 +31,7 @@ class ClassKind(LabelKind):
         Figure("top5", "top-5"),
         Figure("balanced_accuracy", "balanced"),
         Figure("macro_f1", "macro F1"),
-        Figure("ece", "ECE"),
+        Figure("ece", "ECE", rises=False),
     )
 
     @classmethod
@@ -138,6 +138,10 @@ class ClassMetrics(Metrics):
     @property
     def score(self) -> float:
         return self.top1
+
+    @property
+    def score_key(self) -> str:
+        return "top1"
 
     @cached_property
     def confusion(self) -> Tensor | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Self, final
 
 import torch
@@ -15,9 +16,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.kinds.kind import AnswerRow, BadCellError, Figure, LabelKind, LossOptions, Metrics
-from snow.kinds.number import is_number, value_of
+from snow.kinds.kind import AnswerRow, Figure, LabelKind, LossOptions, Metrics
 from snow.kinds.prediction import Prediction
+from snow.kinds.quantity import is_measure, quantity, readable, require_decimals, unit_key
 
 SCALES = (
     ("very low", "low", "medium", "high", "very high"),
@@ -33,15 +34,24 @@ SCALES = (
 @final
 @dataclass(frozen=True)
 class GradeKind(LabelKind):
-    """One of several ordered grades per picture; `names` are in order, the lowest first."""
+    """One of several ordered grades per picture; `names` are in order, the lowest first.
+
+    Grades that are numbers are the same however they are written: `1/3` and `0.3333333`.
+    """
 
     name: ClassVar[str] = "ordered"
     output: ClassVar[str] = "probabilities"
-    figures: ClassVar[tuple[Figure, ...]] = (Figure("mae_grades", "MAE in grades", False), Figure("top1", "top-1"))
+    hits_title: ClassVar[str] = "grades right"
+    figures: ClassVar[tuple[Figure, ...]] = (
+        Figure("mae_grades", "MAE in grades", False, False),
+        Figure("top1", "top-1"),
+    )
 
     @classmethod
     def read(cls, cells: Sequence[str], option: str) -> list[str | None]:
-        return [cell or None for cell in cells]
+        require_decimals(cells)
+        named = {_key(grade): grade for grade in _grades(option)}
+        return [named.get(_key(cell), readable(cell)) if cell else None for cell in cells]
 
     @classmethod
     def of_labels(cls, task: str, labels: Sequence[str], option: str) -> Self:
@@ -49,28 +59,35 @@ class GradeKind(LabelKind):
         if len(present) < 2:
             number = f"only {present[0]!r}" if present else "none"
             raise SnowError(f"task {task!r} needs at least two grades, and there is {number}")
-        grades = tuple(name.strip() for name in option.split("<")) if option else known_order(present)
+        grades = _grades(option) if option else known_order(present)
         if grades is None:
             example = "<".join(present)
             raise SnowError(f"the order of the grades of task {task!r} is not known: say it, as ordered:{example}")
         kind = cls(grades)
+        if len(kind._places) < len(grades):
+            raise SnowError(f"the order of the grades of task {task!r} names one twice: {option}")
         if kind.unknown(labels):
             raise SnowError(f"task {task!r} has the grade {kind.unknown(labels)[0]!r}, which the order does not name")
         return kind
 
+    @cached_property
+    def _places(self) -> dict[object, int]:
+        """Number each grade, by what all its spellings have in common."""
+        return {_key(name): number for number, name in enumerate(self.names)}
+
     def unknown(self, labels: Sequence[str]) -> list[str]:
-        return sorted(set(labels) - set(self.names))
+        return sorted({label for label in labels if _key(label) not in self._places})
 
     def absent(self, labels: Sequence[str]) -> list[str]:
-        present = set(labels)
-        return [name for name in self.names if name not in present]
+        present = {_key(label) for label in labels}
+        return [name for name in self.names if _key(name) not in present]
 
     def strata(self, labels: Sequence[str]) -> list[int]:
-        return [self.names.index(label) for label in labels]
+        return [self._places[_key(label)] for label in labels]
 
     def targets(self, labels: Sequence[str]) -> Tensor | None:
         """1 for each step below the grade, 0 for the others: (M, K - 1)."""
-        grades = torch.tensor([self.names.index(label) for label in labels], dtype=torch.int64)
+        grades = torch.tensor(self.strata(labels), dtype=torch.int64)
         return (grades[:, None] > torch.arange(self.outputs)).float()
 
     def describe(self) -> str:
@@ -129,16 +146,28 @@ class GradeKind(LabelKind):
 
 
 def known_order(grades: Sequence[str]) -> tuple[str, ...] | None:
-    """Order grades that are numbers, or words of one of `SCALES`; None where the order is not known."""
-    if all(is_number(grade) for grade in grades):
-        try:
-            return tuple(sorted(grades, key=value_of))
-        except BadCellError:
+    """Order grades that are numbers, or words of one of `SCALES`; None where it is not known, as of mm and cm."""
+    numbers = {grade: read for grade in grades if (read := quantity(grade)) is not None}
+    if len(numbers) == len(grades):
+        units = {unit_key(number.unit) for number in numbers.values()}
+        if len(units) > 1 and any(map(is_measure, grades)):
             return None
+        return tuple(sorted(grades, key=lambda grade: numbers[grade].value))
     for scale in SCALES:
         if all(grade.lower() in scale for grade in grades):
             return tuple(sorted(grades, key=lambda grade: scale.index(grade.lower())))
     return None
+
+
+def _grades(option: str) -> tuple[str, ...]:
+    """Split the order that the user named: `bad<fair<good`."""
+    return tuple(name.strip() for name in option.split("<")) if option.strip() else ()
+
+
+def _key(grade: str) -> object:
+    """What all spellings of a grade have in common."""
+    number = quantity(grade)
+    return grade if number is None else number.key
 
 
 def _falling(logits: Tensor) -> Tensor:
@@ -178,6 +207,10 @@ class GradeMetrics(Metrics):
     @property
     def score(self) -> float:
         return -self.to_dict()["mae_grades"]
+
+    @property
+    def score_key(self) -> str:
+        return "mae_grades"
 
     def to_dict(self) -> dict[str, Any]:
         distance = (self.actual - self.predicted).abs().double()

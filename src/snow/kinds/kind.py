@@ -29,11 +29,13 @@ class Figure(NamedTuple):
         key: name in JSON.
         title: head of its column in tables.
         is_fraction: shown in percent.
+        rises: more is better.
     """
 
     key: str
     title: str
     is_fraction: bool = True
+    rises: bool = True
 
     def text(self, value: object) -> str:
         """Write a value for a table: `81.2 %`, or `1.84`; "" for None."""
@@ -73,6 +75,9 @@ class AnswerRow(NamedTuple):
     values: Mapping[str, float] = MappingProxyType({})
 
 
+_BLANK_OPTIONS = frozenset({"multi"})
+
+
 class KindSpec(NamedTuple):
     """A kind as a user names it: `multi`, `multi:;` with a separator, `ordered:good<fair<bad` with an order."""
 
@@ -81,9 +86,17 @@ class KindSpec(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> KindSpec:
-        """Split at the first colon."""
-        name, _, option = text.partition(":")
-        return cls(name.strip(), option.strip())
+        """Split at the first colon. A blank alone behind it can be a separator.
+
+        Raises:
+            SnowError: nothing is behind the colon.
+        """
+        name, colon, option = text.partition(":")
+        if colon and not option.strip() and not (option and name.strip() in _BLANK_OPTIONS):
+            raise SnowError(
+                f"kind {text!r} has nothing behind the colon: leave the colon out, or say what belongs there"
+            )
+        return cls(name.strip(), option.strip() or option)
 
 
 class ThresholdTarget(NamedTuple):
@@ -129,6 +142,11 @@ class Metrics(ABC):
     def score(self) -> float:
         """The figure by which settings are compared; higher is better."""
 
+    @property
+    @abstractmethod
+    def score_key(self) -> str:
+        """Key of the figure that the score is; the score is negative where less is better."""
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return the figures by their keys, and `images`, as JSON values."""
@@ -158,6 +176,7 @@ class LabelKind(ABC):
         name: its key in `KINDS`, and the `kind` of its predictions in JSON.
         figures: what it is measured by; the first is the headline.
         output: what `decoded` gives, in words.
+        hits_title: what the share of `hits` is called while a method learns.
         tunable: held-out pictures decide something, see `tuned`.
         names: classes, tags or grades in the order of the answer; () for a number.
     """
@@ -165,6 +184,7 @@ class LabelKind(ABC):
     name: ClassVar[str]
     figures: ClassVar[tuple[Figure, ...]]
     output: ClassVar[str]
+    hits_title: ClassVar[str] = "accuracy"
     tunable: ClassVar[bool] = False
     names: tuple[str, ...]
 
@@ -292,11 +312,11 @@ class LabelKind(ABC):
 
 
 class BadCellError(Exception):
-    """A cell that is no label of its kind: its place in the column, and what is wrong with it."""
+    """A cell that is no label of its kind: its place in the column, what is wrong with it, and others with the same."""
 
-    def __init__(self, place: int, reason: str) -> None:
+    def __init__(self, place: int, reason: str, others: Sequence[int] = ()) -> None:
         super().__init__(reason)
-        self.place, self.reason = place, reason
+        self.place, self.reason, self.others = place, reason, tuple(others)
 
 
 def named_weights(choice: str, names: Sequence[str] | None = None) -> dict[str, float]:

@@ -6,7 +6,6 @@ A label is a number as Python writes it, with its unit behind a space if it has 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,16 +16,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.kinds.kind import AnswerRow, BadCellError, Figure, LabelKind, LossOptions, Metrics
+from snow.kinds.kind import AnswerRow, Figure, LabelKind, LossOptions, Metrics
 from snow.kinds.prediction import Prediction
+from snow.kinds.quantity import read_quantities, require_one_unit, unit_key
 from snow.kinds.scores import r2, spearman
 
-NUMBER = re.compile(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?)(?:\s*/\s*(\d+))?\s*([^\d\s].*)?")
 STRATA = 5
 """Parts of the range that are divided alike between training and test pictures."""
 
 CLOSE = 0.5
-"""Standard deviations within which an answer counts as right while training is reported."""
+"""Standard deviations within which an answer counts as right while training is reported, see `hits_title`."""
 
 
 @final
@@ -42,9 +41,10 @@ class NumberKind(LabelKind):
 
     name: ClassVar[str] = "number"
     output: ClassVar[str] = "value"
+    hits_title: ClassVar[str] = "within 0.5 SD"
     figures: ClassVar[tuple[Figure, ...]] = (
-        Figure("mae", "MAE", False),
-        Figure("rmse", "RMSE", False),
+        Figure("mae", "MAE", False, False),
+        Figure("rmse", "RMSE", False, False),
         Figure("r2", "R²", False),
         Figure("spearman", "Spearman", False),
     )
@@ -57,16 +57,9 @@ class NumberKind(LabelKind):
 
     @classmethod
     def read(cls, cells: Sequence[str], option: str) -> list[str | None]:
-        has_points = any("." in cell for cell in cells)
-        parsed = [_parse(place, cell, has_points) if cell else None for place, cell in enumerate(cells)]
-        units = {entry[1] for entry in parsed if entry is not None}
-        if option:
-            units = {option} if units <= {"", option} else units | {option}
-        if len(units) > 1:
-            named = ", ".join(repr(unit) for unit in sorted(units))
-            raise BadCellError(0, f"numbers of one column have one unit, and these have {named}")
-        unit = next(iter(units), "")
-        return [None if entry is None else f"{entry[0]!r} {unit}".strip() for entry in parsed]
+        read = read_quantities(cells)
+        unit = require_one_unit(read, option.strip())
+        return [None if number is None else f"{number.value!r} {unit}".strip() for number in read]
 
     @classmethod
     def of_labels(cls, task: str, labels: Sequence[str], option: str) -> Self:
@@ -78,7 +71,8 @@ class NumberKind(LabelKind):
         return cls(float(values.mean()), std, float(values.min()), float(values.max()), _unit(labels[0]))
 
     def unknown(self, labels: Sequence[str]) -> list[str]:
-        return sorted({f"unit {_unit(label)!r}" for label in labels if _unit(label) not in ("", self.unit)})
+        own = ("", unit_key(self.unit))
+        return sorted({f"unit {_unit(label)!r}" for label in labels if unit_key(_unit(label)) not in own})
 
     def absent(self, labels: Sequence[str]) -> list[str]:
         return []
@@ -148,31 +142,6 @@ class NumberKind(LabelKind):
         return logits.double() * self.std + self.mean
 
 
-def is_number(cell: str) -> bool:
-    """Whether a cell is a number, be it a fraction or with a unit."""
-    return NUMBER.fullmatch(cell) is not None
-
-
-def value_of(cell: str) -> float:
-    """Read the number in a cell that `is_number`."""
-    return _parse(0, cell, "." in cell)[0]
-
-
-def _parse(place: int, cell: str, has_points: bool) -> tuple[float, str]:
-    """Read a number and its unit. A comma is a decimal comma where no cell of the column has a point."""
-    matched = NUMBER.fullmatch(cell)
-    if matched is None or ("," in matched[1] and has_points):
-        raise BadCellError(place, f"{cell!r} is not a number")
-    value = float(matched[1].replace(",", "."))
-    if matched[2] is not None:
-        if not int(matched[2]):
-            raise BadCellError(place, f"{cell!r} is not a number")
-        value /= int(matched[2])
-    if not math.isfinite(value):
-        raise BadCellError(place, f"{cell!r} is not a finite number")
-    return value, (matched[3] or "").strip()
-
-
 def _value(label: str) -> float:
     return float(label.partition(" ")[0])
 
@@ -197,6 +166,10 @@ class NumberMetrics(Metrics):
         """R², which does not depend on units; the negative error where all numbers are the same."""
         explained = r2(self.actual, self.predicted)
         return self._mae * -1.0 if explained is None else explained
+
+    @property
+    def score_key(self) -> str:
+        return "mae" if r2(self.actual, self.predicted) is None else "r2"
 
     @cached_property
     def _mae(self) -> float:

@@ -53,6 +53,7 @@ class TagKind(LabelKind):
 
     name: ClassVar[str] = "multi"
     output: ClassVar[str] = "probabilities"
+    hits_title: ClassVar[str] = "tags right"
     figures: ClassVar[tuple[Figure, ...]] = (
         Figure("map", "mAP"),
         Figure("micro_f1", "micro F1"),
@@ -228,6 +229,10 @@ class TagMetrics(Metrics):
     @property
     def score(self) -> float:
         return self.to_dict()["map"] or 0.0
+
+    @property
+    def score_key(self) -> str:
+        return "map"
 
     @cached_property
     def _counts(self) -> Tensor:

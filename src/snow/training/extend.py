@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from snow.data import Pictures
+from snow.data import Pictures, SplitRecord
 from snow.data.open import read_listing
 from snow.data.pictures import inspect
 from snow.data.rows import Opening
@@ -41,6 +42,7 @@ class Extension:
         seconds: of passing the pictures through the source, and of the update.
         warnings: lines about pictures that were left out.
         polish: what fitting the classifier changed; None if that was not asked for.
+        digests: SHA-256 of the pictures that were learned.
     """
 
     artifact: Artifact
@@ -49,6 +51,7 @@ class Extension:
     lost: float
     warnings: tuple[str, ...]
     polish: Polish | None = None
+    digests: frozenset[bytes] = frozenset()
 
 
 def extend(
@@ -82,7 +85,7 @@ def extend(
     familiarity = _statistics(artifact)
     classes = list(artifact.classes)
     _require_present(name, classes, (*remove, *rename))
-    loaded, labels, warnings = _labelled(pictures)
+    loaded, labels, digests, warnings = _labelled(pictures)
     if train and not labels:
         raise SnowError("there is nothing to train on: give a folder of class folders")
     final = final_features(hub.source, loaded, workers)
@@ -104,13 +107,18 @@ def extend(
         method=method,
         labels=ClassKind(names),
         familiarity=updated,
-        training={**artifact.training, "changes": [*artifact.training.get("changes", []), change]},
+        training={
+            **artifact.training,
+            **_split(artifact, digests),
+            "changes": [*artifact.training.get("changes", []), change],
+        },
         metrics={**metrics, "learned_parameters": method.learned_parameters},
     )
     added = {label: count for label, count in counts.items() if label not in artifact.classes}
     corrected = {label: count for label, count in counts.items() if label in artifact.classes}
     lost = _lost(familiarity, updated, len(present) - len(added))
-    return Extension(extended, added, corrected, lost, warnings, polished)
+    warnings += tuple(_learned_before(artifact, digests))
+    return Extension(extended, added, corrected, lost, warnings, polished, frozenset(digests))
 
 
 def _require_present(task: str, classes: Sequence[str], wanted: Sequence[str]) -> None:
@@ -181,19 +189,41 @@ def _statistics(artifact: Artifact) -> Familiarity:
     return familiarity
 
 
-def _labelled(pictures: str | Path | None) -> tuple[Pictures, list[str], tuple[str, ...]]:
-    """List the readable pictures of class folders, without their numbers, and their labels."""
+def _learned_before(artifact: Artifact, digests: Sequence[bytes]) -> list[str]:
+    """Warn, in at most one line, of pictures that the task has learned already."""
+    recorded = artifact.training.get("split")
+    count = 0 if recorded is None else sum(map(SplitRecord.from_dict(recorded).was_trained, digests))
+    return [f"{count} of the {len(digests)} pictures were learned before, and count twice now"] if count else []
+
+
+def _split(artifact: Artifact, digests: Sequence[bytes]) -> dict[str, Any]:
+    """Record that a task has learned further pictures, so that measuring on them is not taken for a test."""
+    recorded = artifact.training.get("split")
+    return {} if recorded is None else {"split": SplitRecord.from_dict(recorded).with_trained(digests).to_dict()}
+
+
+def _labelled(pictures: str | Path | None) -> tuple[Pictures, list[str], list[bytes], tuple[str, ...]]:
+    """List the readable pictures of class folders, without their numbers, their labels and digests.
+
+    A test part is left out.
+    """
     if pictures is None:
-        return Pictures([], torch.zeros(0, dtype=torch.int64)), [], ()
+        return Pictures([], torch.zeros(0, dtype=torch.int64)), [], [], ()
     listing = read_listing(pictures, "task", None, None, Opening(for_training=False), {})
     labelled = [row for row in listing.rows if row.classes[0] is not None]
-    looks = inspect([row.item for row in labelled])
-    rows = [row for row, look in zip(labelled, looks, strict=True) if not look.fault]
-    warnings = (*listing.warnings, *(f"skipped {look.fault}" for look in looks if look.fault))
+    learnable = [row for row in labelled if row.split != "test"]
+    warnings = list(listing.warnings)
+    if len(learnable) < len(labelled):
+        line = f"the {len(labelled) - len(learnable)} pictures of the test part of {listing.source} are left out"
+        warnings.append(f"{line}: give its folder to learn them")
+    looks = inspect([row.item for row in learnable])
+    rows = [row for row, look in zip(learnable, looks, strict=True) if not look.fault]
+    digests = [look.digest for look in looks if not look.fault]
+    warnings += [f"skipped {look.fault}" for look in looks if look.fault]
     if not rows:
         raise SnowError(f"{listing.source}: there is no readable picture with a label")
     loaded = Pictures([row.item for row in rows], torch.zeros(len(rows), dtype=torch.int64))
-    return loaded, [str(row.classes[0]) for row in rows], warnings
+    return loaded, [str(row.classes[0]) for row in rows], digests, tuple(warnings)
 
 
 def _lost(before: Familiarity, after: Familiarity, old: int) -> float:

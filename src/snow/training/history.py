@@ -22,6 +22,7 @@ class EpochRecord:
             (`LabelKind.hits`).
         validation: score on the held-out pictures after the epoch (`Metrics.score`): of a class the fraction that it
             classified correctly; None without such.
+        figure: key of the figure that `validation` is (`Metrics.score_key`).
         lr: learning rate of the epoch's last step.
         images_per_second: training pictures a second, over all processes, without evaluation.
         seconds: spent on training in this epoch.
@@ -35,6 +36,7 @@ class EpochRecord:
     lr: float
     images_per_second: float
     seconds: float
+    figure: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class RunInfo:
         first_step: steps done already, when a run is resumed.
         history: records so far, when a run is resumed.
         notes: other lines to show before it starts.
+        kinds: name of the kind of labels of each learner.
     """
 
     learners: tuple[str, ...]
@@ -58,6 +61,7 @@ class RunInfo:
     first_step: int
     history: tuple[EpochRecord, ...]
     notes: tuple[str, ...] = ()
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

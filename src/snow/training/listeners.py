@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from snow.errors import SnowError
+from snow.kinds import ClassKind, kind_named, score_text
 from snow.training.history import EpochRecord, RunInfo, StepReport
 
 
@@ -37,7 +38,7 @@ _REDRAW_SECONDS = 0.1
 
 
 class ProgressBar(Listener):
-    """Shows epoch, loss, accuracy (means over the learners), images/s and time left on stderr.
+    """Shows epoch, loss, accuracy (means over the learners of each kind of labels), images/s and time left on stderr.
 
     In a terminal it is a bar, elsewhere a line per epoch.
     """
@@ -48,10 +49,11 @@ class ProgressBar(Listener):
         self._task = TaskID(0)
         self._drawn = 0.0
         self._epochs = 0
+        self._kinds: Mapping[str, str] = {}
 
     def on_start(self, run: RunInfo) -> None:
         self._console = Console(stderr=True)
-        self._epochs = run.epochs
+        self._epochs, self._kinds = run.epochs, run.kinds
         for note in run.notes:
             self._console.print(note, highlight=False, markup=False, soft_wrap=True)
         if self._console.is_terminal:
@@ -76,7 +78,7 @@ class ProgressBar(Listener):
         if self._bar is None or now - self._drawn < _REDRAW_SECONDS:
             return
         self._drawn = now
-        numbers = _numbers(report.loss, report.accuracy, report.images_per_second)
+        numbers = self._numbers(report.loss, report.accuracy, report.images_per_second)
         epoch = f"{report.epoch}/{self._epochs}"
         self._bar.update(self._task, completed=report.step, epoch=epoch, numbers=numbers)
 
@@ -84,21 +86,31 @@ class ProgressBar(Listener):
         if self._bar is None and self._console is not None:
             loss = {record.learner: record.loss for record in records}
             accuracy = {record.learner: record.accuracy for record in records}
-            numbers = _numbers(loss, accuracy, records[0].images_per_second)
-            validations = [record.validation for record in records if record.validation is not None]
-            validation = f", validation {fmean(validations):.1%}" if validations else ""
-            self._console.print(
-                f"epoch {records[0].epoch}/{self._epochs}: {numbers}{validation}", highlight=False, soft_wrap=True
-            )
+            numbers = self._numbers(loss, accuracy, records[0].images_per_second)
+            line = f"epoch {records[0].epoch}/{self._epochs}: {numbers}{_validation(records)}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def on_end(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
+    def _numbers(self, loss: Mapping[str, float], accuracy: Mapping[str, float], speed: float) -> str:
+        by_kind: dict[str, list[float]] = {}
+        for learner, share in accuracy.items():
+            by_kind.setdefault(kind_named(self._kinds.get(learner, ClassKind.name)).hits_title, []).append(share)
+        shares = ", ".join(f"{title} {fmean(values):.1%}" for title, values in by_kind.items())
+        return f"loss {fmean(loss.values()):.3f}, {shares}, {speed:.0f} images/s"
 
-def _numbers(loss: Mapping[str, float], accuracy: Mapping[str, float], speed: float) -> str:
-    return f"loss {fmean(loss.values()):.3f}, accuracy {fmean(accuracy.values()):.1%}, {speed:.0f} images/s"
+
+def _validation(records: Sequence[EpochRecord]) -> str:
+    """Write the scores on held-out pictures, a mean for each figure; "" if there are none."""
+    by_figure: dict[str, list[float]] = {}
+    for record in records:
+        if record.validation is not None:
+            by_figure.setdefault(record.figure, []).append(record.validation)
+    texts = [score_text(figure, fmean(scores)) for figure, scores in by_figure.items()]
+    return f", validation {', '.join(texts)}" if texts else ""
 
 
 class CsvLog(Listener):

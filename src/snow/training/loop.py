@@ -12,6 +12,7 @@ import torch
 
 from snow.errors import DivergedError
 from snow.inference.features import FeatureBatch, LiveFeatures
+from snow.kinds import Metrics
 from snow.process.interrupt import Interrupted
 from snow.training.evaluate import collect_logits, evaluate_batches
 from snow.training.history import EpochRecord, RunningMeans, StepReport
@@ -164,18 +165,17 @@ class TrainingLoop:
         """Measure, decide which learners stop, and write history and checkpoint."""
         state = self._state
         active = state.active
-        scores: dict[str, float] = {}
+        metrics: dict[str, Metrics] = {}
         with ExitStack() as averaged:
             for learner in active:
                 averaged.enter_context(learner.averaged_weights())
             if validation is not None:
                 methods = {learner.name: learner.method for learner in active}
                 metrics = evaluate_batches(methods, self._run.data.labels, validation, self._run.fabric)
-                scores = {name: measured.score for name, measured in metrics.items()}
                 for learner in active:
-                    learner.update_best(scores[learner.name])
+                    learner.update_best(metrics[learner.name].score)
             self._judge([learner for learner in active if learner.guard])
-        records = [self._record(learner, scores.get(learner.name)) for learner in active]
+        records = [self._record(learner, metrics.get(learner.name)) for learner in active]
         state.history += records
         state.epoch, state.batch, state.seconds = state.epoch + 1, 0, 0.0
         for learner in state.learners:
@@ -197,16 +197,17 @@ class TrainingLoop:
                 index, labels = pictures
                 learner.guard.update(logits[learner.name][index], labels)
 
-    def _record(self, learner: Learner, validation: float | None) -> EpochRecord:
+    def _record(self, learner: Learner, validation: Metrics | None) -> EpochRecord:
         return EpochRecord(
             learner=learner.name,
             epoch=self._state.epoch + 1,
             loss=learner.means.mean_loss,
             accuracy=learner.means.accuracy,
-            validation=validation,
+            validation=None if validation is None else validation.score,
             lr=learner.lr,
             images_per_second=self._sampler.pictures / max(self._state.seconds, 1e-9),
             seconds=self._state.seconds,
+            figure="" if validation is None else validation.score_key,
         )
 
     def _save(self) -> None:

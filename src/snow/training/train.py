@@ -105,9 +105,10 @@ def train(
             raise SnowError(f"method {learner.name} learns from the pictures themselves: leave the cache out")
     if warm_start:
         _warn_of_learned(hub, dataset)
-    earlier = {name: earlier_recipes(hub.task(name)) for name in names if warm_start}
+    earlier = {name: hub.task(name) for name in names if warm_start}
     job = TrainingJob(hub.source, learners, dataset, recipe, runtime, RunPaths(folder / CHECKPOINT, resume), warm_start)
-    with _sole_run(hub.path, names, replace):
+    with sole_run(hub.path, names):
+        require_free(hub.path, names, replace)  # another run may have ended just now
         if not (resume and (folder / CHECKPOINT).exists()):
             shutil.rmtree(folder / CACHE, ignore_errors=True)
         with rollback(folder, keep=folder / CHECKPOINT), _memory_errors(job):
@@ -115,7 +116,8 @@ def train(
         familiarity = fit_familiarity(job) if fitted.is_first else {}
         artifacts = [artifact_of(task, fitted, job, about, familiarity) for task in dataset.tasks]
         for artifact in artifacts if warm_start else ():
-            artifact.training["earlier_recipes"] = earlier[artifact.name]
+            artifact.training["earlier_recipes"] = earlier_recipes(earlier[artifact.name])
+            artifact.training.update(_split_with_earlier(artifact, earlier[artifact.name]))
         if fitted.is_first:
             for artifact in artifacts:
                 hub.add(artifact, replace)
@@ -131,17 +133,16 @@ def holding_out(recipe: Recipe, dataset: Dataset) -> Recipe:
 
 
 @contextmanager
-def _sole_run(hub: Path, names: Collection[str], replace: bool) -> Generator[None]:
-    """Keep other processes from training tasks of these names during the block.
+def sole_run(hub: Path, names: Collection[str]) -> Generator[None]:
+    """Keep other processes from training or extending tasks of these names during the block.
 
     Raises:
-        SnowError: another process trains one of them, or the hub cannot be written; and as `require_free`.
+        SnowError: another process does so with one of them, or the hub cannot be written.
     """
     with ExitStack() as locks:
         for name in sorted(names) if is_first() else ():
             lock = hub / ".locks" / f"{name}.lock"
             locks.enter_context(write_lock(f"task {name} of hub {hub}", lock, activity="trained"))
-        require_free(hub, names, replace)  # another run may have ended just now
         yield
 
 
@@ -294,6 +295,15 @@ def _split(dataset: Dataset, column: int) -> dict[str, Any]:
     """Record which pictures were held out and which were learned, where their content is known."""
     record = SplitRecord.of(dataset, column)
     return {} if record is None else {"split": record.to_dict()}
+
+
+def _split_with_earlier(artifact: Artifact, earlier: Artifact) -> dict[str, Any]:
+    """Record that a task has learned what it had learned before it was trained on."""
+    recorded, recorded_before = (task.training.get("split") for task in (artifact, earlier))
+    if recorded is None or recorded_before is None:
+        return {}
+    before = SplitRecord.from_dict(recorded_before)
+    return {"split": SplitRecord.from_dict(recorded).with_trained(before.trained, before.all_trained).to_dict()}
 
 
 @contextmanager

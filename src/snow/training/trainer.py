@@ -167,4 +167,5 @@ class Trainer:
             first_step=state.epoch * batches + state.batch,
             history=tuple(state.history),
             notes=() if cache is None else (cache.note,),
+            kinds={name: labels.kind.name for name, labels in prepared.data.labels.items()},
         )

@@ -197,6 +197,11 @@ def test_the_table_and_the_picture(work: Sweep, tmp_path: Path) -> None:
     draw_sweep(results, tmp_path / "sweep.svg")
     drawn = (tmp_path / "sweep.svg").read_text()
     assert all(name in drawn for name in ("keep", "lr", "pooling.slots", "held-out"))
+    entries = [{**entry, "mae": 12.5} for entry in results["over"]["lr"]]
+    draw_sweep({**results, "kind": "number", "over": {"lr": entries}, "trials": []}, tmp_path / "number.svg")
+    drawn = (tmp_path / "number.svg").read_text()
+    assert "MAE on" in drawn
+    assert "top-1" not in drawn
     with pytest.raises(SnowError, match="nothing to draw"):
         draw_sweep({**results, "over": {"lr": [{"value": 1, "is_centre": True, "runs": 0}]}}, tmp_path / "none.png")
 

@@ -1,4 +1,4 @@
-"""Plot a comparison: accuracy against training speed."""
+"""Plot a comparison: the first figure of the kind of labels against training speed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from snow.errors import SnowError
 from snow.experiments.plots.figure import check_picture_path, new_figure, save_figure
+from snow.experiments.results.figures import shown_figures
 
 LARGEST = 1500
 """Area of the largest circle, in square points."""
@@ -26,17 +27,17 @@ def wrap_label(label: str, width: int = 32) -> str:
 
 
 def draw_comparison(results: Mapping[str, Any], path: Path) -> None:
-    """Draw accuracy against training speed with peak memory as the area of a circle, as in the paper's Figure 4.
+    """Draw the first figure against training speed, peak memory as the area of a circle, as in the paper's Figure 4.
 
     Labels stand beside the axes in order of accuracy, so that they never overlap.
 
     Raises:
-        SnowError: no method has both accuracy and speed; and as `check_picture_path`.
+        SnowError: no method has both figure and speed; and as `check_picture_path`.
     """
     check_picture_path(path)
-    measured = {
-        label: entry for label, entry in results["methods"].items() if {"top1", "images_per_second"} <= set(entry)
-    }
+    headline = shown_figures(results)[0]
+    key, scale = headline.key, 100 if headline.is_fraction else 1
+    measured = {label: entry for label, entry in results["methods"].items() if {key, "images_per_second"} <= set(entry)}
     if not measured:
         raise SnowError("nothing to draw: no method has both accuracy and speed (compare without --no-costs)")
     from matplotlib import colormaps
@@ -46,17 +47,17 @@ def draw_comparison(results: Mapping[str, Any], path: Path) -> None:
     figure = new_figure(9, 5)
     axes = figure.subplots()
     largest = max(entry["peak_memory_bytes"] for entry in measured.values())
-    points = {label: (entry["images_per_second"], 100 * entry["top1"]) for label, entry in measured.items()}
+    points = {label: (entry["images_per_second"], scale * entry[key]) for label, entry in measured.items()}
     for label, entry in measured.items():
         area = LARGEST * entry["peak_memory_bytes"] / largest
         axes.scatter(*points[label], s=area, color=colours[label], alpha=0.5, linewidths=0)
-        spread = 100 * entry["top1_std"] if "top1_std" in entry else None
+        spread = scale * entry[f"{key}_std"] if f"{key}_std" in entry else None
         axes.errorbar(*points[label], yerr=spread, fmt=".", color=colours[label], markersize=4)
     axes.margins(0.12)
     axes.autoscale_view()
     _label_points(axes, points, colours)
     axes.set_xlabel("training, images/s")
-    axes.set_ylabel("top-1 accuracy, %")
+    axes.set_ylabel("top-1 accuracy, %" if key == "top1" else f"{headline.title}{', %' * headline.is_fraction}")
     axes.grid(alpha=0.3)
     axes.set_title(f"area: peak training memory, at most {largest / 1e6:,.0f} MB", fontsize=9, loc="left")
     save_figure(figure, path)
