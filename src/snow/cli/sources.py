@@ -16,7 +16,8 @@ from snow.experiments.rank.table import choose_size
 from snow.hub import Hub
 from snow.process.randomness import fork_rng
 from snow.source import Source
-from snow.source.description import EMBEDDED, is_embedded, read_source
+from snow.source.description import EMBEDDED, HUGGING_FACE, is_embedded, read_source
+from snow.source.model_folder import full_name
 
 
 def open_source(hub: Path, options: SourceOptions, seed: int) -> Source:
@@ -119,7 +120,10 @@ def _identity(options: SourceOptions, default: str) -> tuple[str, str]:
     if options.source in EMBEDDED:
         return f"timm/{EMBEDDED[options.source]}", "embedded"
     spec = options.source or default
-    architecture = spec if "/" in spec else f"timm/{spec}"
+    if spec.startswith(HUGGING_FACE):
+        architecture = full_name(spec)
+    else:
+        architecture = spec if "/" in spec else f"timm/{spec}"
     if options.weights is not None:
         return architecture, options.weights.name
     return architecture, "pretrained" if options.pretrained else "random"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from snow.errors import SnowError
-from snow.source.layout import Layout, find_layout
+from snow.source.layout import Layout, find_layout, first_tensor
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Output:
 
     Attributes:
         order: position of the module in the order of execution.
-        shape: of the tensor, for one picture.
+        shape: of the tensor, for one picture; empty for a dict of several.
         layout: how to make a map of it; None: it is a map, or none at all.
         is_sum: whether the module computes it itself from what its children give, as a residual block does.
     """
@@ -76,8 +76,11 @@ def dry_run(model: nn.Module, image_size: int) -> dict[str, Output]:
 
     def hook(name: str) -> Any:
         def recorded(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim >= 3:
-                record(name, module, output, any(output is value for value in inputs))
+            if isinstance(output, Mapping) and name not in outputs:
+                outputs[name] = Output(len(outputs), name, module, ())
+            first = first_tensor(output)
+            if first is not None and first.ndim >= 3:
+                record(name, module, first, any(first is value for value in inputs))
 
         return recorded
 

@@ -39,6 +39,13 @@ class Layout:
         return x[:, self.others :]
 
 
+def first_tensor(output: object) -> Tensor | None:
+    """Return the output of a module, or the first of several, as of blocks that give attention weights beside it."""
+    if isinstance(output, tuple) and output:
+        output = output[0]
+    return output if isinstance(output, Tensor) else None
+
+
 def find_layout(shape: tuple[int, ...], channels_last: bool, sides: Collection[int]) -> Layout | None:
     """Find how an output of a dry run on one picture is to be laid out; None: it is a map as it is, or none at all.
 
