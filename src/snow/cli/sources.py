@@ -119,11 +119,9 @@ def _identity(options: SourceOptions, default: str) -> tuple[str, str]:
     """Spell architecture and weights that the options name as in a source's description."""
     if options.source in EMBEDDED:
         return f"timm/{EMBEDDED[options.source]}", "embedded"
-    spec = options.source or default
-    if spec.startswith(HUGGING_FACE):
-        architecture = full_name(spec)
-    else:
-        architecture = spec if "/" in spec else f"timm/{spec}"
+    architecture = full_name(options.source or default)
+    if "/" not in architecture and not architecture.startswith(HUGGING_FACE):
+        architecture = f"timm/{architecture}"
     if options.weights is not None:
         return architecture, options.weights.name
     return architecture, "pretrained" if options.pretrained else "random"

@@ -192,7 +192,11 @@ def _training(config: Mapping[str, Any]) -> list[str]:
 
 def _source_table(source: Mapping[str, Any]) -> str:
     rows = [(key, source[key]) for key in ("architecture", "weights") if key in source]
-    rows += [*_mapping(source, "preprocessing").items(), ("fingerprint", source["fingerprint"])]
+    rows += [
+        *_mapping(source, "origin").items(),
+        *_mapping(source, "preprocessing").items(),
+        ("fingerprint", source["fingerprint"]),
+    ]
     return _table(("", ""), rows)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from snow.errors import DamagedError, NotFoundError, SnowError
 from snow.source.description import HUGGING_FACE
 from snow.source.preprocessing import Preprocessing
+from snow.source.processor_config import read_processor
 from snow.source.weights import require_reachable
 from snow.store import read_json
 
@@ -30,9 +31,6 @@ UNUSED = (
     "_commit_hash", "_attn_implementation", "_attn_implementation_autoset", "attn_implementation",
 )  # fmt: skip
 """Keys of `config.json` that do not decide what the network computes. `auto_map` names code, which is never run."""
-
-RESAMPLING = {0: "nearest", 1: "bicubic", 2: "bilinear", 3: "bicubic", 4: "bilinear", 5: "bilinear"}
-"""Numbers of Pillow, and the nearest of `INTERPOLATIONS`."""
 
 log = logging.getLogger("snow")
 
@@ -97,19 +95,11 @@ class ModelFolder:
         return {key: str(value) for key, value in found.items() if value}
 
     def preprocessing(self, own_size: object, image_size: int | None = None) -> Preprocessing:
-        """Read how pictures are prepared, as `preprocessor_config.json` says.
-
-        Args:
-            own_size: of the model's configuration, where the processor names none.
-            image_size: side of the picture in pixels; None: the model's own.
-
-        Raises:
-            SnowError: the model takes pictures that are not square, and no size is given; or the file is damaged.
-        """
+        """Read how pictures are prepared, as `preprocessor_config.json` says; see `read_processor`."""
         try:
-            return _preprocessing(self.processor, own_size, image_size)
-        except (TypeError, ValueError, ZeroDivisionError) as error:
-            raise SnowError(f"the preprocessing of {self.spec} cannot be read: {error}") from error
+            return read_processor(self.processor, own_size, image_size)
+        except SnowError as error:
+            raise SnowError(f"{self.spec}: {error}") from error
 
     def is_bgr(self) -> bool:
         """Whether the model reads blue before green and red."""
@@ -141,7 +131,9 @@ class ModelFolder:
 
 
 def full_name(spec: str) -> str:
-    """Spell a name as `ModelFolder.spec`, without looking for a repository."""
+    """Spell the name of a source as `ModelFolder.spec` does, without looking for a repository."""
+    if not spec.startswith(HUGGING_FACE):
+        return spec
     local = Path(spec.removeprefix(HUGGING_FACE)).expanduser()
     return HUGGING_FACE + str(local.absolute()) if local.is_dir() else spec
 
@@ -180,55 +172,3 @@ def _front_matter(card: Path) -> Mapping[str, Any]:
     except Exception:  # errors of YAML have no common type, and a card decides nothing
         found = None
     return found if isinstance(found, Mapping) else {}
-
-
-def _preprocessing(found: Mapping[str, Any], own_size: object, image_size: int | None) -> Preprocessing:
-    size, crop = found.get("size"), found.get("crop_size")
-    mean, std = _normalisation(found)
-    resize, crop_pct = "crop", 1.0
-    if "crop_pct" in found:
-        side = _side(size) or _side(own_size)
-        if side is None or side < 384:
-            crop_pct = float(found["crop_pct"] or 1)
-        else:
-            resize = "squash"  # as processors of ConvNeXt do with large pictures
-    elif found.get("do_center_crop") and (crop or size):
-        side = _side(crop or size)
-        crop_pct = min(1.0, (side or 1) / (_side(size) or side or 1))
-    else:
-        side = _side(size) or _side(own_size)
-        is_short_side = isinstance(size, Mapping) and "shortest_edge" in size
-        resize = "crop" if is_short_side or not found else "squash"
-        crop_pct = 1.0 if found else Preprocessing.crop_pct
-    if image_size is None and side is None and (size or own_size):
-        raise ValueError(f"pictures of {size or own_size} are not square, so name an image size")
-    interpolation = RESAMPLING.get(found.get("resample", 3), "bicubic")
-    return Preprocessing(image_size or side or 224, mean, std, interpolation, crop_pct, resize)
-
-
-def _side(size: object) -> int | None:
-    """Return the side of a square in pixels, of any spelling; None: it is no square."""
-    if isinstance(size, Mapping):
-        if "shortest_edge" in size:
-            return int(size["shortest_edge"])
-        size = (size.get("height"), size.get("width"))
-    if isinstance(size, list | tuple):
-        return int(size[0]) if len(size) == 2 and size[0] == size[1] and size[0] else None
-    return int(size) if isinstance(size, int) else None
-
-
-def _normalisation(found: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std on a scale of 0..1. Processors may scale pictures otherwise, shift them, or divide twice."""
-    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if found.get("do_normalize", True):
-        mean = tuple(found.get("image_mean") or Preprocessing.mean)
-        std = tuple(found.get("image_std") or Preprocessing.std)
-    rescales = found.get("do_rescale", True)
-    scale = 255.0 * (found.get("rescale_factor", 1 / 255) if rescales else 1.0)
-    shift = 1.0 if rescales and found.get("rescale_offset") else 0.0
-    if abs(scale - 1) > 1e-6 or shift:
-        mean, std = tuple((value + shift) / scale for value in mean), tuple(value / scale for value in std)
-    if found.get("include_top"):  # of EfficientNet
-        own = tuple(found.get("image_std") or Preprocessing.std)
-        std = tuple(value * other for value, other in zip(std, own, strict=True))
-    return mean, std

@@ -18,8 +18,8 @@ from snow.source.transformers_model import from_saved
 from snow.store import atomic_file, write_json
 
 REOPENED = ("embedded", "pretrained")
-"""Origins of weights that can be had again by name. Those of any other origin, and of models of transformers, are stored
-in the hub: a repository may change or go."""
+"""Origins of weights that can be had again by name. Those of any other origin, and of models of transformers,
+are stored in the hub: a repository may change or go."""
 
 
 def write_source(folder: Path, source: Source) -> None:
@@ -76,7 +76,8 @@ def _open_transformers(described: Mapping[str, Any], weights: Path, options: Map
         damaged = f"{weights} is missing" if isinstance(saved, Mapping) else "its source.json is no description"
         raise DamagedError(f"hub {weights.parent} is damaged: {damaged}")
     preprocessing = Preprocessing.from_dict(described["preprocessing"])
-    network = from_saved(saved, spec, weights, preprocessing.image_size)
+    origin = described.get("origin")
+    network = from_saved(saved, spec, weights, preprocessing.image_size, origin if isinstance(origin, dict) else {})
     return Source(network, spec, described["weights"], preprocessing, **options)
 
 
