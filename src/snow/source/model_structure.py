@@ -1,6 +1,6 @@
 """What `transformers` builds of a configuration, with random weights or those of a folder.
 
-`transformers` takes seconds to import, so it is imported here, when a model is built. Code of a repository is never run.
+`transformers` takes seconds to import, so it is imported where a model is built. Code of a repository is never run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from snow.errors import MismatchError, NotFoundError, SnowError
 from snow.source.description import HUGGING_FACE
-from snow.source.weights import classes_of, fitted_names, load_weights
 
 log = logging.getLogger("snow")
 
@@ -61,45 +60,54 @@ class ModelStructure:
             return self.model_class(self.config).float()
 
     def pretrained(self, folder: Path) -> nn.Module:
-        """Build the model with the weights in a folder. A classifier that these lack gets one class, and zeros."""
-        model, missing = self._load(folder)
-        head = _last_layer(model) if self.has_head else None
-        if missing and head and all(name.startswith(f"{head}.") for name in missing):
-            self.config.num_labels = 1
-            model, missing = self._load(folder)
-            for value in model.get_submodule(head).parameters():
+        """Build the model with the weights in a folder."""
+        return self._filled(self.spec, folder)
+
+    def fitting(self, tensors: Mapping[str, Tensor], origin: str) -> nn.Module:
+        """Build the model with the tensors of a file, named as in this or an earlier version of transformers."""
+        return self._filled(origin, None, state_dict=dict(tensors))
+
+    def _filled(self, origin: str, *where: Any, **tensors: Any) -> nn.Module:
+        """Load weights. There are as many classes as these have; a classifier that they lack gets one class, and zeros.
+
+        Raises:
+            SnowError: other tensors are missing, or of other shapes.
+        """
+        model, missing, shapes = self._load(*where, **tensors)
+        head = f"{_last_layer(model)}." if self.has_head else None
+        lacks_head = bool(missing) and head is not None and all(name.startswith(head) for name in missing)
+        other_head = bool(shapes) and head is not None and all(name.startswith(head) for name in shapes)
+        if lacks_head or other_head:
+            self.config.num_labels = 1 if lacks_head else next(iter(shapes.values()))[0]
+            model, missing, shapes = self._load(*where, **tensors)
+        if lacks_head:
+            for value in model.get_submodule(_last_layer(model)).parameters():
                 nn.init.zeros_(value)
-            log.warning("%s has no head: tasks can be trained, and the source's own answers are all alike", self.spec)
-        elif missing:
+            log.warning("%s has no head: tasks can be trained, and the source's own answers are all alike", origin)
+        elif missing or shapes:
+            what = f"{missing[0]} is missing" if missing else f"{next(iter(shapes))} has another shape"
             raise MismatchError(
-                f"{self.spec} does not fit {self.model_class.__name__}: {len(missing)} tensors missing ({missing[0]})"
+                f"{origin} does not fit {self.model_class.__name__}: {len(missing)} tensors missing, {len(shapes)} of "
+                f"another shape ({what})"
             )
         return model
 
-    def fitting(self, tensors: Mapping[str, Tensor], origin: str) -> nn.Module:
-        """Build the model with the tensors of a file, with as many classes as the file has."""
-        model = self.random()
-        tensors = fitted_names(tensors, model)
-        classes = classes_of(tensors, model.state_dict())
-        if self.has_head and classes is not None:
-            self.config.num_labels = classes
-            model = self.random()
-        load_weights(model, tensors, origin)
-        return model
-
-    def _load(self, folder: Path) -> tuple[nn.Module, list[str]]:
-        """Load weights, and return the names of tensors that were not there."""
+    def _load(self, *where: Any, **tensors: Any) -> tuple[nn.Module, list[str], dict[str, tuple[int, ...]]]:
+        """Load weights, and return names of tensors that were not there, and shapes of those that do not fit."""
         library = transformers_library()
         with one_line_error(f"{self.spec} cannot be built"), _quiet(library), torch.device("cpu"):
             model, info = self.model_class.from_pretrained(
-                folder,
+                *where,
                 config=self.config,
                 dtype=torch.float32,
+                ignore_mismatched_sizes=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **tensors,
             )
-        return model, sorted(info["missing_keys"])
+        shapes = {name: tuple(shape) for name, shape, _expected in sorted(info["mismatched_keys"])}
+        return model, sorted(set(info["missing_keys"]) - set(shapes)), shapes
 
 
 def _class_name(kind: str, mappings: ModuleType) -> tuple[str | None, bool]:

@@ -1,4 +1,4 @@
-"""How pictures are prepared for a model of `transformers`: its `preprocessor_config.json` in terms of `Preprocessing`."""
+"""How pictures are prepared for a model of `transformers`, from its `preprocessor_config.json`."""
 
 from __future__ import annotations
 
