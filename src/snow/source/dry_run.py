@@ -53,9 +53,12 @@ class Output:
 def dry_run(model: nn.Module, image_size: int) -> dict[str, Output]:
     """Run the model once and describe the first output of every module that gives a map or tokens, by name.
 
+    What gives a tuple is no block, unless the model has `blocks_give_tuples`.
+
     Raises:
         SnowError: the model takes no pictures of this size, or none of three channels.
     """
+    opens_tuples = bool(getattr(model, "blocks_give_tuples", False))
     outputs: dict[str, Output] = {}
     sides: set[int] = set()
     tensors: dict[str, Tensor] = {}  # of modules whose parent has not returned yet
@@ -78,8 +81,8 @@ def dry_run(model: nn.Module, image_size: int) -> dict[str, Output]:
         def recorded(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
             if isinstance(output, Mapping) and name not in outputs:
                 outputs[name] = Output(len(outputs), name, module, ())
-            first = first_tensor(output)
-            if first is not None and first.ndim >= 3:
+            first = first_tensor(output) if opens_tuples else output
+            if isinstance(first, Tensor) and first.ndim >= 3:
                 record(name, module, first, any(first is value for value in inputs))
 
         return recorded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,9 @@ class TransformersModel(nn.Module):
     Attributes:
         saved: what a hub keeps of it beside the weights, as JSON values.
     """
+
+    blocks_give_tuples: ClassVar[bool] = True
+    """Blocks may give attention weights beside their tokens."""
 
     def __init__(
         self,
