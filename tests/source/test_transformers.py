@@ -92,6 +92,27 @@ def test_a_folded_source_gives_the_same(name: str, opened: Callable[[str], Sourc
         assert (other - value).abs().max() <= 1e-4 * value.abs().max()
 
 
+@pytest.mark.parametrize("method", ["snow", "fo", "fe", "ft", "lora", "head2toe", "lf"])
+@pytest.mark.parametrize("name", ["swin", "resnet"])
+def test_methods_answer_and_have_gradients(name: str, method: str, opened: Callable[[str], Source]) -> None:
+    if method == "lora":
+        pytest.importorskip("peft")
+    source = opened(name)
+    built = METHODS[method].build(source, 3)
+    built.eval()
+    built.calibrate([(source(pictures(source), built.taps), torch.tensor([0, 1]))])
+    logits = built.train()(source(pictures(source), built.taps))
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    assert logits.shape == (2, 3)
+    assert any(value.grad is not None and value.grad.any() for value in built.parameters())
+
+
+def test_what_cannot_be_adapted_is_one_line(opened: Callable[[str], Source]) -> None:
+    pytest.importorskip("peft")
+    with pytest.raises(SnowError, match="method lora cannot adapt hf:.*mobilenet"):
+        METHODS["lora"].build(opened("mobilenet"), 3)
+
+
 def test_class_and_register_tokens_are_no_part_of_maps(opened: Callable[[str], Source]) -> None:
     vit, dinov2, swin = opened("vit"), opened("dinov2"), opened("swin")
     assert (vit.classifier_inputs, vit.num_features) == (48, 96)  # the class token, and the mean beside it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
 }
 """Name -> class of the model, class of its configuration, what that has, what prepares pictures."""
 
-MORE: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {}
+PADDING = ("MobileNetV1ForImageClassification", "MobileNetV1Config", {"depth_multiplier": 0.25, "image_size": 64}, HALF)
+"""Reads the stride of its convolutions to pad maps, and so cannot be adapted."""
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def save_model(name: str, folder: Path, **changed: Any) -> torch.nn.Module:
     """Save the model `name` of `MODELS` with what belongs to it, and return it."""
     import transformers
 
-    model_class, config_class, values, processor = (MODELS | MORE)[name]
+    model_class, config_class, values, processor = (MODELS | {"mobilenet": PADDING})[name]
     with torch.random.fork_rng(devices=[]), silent():
         torch.manual_seed(0)
         model = getattr(transformers, model_class)(getattr(transformers, config_class)(**{**values, **changed}))
@@ -75,6 +76,3 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(values))
     return folder
-
-
-Save = Callable[..., torch.nn.Module]

@@ -102,7 +102,7 @@ def run(model: nn.Module, pictures: Tensor) -> Tensor:
         _require_three_channels(model)
         reason = str(error).partition("\n")[0].rstrip(".")
         raise SnowError(
-            f"{type(model).__name__} cannot take pictures of {pictures.shape[-1]} pixels: {reason} "
+            f"{model._get_name()} cannot take pictures of {pictures.shape[-1]} pixels: {reason} "
             "(try another image size)"
         ) from error
 
@@ -152,5 +152,5 @@ def _require_three_channels(model: nn.Module) -> None:
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     if first is not None and first.in_channels != 3:
         raise SnowError(
-            f"{type(model).__name__} reads pictures of {first.in_channels} channels: a source reads RGB, three channels"
+            f"{model._get_name()} reads pictures of {first.in_channels} channels: a source reads RGB, three channels"
         )

@@ -65,7 +65,7 @@ def find_taps(model: nn.Module, outputs: Mapping[str, Output], image_size: int) 
     tapped = sorted(((_tapped_output(block, outputs), block.name) for block in blocks), key=lambda pair: pair[0].order)
     taps = tuple(_make_tap(output, block, image_size) for output, block in tapped)
     if not taps:
-        raise SnowError(f"{type(model).__name__} offers no feature map to subscribe to: is it an image backbone?")
+        raise SnowError(f"{model._get_name()} offers no feature map to subscribe to: is it an image backbone?")
     return taps
 
 

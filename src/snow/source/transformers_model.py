@@ -59,6 +59,9 @@ class TransformersModel(nn.Module):
         output = self.model(pixel_values=x, **self.options)
         return output.logits if self.head is None else self.head(_pooled(output))
 
+    def _get_name(self) -> str:
+        return self.model._get_name()  # torch prints it, and messages name it
+
     @torch.no_grad()
     def _run_once(self, image_size: int) -> Any:
         """Run the model over one picture. Raises SnowError: it takes none of this size, or needs more than pictures."""
