@@ -94,6 +94,8 @@ def test_every_code_block_runs(
     monkeypatch.setattr(import_module("snow.experiments.compare"), "measure_training_costs", unmeasured)
     if page.stem == "rivals":
         pytest.importorskip("peft")
+    if page.stem == "sources":
+        pytest.importorskip("transformers")
     if page.stem == "benchmarks":
         pytest.importorskip("optuna")
     if page.stem == "troubleshooting":  # of a hub that is there already

@@ -202,6 +202,7 @@ def test_tokens_in_another_order_than_the_picture_are_not_offered_as_maps() -> N
         ((1, 201, 192), {14}, Layout(14, 5)),
         ((1, 196, 192), {56, 14}, Layout(14, 0)),
         ((1, 49, 384), set(), Layout(7, 0)),
+        ((1, 64, 48), {16, 7}, Layout(8, 0)),  # of merged tokens; 7 is the side of a table of position biases
         ((1, 9, 32), {2}, Layout(2, 5)),
         ((1, 1, 192), {14}, None),
         ((1, 40, 192), set(), Layout(6, 4)),

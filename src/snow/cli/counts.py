@@ -26,10 +26,10 @@ def taps_command(
     without_taps: Names = (),
     json: Json = False,
 ) -> None:
-    """List the feature maps that a source offers to tasks: name, channels and stride. Nothing is downloaded.
+    """List the feature maps that a source offers to tasks: name, channels and stride. No weights are downloaded.
 
     Args:
-        source: embedded, the name of a timm model, or torchvision/NAME.
+        source: embedded, the name of a timm model, torchvision/NAME, hf:OWNER/NAME or hf:FOLDER.
         pretrained: has no effect, because maps do not depend on weights; it is here for commands that were copied.
         image_size: side of the images in pixels; by default that of the CNN.
         taps: feature maps to include, as comma-separated names or patterns.
@@ -60,7 +60,7 @@ def params_command(
 
     Args:
         classes: comma-separated numbers of classes, one per task.
-        source: embedded, the name of a timm model, or torchvision/NAME.
+        source: embedded, the name of a timm model, torchvision/NAME, hf:OWNER/NAME or hf:FOLDER.
         image_size: side of the images in pixels; by default that of the CNN.
         variants: comma-separated methods with options, such as `snow:width=0.25,lora:rank=4`.
         json: print {"source", "methods", "subscriptions", "variants"}.

@@ -45,14 +45,15 @@ class SourceOptions:
     """Options of the frozen CNN.
 
     Attributes:
-        source: embedded, embedded:lite1, the name of a timm model, or torchvision/NAME; by default that of the hub, or
-            embedded.
+        source: embedded, embedded:lite1, the name of a timm model, torchvision/NAME, or hf:OWNER/NAME or hf:FOLDER for
+            a model of transformers; by default that of the hub, or embedded.
         weights: file with the CNN's weights (.safetensors, .pth), instead of the pretrained ones.
         pretrained: load the pretrained weights of its library; otherwise weights are random.
         image_size: side of the pictures in pixels; by default that of the hub, or the source's own. auto, in `snow
             train`, measures the source's own, three quarters and half of it, and takes the smallest that is as good.
         resize: how a picture becomes a square. crop cuts out its centre, so that the ends of a long one are lost; pad
-            fits all of it in and fills the rest; squash changes its shape. By default as in the hub, or crop.
+            fits all of it in and fills the rest; squash changes its shape. By default as in the hub, or as the source
+            was trained: crop, and squash for some of transformers.
         taps: feature maps that tasks may use, names or patterns as `snow taps` shows them, separated by commas.
         without_taps: feature maps to leave out.
     """

@@ -16,7 +16,8 @@ from snow.experiments.rank.table import choose_size
 from snow.hub import Hub
 from snow.process.randomness import fork_rng
 from snow.source import Source
-from snow.source.description import EMBEDDED, is_embedded, read_source
+from snow.source.description import EMBEDDED, HUGGING_FACE, is_embedded, read_source
+from snow.source.model_folder import full_name
 
 
 def open_source(hub: Path, options: SourceOptions, seed: int) -> Source:
@@ -118,8 +119,9 @@ def _identity(options: SourceOptions, default: str) -> tuple[str, str]:
     """Spell architecture and weights that the options name as in a source's description."""
     if options.source in EMBEDDED:
         return f"timm/{EMBEDDED[options.source]}", "embedded"
-    spec = options.source or default
-    architecture = spec if "/" in spec else f"timm/{spec}"
+    architecture = full_name(options.source or default)
+    if "/" not in architecture and not architecture.startswith(HUGGING_FACE):
+        architecture = f"timm/{architecture}"
     if options.weights is not None:
         return architecture, options.weights.name
     return architecture, "pretrained" if options.pretrained else "random"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snow.errors import printable
-from snow.source.description import embedded_name
+from snow.source.description import HUGGING_FACE, embedded_name
 
 LIBRARY = "snow-cnn"
 
@@ -192,7 +192,11 @@ def _training(config: Mapping[str, Any]) -> list[str]:
 
 def _source_table(source: Mapping[str, Any]) -> str:
     rows = [(key, source[key]) for key in ("architecture", "weights") if key in source]
-    rows += [*_mapping(source, "preprocessing").items(), ("fingerprint", source["fingerprint"])]
+    rows += [
+        *_mapping(source, "origin").items(),
+        *_mapping(source, "preprocessing").items(),
+        ("fingerprint", source["fingerprint"]),
+    ]
     return _table(("", ""), rows)
 
 
@@ -207,8 +211,11 @@ def _source_call(source: Mapping[str, Any]) -> str:
         name = embedded_name(str(source.get("architecture"))) or "embedded"
         named = "" if name == "embedded" else f", {_literal(name)}"
         return f"snow.Source.embedded({size}{named}{more})"
+    if str(source.get("architecture", "")).startswith(HUGGING_FACE):
+        build, name = "from_transformers", str(source["architecture"]).removeprefix(HUGGING_FACE)
+    else:
+        build = "from_torchvision" if library == "torchvision" else "from_timm"
     weights = "pretrained=True" if source.get("weights") == "pretrained" else 'weights="source.safetensors"'
-    build = "from_torchvision" if library == "torchvision" else "from_timm"
     return f"snow.Source.{build}({_literal(name)}, {weights}, image_size={size}{more})"
 
 

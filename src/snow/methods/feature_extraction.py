@@ -20,6 +20,7 @@ from snow.delta.plan import Level, scaled
 from snow.errors import SnowError
 from snow.methods.method import Method, read_options
 from snow.source import Features, Source, Tap
+from snow.source.layout import first_tensor
 from snow.subscribe import SubscribedMap
 
 
@@ -174,8 +175,9 @@ def _shapes(source: Source, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
     def add_hook(name: str) -> torch.utils.hooks.RemovableHandle:
         def record(_module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and name in source.layouts:
-                shapes[name] = tuple(source.layouts[name].to_map(output).shape)
+            tokens = first_tensor(output)
+            if tokens is not None and name in source.layouts:
+                shapes[name] = tuple(source.layouts[name].to_map(tokens).shape)
             elif isinstance(output, Tensor) and output.ndim == 4:
                 shapes[name] = tuple(output.shape)
 

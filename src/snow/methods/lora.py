@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import nn
 
 from snow.errors import SnowError
@@ -60,6 +61,8 @@ class Lora(SourceCopy):
         _adapt(self.cnn, options)
         self.freeze(buffers=True)
         self.cnn.eval()
+        if source.transformers is not None:
+            _require_running(self.cnn, source)
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
@@ -87,12 +90,22 @@ def _adapt(cnn: nn.Module, options: LoraConfig) -> None:
         raise SnowError("method lora needs peft: pip install 'snow-cnn[peft]'") from None
     names = [name for name, module in cnn.named_modules() if _is_adaptable(module)]
     if not names:
-        raise SnowError(f"{type(cnn).__name__} has no convolution that method lora can adapt")
+        raise SnowError(f"{cnn._get_name()} has no convolution that method lora can adapt")
     config = peft.LoraConfig(
         r=options.rank, lora_alpha=options.alpha, target_modules="|".join(map(re.escape, names)), lora_dropout=0.0
     )
     cnn.requires_grad_(False)
     peft.inject_adapter_in_model(config, cnn)
+
+
+@torch.no_grad()
+def _require_running(cnn: nn.Module, source: Source) -> None:
+    """Raise SnowError if a network reads settings of its layers that adapters do not have."""
+    size, device = source.preprocessing.image_size, next(iter(source.buffers())).device
+    try:
+        cnn(torch.zeros(1, 3, size, size, device=device))
+    except AttributeError as error:
+        raise SnowError(f"method lora cannot adapt {source.name}: {error}") from error
 
 
 def _is_adaptable(module: nn.Module) -> bool:

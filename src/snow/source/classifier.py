@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.source.dry_run import Output, hooked, noise, run
-from snow.source.layout import Layout
+from snow.source.layout import Layout, first_tensor
 from snow.source.network import FinalTokens, global_average
 from snow.source.taps import LAYERS, Tap
 
@@ -97,8 +97,9 @@ def probe(
     read: list[Tensor] = []
 
     def capture(name: str, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim > 2 and name not in captured:
-            captured[name] = output
+        x = first_tensor(output)
+        if x is not None and x.ndim > 2 and name not in captured:
+            captured[name] = x
 
     def note(values: tuple[object, ...]) -> None:
         read.extend(value for value in values if isinstance(value, Tensor) and value.shape == (2, classifier.inputs))

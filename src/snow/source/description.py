@@ -19,6 +19,9 @@ EMBEDDED = {
 }
 """Sources whose weights are packages of Python: name -> model of timm. The first comes with every installation."""
 
+HUGGING_FACE = "hf:"
+"""In front of the name of a model of transformers: a repository OWNER/NAME, or a folder."""
+
 MAX_IMAGE_SIZE = 2**13
 """Largest side of a picture in pixels; a larger one cannot be meant."""
 

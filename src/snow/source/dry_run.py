@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from snow.errors import SnowError
-from snow.source.layout import Layout, find_layout
+from snow.source.layout import Layout, find_layout, first_tensor
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Output:
 
     Attributes:
         order: position of the module in the order of execution.
-        shape: of the tensor, for one picture.
+        shape: of the tensor, for one picture; empty for a dict of several.
         layout: how to make a map of it; None: it is a map, or none at all.
         is_sum: whether the module computes it itself from what its children give, as a residual block does.
     """
@@ -53,9 +53,12 @@ class Output:
 def dry_run(model: nn.Module, image_size: int) -> dict[str, Output]:
     """Run the model once and describe the first output of every module that gives a map or tokens, by name.
 
+    What gives a tuple is no block, unless the model has `blocks_give_tuples`.
+
     Raises:
         SnowError: the model takes no pictures of this size, or none of three channels.
     """
+    opens_tuples = bool(getattr(model, "blocks_give_tuples", False))
     outputs: dict[str, Output] = {}
     sides: set[int] = set()
     tensors: dict[str, Tensor] = {}  # of modules whose parent has not returned yet
@@ -76,8 +79,11 @@ def dry_run(model: nn.Module, image_size: int) -> dict[str, Output]:
 
     def hook(name: str) -> Any:
         def recorded(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim >= 3:
-                record(name, module, output, any(output is value for value in inputs))
+            if isinstance(output, Mapping) and name not in outputs:
+                outputs[name] = Output(len(outputs), name, module, ())
+            first = first_tensor(output) if opens_tuples else output
+            if isinstance(first, Tensor) and first.ndim >= 3:
+                record(name, module, first, any(first is value for value in inputs))
 
         return recorded
 
@@ -96,7 +102,7 @@ def run(model: nn.Module, pictures: Tensor) -> Tensor:
         _require_three_channels(model)
         reason = str(error).partition("\n")[0].rstrip(".")
         raise SnowError(
-            f"{type(model).__name__} cannot take pictures of {pictures.shape[-1]} pixels: {reason} "
+            f"{model._get_name()} cannot take pictures of {pictures.shape[-1]} pixels: {reason} "
             "(try another image size)"
         ) from error
 
@@ -146,5 +152,5 @@ def _require_three_channels(model: nn.Module) -> None:
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     if first is not None and first.in_channels != 3:
         raise SnowError(
-            f"{type(model).__name__} reads pictures of {first.in_channels} channels: a source reads RGB, three channels"
+            f"{model._get_name()} reads pictures of {first.in_channels} channels: a source reads RGB, three channels"
         )

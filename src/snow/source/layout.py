@@ -39,11 +39,19 @@ class Layout:
         return x[:, self.others :]
 
 
+def first_tensor(output: object) -> Tensor | None:
+    """Return the output of a module, or the first of several, as of blocks that give attention weights beside it."""
+    while isinstance(output, tuple) and output:
+        output = output[0]
+    return output if isinstance(output, Tensor) else None
+
+
 def find_layout(shape: tuple[int, ...], channels_last: bool, sides: Collection[int]) -> Layout | None:
     """Find how an output of a dry run on one picture is to be laid out; None: it is a map as it is, or none at all.
 
     Tokens are in rows: (1, T, N), with T = others + H * W. H is that of the map before it that leaves the fewest other
-    tokens, as of the convolution over patches. Without such a map it is the root of the largest square within T.
+    tokens, as of the convolution over patches; or a half, a quarter … of it, where tokens are merged. Without such a
+    map it is the root of the largest square within T.
 
     Args:
         channels_last: whether it is (1, H, W, N) where all three are equal.
@@ -54,7 +62,8 @@ def find_layout(shape: tuple[int, ...], channels_last: bool, sides: Collection[i
     if len(shape) != 3 or shape[0] != 1:
         return None
     tokens = shape[1]
-    seen = [side for side in sides if side > 1 and 0 <= tokens - side**2 <= MAX_OTHER_TOKENS]
+    halved = {side >> times for side in sides for times in range(side.bit_length())}
+    seen = [side for side in halved if side > 1 and 0 <= tokens - side**2 <= MAX_OTHER_TOKENS]
     side = max(seen, default=math.isqrt(tokens))
     others = tokens - side**2
     return Layout(side, others) if side > 1 and (seen or others <= MAX_UNSEEN_OTHERS) else None

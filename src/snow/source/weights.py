@@ -161,13 +161,13 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
     if missing or unknown:
         first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
         raise MismatchError(
-            f"{origin} does not fit {type(model).__name__}: {len(missing)} tensors missing, {len(unknown)} unknown "
+            f"{origin} does not fit {model._get_name()}: {len(missing)} tensors missing, {len(unknown)} unknown "
             f"({first})"
         )
     for name, value in weights.items():
         if value.shape != expected[name].shape:
             raise MismatchError(
-                f"{origin} does not fit {type(model).__name__}: {name} has shape {tuple(value.shape)}, "
+                f"{origin} does not fit {model._get_name()}: {name} has shape {tuple(value.shape)}, "
                 f"not {tuple(expected[name].shape)}"
             )
     model.load_state_dict(weights, strict=False)
