@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,8 +18,11 @@ import torch
 from source.tiny_transformers import MODELS, TOKENS, save_model, silent, write_config
 from torch import Tensor
 
+import snow
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
+from snow.hub.card import task_card
+from snow.hub.task_files import read_config
 from snow.inference.fused import fuse_for_inference
 from snow.methods import METHODS
 from snow.source import Source, meta_source, transformers_model
@@ -150,6 +154,20 @@ def test_a_hub_keeps_all_of_it(
     described = json.loads((tmp_path / "hub" / "source.json").read_text())
     assert described["origin"] == {"licence": "mit", "model card": str(folder / "README.md")}
     assert "auto_map" not in described["transformers"]["config"]
+
+
+def test_cards_name_the_licence_and_how_to_open_it(opened: Callable[[str], Source], tmp_path: Path) -> None:
+    source = opened("vit")
+    hub = Hub.create(tmp_path / "hub", source)
+    hub.add(Artifact("one", ("a", "b"), METHODS["fo"].build(source, 2).export_form(), source.description()))
+    again = Hub.open(hub.path)
+    card = (again.save_pretrained(tmp_path / "shared") / "README.md").read_text("utf-8")
+    assert "| licence | mit |" in card
+    assert "pip install 'snow-cnn[transformers]'" in card
+    assert Hub.open(tmp_path / "shared").source.fingerprint == source.fingerprint
+    call = re.search(r"snow\.Source\.\w+\(.*\)(?=\))", task_card(read_config(hub.folder("one")), {}, "owner/name"))
+    assert call is not None
+    assert eval(call[0], {"snow": snow}).fingerprint == source.fingerprint
 
 
 def test_a_damaged_hub_is_one_line(opened: Callable[[str], Source], tmp_path: Path) -> None:
