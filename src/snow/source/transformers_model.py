@@ -104,27 +104,26 @@ def from_transformers(
 
 
 def from_saved(
-    saved: Mapping[str, Any], spec: str, weights: Path, image_size: int, origin: Mapping[str, str]
+    saved: Mapping[str, Any], spec: str, tensors: Mapping[str, Tensor], image_size: int, origin: Mapping[str, str]
 ) -> TransformersModel:
     """Build the model that a hub has saved, without the network.
 
     Args:
         saved: of `TransformersModel`.
         spec: its name, for error messages.
-        weights: file with its tensors.
+        tensors: all that it has.
         origin: licence and model card of these.
 
     Raises:
-        SnowError: `saved` is damaged, or does not fit the weights or this version of transformers.
+        SnowError: `saved` is damaged, or does not fit the tensors or this version of transformers.
     """
     config = saved.get("config")
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise DamagedError(f"the description of {spec} is damaged: it has no configuration")
-    tensors = read_weights(weights)
     structure = ModelStructure(config, spec)
     network = TransformersModel(structure.random(), config, image_size, structure.has_head, origin)
     try:
-        load_weights(network, tensors, str(weights))
+        load_weights(network, tensors, spec)
     except MismatchError as error:
         made, here = saved.get("version"), network.saved["version"]
         if made == here:
