@@ -348,6 +348,11 @@ class Broker(threading.Thread):
         self.listening.close()
 
 
+def test_what_is_no_address_is_one_line(refused: Callable[..., str], hub: Path, six: Path) -> None:
+    for address in ("http://host:port/", "http:///path", "http://[1", "http://a b/", "ftp://host"):
+        assert "--webhook takes an address" in refused("watch", hub, six, "--webhook", address, "--once")
+
+
 def test_watch_publishes_lines_on_mqtt(run: Run, refused: Callable[..., str], hub: Path, six: Path) -> None:
     pytest.importorskip("paho.mqtt.client")
     broker = Broker()

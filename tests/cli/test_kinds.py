@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from snow.cli.app import main
 from snow.data import to_batch
+from snow.experiments.report import write_report
 from snow.hub import Hub
+from snow.kinds import ClassKind
 
 Run = Callable[..., Any]
 TINY = ("--source", "test_resnet", "--no-pretrained", "--image-size", "64")
@@ -346,6 +351,21 @@ def test_a_report_has_every_answer(run: Run, hub: Path, pictures: Path, tmp_path
         assert json.loads((folder / "report.json").read_text())["mistakes"] == entries[task]["mistakes"]
     assert entries["body"]["reliability"][-1].keys() == {"from", "to", "images", "confidence", "accuracy"}
     assert run(*command).code == 0, "a report is replaced"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_report_takes_any_name(pictures: Path, tmp_path: Path) -> None:
+    """A class that matplotlib would take for a formula, and a file whose name is not UTF-8."""
+    pytest.importorskip("matplotlib")
+    kind = ClassKind(("costs $\\frac$", "a$b"))
+    (tmp_path / "pictures").mkdir()
+    items = [Path(os.fsdecode(os.fsencode(tmp_path / "pictures") + b"/caf\xe9%d.png" % n)) for n in range(4)]
+    for item in items:
+        shutil.copy(pictures / "0.png", item)
+    evidence = torch.tensor([[0, 0, 0.9, 0], [0, 1, 0.8, 1], [1, 1, 0.7, 0], [1, 1, 0.6, 0]])
+    results = write_report(tmp_path / "report", "t", kind, items, kind.metrics(evidence))
+    assert results["top1"] == 0.75
+    assert "caf\\udce91.png" in (tmp_path / "report" / "answers.csv").read_text("utf-8")
 
 
 def test_a_report_replaces_nothing_else(refused: Callable[..., str], hub: Path, pictures: Path, tmp_path: Path) -> None:

@@ -26,6 +26,14 @@ def test_a_token_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "the traceback of another process" in text
 
 
+def test_a_traceback_of_another_process_is_not_in_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snow.process.crash.log_folder", lambda: tmp_path)
+    text = "Caught ValueError in a worker.\nOriginal Traceback (most recent call last):\n  File x\nValueError: why\n"
+    line = report_crash(RuntimeError(text), "1.0")
+    assert line.startswith("unexpected RuntimeError: ValueError: why (details in ")
+    assert "Original Traceback" in next(tmp_path.iterdir()).read_text()
+
+
 def test_a_report_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("snow.process.crash.log_folder", lambda: tmp_path / "gone" / "\0")
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "file" / "folder"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -14,14 +15,19 @@ from typing import Any, cast
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from source.tiny_transformers import MODELS, TOKENS, save_model, silent, write_config
 from torch import Tensor
 
+import snow
 from snow.errors import SnowError
 from snow.hub import Artifact, Hub
+from snow.hub.card import task_card
+from snow.hub.task_files import read_config
 from snow.inference.fused import fuse_for_inference
 from snow.methods import METHODS
 from snow.source import Source, meta_source, transformers_model
+from snow.source.fingerprint import source_fingerprint
 from snow.source.licence import origin_of
 from snow.source.model_folder import ModelFolder
 
@@ -152,19 +158,48 @@ def test_a_hub_keeps_all_of_it(
     assert "auto_map" not in described["transformers"]["config"]
 
 
+def test_cards_name_the_licence_and_how_to_open_it(opened: Callable[[str], Source], tmp_path: Path) -> None:
+    source = opened("vit")
+    hub = Hub.create(tmp_path / "hub", source)
+    hub.add(Artifact("one", ("a", "b"), METHODS["fo"].build(source, 2).export_form(), source.description()))
+    again = Hub.open(hub.path)
+    card = (again.save_pretrained(tmp_path / "shared") / "README.md").read_text("utf-8")
+    assert "| licence | mit |" in card
+    assert "pip install 'snow-cnn[transformers]'" in card
+    assert Hub.open(tmp_path / "shared").source.fingerprint == source.fingerprint
+    call = re.search(r"snow\.Source\.\w+\(.*\)(?=\))", task_card(read_config(hub.folder("one")), {}, "owner/name"))
+    assert call is not None
+    assert eval(call[0], {"snow": snow}).fingerprint == source.fingerprint
+
+
 def test_a_damaged_hub_is_one_line(opened: Callable[[str], Source], tmp_path: Path) -> None:
     hub = Hub.create(tmp_path / "hub", opened("vit"))
     text = (hub.path / "source.json").read_text()
     small = {"model_type": "vit", **TOKENS, "intermediate_size": 8, "image_size": 64}
     for junk in (None, 3, {}, {"config": 3}, {"config": {"model_type": "magic"}}, {"config": small}):
-        (hub.path / "source.json").write_text(json.dumps({**json.loads(text), "transformers": junk}))
+        described = {**json.loads(text), "transformers": junk}
+        if isinstance(junk, dict):
+            described["fingerprint"] = refingerprinted(hub.path, described)
+        (hub.path / "source.json").write_text(json.dumps(described))
         with pytest.raises(SnowError) as caught:
             Hub.open(hub.path)
         assert "\n" not in str(caught.value)
+    described = json.loads(text)
+    described["preprocessing"]["mean"] = "grey"
+    described["fingerprint"] = refingerprinted(hub.path, described)
+    (hub.path / "source.json").write_text(json.dumps(described))
+    with pytest.raises(SnowError, match="its preprocessing cannot be read"):
+        Hub.open(hub.path)
     (hub.path / "source.json").write_text(text)
     (hub.path / "source.safetensors").unlink()
     with pytest.raises(SnowError, match=r"damaged: .*source.safetensors is missing"):
         Hub.open(hub.path)
+
+
+def refingerprinted(hub: Path, described: dict[str, Any]) -> str:
+    """The fingerprint that a description would have that somebody wrote on purpose."""
+    tensors = load_file(hub / "source.safetensors")
+    return source_fingerprint("", described["transformers"], described["preprocessing"], tensors)
 
 
 def test_another_version_of_transformers_is_named(opened: Callable[[str], Source], tmp_path: Path) -> None:
@@ -174,6 +209,10 @@ def test_another_version_of_transformers_is_named(opened: Callable[[str], Source
     (hub.path / "source.json").write_text(json.dumps(described))
     assert Hub.open(hub.path).source.transformers == described["transformers"]
     described["transformers"]["config"]["embedding_size"] = 8
+    (hub.path / "source.json").write_text(json.dumps(described))
+    with pytest.raises(SnowError, match="has changed: fingerprint"):
+        Hub.open(hub.path)
+    described["fingerprint"] = refingerprinted(hub.path, described)
     (hub.path / "source.json").write_text(json.dumps(described))
     with pytest.raises(SnowError, match=r"does not fit .*saved with transformers 5.0.0, and this is "):
         Hub.open(hub.path)

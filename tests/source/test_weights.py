@@ -312,7 +312,10 @@ def test_models_without_pretrained_weights_say_so() -> None:
         ("timm/resent50", "did you mean.* resnet50"),
         ("torchvision/resnet51", "torchvision has no model 'resnet51': did you mean resnet5"),
         ("torchvision/fcn_resnet50", "torchvision has no model"),
-        ("keras/resnet50", "unknown source 'keras/resnet50': use embedded, a timm name, or torchvision/NAME"),
+        (
+            "keras/resnet50",
+            "unknown source 'keras/resnet50': use embedded, a timm name, torchvision/NAME or hf:OWNER/NAME",
+        ),
         ("", "timm has no model ''"),
     ],
 )

@@ -6,6 +6,7 @@ import importlib
 import time
 import urllib.request
 from abc import ABC, abstractmethod
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -56,17 +57,19 @@ class Webhook(Sink):
 
     def __init__(self, address: str) -> None:
         super().__init__()
-        if not address.startswith(("http://", "https://")):
+        if not address.startswith(("http://", "https://")) or not _has_host(address):
             raise SnowError(f"--webhook takes an address such as http://localhost:9000/, not {address}")
         self._address = address
 
     def _takes(self, line: str) -> bool:
         headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self._address, line.encode(), headers, method="POST")
+        request = urllib.request.Request(
+            self._address, line.encode("utf-8", "backslashreplace"), headers, method="POST"
+        )
         try:
             with urllib.request.urlopen(request, timeout=SECONDS):
                 return True
-        except OSError:
+        except (OSError, HTTPException):
             return False
 
     def close(self) -> None:
@@ -87,7 +90,7 @@ class Mqtt(Sink):
 
     def __init__(self, address: str) -> None:
         super().__init__()
-        parts = urlsplit(address)
+        parts = urlsplit(address if _has_host(address) else "")
         self._topic = unquote(parts.path[1:])
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not self._topic or set(self._topic) & {*"+#"}:
             raise SnowError(f"--mqtt takes an address such as mqtt://localhost/plant/line-1, not {address}")
@@ -111,7 +114,7 @@ class Mqtt(Sink):
     def _takes(self, line: str) -> bool:
         if not self._client.is_connected():
             return False
-        message = self._client.publish(self._topic, line, qos=1)
+        message = self._client.publish(self._topic, line.encode("utf-8", "backslashreplace"), qos=1)
         try:
             message.wait_for_publish(SECONDS)
         except (RuntimeError, ValueError):  # not connected, or too many wait
@@ -121,6 +124,15 @@ class Mqtt(Sink):
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def _has_host(address: str) -> bool:
+    """Tell whether an address has a host, and a port that is a number if it has one."""
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0 and address.isprintable() and " " not in address
+    except ValueError:
+        return False
 
 
 def _port(port: int | None, scheme: str) -> int:

@@ -130,7 +130,7 @@ def _described(item: Item, row: AnswerRow) -> dict[str, Any]:
 
 def _write_answers(path: Path, kind: LabelKind, answers: Sequence[tuple[Item, AnswerRow]]) -> None:
     tags = list(kind.names) if answers and answers[0][1].values else []
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("image", "label", "answer", "right", "mistake", "confidence", *tags))
         for item, row in answers:
@@ -147,7 +147,7 @@ def _write_names(path: Path, per_class: Mapping[str, Mapping[str, Any]]) -> None
         return
     figures = [key for key in next(iter(per_class.values())) if key != "predicted"]
     others = list(per_class) if all("predicted" in entry for entry in per_class.values()) else []
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("name", *figures, *(f"as {name}" for name in others)))
         for name, entry in per_class.items():

@@ -49,7 +49,7 @@ def task_card(config: Mapping[str, Any], metrics: Mapping[str, Any], repository:
             _source_table(source),
             "## How to use it",
             "",
-            *_python(load),
+            *_python(load, source),
         ]
     )
 
@@ -88,7 +88,7 @@ def hub_card(
             _source_table(source),
             "## How to use it",
             "",
-            *_python(load),
+            *_python(load, source),
         ]
     )
 
@@ -236,5 +236,7 @@ def _literal(value: object) -> str:
     return printable(json.dumps(str(value), ensure_ascii=False)).replace("`", "\\x60")
 
 
-def _python(lines: Sequence[str]) -> list[str]:
-    return ["```bash", f"pip install {LIBRARY}", "```", "", "```python", *lines, "```", ""]
+def _python(lines: Sequence[str], source: Mapping[str, Any]) -> list[str]:
+    of_transformers = str(source.get("architecture", "")).startswith(HUGGING_FACE)
+    package = f"'{LIBRARY}[transformers]'" if of_transformers else LIBRARY
+    return ["```bash", f"pip install {package}", "```", "", "```python", *lines, "```", ""]

@@ -91,9 +91,10 @@ def find_version(hub: Path, name: str, number: int | None = None) -> Path:
     folders = version_folders(hub, name)
     number = max(folders, default=0) if number is None else number
     if number not in folders:
-        kept = ", ".join(map(str, folders)) or "none"
+        if not folders:
+            raise NotFoundError(f"task {name} of hub {hub} has no earlier version")
         raise NotFoundError(
-            f"task {name} of hub {hub} has no version {number or ''}: kept are {kept}".replace("  ", " ")
+            f"task {name} of hub {hub} has no version {number}: kept are {', '.join(map(str, folders))}"
         )
     return folders[number]
 

@@ -15,13 +15,19 @@ DEBUG = "SNOW_DEBUG"
 """Environment variable; if it is set, unexpected errors are raised with their traceback."""
 
 
+_TRACEBACK = "Traceback (most recent call last)"
+
+
 def report_crash(error: BaseException, version: str) -> str:
     """Write a traceback to a new file, and describe the error in one line that names the file.
 
     Args:
         version: of this package.
     """
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    message = str(error)
+    if _TRACEBACK in message:  # of another process; its last line says what happened
+        message = message.rstrip().rpartition("\n")[2]
+    reason = " ".join(f"{type(error).__name__}: {message}".split())
     path = _write("".join(traceback.format_exception(error)), version)
     details = "its traceback cannot be written" if path is None else f"details in {path}"
     return f"unexpected {reason[:300].rstrip(':')} ({details}; {DEBUG}=1 shows them here)"

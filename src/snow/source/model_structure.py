@@ -178,4 +178,4 @@ def one_line_error(failure: str) -> Generator[None]:
         raise
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise SnowError(f"{failure}: {lines[0].rstrip('.') if lines else type(error).__name__}") from error
+        raise SnowError(f"{failure}: {lines[0].rstrip('.:') if lines else type(error).__name__}") from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +17,7 @@ from snow.source import architectures
 from snow.source.classifier import find_classifier, probe
 from snow.source.description import HUGGING_FACE, is_embedded
 from snow.source.dry_run import dry_run
+from snow.source.fingerprint import source_fingerprint
 from snow.source.network import HookedNetwork, Network, freeze_parameters, unfrozen_copy
 from snow.source.preprocessing import Preprocessing
 from snow.source.taps import Tap, find_taps, select_taps
@@ -234,17 +233,10 @@ class Source(nn.Module):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the architecture, the preprocessing and every tensor.
-
-        Of a model of transformers its configuration counts, and not where it lies.
-        """
-        digest = hashlib.sha256()
-        architecture = self.architecture if self.transformers is None else self.transformers["config"]
-        digest.update(json.dumps([architecture, self.preprocessing.to_dict()], sort_keys=True).encode())
-        for name, value in sorted(self.cnn.state_dict().items()):
-            digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return f"sha256:{digest.hexdigest()}"
+        """SHA-256 of the architecture, the preprocessing and every tensor; see `source_fingerprint`."""
+        return source_fingerprint(
+            self.architecture, self.transformers, self.preprocessing.to_dict(), self.cnn.state_dict()
+        )
 
     def description(self) -> dict[str, Any]:
         """Describe the source for an artefact, as JSON values."""

@@ -11,10 +11,12 @@ from safetensors.torch import save_file
 
 from snow.errors import DamagedError, NotFoundError, SnowError
 from snow.source.description import EMBEDDED, embedded_name, is_embedded, read_source, require_no_link
+from snow.source.fingerprint import source_fingerprint
 from snow.source.licence import origin_of
 from snow.source.preprocessing import Preprocessing
 from snow.source.source import Source
 from snow.source.transformers_model import from_saved
+from snow.source.weights import read_weights
 from snow.store import atomic_file, write_json
 
 REOPENED = ("embedded", "pretrained")
@@ -59,25 +61,38 @@ def open_source(folder: Path, **options: Any) -> Source:
             raise DamagedError(f"hub {folder} is damaged: {weights} is missing")
         source = Source.open(described["architecture"], stored is None, stored, size, **options)
         source.weights = described["weights"]
-    if source.fingerprint != described["fingerprint"]:
-        raise DamagedError(
-            f"the source of hub {folder} has changed: fingerprint {source.fingerprint}, "
-            f"recorded {described['fingerprint']}"
-        )
+    _require_same(folder, source.fingerprint, described)
     if source.preprocessing.to_dict() != described["preprocessing"]:
         raise DamagedError(f"{folder / 'source.json'} is damaged: its preprocessing is not that of its fingerprint")
     return source
 
 
+def _require_same(folder: Path, fingerprint: str, described: Mapping[str, Any]) -> None:
+    """Raise DamagedError unless a source has the fingerprint that was recorded."""
+    if fingerprint != described["fingerprint"]:
+        raise DamagedError(
+            f"the source of hub {folder} has changed: fingerprint {fingerprint}, recorded {described['fingerprint']}"
+        )
+
+
 def _open_transformers(described: Mapping[str, Any], weights: Path, options: Mapping[str, Any]) -> Source:
-    """Build a model of transformers from what a hub keeps of it."""
+    """Build a model of transformers from what a hub keeps of it, after a look at whether that has changed.
+
+    A configuration with a damaged number may take any memory.
+    """
     spec, saved = described["architecture"], described["transformers"]
     if not weights.exists() or not isinstance(saved, Mapping):
         damaged = f"{weights} is missing" if isinstance(saved, Mapping) else "its source.json is no description"
         raise DamagedError(f"hub {weights.parent} is damaged: {damaged}")
-    preprocessing = Preprocessing.from_dict(described["preprocessing"])
+    tensors = read_weights(weights)
+    fingerprint = source_fingerprint(spec, saved, described["preprocessing"], tensors)
+    _require_same(weights.parent, fingerprint, described)
+    try:
+        preprocessing = Preprocessing.from_dict(described["preprocessing"])
+    except (TypeError, ValueError) as error:
+        raise DamagedError(f"hub {weights.parent} is damaged: its preprocessing cannot be read: {error}") from error
     origin = described.get("origin")
-    network = from_saved(saved, spec, weights, preprocessing.image_size, origin if isinstance(origin, dict) else {})
+    network = from_saved(saved, spec, tensors, preprocessing.image_size, origin if isinstance(origin, dict) else {})
     return Source(network, spec, described["weights"], preprocessing, **options)
 
 

@@ -52,8 +52,10 @@ class TransformersModel(nn.Module):
         can_interpolate = "interpolate_pos_encoding" in inspect.signature(type(model).forward).parameters
         is_other = getattr(own, "image_size", image_size) not in (image_size, [image_size] * 2, (image_size,) * 2)
         self.options = {"interpolate_pos_encoding": True} if can_interpolate and is_other else {}
-        output = self._run_once(image_size)
-        self.head = None if has_head else _zero_head(_pooled(output).shape[1])
+        self.head: nn.Linear | None = None
+        read = self._run_once(image_size, has_head)
+        if not has_head:
+            self.head = _zero_head(read.shape[1])
 
     def forward(self, x: Tensor) -> Tensor:
         output = self.model(pixel_values=x, **self.options)
@@ -63,12 +65,17 @@ class TransformersModel(nn.Module):
         return self.model._get_name()  # torch prints it, and messages name it
 
     @torch.no_grad()
-    def _run_once(self, image_size: int) -> Any:
-        """Run the model over one picture. Raises SnowError: it takes none of this size, or needs more than pictures."""
+    def _run_once(self, image_size: int, has_head: bool) -> Tensor:
+        """Run the model over one picture: (1, 3, S, S) -> logits (1, C), or pooled features (1, D).
+
+        Raises:
+            SnowError: it takes none of this size, needs more than pictures, or gives neither.
+        """
         device = next(iter(self.model.state_dict().values())).device
         pictures = torch.zeros(1, 3, image_size, image_size, device=device)
         with one_line_error(f"{type(self.model).__name__} cannot take pictures of {image_size} pixels"):
-            return self.model.eval()(pixel_values=pictures, **self.options)
+            output = self.model.eval()(pixel_values=pictures, **self.options)
+            return output.logits if has_head else _pooled(output)
 
 
 def from_transformers(
@@ -97,27 +104,26 @@ def from_transformers(
 
 
 def from_saved(
-    saved: Mapping[str, Any], spec: str, weights: Path, image_size: int, origin: Mapping[str, str]
+    saved: Mapping[str, Any], spec: str, tensors: Mapping[str, Tensor], image_size: int, origin: Mapping[str, str]
 ) -> TransformersModel:
     """Build the model that a hub has saved, without the network.
 
     Args:
         saved: of `TransformersModel`.
         spec: its name, for error messages.
-        weights: file with its tensors.
+        tensors: all that it has.
         origin: licence and model card of these.
 
     Raises:
-        SnowError: `saved` is damaged, or does not fit the weights or this version of transformers.
+        SnowError: `saved` is damaged, or does not fit the tensors or this version of transformers.
     """
     config = saved.get("config")
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise DamagedError(f"the description of {spec} is damaged: it has no configuration")
-    tensors = read_weights(weights)
     structure = ModelStructure(config, spec)
     network = TransformersModel(structure.random(), config, image_size, structure.has_head, origin)
     try:
-        load_weights(network, tensors, str(weights))
+        load_weights(network, tensors, spec)
     except MismatchError as error:
         made, here = saved.get("version"), network.saved["version"]
         if made == here:

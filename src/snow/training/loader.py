@@ -23,6 +23,10 @@ from snow.errors import NoSpaceError, SnowError
 SHARED_MEMORY = "/dev/shm"
 """Where Linux keeps what processes share. A container has 64 MB of it by default."""
 
+NO_SHARED_MEMORY = ("shared memory", "Bus error", "unable to resize file", "unable to mmap", "unable to write to file")
+TOO_MANY_FILES = ("Too many open files", "items of ancdata")
+"""In messages of torch when loading processes cannot pass a batch on."""
+
 PREFETCHED = 2
 """Batches that a loading process makes ahead, the default of `DataLoader`."""
 
@@ -158,11 +162,17 @@ class DeviceLoader:
             marker = f"{type(error).__module__}.{type(error).__qualname__}: "  # torch puts a traceback before it
             raise SnowError(str(error).rpartition(marker)[2]) from None
         except RuntimeError as error:
-            if "shared memory" not in str(error) and "Bus error" not in str(error):
+            reason = str(error)
+            if any(mark in reason for mark in TOO_MANY_FILES):
+                raise NoSpaceError(
+                    "this process may not open as many files as its loading processes need: load pictures with fewer "
+                    "workers, or none, or raise the limit (ulimit -n)"
+                ) from None
+            if not any(mark in reason for mark in NO_SHARED_MEMORY):
                 raise
             raise NoSpaceError(
-                f"the shared memory of this machine ({SHARED_MEMORY}) is full: load pictures with fewer workers, or "
-                "none, or give a container more of it (docker run --shm-size)"
+                f"the shared memory of this machine ({SHARED_MEMORY}) is full, or may not hold files as large: load "
+                "pictures with fewer workers, or none, or give a container more of it (docker run --shm-size)"
             ) from None
 
 

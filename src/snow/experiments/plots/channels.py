@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snow.experiments.plots.figure import new_figure, save_figure
+from snow.experiments.plots.figure import literal, new_figure, save_figure
 from snow.subscribe import SelectionHistory
 
 ROWS = 400
@@ -31,7 +31,7 @@ def draw_selection(history: SelectionHistory, title: str, path: Path) -> None:
     columns = min(2, len(history.masks))
     rows = -(-len(history.masks) // columns)
     figure = new_figure(7.5 * columns + (4 if columns == 1 else 0), max(4.5, 1.9 * rows))
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     last = max(1, int(history.steps[-1]))
     ends = range(history.batches, last, history.batches * -(-last // (history.batches * MAX_LINES)))
@@ -85,7 +85,7 @@ def draw_overlap(results: Mapping[str, Any], title: str, path: Path) -> None:
     figure = new_figure(3.5 + 0.8 * len(pairs), 2 + 0.32 * len(taps))
     axes = figure.subplots()
     image = axes.imshow(above, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
-    axes.set_xticks(range(len(pairs)), [" × ".join(pair["tasks"]) for pair in pairs], rotation=45, ha="right")
+    axes.set_xticks(range(len(pairs)), [literal(" × ".join(pair["tasks"])) for pair in pairs], rotation=45, ha="right")
     axes.set_yticks(range(len(taps)), taps)
     axes.tick_params(labelsize=8)
     for y, row in enumerate(cells if len(pairs) <= MAX_NUMBERED else ()):
@@ -93,6 +93,6 @@ def draw_overlap(results: Mapping[str, Any], title: str, path: Path) -> None:
             if cell:
                 colour = "white" if abs(above[y][x]) > 0.6 * largest else "black"
                 axes.text(x, y, f"{cell['iou']:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(literal(title), fontsize=10)
     figure.colorbar(image, ax=axes, label="intersection over union, minus its value by chance")
     save_figure(figure, path)

@@ -27,6 +27,11 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def literal(name: str) -> str:
+    """Write a name that users gave so that matplotlib takes no part of it for a formula."""
+    return name.replace("$", r"\$")
+
+
 def check_picture_path(path: Path) -> None:
     """Check, before hours of work, that a plot can be written to `path`.
 

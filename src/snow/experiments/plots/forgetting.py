@@ -8,7 +8,7 @@ from typing import Any
 
 from snow.experiments.lifelong import percent_cell
 from snow.experiments.plots.comparison import wrap_label
-from snow.experiments.plots.figure import check_picture_path, new_figure, save_figure
+from snow.experiments.plots.figure import check_picture_path, literal, new_figure, save_figure
 
 
 def draw_forgetting(results: Mapping[str, Any], path: Path) -> None:
@@ -39,8 +39,8 @@ def _draw_table(axes: Any, order: Sequence[str], table: Sequence[Sequence[float 
     for i, row in enumerate(table):
         for j, cell in enumerate(row):
             axes.text(j, i, percent_cell(cell), ha="center", va="center", fontsize=8)
-    axes.set_xticks(range(len(order)), [f"→ {name}" for name in order], fontsize=7)
-    axes.set_yticks(range(len(order)), order, fontsize=7)
+    axes.set_xticks(range(len(order)), [f"→ {literal(name)}" for name in order], fontsize=7)
+    axes.set_yticks(range(len(order)), [literal(name) for name in order], fontsize=7)
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from snow.experiments.plots.figure import new_figure, save_figure
+from snow.experiments.plots.figure import literal, new_figure, save_figure
 
 MOST_NAMED = 60
 """Classes whose names fit beside a confusion matrix."""
@@ -14,7 +14,7 @@ MOST_NAMED = 60
 
 def draw_confusion(per_class: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draw which share of each class (rows) was taken for which (columns)."""
-    names = list(per_class)
+    names, titles = list(per_class), [literal(name) for name in per_class]
     table = [[per_class[name]["predicted"].get(other, 0) for other in names] for name in names]
     shares = [[cell / max(1, sum(row)) for cell in row] for row in table]
     side = min(14.0, 3.0 + 0.25 * len(names))
@@ -22,8 +22,8 @@ def draw_confusion(per_class: Mapping[str, Mapping[str, Any]], path: Path) -> No
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(names) <= MOST_NAMED:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_xticks(range(len(names)), titles, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), titles, fontsize=7)
     for row, cells in enumerate(table if len(names) <= 20 else []):
         for column, count in enumerate(cells):
             if count:
@@ -69,7 +69,7 @@ def draw_tags(per_tag: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     ranked = sorted(((name, value) for name, value in values.items() if value is not None), key=lambda item: item[1])
     figure = new_figure(6, min(14.0, 1.5 + 0.2 * len(ranked)))
     axes = figure.subplots()
-    axes.barh([name for name, _ in ranked], [value for _, value in ranked])
+    axes.barh([literal(name) for name, _ in ranked], [value for _, value in ranked])
     axes.tick_params(axis="y", labelsize=7)
     axes.set(xlim=(0, 1), xlabel="average precision")
     save_figure(figure, path)
