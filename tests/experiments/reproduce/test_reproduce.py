@@ -131,17 +131,17 @@ def test_tasks_are_learned_in_sequence_with_the_cars_in_parts(
     write_folder(tmp_path / "dtd10", ("dotted", "woven"), train=3, test=1)
     sets = "dtd10-own-split,cars196-own-split-2of2,cars196-own-split-1of2"
     options = ("table9", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--sets", sets, "--json")
-    assert main(["reproduce", *options, *TINY, *QUICK, "--methods", "pn"]) == 0
+    assert main(["reproduce", *options, *TINY, *QUICK, "--methods", "fo"]) == 0
     results = json.loads(capsys.readouterr().out)
     cars = ["cars196-own-split-1of2", "cars196-own-split-2of2"]
     orders = [order["order"] for order in results["lifelong"]["orders"]]
     assert orders == [[*cars, "dtd10-own-split"], ["dtd10-own-split", *cars]]
-    assert all(order["methods"]["pn"]["forgetting"] == 0 for order in results["lifelong"]["orders"])
+    assert all(order["methods"]["fo"]["forgetting"] == 0 for order in results["lifelong"]["orders"])
     assert [entry["classes"] for entry in results["sets"]] == [2, 2, 2]
-    assert main(["reproduce", *options, *TINY, *QUICK, "--methods", "pn,lf", "--estimate"]) == 0
+    assert main(["reproduce", *options, *TINY, *QUICK, "--methods", "fo,lf", "--estimate"]) == 0
     told = capsys.readouterr().err
     assert "lf: cars196-own-split-1of2 → cars196-own-split-2of2 → dtd10-own-split" in told
-    assert "pn:" not in told
+    assert "fo:" not in told
 
 
 def test_actions_have_the_paper_s_sigma2(
@@ -163,7 +163,7 @@ def test_all_five_sets_as_their_authors_distribute_them_go_through_one_command(
         write_tree(name, tmp_path / "datasets")
     out = tmp_path / "out"
     options = ("--data", str(tmp_path / "datasets"), "--out", str(out), "--methods", "fo,snow:preset=paper", "--json")
-    assert main(["reproduce", "table7", *options, *TINY, *QUICK, "--rates", "1e-3,1e-2"]) == 0
+    assert main(["reproduce", "table7", *options, *TINY, *QUICK, *ONE_RATE]) == 0
     printed = capsys.readouterr()
     results = json.loads(printed.out)
     assert [entry["paper"] for entry in results["sets"]] == list(SETS)
