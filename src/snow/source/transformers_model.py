@@ -128,7 +128,9 @@ def from_saved(
         made, here = saved.get("version"), network.saved["version"]
         if made == here:
             raise
-        raise MismatchError(f"{error}; it was saved with transformers {made}, and this is {here}") from error
+        raise MismatchError(
+            f"{error}: it was saved with transformers {made}, not {here}: install that version"
+        ) from error
     network.saved = dict(saved)
     return network
 
