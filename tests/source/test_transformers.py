@@ -214,7 +214,7 @@ def test_another_version_of_transformers_is_named(opened: Callable[[str], Source
         Hub.open(hub.path)
     described["fingerprint"] = refingerprinted(hub.path, described)
     (hub.path / "source.json").write_text(json.dumps(described))
-    with pytest.raises(SnowError, match=r"does not fit .*saved with transformers 4.99.0, not .* install that version "):
+    with pytest.raises(SnowError, match=r"does not fit .*saved with transformers 4.99.0, not .* install that version"):
         Hub.open(hub.path)
 
 
@@ -348,7 +348,7 @@ def test_an_unknown_repository_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     from snow.source import model_folder
 
     monkeypatch.setattr("snow.source.weights.socket.create_connection", _unreachable)
-    with pytest.raises(SnowError, match="hf:nobody/nothing are not on this machine and .* cannot be reached"):
+    with pytest.raises(SnowError, match="hf:nobody/nothing is no folder and not cached, and .* cannot be reached"):
         Source.open("hf:nobody/nothing")
 
     def unknown(*_args: object, **_options: object) -> str:
