@@ -5,7 +5,6 @@ It is what `save_pretrained` writes: `config.json`, weights, `preprocessor_confi
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,8 +31,6 @@ UNUSED = (
 )  # fmt: skip
 """Keys of `config.json` that do not decide what the network computes. `auto_map` names code, which is never run."""
 
-log = logging.getLogger("snow")
-
 
 class ModelFolder:
     """A model that is named by its folder, or by its repository OWNER/NAME on the Hugging Face hub.
@@ -49,7 +46,7 @@ class ModelFolder:
         spec: "hf:OWNER/NAME", or "hf:" and the absolute path of the folder.
         path: of the folder.
         config: content of `config.json`.
-        processor: content of `preprocessor_config.json`.
+        processor: content of `preprocessor_config.json`; empty where there is none.
     """
 
     def __init__(self, name: str) -> None:
@@ -112,7 +109,6 @@ class ModelFolder:
                 found = values if file == DESCRIBING[1] else values.get("image_processor", {})
                 if isinstance(found, Mapping) and found:
                     return found
-        log.warning("%s has no %s: pictures are prepared as for ImageNet", self.spec, DESCRIBING[1])
         return {}
 
     def _read_config(self) -> dict[str, Any]:
@@ -151,7 +147,13 @@ def _download(repository: str, patterns: tuple[str, ...], revision: str | None =
     cached = try_to_load_from_cache(repository, "config.json")
     if revision is None and isinstance(cached, str):
         return Path(cached).parent
-    require_reachable(constants.ENDPOINT, HUGGING_FACE + repository)
+    try:
+        require_reachable(constants.ENDPOINT, repository)
+    except SnowError as error:
+        raise SnowError(
+            f"{HUGGING_FACE}{repository} is no folder and not cached, and {constants.ENDPOINT} cannot be reached: "
+            "connect once, or name a folder"
+        ) from error
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
     except errors.RepositoryNotFoundError as error:

@@ -40,13 +40,15 @@ class ModelStructure:
                 f"{spec} is a model of type {kind!r}, which transformers {library.__version__} does not know"
             )
         class_name, self.has_head = _class_name(kind, auto.modeling_auto)
-        self.model_class: Any = None if class_name is None else getattr(library, class_name)
-        if self.model_class is None or not _reads_pictures(self.model_class):
-            named = values.get("architectures") or [f"a model of type {kind}"]
+        architectures = values.get("architectures")
+        named = architectures[0] if isinstance(architectures, list) and architectures else f"a model of type {kind}"
+        if class_name is None:
             raise SnowError(
-                f"{spec} is {named[0]}: a source is an image classifier or backbone, such as ViT, DINOv2, Swin or "
-                "ResNet"
+                f"{spec} is {named}: a source is an image classifier or backbone, such as ViT, DINOv2, Swin or ResNet"
             )
+        self.model_class: Any = getattr(library, class_name)
+        if not _reads_pictures(self.model_class):
+            raise SnowError(f"{spec} is {named}, which reads something else than a picture of pixels")
         plain = {key: value for key, value in values.items() if key != "auto_map"}
         with one_line_error(f"{spec} cannot be built"), _quiet(library):
             self.config = auto.configuration_auto.CONFIG_MAPPING[kind].from_dict(plain)

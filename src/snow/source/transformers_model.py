@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +16,8 @@ from snow.source.model_folder import ModelFolder
 from snow.source.model_structure import ModelStructure, one_line_error, transformers_library, vision_config
 from snow.source.preprocessing import Preprocessing
 from snow.source.weights import load_weights, read_weights
+
+log = logging.getLogger("snow")
 
 
 class TransformersModel(nn.Module):
@@ -100,6 +103,8 @@ def from_transformers(
         _swap_colours(model)
     origin = folder.origin() if label == "pretrained" else {}
     network = TransformersModel(model, kept, preprocessing.image_size, structure.has_head, origin)
+    if not folder.processor and label != "random":
+        log.warning("%s has no preprocessor_config.json: pictures are prepared as for ImageNet", folder.spec)
     return network, folder.spec, label, preprocessing
 
 
@@ -128,7 +133,9 @@ def from_saved(
         made, here = saved.get("version"), network.saved["version"]
         if made == here:
             raise
-        raise MismatchError(f"{error}; it was saved with transformers {made}, and this is {here}") from error
+        raise MismatchError(
+            f"{error}: it was saved with transformers {made}, not {here}: install that version"
+        ) from error
     network.saved = dict(saved)
     return network
 
