@@ -140,6 +140,17 @@ def test_truth_values_meet_as_csv_json_and_spreadsheets_write_them(tmp_path, dra
         assert [classes[label].lower() for label in measured.pictures.labels[:, 0]] == ["false", *["true"] * 3]
 
 
+def test_rows_without_a_label_are_one_line(tmp_path, draw):
+    lines = ["path,label"]
+    for number in range(6):
+        draw(tmp_path / f"{number}.png", seed=number)
+        lines.append(f"{number}.png,{('cat', 'dog', '')[number % 3]}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    measured = open_measured(tmp_path / "t.csv", PETS, None)
+    assert len(measured.pictures) == 4
+    assert f"2 rows have no label, the first is {tmp_path}/t.csv, line 4" in measured.warnings
+
+
 def test_a_class_that_the_task_lacks_is_refused(flat):
     (flat / "dog").rename(flat / "wolf")
     with pytest.raises(SnowError, match="not those of task pets: it lacks dog and it has wolf"):

@@ -17,6 +17,7 @@ from snow.data.open import read_listing
 from snow.data.pictures import Inspection, Item, Pictures, Progress, inspect
 from snow.data.rows import Listing, Opening, Row
 from snow.data.split import SplitRecord
+from snow.data.table import NO_LABEL
 from snow.data.task import Dataset, Task
 from snow.errors import MismatchError, SnowError
 from snow.kinds import ClassKind
@@ -78,7 +79,7 @@ def open_measured(
     """
     folder, named = None if root is None else Path(root), {task.name: task.kind.spec}
     listing = read_listing(spec, task.name, labels, folder, Opening(for_training=False), named)
-    warnings = list(listing.warnings)
+    warnings = _without_labels(listing.warnings)
     rows, looks = _readable(listing, progress, warnings, {} if inspections is None else inspections)
     task, numbers, lacking = _numbered(rows, task, listing.source)
     if lacking:
@@ -116,6 +117,17 @@ def merge_measured(parts: Sequence[Measured]) -> Pictures:
         for item, label in zip(part.pictures.items, part.pictures.labels[:, 0].tolist(), strict=True):
             labels[places[item], column] = label
     return Pictures(list(places), labels)
+
+
+def _without_labels(warnings: Sequence[str]) -> list[str]:
+    """Put the rows without a label of this task, which are no fault of a table with several, into one line."""
+    lines = [line for line in warnings if line.endswith(NO_LABEL)]
+    others = [line for line in warnings if not line.endswith(NO_LABEL)]
+    if len(lines) > 1:
+        lines = [
+            f"{len(lines)} rows have no label, the first is {lines[0].removeprefix('skipped ').partition(': ')[0]}"
+        ]
+    return lines + others
 
 
 def _readable(

@@ -19,6 +19,7 @@ from snow.errors import SnowError
 from snow.kinds import BadCellError, ClassKind, KindSpec, TagKind, kind_named
 
 PATH, LABEL, SPLIT = "path", "label", "split"
+NO_LABEL = "there is no label"
 SHOWN = 3
 """Rows that are named of those with one fault."""
 
@@ -232,7 +233,7 @@ def _fault(cell: str, row: Row, root: Path | None) -> str | None:
     if not cell:
         return "the path is empty"
     if not any(row.classes):
-        return "there is no label"
+        return NO_LABEL
     path = os.path.abspath(str(row.item))
     if root is not None:
         folder = os.path.abspath(root)
