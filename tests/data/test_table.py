@@ -183,7 +183,7 @@ def test_columns_that_are_missing_or_unclear_are_refused_with_those_there_are(ro
     refused(write(root, "path,split", "a,train"), "which columns are labels")
     for wrong in ("colour", "path", "split"):
         refused(write(root, "path,label,split", *LINES), f"'{wrong}' cannot be a label column", labels=[wrong])
-    refused(write(root, "path,kind", "a,b"), "'kind' cannot be a label column", labels=["kind", "kind"])
+    refused(write(root, "path,kind", "a,b"), "label column 'kind' is named twice", labels=["kind", "kind"])
     refused(write(root, "path,label,path", "a,b,c"), "more than one column 'path'")
 
 

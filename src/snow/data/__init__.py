@@ -35,6 +35,8 @@ folder or to `root`. They may be absolute, have the slashes of Windows and lead 
       many or too few cells, or listed before: skipped, with its line and the reason.
     - An empty cell among several label columns: the picture has no label for that task (-1). NaN, NA, None, null
       and whatever else pandas reads as missing: no label, in one line for each column. They may name a folder.
+    - A number may have a unit, the same in its whole column; a fraction, a decimal comma and a currency in front are
+      read. Units that differ, and commas that may as well divide thousands (1,250): refused, with their rows.
     - A missing column, an unknown split, a path listed twice with different labels or splits, text that is
       not UTF-8, an empty or unreadable file, a table of which no picture is there: refused.
 

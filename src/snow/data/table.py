@@ -71,7 +71,9 @@ def _label_columns(file: Path, columns: Sequence[str], labels: Sequence[str] | N
     others += [name for name in columns if name not in (PATH, SPLIT, *others)]
     chosen = list(labels or ([LABEL] if LABEL in others else [name for name in others if ":" not in name]))
     for name in chosen:
-        if name not in others or chosen.count(name) > 1:
+        if chosen.count(name) > 1:
+            raise SnowError(f"{shown(file)}: label column {name!r} is named twice")
+        if name not in others:
             raise SnowError(f"{shown(file)}: {name!r} cannot be a label column; {there}")
     if not chosen or (labels is None and len(chosen) > 1):
         raise SnowError(f"{shown(file)}: say which columns are labels, since none is named {LABEL!r}; {there}")
