@@ -10,7 +10,7 @@ from snow.errors import DamagedError
 from snow.inference.appearance import FIGURES, appearance
 from snow.inference.drift import Drift
 from snow.inference.familiarity import Familiarity
-from snow.inference.reference import MARGIN, Traits
+from snow.inference.reference import MARGIN, Differences, Traits
 from snow.inference.windows import FALSE_ALARMS, SIZES
 
 WIDTH, CLASSES = 48, 3
@@ -34,12 +34,12 @@ def fitted() -> Familiarity:
     return familiarity
 
 
-def differences(familiarity: Familiarity, final: Tensor, looks: Tensor) -> tuple[float, float]:
+def differences(familiarity: Familiarity, final: Tensor, looks: Tensor) -> tuple[float, ...]:
     located, reference = familiarity.locate(final), familiarity.reference
     assert reference is not None
     rows = zip(located.nearest.tolist(), located.z, looks, strict=True)
     traits = [Traits(reference, *row) for row in rows]
-    return reference.differences(traits)
+    return reference.differences(traits)[:2]
 
 
 @pytest.mark.parametrize("size", [20, 50, 200])
@@ -71,10 +71,13 @@ def test_few_pictures_say_nothing_and_a_small_shift_is_left_alone(fitted: Famili
 
 def test_one_verdict_of_all_three(fitted: Familiarity) -> None:
     known = [(number + 0.5) / 50 for number in range(50)]
-    assert not Drift.from_differences(known, 0.0, 0.0).has_changed
-    assert Drift.from_differences(known, 0.0, 0.3).has_changed
-    assert Drift.from_differences(known, 0.2, 0.3).strength == 0.3
-    assert Drift.of(known) == Drift.from_differences(known, None, None)
+    assert not Drift.from_differences(known, Differences(0.0, 0.0, 0.0)).has_changed
+    assert Drift.from_differences(known, Differences(0.0, 0.3, 0.0)).has_changed
+    assert Drift.from_differences(known, Differences(0.2, 0.3, 0.0)).strength == 0.3
+    assert Drift.of(known) == Drift.from_differences(known, None)
+    low = [value / 2 for value in known]
+    assert Drift.of(low).has_changed
+    assert not Drift.from_differences(low, Differences(0.0, 0.0, 0.5)).has_changed, "the mix explains it"
 
 
 def test_an_update_learns_what_new_classes_look_like(fitted: Familiarity) -> None:

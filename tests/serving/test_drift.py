@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from snow.inference.reference import Reference, Space, Traits
-from snow.inference.windows import SIZES
+from snow.inference.windows import MIXES, SIZES
 from snow.kinds import NumberPrediction, Prediction
 from snow.serving.drift import EVERY, WINDOW, DriftWatch
 from snow.serving.metrics import Metrics
@@ -24,8 +24,9 @@ def seen(known: Sequence[float], traits: object = None) -> list[Prediction]:
 
 def reference(width: int = 2) -> Reference:
     """One of pictures whose figures are 0 in the mean, and vary by 1."""
-    space = Space(torch.zeros(1, width), torch.eye(width), torch.full((len(SIZES),), 10.0))
-    return Reference(torch.tensor([400]), space, space)
+    limits, concentrations = torch.full((len(MIXES), len(SIZES)), 10.0), torch.linspace(0, 1, len(MIXES))
+    space = Space(torch.zeros(1, width), torch.eye(width), limits)
+    return Reference(torch.tensor([400]), concentrations, 0 * limits, space, space)
 
 
 def test_the_log_says_once_that_pictures_have_changed(caplog: pytest.LogCaptureFixture) -> None:

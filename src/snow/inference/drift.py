@@ -8,7 +8,8 @@ from typing import Self
 
 import torch
 
-from snow.inference.reference import Traits
+from snow.inference.reference import Differences, Traits
+from snow.inference.windows import kolmogorov_distance
 
 DISTANCE = 0.1
 """Distance of familiarities that another sample of the same pictures may have beside chance."""
@@ -28,7 +29,7 @@ class Drift:
             keeps no reference, see `snow.inference.reference`.
         appearance: the same of their light, contrast, tint and sharpness.
         has_changed: the distance is larger than `DISTANCE` and than chance makes it in 1 of 100 samples, or one of the
-            two differences is not 0. Both together come by chance in about 1 of 100 samples.
+            two differences is not 0, which chance does in 1 of 100 samples.
     """
 
     images: int
@@ -47,20 +48,19 @@ class Drift:
             known: familiarities. Those of own pictures are spread evenly over 0..1.
             traits: of the pictures, all with the same reference; () for a task that keeps none.
         """
-        differences = traits[0].reference.differences(traits) if traits else (None, None)
-        return cls.from_differences(known, *differences)
+        return cls.from_differences(known, traits[0].reference.differences(traits) if traits else None)
 
     @classmethod
-    def from_differences(cls, known: Sequence[float], content: float | None, appearance: float | None) -> Self:
-        """As `of`, where the two differences are there already."""
-        values = torch.tensor(sorted(known), dtype=torch.float64)
+    def from_differences(cls, known: Sequence[float], differences: Differences | None) -> Self:
+        """As `of`, where the differences are there already."""
+        content, appearance = (None, None) if differences is None else differences[:2]
+        values = torch.tensor(known, dtype=torch.float64)
         count = len(values)
         if not count:
             return cls(0, 0.0, 0.5, 0.0, content, appearance, False)
-        steps = torch.arange(count, dtype=torch.float64)
-        distance = float(torch.maximum((steps + 1) / count - values, values - steps / count).max())
-        unfamiliar = float((values < 0.05).double().mean())
-        has_changed = distance > DISTANCE + 1.63 / count**0.5 or bool(content or appearance)
+        distance, unfamiliar = float(kolmogorov_distance(values)), float((values < 0.05).double().mean())
+        chance = max(1.63 / count**0.5, 0.0 if differences is None else differences.distance)
+        has_changed = distance > DISTANCE + chance or bool(content or appearance)
         return cls(count, distance, float(values.median()), unfamiliar, content, appearance, has_changed)
 
     @property

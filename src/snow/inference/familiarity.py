@@ -121,7 +121,7 @@ class Familiarity:
         fitted = replace(cls._fitted(final, cluster, use_neighbours), quantiles=quantiles)
         if appearance is None:
             return fitted
-        return replace(fitted, reference=fitted._reference(final, appearance[chosen].float(), cluster, seed))
+        return replace(fitted, reference=fitted._reference(final, appearance[chosen].float(), scores, cluster, seed))
 
     @classmethod
     def _fitted(cls, final: Tensor, cluster: Tensor, use_neighbours: bool) -> Self:
@@ -177,8 +177,8 @@ class Familiarity:
     def _whitened_means(self) -> Tensor:
         return self.means @ self.root.T
 
-    def _reference(self, final: Tensor, appearance: Tensor, cluster: Tensor, seed: int) -> Reference:
-        """Fit what windows of pictures are compared with: (n, D), (n, A), (n,).
+    def _reference(self, final: Tensor, appearance: Tensor, scores: Tensor, cluster: Tensor, seed: int) -> Reference:
+        """Fit what windows of pictures are compared with: (n, D), (n, A), (n,), (n,).
 
         Each picture's nearest cluster is that by means without the picture's own fold.
         """
@@ -191,7 +191,7 @@ class Familiarity:
             sums = torch.zeros_like(self.means).index_add_(0, cluster[kept], whitened[kept])
             distance = torch.cdist(whitened[~kept], sums / counts.clamp(min=1)[:, None])
             nearest[~kept] = distance.where(counts > 0, torch.inf).argmin(1)
-        return Reference.fit(z, appearance, nearest, cluster, seed)
+        return Reference.fit(z, appearance, self.share(scores), nearest, cluster, seed)
 
     def updated(self, final: Tensor, cluster: Tensor, appearance: Tensor | None = None) -> Self:
         """Add pictures: (n, D), (n,) -> statistics of all, as if they had been there from the start.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import erf, log, sqrt
+from math import erf, sqrt
 from typing import NamedTuple, Self
 
 import torch
@@ -21,7 +21,18 @@ from torch import Tensor
 
 from snow.errors import DamagedError
 from snow.inference.appearance import FIGURES
-from snow.inference.windows import OVERALL, SIMULATED, SIZES, chance_limits, cluster_centres, draw_window, variance
+from snow.inference.windows import (
+    MIXES,
+    OVERALL,
+    SIZES,
+    chance_distances,
+    chance_limits,
+    cluster_centres,
+    concentration,
+    draw_windows,
+    limit_at,
+    variance,
+)
 
 SHRINKAGE = 0.05
 """Weight of the diagonal in the covariance."""
@@ -49,6 +60,20 @@ class Traits(NamedTuple):
     appearance: Tensor
 
 
+class Differences(NamedTuple):
+    """How a window differs from training.
+
+    Attributes:
+        content: difference of the means of features, beyond chance, 0..1.
+        appearance: of those of the appearance.
+        distance: that chance and the mix of clusters may give familiarities.
+    """
+
+    content: float
+    appearance: float
+    distance: float
+
+
 @dataclass(frozen=True)
 class Space:
     """One group of figures of the training pictures.
@@ -56,39 +81,31 @@ class Space:
     Attributes:
         centre: (K, d), mean of the pictures that are nearest to each cluster.
         root: (d, d), inverse Cholesky factor of the covariance around it.
-        limits: (len(SIZES),), that chance exceeds in windows of each size as rarely as is wanted.
+        limits: (mixes, len(SIZES)), that chance exceeds in windows of each mix and size as rarely as is wanted.
     """
 
     centre: Tensor
     root: Tensor
     limits: Tensor
 
-    def difference(self, mean: Tensor, counts: Tensor, shares: Tensor, size: int) -> float:
-        """Compare the mean of a window with what its clusters explain: (d,), (K,), (K,) -> 0..1.
+    def difference(self, mean: Tensor, seen: Tensor, counts: Tensor, concentrations: Tensor) -> float:
+        """Compare the mean of a window with what its clusters explain: (d,), (K,), (K,), (mixes,) -> 0..1.
 
         It is 0 up to the limit. Above, it is the distance of Kolmogorov and Smirnov between two normal distributions
         whose means differ by what is beyond the limit.
 
         Args:
-            counts: pictures of training that are nearest to each cluster.
-            shares: of each cluster in the window.
-            size: pictures of the window.
+            seen, counts: pictures of the window and of training that are nearest to each cluster.
+            concentrations: of the mixes.
         """
+        size = int(seen.sum())
         if size < SIZES[0]:
             return 0.0
-        size = min(size, SIZES[-1])
+        shares = seen / size
         squared = float((self.root @ (mean - shares @ self.centre)).square().sum())
-        beyond = squared - self._limit(size) * float(variance(counts, shares, size)) - MARGIN**2
+        chance = limit_at(self.limits, concentrations, seen) * float(variance(counts, shares, min(size, SIZES[-1])))
+        beyond = squared - chance - MARGIN**2
         return erf(sqrt(max(0.0, beyond)) / (2 * sqrt(2)))
-
-    def _limit(self, size: int) -> float:
-        """Interpolate the limit between two sizes."""
-        after = next(place for place, known in enumerate(SIZES) if known >= size)
-        before = max(0, after - 1)
-        if before == after:
-            return float(self.limits[after])
-        part = log(size / SIZES[before]) / log(SIZES[after] / SIZES[before])
-        return float(self.limits[before] + part * (self.limits[after] - self.limits[before]))
 
 
 @dataclass(frozen=True)
@@ -97,18 +114,25 @@ class Reference:
 
     Attributes:
         counts: (K,), pictures of training that are nearest to each cluster.
+        concentrations: (mixes,), of the clusters in windows of each mix, ascending.
+        distances: (mixes, len(SIZES)), that chance and the mix may give the familiarities of a window.
         features, appearance: two groups of figures.
     """
 
     counts: Tensor
+    concentrations: Tensor
+    distances: Tensor
     features: Space
     appearance: Space
 
     @classmethod
-    def fit(cls, features: Tensor, appearance: Tensor, nearest: Tensor, cluster: Tensor, seed: int = 0) -> Self:
-        """Fit the statistics to pictures: (N, R), (N, A), (N,), (N,) -> statistics.
+    def fit(
+        cls, features: Tensor, appearance: Tensor, known: Tensor, nearest: Tensor, cluster: Tensor, seed: int = 0
+    ) -> Self:
+        """Fit the statistics to pictures: (N, R), (N, A), (N,), (N,), (N,) -> statistics.
 
         Args:
+            known: familiarities by statistics without the picture itself.
             nearest: cluster that each is nearest to, of means without the picture itself.
             cluster: that it belongs to.
             seed: of the simulated windows.
@@ -116,27 +140,29 @@ class Reference:
         clusters = int(cluster.max()) + 1
         generator = torch.Generator().manual_seed(seed)
         counts = nearest.bincount(minlength=clusters)
-        windows = [draw_window(cluster, is_mixed, generator) for is_mixed in (False, True) for _ in range(SIMULATED)]
+        windows = draw_windows(cluster, generator)
         spaces = [_fitted(values, nearest, clusters) for values in (features, appearance)]
         whitened = [values @ space.root.T for values, space in zip((features, appearance), spaces, strict=True)]
         limits = chance_limits(whitened, nearest, clusters, windows, generator)
-        return cls(counts, *(replace(space, limits=row) for space, row in zip(spaces, limits, strict=True)))
+        first, second = (replace(space, limits=row) for space, row in zip(spaces, limits, strict=True))
+        seen = torch.stack([row.bincount(minlength=clusters) for row in nearest[windows].flatten(0, 1)])
+        concentrations = concentration(seen).view(len(MIXES), -1).mean(1).cummax(0).values
+        return cls(counts, concentrations, chance_distances(known, windows), first, second)
 
-    def differences(self, traits: Sequence[Traits]) -> tuple[float, float]:
-        """Compare a window with training: n pictures -> difference of features, of appearance; 0..1 each."""
+    def differences(self, traits: Sequence[Traits]) -> Differences:
+        """Compare a window of n pictures with training."""
         clusters = torch.tensor([each.cluster for each in traits])
         rows = (torch.stack([each.features for each in traits]), torch.stack([each.appearance for each in traits]))
         return self.differences_of(clusters, *rows)
 
-    def differences_of(self, clusters: Tensor, features: Tensor, appearance: Tensor) -> tuple[float, float]:
-        """As `differences`: (n,), (n, R), (n, A)."""
-        size = len(clusters)
-        shares = clusters.bincount(minlength=len(self.counts)) / max(1, size)
+    def differences_of(self, clusters: Tensor, features: Tensor, appearance: Tensor) -> Differences:
+        """As `differences`: (n,), (n, R), (n, A). Of no pictures there is no difference."""
+        seen = clusters.bincount(minlength=len(self.counts))
         groups = ((self.features, features), (self.appearance, appearance))
         first, second = (
-            space.difference(rows.float().mean(0), self.counts, shares, size) if size else 0.0 for space, rows in groups
+            space.difference(rows.float().mean(0), seen, self.counts, self.concentrations) for space, rows in groups
         )
-        return first, second
+        return Differences(first, second, limit_at(self.distances, self.concentrations, seen))
 
     def updated(self, nearest: Tensor, features: Tensor, appearance: Tensor, clusters: int) -> Self:
         """Add pictures, perhaps of new clusters: (n,), (n, R), (n, A). What chance does stays as it was.
@@ -165,7 +191,8 @@ class Reference:
         """Return all tensors by name, to be saved."""
         spaces = {"features": self.features, "appearance": self.appearance}
         parts = {f"{name}.{key}": value for name, space in spaces.items() for key, value in vars(space).items()}
-        return {"counts": self.counts, **parts}
+        own = {"counts": self.counts, "concentrations": self.concentrations, "distances": self.distances}
+        return own | parts
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor], clusters: int, rank: int) -> Self:
@@ -177,17 +204,18 @@ class Reference:
         Raises:
             DamagedError: one is missing, or they do not fit together.
         """
-        shapes: dict[str, tuple[int, ...]] = {"counts": (clusters,)}
+        shapes: dict[str, tuple[int, ...]] = {"counts": (clusters,), "concentrations": (len(MIXES),)}
+        shapes["distances"] = (len(MIXES), len(SIZES))
         for name, width in (("features", rank), ("appearance", FIGURES)):
             shapes |= {f"{name}.centre": (clusters, width), f"{name}.root": (width, width)}
-            shapes[f"{name}.limits"] = (len(SIZES),)
+            shapes[f"{name}.limits"] = (len(MIXES), len(SIZES))
         if {name: tuple(value.shape) for name, value in tensors.items()} != shapes:
             raise DamagedError("the reference of training pictures is damaged: a tensor is missing or of a wrong shape")
-        spaces = (
+        features, appearance = (
             Space(*(tensors[f"{name}.{key}"] for key in ("centre", "root", "limits")))
             for name in ("features", "appearance")
         )
-        return cls(tensors["counts"], *spaces)
+        return cls(tensors["counts"], tensors["concentrations"], tensors["distances"], features, appearance)
 
 
 def _fitted(values: Tensor, nearest: Tensor, clusters: int) -> Space:
@@ -198,4 +226,4 @@ def _fitted(values: Tensor, nearest: Tensor, clusters: int) -> Space:
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * covariance.diagonal().diag()
     factor = torch.linalg.cholesky(shrunk + LEAST_DEVIATION**2 * torch.eye(len(shrunk)))
     root = torch.linalg.solve_triangular(factor, torch.eye(len(factor)), upper=False)
-    return Space(centre, root, torch.zeros(len(SIZES)))
+    return Space(centre, root, torch.zeros(len(MIXES), len(SIZES)))

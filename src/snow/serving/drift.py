@@ -56,11 +56,8 @@ class Window:
 
     def drift(self) -> Drift:
         """Compare the pictures with those of training."""
-        content: float | None = None
-        appearance: float | None = None
-        if self._reference is not None:
-            content, appearance = self._reference.differences_of(*self._rows())
-        return Drift.from_differences(list(self.known), content, appearance)
+        differences = None if self._reference is None else self._reference.differences_of(*self._rows())
+        return Drift.from_differences(list(self.known), differences)
 
     def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
         count = min(self._traits, WINDOW)
