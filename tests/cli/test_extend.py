@@ -266,11 +266,7 @@ def test_pick_lists_pictures_to_label(run: Run, hub: Path, six: Path) -> None:
     assert all(0 <= entry["doubt"] <= 1 for entry in entries)
     assert "doubt" in run("pick", hub, "colours", six / "test", "--count", "2").out
     assert run("pick", hub, "colours", six / "test", "--count", "0").code == 2
-    metrics = hub / "tasks" / "colours" / "metrics.json"
-    metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "test": {"top1": 0.3}}))
-    (hub / "tasks" / "colours" / "fingerprint.json").unlink()
-    doubtful = run("pick", hub, "colours", six / "test", "--count", "2")
-    assert "right for 30.0 %: random images may teach it as much" in doubtful.err
+    assert len(run("pick", hub, "colours", six / "test", "--count", "500", "--json").json) == 36
 
 
 def test_watch_prints_a_line_for_each_picture(run: Run, hub: Path, six: Path) -> None:

@@ -28,6 +28,9 @@ MAX_WIDTH = 128
 SAMPLE = 4096
 """Pictures that these directions are found in, at most."""
 
+CHUNK = 4096
+"""Pictures whose distances are computed at a time."""
+
 ITERATIONS = 15
 LEAST = 1e-3
 """Expected error that each picture has at least."""
@@ -75,19 +78,19 @@ def pick(doubt: Tensor, final: Tensor, count: int, seed: int = 0) -> list[Picked
         count: pictures to pick; all if there are fewer.
         seed: of the first centres.
     """
-    doubt = doubt.float()
+    doubt = doubt.float().nan_to_num(1.0)
     if count >= len(doubt):
         order = doubt.argsort(descending=True).tolist()
         return [Picked(index, float(doubt[index])) for index in order]
     points, weights = _points(final), doubt.clamp(min=LEAST)
     centres = _centres(points, weights, count, torch.Generator().manual_seed(seed))
-    distances = torch.cdist(centres, points)
-    errors = torch.zeros(count).index_add_(0, distances.argmin(0), weights)
+    errors = torch.zeros(count).index_add_(0, _nearest(points, centres), weights)
     picked: list[Picked] = []
     for group in errors.argsort(descending=True).tolist():
-        index = int(distances[group].argmin())
+        squared = (points - centres[group]).square().sum(1)
+        squared[[entry.index for entry in picked]] = torch.inf
+        index = int(squared.argmin())
         picked.append(Picked(index, float(doubt[index])))
-        distances[:, index] = torch.inf
     return picked
 
 
@@ -115,8 +118,13 @@ def _centres(points: Tensor, weights: Tensor, count: int, generator: torch.Gener
         squared = torch.minimum(squared, (points - points[chosen[-1]]).square().sum(1))
     centres = points[chosen].clone()
     for _ in range(ITERATIONS):
-        group = torch.cdist(points, centres).argmin(1)
+        group = _nearest(points, centres)
         sums = torch.zeros_like(centres).index_add_(0, group, points * weights[:, None])
         total = torch.zeros(count).index_add_(0, group, weights)
         centres = torch.where(total[:, None] > 0, sums / total.clamp(min=LEAST)[:, None], centres)
     return centres
+
+
+def _nearest(points: Tensor, centres: Tensor) -> Tensor:
+    """Find the nearest centre: (n, P), (count, P) -> (n,)."""
+    return torch.cat([torch.cdist(part, centres).argmin(1) for part in points.split(CHUNK)])
