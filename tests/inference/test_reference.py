@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from snow.errors import DamagedError
@@ -93,7 +94,7 @@ def test_an_update_learns_what_new_classes_look_like(fitted: Familiarity) -> Non
 
 
 def test_what_was_saved_is_read_and_early_versions_have_none(fitted: Familiarity) -> None:
-    tensors = fitted.tensors()
+    tensors = load(save(fitted.tensors()))
     again = Familiarity.of_tensors(tensors)
     final, looks, _ = pictures(30, 9)
     assert differences(again, final, looks - 1) == differences(fitted, final, looks - 1)

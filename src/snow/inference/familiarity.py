@@ -249,7 +249,7 @@ class Familiarity:
         """Return all tensors by name, to be saved."""
         own = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "reference"}
         windows = {} if self.reference is None else self.reference.tensors()
-        return own | {REFERENCE + name: value for name, value in windows.items()}
+        return own | {REFERENCE + name: value.contiguous() for name, value in windows.items()}
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:

@@ -225,5 +225,5 @@ def _fitted(values: Tensor, nearest: Tensor, clusters: int) -> Space:
     covariance = residuals.T @ residuals / len(residuals)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * covariance.diagonal().diag()
     factor = torch.linalg.cholesky(shrunk + LEAST_DEVIATION**2 * torch.eye(len(shrunk)))
-    root = torch.linalg.solve_triangular(factor, torch.eye(len(factor)), upper=False)
+    root = torch.linalg.solve_triangular(factor, torch.eye(len(factor)), upper=False).contiguous()
     return Space(centre, root, torch.zeros(len(MIXES), len(SIZES)))
