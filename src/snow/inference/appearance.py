@@ -13,6 +13,12 @@ from torch import Tensor
 SCALES = 3
 """Scales of the Haar wavelet whose strengths are measured: details of 2, 4 and 8 pixels."""
 
+MIDDLE = 128
+"""Side of the square that is measured, in pixels. That takes half a millisecond a picture, whatever its size."""
+
+CHUNK = 4
+"""Pictures that are measured at once, in the processor's cache."""
+
 FIGURES = 4 + 2 * SCALES
 """Number of figures for each picture."""
 
@@ -24,13 +30,19 @@ DETAIL_FLOOR = 0.001
 
 
 def appearance(images: Tensor) -> Tensor:
-    """Measure how pictures look: (B, 3, S, S) uint8 -> (B, `FIGURES`) float32 on the CPU.
+    """Measure how the middle of pictures looks: (B, 3, S, S) uint8 -> (B, `FIGURES`) float32 on the CPU.
 
     The figures are the logarithms of the mean and of the deviation of the light, red against green and blue against
     yellow relative to the light, and for each scale of a Haar wavelet the logarithm of its mean strength along edges
     and along diagonals. Blur weakens the finest, noise strengthens them.
     """
-    pixels = images.float() / 255
+    parts = [_figures(part) for part in images.split(CHUNK if images.device.type == "cpu" else max(1, len(images)))]
+    return torch.cat(parts).cpu()
+
+
+def _figures(images: Tensor) -> Tensor:
+    top, left = (max(0, side - MIDDLE) // 2 for side in images.shape[2:])
+    pixels = images[:, :, top : top + MIDDLE, left : left + MIDDLE].float() / 255
     light = torch.einsum("bcij,c->bij", pixels, pixels.new_tensor(LUMA))
     mean = light.mean((1, 2))
     red, green, blue = pixels.mean((2, 3)).unbind(1)
@@ -44,7 +56,7 @@ def appearance(images: Tensor) -> Tensor:
     for _ in range(SCALES):
         edges, diagonals, light = _details(light)
         figures += [(edges + DETAIL_FLOOR).log(), (diagonals + DETAIL_FLOOR).log()]
-    return torch.stack(figures, 1).cpu()
+    return torch.stack(figures, 1)
 
 
 def _details(light: Tensor) -> tuple[Tensor, Tensor, Tensor]:
