@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from snow.errors import DamagedError
-from snow.inference.familiarity import QUANTILES, Drift, Familiarity
+from snow.inference.drift import Drift
+from snow.inference.familiarity import QUANTILES, Familiarity
 from snow.kinds.scores import auroc
 
 WIDTH = 96

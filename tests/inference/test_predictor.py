@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from torch import Tensor
 import snow
 from snow.hub import Artifact, Hub
 from snow.inference import SOURCE_HEAD, ClassPrediction, EagerEngine, Failure, Predictor, Request, encode, group_by_task
+from snow.inference.appearance import FIGURES, appearance
+from snow.inference.familiarity import Familiarity
+from snow.inference.reference import Traits
 from snow.kinds import ClassKind
 from snow.methods import METHODS, Method
 from snow.source import Source
@@ -62,6 +66,27 @@ def test_from_a_hub_to_the_source_s_network_there_are_few_calls(
     hub.predict(images, ["a"])
     [chain] = chains
     assert len(chain) <= MOST_CALLS, chain
+
+
+def test_traits_are_those_of_each_picture_and_come_only_if_asked_for(resnet: Source, images: Tensor) -> None:
+    final = torch.rand(60, resnet.num_features)
+    familiarity = Familiarity.fit(final, torch.arange(60) % 3, appearance=torch.rand(60, FIGURES))
+    assert familiarity is not None
+    early = replace(familiarity, reference=None)
+    asked = {"now": Request(trained(resnet), ClassKind(CLASSES), familiarity)}
+    asked["early"] = asked["now"]._replace(familiarity=early)
+    predictor, rows = Predictor(EagerEngine(resnet)), [asked, {"early": asked["early"]}, asked]
+    answers = predictor.run(images, rows, with_traits=True)
+    for picture in (0, 2):
+        entry = answers[picture]["now"]
+        assert isinstance(entry, ClassPrediction)
+        assert isinstance(entry.traits, Traits)
+        assert entry.traits.reference is familiarity.reference
+        torch.testing.assert_close(entry.traits.appearance, appearance(images[[picture]])[0])
+        assert entry.known == answers[picture]["early"].known  # ty: ignore[unresolved-attribute]
+        assert "traits" not in entry.to_dict()
+    assert answers[1]["early"].traits is None  # ty: ignore[unresolved-attribute]
+    assert predictor.run(images, rows)[0]["now"].traits is None  # ty: ignore[unresolved-attribute]
 
 
 def test_tasks_that_fail_take_no_other_with_them(

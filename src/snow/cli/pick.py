@@ -8,17 +8,13 @@ import torch
 
 from snow.cli.app import command
 from snow.cli.options import Json
-from snow.cli.output import note, percent, print_json, print_table
+from snow.cli.output import print_json, print_table
 from snow.cli.predict import picture_batches
 from snow.data.decode import shown
 from snow.errors import SnowError
 from snow.hub import Hub
-from snow.hub.listing import top1
 from snow.process.devices import find_device
 from snow.training.pick import doubts, pick
-
-LEAST_TOP1 = 0.5
-"""Accuracy from which picked images teach more than random ones, see `benchmarks/LOG.md`."""
 
 app = command("pick", "snow pick my-hub insects unlabelled/ --count 50")
 
@@ -27,9 +23,10 @@ app = command("pick", "snow pick my-hub insects unlabelled/ --count 50")
 def pick_command(
     hub: Path, task: str, images: list[Path], /, *, count: int = 50, device: str = "cpu", json: Json = False
 ) -> None:
-    """Pick the images whose labels would teach a task most: those that it doubts, spread over what they show.
+    """Pick the images whose labels would teach a task most: typical ones of each kind that it gets wrong.
 
-    That is for a task that is mostly right. What a task doubts that is mostly wrong says little: label random images.
+    Images are grouped by what they show, each with the weight of its doubt. One of each group is picked. A task that is
+    sure of nothing gets typical images of all kinds.
 
     Args:
         hub: folder of the hub.
@@ -37,7 +34,8 @@ def pick_command(
         images: images without labels, or folders with images in them.
         count: images to pick.
         device: cpu, cuda, cuda:1, mps or auto.
-        json: print a list of {"image", "doubt"}, the first to label first.
+        json: print a list of {"image", "doubt"}, the first to label first. Doubt is the chance that the task is wrong,
+            as it sees it; of tags, how close the least certain one is to its threshold.
     """
     if count < 1:
         raise SnowError(f"--count is at least 1, not {count}")
@@ -56,9 +54,6 @@ def pick_command(
             logits.append(opened.logits(pixels, [task])[task].cpu())
     if not paths:
         raise SnowError("there is no readable image to pick from")
-    accuracy = top1(artifact.metrics)
-    if accuracy is not None and accuracy < LEAST_TOP1:
-        note(f"warning: task {task} is right for {percent(accuracy)}: random images may teach it as much as these")
     picked = pick(doubts(artifact, torch.cat(logits)), torch.cat(final), count)
     if json:
         print_json([{"image": str(paths[entry.index]), "doubt": round(entry.doubt, 6)} for entry in picked])

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from snow.errors import DamagedError
+from snow.inference.reference import Reference
 from snow.kinds.scores import auroc
 
 MAX_PICTURES = 4096
@@ -38,14 +39,28 @@ FOLDS = 5
 OUTSIDE = 0.3
 """Weight of the distance outside of the basis."""
 
-DISTANCE = 0.1
-"""Distance of familiarities that another sample of the same pictures may have beside chance."""
-
 ROUNDS = 3
 """Parts into which the classes are divided to choose a score."""
 
 QUANTILES = 201
 """Of the scores of pictures that the statistics were not made of."""
+
+REFERENCE = "reference."
+"""In front of the names of the tensors of a `Reference`."""
+
+
+class Located(NamedTuple):
+    """Where pictures lie beside those of training.
+
+    Attributes:
+        scores: (B,); higher is more familiar.
+        nearest: (B,), the cluster whose mean is nearest.
+        z: (B, R).
+    """
+
+    scores: Tensor
+    nearest: Tensor
+    z: Tensor
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,7 @@ class Familiarity:
         rest: (), variance of x outside of the basis.
         quantiles: (Q,), ascending scores of held-out pictures of the task.
         neighbours: (m, R), z of training pictures; (0, R) if distances to means are used.
+        reference: what windows of pictures are compared with; None in tasks of early versions.
     """
 
     centre: Tensor
@@ -79,18 +95,21 @@ class Familiarity:
     rest: Tensor
     quantiles: Tensor
     neighbours: Tensor
+    reference: Reference | None = None
 
     @classmethod
-    def fit(cls, final: Tensor, cluster: Tensor, seed: int = 0) -> Self | None:
+    def fit(cls, final: Tensor, cluster: Tensor, seed: int = 0, appearance: Tensor | None = None) -> Self | None:
         """Fit the statistics: (n, D), (n,) -> statistics; None where there are too few pictures.
 
         Args:
             cluster: number of each picture's cluster, -1 for none.
             seed: chooses the pictures where there are more than `MAX_PICTURES`.
+            appearance: (n, A), see `snow.inference.appearance`; None: no reference for windows of pictures is kept.
         """
-        final, cluster = final[cluster >= 0].float(), cluster[cluster >= 0]
-        order = torch.randperm(len(final), generator=torch.Generator().manual_seed(seed))[:MAX_PICTURES]
-        final, cluster = final[order], cluster[order].unique(return_inverse=True)[1]
+        labelled = (cluster >= 0).nonzero().flatten()
+        order = torch.randperm(len(labelled), generator=torch.Generator().manual_seed(seed))[:MAX_PICTURES]
+        chosen = labelled[order]
+        final, cluster = final[chosen].float(), cluster[chosen].unique(return_inverse=True)[1]
         if len(final) < 2 * FOLDS or not final.isfinite().all():
             return None
         use_neighbours = _prefers_neighbours(cls, final, cluster)
@@ -99,7 +118,10 @@ class Familiarity:
             fitted = cls._fitted(final[fold != number], cluster[fold != number], use_neighbours)
             scores[fold == number] = fitted.scores(final[fold == number])
         quantiles = torch.quantile(scores.double(), torch.linspace(0, 1, QUANTILES, dtype=torch.float64)).float()
-        return replace(cls._fitted(final, cluster, use_neighbours), quantiles=quantiles)
+        fitted = replace(cls._fitted(final, cluster, use_neighbours), quantiles=quantiles)
+        if appearance is None:
+            return fitted
+        return replace(fitted, reference=fitted._reference(final, appearance[chosen].float(), scores, cluster, seed))
 
     @classmethod
     def _fitted(cls, final: Tensor, cluster: Tensor, use_neighbours: bool) -> Self:
@@ -125,17 +147,20 @@ class Familiarity:
 
     def scores(self, final: Tensor) -> Tensor:
         """Score pictures: (B, D) -> (B,); higher is more familiar."""
+        return self.locate(final).scores
+
+    def locate(self, final: Tensor) -> Located:
+        """Score pictures, and find the cluster that is nearest: (B, D)."""
         x = self._standardised(final)
         z = x @ self.basis.float().T
         whitened = z @ self.root.T
+        distance, cluster = torch.cdist(whitened, self._whitened_means).min(1)
         if len(self.neighbours):
             nearest = torch.cdist(whitened, self._whitened_neighbours).topk(
                 min(NEAREST, len(self.neighbours)), largest=False
             )
-            distance = nearest.values[:, -1].square()
-        else:
-            distance = torch.cdist(whitened, self.means @ self.root.T).square().amin(1)
-        return -distance - OUTSIDE * _outside(x, z) / self.rest
+            distance = nearest.values[:, -1]
+        return Located(-distance.square() - OUTSIDE * _outside(x, z) / self.rest, cluster, z)
 
     @cached_property
     def root(self) -> Tensor:
@@ -148,10 +173,33 @@ class Familiarity:
     def _whitened_neighbours(self) -> Tensor:
         return self.neighbours @ self.root.T
 
-    def updated(self, final: Tensor, cluster: Tensor) -> Self:
+    @cached_property
+    def _whitened_means(self) -> Tensor:
+        return self.means @ self.root.T
+
+    def _reference(self, final: Tensor, appearance: Tensor, scores: Tensor, cluster: Tensor, seed: int) -> Reference:
+        """Fit what windows of pictures are compared with: (n, D), (n, A), (n,), (n,).
+
+        Each picture's nearest cluster is that by means without the picture's own fold.
+        """
+        z = self._standardised(final) @ self.basis.float().T
+        whitened, fold = z @ self.root.T, torch.arange(len(z)) % FOLDS
+        nearest = torch.empty_like(cluster)
+        for number in range(FOLDS):
+            kept = fold != number
+            counts = cluster[kept].bincount(minlength=len(self.counts))
+            sums = torch.zeros_like(self.means).index_add_(0, cluster[kept], whitened[kept])
+            distance = torch.cdist(whitened[~kept], sums / counts.clamp(min=1)[:, None])
+            nearest[~kept] = distance.where(counts > 0, torch.inf).argmin(1)
+        return Reference.fit(z, appearance, self.share(scores), nearest, cluster, seed)
+
+    def updated(self, final: Tensor, cluster: Tensor, appearance: Tensor | None = None) -> Self:
         """Add pictures: (n, D), (n,) -> statistics of all, as if they had been there from the start.
 
         Centre, gain, basis and quantiles stay. Clusters that are new follow those that there are.
+
+        Args:
+            appearance: (n, A), see `snow.inference.appearance`; without it the reference for windows is lost.
         """
         z = self._standardised(final) @ self.basis.float().T
         total = max(len(self.counts), int(cluster.max()) + 1)
@@ -166,12 +214,17 @@ class Familiarity:
             means[number] += shift * (added / (before + added))
             counts[number] += added
         neighbours = _thinned(torch.cat([self.neighbours, z])) if len(self.neighbours) else self.neighbours
-        return replace(self, counts=counts, means=means, scatter=scatter, neighbours=neighbours)
+        changed = replace(self, counts=counts, means=means, scatter=scatter, neighbours=neighbours, reference=None)
+        if self.reference is None or appearance is None:
+            return changed
+        nearest = changed.locate(final).nearest
+        return replace(changed, reference=self.reference.updated(nearest, z, appearance, total))
 
     def selected(self, clusters: Sequence[int]) -> Self:
         """Keep the means of some clusters only."""
         index = torch.as_tensor(clusters)
-        return replace(self, counts=self.counts[index], means=self.means[index])
+        reference = None if self.reference is None else self.reference.selected(clusters)
+        return replace(self, counts=self.counts[index], means=self.means[index], reference=reference)
 
     def known(self, final: Tensor) -> Tensor:
         """Tell how familiar pictures are: (B, D) -> (B,) in 0..1.
@@ -179,7 +232,11 @@ class Familiarity:
         It is the share of held-out pictures of the task that are less familiar, so that those of the task itself are
         spread evenly over 0..1. Below all of them it falls to 0 with the distance.
         """
-        scores, quantiles = self.scores(final), self.quantiles
+        return self.share(self.scores(final))
+
+    def share(self, scores: Tensor) -> Tensor:
+        """Compute the share of held-out pictures with lower scores: (B,) -> (B,) in 0..1."""
+        quantiles = self.quantiles
         last = len(quantiles) - 1
         place = torch.searchsorted(quantiles, scores.contiguous()).clamp(1, last)
         low, high = quantiles[place - 1], quantiles[place]
@@ -190,7 +247,9 @@ class Familiarity:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name, to be saved."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        own = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "reference"}
+        windows = {} if self.reference is None else self.reference.tensors()
+        return own | {REFERENCE + name: value.contiguous() for name, value in windows.items()}
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
@@ -199,10 +258,12 @@ class Familiarity:
         Raises:
             DamagedError: one is missing, or they do not fit together.
         """
-        names = [entry.name for entry in fields(cls)]
-        if sorted(tensors) != sorted(names):
+        names = [entry.name for entry in fields(cls) if entry.name != "reference"]
+        windows = {name.removeprefix(REFERENCE): value for name, value in tensors.items() if name.startswith(REFERENCE)}
+        own = {name: value for name, value in tensors.items() if not name.startswith(REFERENCE)}
+        if sorted(own) != sorted(names):
             raise DamagedError("the statistics of training pictures are damaged: tensors are missing or unknown")
-        known = cls(**tensors)
+        known = cls(**own, reference=None)
         (rank, width), clusters = known.basis.shape, len(known.counts)
         shapes = {
             "centre": (width,),
@@ -216,7 +277,9 @@ class Familiarity:
         wrong = [name for name, shape in shapes.items() if tuple(tensors[name].shape) != shape]
         if wrong or not clusters:
             raise DamagedError(f"the statistics of training pictures are damaged: {', '.join(wrong)} has a wrong shape")
-        return known
+        if not windows:
+            return known
+        return replace(known, reference=Reference.of_tensors(windows, clusters, rank))
 
     def _standardised(self, final: Tensor) -> Tensor:
         return (_unit(final.float()) - self.centre) * self.gain
@@ -263,36 +326,3 @@ def _prefers_neighbours(kind: type[Familiarity], final: Tensor, cluster: Tensor)
         for column, model in enumerate((replace(fitted, neighbours=fitted.neighbours[:0]), fitted)):
             areas[column] += auroc(model.scores(final[asked]).double(), own[asked])
     return bool(areas[1] > areas[0])
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How pictures differ from those that a task was trained on.
-
-    Attributes:
-        images: pictures that were compared.
-        distance: largest difference between the shares of pictures up to a familiarity, here and for own pictures
-            (Kolmogorov & Smirnov), 0..1.
-        median: familiarity that half of the pictures reach; 0.5 for own pictures.
-        unfamiliar: share of pictures below a familiarity of 0.05.
-        has_changed: the distance is larger than `DISTANCE` and than chance makes it in 1 of 100 samples.
-    """
-
-    images: int
-    distance: float
-    median: float
-    unfamiliar: float
-    has_changed: bool
-
-    @classmethod
-    def of(cls, known: Sequence[float]) -> Self:
-        """Compare familiarities of pictures with those of own pictures, which are spread evenly over 0..1."""
-        values = torch.tensor(sorted(known), dtype=torch.float64)
-        count = len(values)
-        if not count:
-            return cls(0, 0.0, 0.5, 0.0, False)
-        steps = torch.arange(count, dtype=torch.float64)
-        distance = float(torch.maximum((steps + 1) / count - values, values - steps / count).max())
-        unfamiliar = float((values < 0.05).double().mean())
-        has_changed = distance > DISTANCE + 1.63 / count**0.5
-        return cls(count, distance, float(values.median()), unfamiliar, has_changed)

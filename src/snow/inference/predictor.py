@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from snow.errors import SnowError
+from snow.inference.appearance import appearance
 from snow.inference.engine import Engine
 from snow.inference.familiarity import Familiarity
 from snow.inference.features import moments_read, observe_chunks
 from snow.inference.prediction import Failure
+from snow.inference.reference import Traits
 from snow.kinds import LabelKind, Prediction
 from snow.methods import Method
 from snow.source import Features
@@ -50,6 +52,23 @@ class Request(NamedTuple):
         """Whether predictions say how familiar pictures are. No pass of the source is made for that alone."""
         return self.familiarity is not None and (self.method is None or self.method.uses_source)
 
+    @property
+    def compares(self) -> bool:
+        """Whether windows of pictures can be compared with those of training."""
+        return self.judges and self.familiarity is not None and self.familiarity.reference is not None
+
+
+class Judged(NamedTuple):
+    """What tells how familiar the pictures of a batch are.
+
+    Attributes:
+        final: (n, D).
+        appearance: (n, A), see `snow.inference.appearance`; None if no predictions have traits.
+    """
+
+    final: Tensor
+    appearance: Tensor | None
+
 
 class Predictor:
     """Answers pictures with one engine. Only one thread at a time may use it.
@@ -64,7 +83,10 @@ class Predictor:
 
     @torch.no_grad()
     def run(
-        self, images: Tensor | Sequence[Tensor], requests: Sequence[Mapping[str, Request | Failure]]
+        self,
+        images: Tensor | Sequence[Tensor],
+        requests: Sequence[Mapping[str, Request | Failure]],
+        with_traits: bool = False,
     ) -> list[dict[str, Prediction | Failure]]:
         """Predict with one pass of the source: B pictures -> B dicts of predictions by task.
 
@@ -73,6 +95,7 @@ class Predictor:
         Args:
             images: B pictures of shape (3, S, S), uint8, on any device.
             requests: for each picture the tasks to ask, by name. A `Failure` is passed on as it is.
+            with_traits: predictions have traits, by which windows of pictures are compared with those of training.
 
         Raises:
             SnowError: the pictures do not have the source's size.
@@ -84,7 +107,8 @@ class Predictor:
             methods = {name: self._on_device(task.method) for name, task in tasks.items()}
             judging = any(task.judges for task in tasks.values())
             readers = [*methods.values(), *([None] if judging else [])]  # the last one reads all final features
-            chunks = self._observe(readers, self._batch([images[picture] for picture in order]))
+            batch = self._batch([images[picture] for picture in order])
+            chunks = self._observe(readers, batch)
             outputs: dict[str, list[Tensor] | Exception] = {name: [] for name in tasks}
             finals: list[Tensor] = []
             first = 0
@@ -93,10 +117,10 @@ class Predictor:
                 finals += [chunk.final] if judging else []
                 first += len(chunk.images)
                 del chunk  # its maps, before the next chunk passes
-            final = torch.cat(finals).float().cpu() if judging else None
-            predictions = {
-                name: _decode(name, task, outputs[name], ranges[name], final) for name, task in tasks.items()
-            }
+            is_compared = with_traits and any(task.compares for task in tasks.values())
+            looks = appearance(batch) if is_compared else None
+            seen = Judged(torch.cat(finals).float().cpu(), looks) if judging else None
+            predictions = {name: _decode(name, task, outputs[name], ranges[name], seen) for name, task in tasks.items()}
         place = {picture: position for position, picture in enumerate(order)}
         return [
             {
@@ -193,7 +217,7 @@ def _decode(
     task: Request,
     parts: list[Tensor] | Exception,
     rows: tuple[int, int],
-    final: Tensor | None,
+    seen: Judged | None,
 ) -> Sequence[Prediction | Failure]:
     """Decode the logits of one task: (b, C) per chunk -> B predictions, with failures in the place of NaN.
 
@@ -201,16 +225,15 @@ def _decode(
 
     Args:
         rows: first and last picture of the task in the batch.
-        final: (n, D), final features of the batch, if any task says how familiar pictures are.
+        seen: of the batch, if any task says how familiar pictures are.
     """
     start, stop = rows
     try:
         logits = _joined(parts)
         predictions = task.labels.predictions(name, logits)
         sound = logits.amax(1).isfinite().tolist()  # the largest logit is NaN or infinite where the softmax is NaN
-        if final is not None and task.familiarity is not None and task.judges:
-            known = task.familiarity.known(final[start:stop]).tolist()
-            predictions = [replace(entry, known=value) for entry, value in zip(predictions, known, strict=True)]
+        if seen is not None and task.familiarity is not None and task.judges:
+            predictions = _judged(predictions, task.familiarity, seen, start, stop)
     except Exception as error:
         log.exception("task %s failed", name)
         return [Failure(name, f"task {name} failed: {type(error).__name__}")] * (stop - start)
@@ -218,6 +241,23 @@ def _decode(
         return predictions
     failure = Failure(name, f"task {name} gives NaN")
     return [entry if valid else failure for entry, valid in zip(predictions, sound, strict=True)]
+
+
+def _judged(
+    predictions: Sequence[Prediction], familiarity: Familiarity, seen: Judged, start: int, stop: int
+) -> Sequence[Prediction]:
+    """Add how familiar the pictures from `start` to `stop` are, and their traits if these are asked for."""
+    located = familiarity.locate(seen.final[start:stop])
+    known = familiarity.share(located.scores).tolist()
+    reference = familiarity.reference
+    if reference is None or seen.appearance is None:
+        return [replace(entry, known=value) for entry, value in zip(predictions, known, strict=True)]
+    clusters = located.nearest.tolist()
+    rows = zip(predictions, known, clusters, located.z.unbind(), seen.appearance[start:stop].unbind(), strict=True)
+    return [
+        replace(entry, known=value, traits=Traits(reference, cluster, z, looks))
+        for entry, value, cluster, z, looks in rows
+    ]
 
 
 def group_by_task(requests: Sequence[Collection[str]]) -> tuple[list[int], dict[str, tuple[int, int]]]:

@@ -17,12 +17,15 @@ class Prediction(ABC):
         known: how much the picture resembles those that the task was trained on, 0..1; None for a task that keeps no
             statistics of them.
         rejected: the picture resembles them too little for the rate of false alarms that was asked for.
+        traits: what a comparison of many pictures with those of training needs of this one, see
+            `snow.inference.reference`; None for a task that keeps no reference. It is not part of the answer.
     """
 
     kind: ClassVar[str]
     task: str
     known: float | None = field(default=None, kw_only=True)
     rejected: bool = field(default=False, kw_only=True)
+    traits: object = field(default=None, kw_only=True)
 
     @abstractmethod
     def top(self, k: int | None = None) -> list[tuple[str, float]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from snow.inference import SOURCE_HEAD
+from snow.inference import SOURCE_HEAD, Prediction
 from snow.serving.batching import BatchResult
 from snow.serving.drift import DriftWatch
 
@@ -92,11 +92,12 @@ class Metrics:
             self._answers.labels(task).inc(answered)
             self._task_seconds.labels(task).observe(seconds)
 
-    def record_known(self, task: str, known: Sequence[float]) -> None:
-        """Record how familiar pictures were to a task."""
-        if known and task in self._labelled:
-            self.drift.record(task, known)
-            self._drift.labels(task).set_function(lambda: self.drift.drift(task).distance)
+    def record_predictions(self, task: str, predictions: Sequence[Prediction]) -> None:
+        """Record how pictures differ from those that a task was trained on, if it tells how familiar they are."""
+        predictions = [each for each in predictions if each.known is not None]
+        if predictions and task in self._labelled:
+            self.drift.record(task, predictions)
+            self._drift.labels(task).set_function(lambda: self.drift.drift(task).strength)
 
     def set_tasks(self, usable: Collection[str], broken: Collection[str]) -> None:
         """Set the number of tasks, and forget what was counted for tasks that were removed.

@@ -212,8 +212,7 @@ class Service:
             failed = sum(isinstance(predictions[name], Failure) for predictions in pictures)
             self.metrics.record_task(name, len(pictures) - failed, failed, seconds)
             entries = [predictions[name] for predictions in pictures]
-            known = [each.known for each in entries if not isinstance(each, Failure) and each.known is not None]
-            self.metrics.record_known(name, known)
+            self.metrics.record_predictions(name, [each for each in entries if not isinstance(each, Failure)])
         return pictures
 
     async def _run(self, executor: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -95,11 +95,11 @@ class Worker:
     def predict(
         self, images: Sequence[Tensor], tasks: Sequence[Collection[str]]
     ) -> list[dict[str, Prediction | Failure]]:
-        """Predict with one pass of the source: B pictures -> B dicts of predictions by task.
+        """Predict with one pass of the source: B pictures -> B dicts of predictions, with traits, by task.
 
         Args:
             images: (3, S, S) uint8 each.
             tasks: names for each picture; one that is unknown gets a `Failure`.
         """
         requests = {name: self.hub.tasks.request(name) for names in tasks for name in names}
-        return self.hub.predictor.run(images, [{name: requests[name] for name in names} for names in tasks])
+        return self.hub.predictor.run(images, [{name: requests[name] for name in names} for names in tasks], True)

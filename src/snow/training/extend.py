@@ -20,7 +20,7 @@ from snow.inference.familiarity import Familiarity
 from snow.kinds import ClassKind
 from snow.methods import Extended
 from snow.methods.extended import Gate
-from snow.training.familiarity_pass import final_features
+from snow.training.familiarity_pass import pass_pictures
 from snow.training.polish import Polish, polish
 
 MEASURED = ("test", "per_class", "linear_probe")
@@ -88,12 +88,14 @@ def extend(
     loaded, labels, digests, warnings = _labelled(pictures)
     if train and not labels:
         raise SnowError("there is nothing to train on: give a folder of class folders")
-    final = final_features(hub.source, loaded, workers)
+    passed = pass_pictures(hub.source, loaded, workers)
     counts = {label: labels.count(label) for label in sorted(set(labels))}
     classes += [label for label in counts if label not in classes]
     numbers = torch.tensor([classes.index(label) for label in labels], dtype=torch.int64)
     present = [number for number, label in enumerate(classes) if label not in remove]
-    updated = (familiarity.updated(final, numbers) if labels else familiarity).selected(present)
+    updated = (familiarity.updated(passed.final, numbers, passed.appearance) if labels else familiarity).selected(
+        present
+    )
     names = tuple(rename.get(classes[number], classes[number]) for number in present)
     _require_names(name, names)
     method = _with_classes(artifact, familiarity, updated, present)

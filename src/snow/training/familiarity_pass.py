@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from snow.data import Pictures, eval_transform
 from snow.data.task import strata_of
+from snow.inference.appearance import FIGURES, appearance
 from snow.inference.familiarity import MAX_PICTURES, Familiarity
 from snow.source import Source
 from snow.training.job import TrainingJob
 from snow.training.loader import DeviceLoader, sequential_batches
 
 BATCH = 64
+
+
+class Passed(NamedTuple):
+    """What a task keeps statistics of: final features (n, D) and figures of the appearance (n, A)."""
+
+    final: Tensor
+    appearance: Tensor
 
 
 def fit_familiarity(job: TrainingJob) -> dict[str, Familiarity]:
@@ -24,9 +34,9 @@ def fit_familiarity(job: TrainingJob) -> dict[str, Familiarity]:
     labels = strata_of(job.dataset.tasks, job.dataset.train.labels)
     generator = torch.Generator().manual_seed(job.recipe.seed)
     chosen = torch.randperm(len(labels), generator=generator)[:MAX_PICTURES].sort().values
-    final = final_features(job.source, job.dataset.train.subset(chosen.tolist()), job.runtime.loading_workers())
+    passed = pass_pictures(job.source, job.dataset.train.subset(chosen.tolist()), job.runtime.loading_workers())
     fitted = {
-        name: Familiarity.fit(final, labels[chosen, columns[name]], job.recipe.seed)
+        name: Familiarity.fit(passed.final, labels[chosen, columns[name]], job.recipe.seed, passed.appearance)
         for name in readers
         if name in columns
     }
@@ -34,13 +44,18 @@ def fit_familiarity(job: TrainingJob) -> dict[str, Familiarity]:
 
 
 @torch.no_grad()
-def final_features(source: Source, pictures: Pictures, workers: int = 0) -> Tensor:
-    """Compute the final features of pictures, cropped as in evaluation: n pictures -> (n, D) float32 on the CPU."""
+def pass_pictures(source: Source, pictures: Pictures, workers: int = 0) -> Passed:
+    """Pass pictures through a source, cropped as in evaluation: n pictures -> float32 tensors on the CPU."""
     device = next(source.buffers()).device
     cropped = pictures.with_transform(eval_transform(source.preprocessing))
     loader = DeviceLoader(cropped, sequential_batches(range(len(pictures)), BATCH), workers, device)
-    parts = [
-        source(images.contiguous(memory_format=torch.channels_last), frozenset()).final.float().cpu()
-        for images, _ in loader
-    ]
-    return torch.cat([torch.zeros(0, source.num_features), *parts])
+    final, looks = [torch.zeros(0, source.num_features)], [torch.zeros(0, FIGURES)]
+    for images, _ in loader:
+        final.append(source(images.contiguous(memory_format=torch.channels_last), frozenset()).final.float().cpu())
+        looks.append(appearance(images))
+    return Passed(torch.cat(final), torch.cat(looks))
+
+
+def final_features(source: Source, pictures: Pictures, workers: int = 0) -> Tensor:
+    """Compute the final features of pictures, cropped as in evaluation: n pictures -> (n, D) float32 on the CPU."""
+    return pass_pictures(source, pictures, workers).final

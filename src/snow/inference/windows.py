@@ -1,0 +1,155 @@
+"""Windows of training pictures: how far chance alone takes their means from what their clusters explain.
+
+Shape letters:
+    n, N  pictures of a window, of training
+    K     clusters
+    d     figures of a picture
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FALSE_ALARMS = 0.01
+"""Share of windows of the same kind of pictures that may count as changed."""
+
+SIZES = (10, 20, 50, 100, 200, 500)
+"""Pictures of the windows whose chance is simulated. Fewer than the first say nothing; more count as the last."""
+
+SIMULATED = 100
+"""Windows of each size and mix of clusters."""
+
+MIXES = ("as in training", "other shares", "one cluster")
+"""Mixes of the clusters in a window; shares are random, far from those in training."""
+
+KOLMOGOROV = 2.92
+"""The 0.99 quantile of Kolmogorov's distribution, in standard deviations above its mean."""
+
+OVERALL = 5
+"""Pictures of the mean of all that each cluster's mean gets."""
+
+
+def variance(counts: Tensor, shares: Tensor, size: Tensor | int) -> Tensor:
+    """Compute the variance of a window's mean minus that of its clusters: (..., K) -> (...).
+
+    For pictures of variance 1 it is
+
+        variance = 1 / n + sum over k of shares_k² / counts_k
+    """
+    return 1 / size + (shares.square() / counts.clamp(min=1)).sum(-1)
+
+
+def draw_windows(cluster: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw `SIMULATED` windows of the largest size of each mix, with replacement: (N,) -> (3, W, n) indices."""
+    counts = cluster.bincount()
+    windows = torch.empty(len(MIXES), SIMULATED, SIZES[-1], dtype=torch.int64)
+    for row in range(SIMULATED):
+        shares = torch.randn(len(counts), generator=generator).square() / counts.clamp(min=1)
+        one = torch.randint(len(cluster), (1,), generator=generator)
+        mixes = (torch.ones(len(cluster)), shares[cluster] + 1e-12, (cluster == cluster[one]).float())
+        for place, weights in enumerate(mixes):
+            windows[place, row] = torch.multinomial(weights, SIZES[-1], replacement=True, generator=generator)
+    return windows
+
+
+def cluster_centres(values: Tensor, nearest: Tensor, clusters: int) -> Tensor:
+    """Compute the mean of the pictures nearest to each cluster, drawn towards that of all: (N, d), (N,) -> (K, d)."""
+    counts = nearest.bincount(minlength=clusters)
+    sums = torch.zeros(clusters, values.shape[1]).index_add_(0, nearest, values)
+    return (sums + OVERALL * values.mean(0)) / (counts + OVERALL)[:, None]
+
+
+def chance_limits(
+    groups: Sequence[Tensor], nearest: Tensor, clusters: int, windows: Tensor, generator: torch.Generator
+) -> list[Tensor]:
+    """Simulate windows of training pictures beside another sample of these (Efron's bootstrap).
+
+    The statistic of each window is |mean - what its clusters explain|² / `variance`. Its upper quantile is that of the
+    scaled chi-squared distribution with the same mean and variance (Wilson & Hilferty, 1931).
+
+    The covariance is that of the pictures whose windows are simulated. Others lie further outside: by N / (N - d - 1),
+    the mean of Hotelling's T² over that of the chi-squared distribution.
+
+    Args:
+        groups: whitened figures of each group, (N, d).
+        windows: (mixes, W, n) indices of pictures.
+
+    Returns:
+        For each group (mixes, len(SIZES)).
+    """
+    values, widths, total = torch.cat(list(groups), 1), [part.shape[1] for part in groups], len(nearest)
+    statistics = torch.empty(windows.shape[0] * windows.shape[1], len(SIZES), len(groups))
+    sizes = torch.tensor(SIZES)
+    for row, window in enumerate(windows.flatten(0, 1)):
+        sample = torch.randint(total, (total,), generator=generator)
+        near = nearest[sample]
+        centre, counts = cluster_centres(values[sample], near, clusters), near.bincount(minlength=clusters)
+        shares = torch.stack([nearest[window[:size]].bincount(minlength=clusters) / size for size in SIZES])
+        means = values[window].cumsum(0)[sizes - 1] / sizes[:, None]
+        squared = (means - shares @ centre).square() / variance(counts, shares, sizes)[:, None]
+        statistics[row] = torch.stack([part.sum(1) for part in squared.split(widths, 1)], 1)
+    mixes = statistics.view(*windows.shape[:2], len(SIZES), len(groups))
+    limits = _upper_quantile(mixes.mean(1), mixes.var(1))
+    return [limits[..., place] * total / max(1, total - width - 1) for place, width in enumerate(widths)]
+
+
+def chance_distances(known: Tensor, windows: Tensor) -> Tensor:
+    """Find how far chance and the mix take the familiarities of a window from being spread evenly.
+
+    It is the 0.99 quantile of the distance of Kolmogorov and Smirnov, of a distribution of the shape of Kolmogorov's
+    with the mean and the deviation of simulated windows, and wider by what chance does to N pictures too.
+
+    Args:
+        known: (N,), 0..1.
+        windows: (mixes, W, n) indices of pictures.
+
+    Returns:
+        (mixes, len(SIZES)).
+    """
+    columns = []
+    for size in SIZES:
+        distances = kolmogorov_distance(known[windows[..., :size]])
+        columns.append((distances.mean(1) + KOLMOGOROV * distances.std(1)) * (1 + size / len(known)) ** 0.5)
+    return torch.stack(columns, 1)
+
+
+def concentration(counts: Tensor) -> Tensor:
+    """Estimate the chance that two pictures are nearest to the same cluster: (..., K) pictures of each -> (...)."""
+    size = counts.sum(-1)
+    return (counts * (counts - 1)).sum(-1) / (size * (size - 1)).clamp(min=1)
+
+
+def limit_at(limits: Tensor, concentrations: Tensor, counts: Tensor) -> float:
+    """Interpolate what chance does to a window, between the sizes and the mixes that were simulated.
+
+    Args:
+        limits: (mixes, len(SIZES)).
+        concentrations: (mixes,), of their windows, ascending.
+        counts: (K,), pictures of the window that are nearest to each cluster.
+    """
+    size = max(1, int(counts.sum()))
+    by_mix = [np.interp(np.log(size), np.log(SIZES), row) for row in limits.numpy()]
+    return float(np.interp(float(concentration(counts)), concentrations.numpy(), by_mix))
+
+
+def kolmogorov_distance(known: Tensor) -> Tensor:
+    """Compute the largest distance of a window's distribution from an even one over 0..1: (..., n) -> (...)."""
+    values, count = known.sort(-1).values, known.shape[-1]
+    steps = torch.arange(count).to(values)
+    return torch.maximum((steps + 1) / count - values, values - steps / count).amax(-1)
+
+
+def _upper_quantile(mean: Tensor, spread: Tensor) -> Tensor:
+    """Compute the quantile of a scaled chi-squared distribution that half of `FALSE_ALARMS` exceeds.
+
+    There are two groups of figures, and each has half of the false alarms.
+    """
+    degrees = 2 * mean.square() / spread.clamp(min=1e-12)
+    degrees = degrees.clamp(min=1)  # 0 where all pictures are alike
+    normal = torch.special.ndtri(torch.tensor(1 - FALSE_ALARMS / 2))
+    part = 2 / (9 * degrees)
+    return mean * (1 - part + normal * part.sqrt()) ** 3
