@@ -336,7 +336,7 @@ KINDS = {
     "kills": _kills,
     "pairs": tasks.unknowns,
     "draws": tasks.drift,
-    "labelled": tasks.pick,
+    "sets": tasks.pick,
     "methods": compare.markdown,
 }
 """Key of a results file -> function that lays it out; the first key that the file has counts."""
