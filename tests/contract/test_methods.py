@@ -260,6 +260,11 @@ def test_saved_and_loaded_it_answers_alike(learned: Learned, features: Features,
     assert loaded.method.learned_parameters == learned.method.learned_parameters
 
 
+@pytest.mark.parametrize(
+    "source",
+    ["test_efficientnet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("test_resnet", "test_convnext"))],
+    indirect=True,
+)
 def test_the_hub_answers_as_each_task_alone(
     source: Source,
     learned_by: Callable[[str, Source], Learned],

@@ -21,7 +21,7 @@ from snow.process.interrupt import Interrupted
 from snow.source import Source
 from snow.training import Recipe, Runtime
 
-RECIPE = Recipe(epochs=2, batch_size=8, lr=3e-3, precision="32")
+RECIPE = Recipe(epochs=1, batch_size=8, lr=3e-3, precision="32")
 RUNTIME = Runtime(workers=0)
 NAMES = ("first", "second", "third")
 
@@ -111,7 +111,7 @@ def test_both_orders_are_measured_and_kept(
     monkeypatch.setattr("snow.experiments.lifelong.train", untrained)
     assert run()["orders"] == results["orders"]
     with pytest.raises(SnowError, match="from another run"):
-        run(replace(RECIPE, epochs=1))
+        run(replace(RECIPE, epochs=2))
 
 
 def test_what_is_in_the_file_is_not_done_again(source: Source, datasets: list[Dataset], tmp_path: Path) -> None:
