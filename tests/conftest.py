@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import pickle
 import sys
@@ -63,7 +62,6 @@ def measured_engines() -> Iterator[Callable[[Any], Any]]:
     with pytest.MonkeyPatch.context() as patch:
         real = auto.AutoEngine._measured
         patch.setattr(auto.AutoEngine, "_measured", measured)
-        gc.freeze()  # what is imported by now stays: no collection need look at it again
         yield real
 
 
