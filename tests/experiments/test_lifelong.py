@@ -43,10 +43,12 @@ def datasets(tmp_path: Path, write_folder: WriteFolder) -> list[Dataset]:
     ]
 
 
-def answers(hub: Hub, datasets: Sequence[Dataset], label: str, images: Tensor) -> list[dict[str, Tensor]]:
+def answers(
+    hub: Hub, datasets: Sequence[Dataset], label: str, images: Tensor, epochs: int = 1
+) -> list[dict[str, Tensor]]:
     """The logits of all learned tasks after each one."""
     after = []
-    for methods in learn_in_turn(hub, datasets, Variant(label), RECIPE, RUNTIME):
+    for methods in learn_in_turn(hub, datasets, Variant(label), replace(RECIPE, epochs=epochs), RUNTIME):
         with torch.no_grad():
             after.append({name: method(hub.source(images)) for name, method in methods.items()})
     return after
@@ -69,7 +71,7 @@ def test_learning_without_forgetting_forgets(
     source: Source, datasets: list[Dataset], draw: Callable[..., tuple[Tensor, Tensor]], tmp_path: Path
 ) -> None:
     hub = Hub.create(tmp_path / "hub", source)
-    after = answers(hub, datasets, "lf", draw(6, size=32)[0])
+    after = answers(hub, datasets, "lf", draw(6, size=32)[0], epochs=2)
     assert [tuple(step) for step in after] == [NAMES[:1], NAMES[:2], NAMES]
     assert not torch.equal(after[1]["first"], after[0]["first"])
     assert not torch.equal(after[2]["second"], after[1]["second"])

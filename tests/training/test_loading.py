@@ -50,6 +50,17 @@ def test_a_broken_file_is_named_in_one_line(workers: int, tmp_path: Path) -> Non
         list(DeviceLoader(pictures, [[0]], workers, CPU))
     assert str(caught.value).count("cat.jpg") == 1
     assert "Traceback" not in str(caught.value)
+    assert not multiprocessing.active_children()
+
+
+def test_a_pass_that_is_left_ends_its_processes_and_another_has_new_ones() -> None:
+    loading = DeviceLoader(tiny_dataset().train, sequential_batches(range(24), 4), 2, CPU)
+    passing = iter(loading)
+    next(passing)
+    assert len(multiprocessing.active_children()) == 2
+    passing.close()
+    assert not multiprocessing.active_children()
+    assert len(list(loading)) == 6
 
 
 def test_a_small_shared_memory_is_gone_round(monkeypatch: pytest.MonkeyPatch) -> None:

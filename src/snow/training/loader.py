@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from snow.data import Pictures
 from snow.errors import NoSpaceError, SnowError
@@ -148,9 +149,12 @@ class DeviceLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images (B, 3, S, S) uint8 and labels (B, T) int64.
 
+        A pass that does not reach its end also ends the loading processes.
+
         Raises:
             SnowError: a picture cannot be read, or shared memory is full.
         """
+        is_whole = False
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
@@ -158,6 +162,7 @@ class DeviceLoader:
             for images, labels in batches:
                 images, labels = torch.as_tensor(images), torch.as_tensor(labels)
                 yield images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+            is_whole = True
         except SnowError as error:
             marker = f"{type(error).__module__}.{type(error).__qualname__}: "  # torch puts a traceback before it
             raise SnowError(str(error).rpartition(marker)[2]) from None
@@ -174,6 +179,15 @@ class DeviceLoader:
                 f"the shared memory of this machine ({SHARED_MEMORY}) is full, or may not hold files as large: load "
                 "pictures with fewer workers, or none, or give a container more of it (docker run --shm-size)"
             ) from None
+        finally:
+            if not is_whole:
+                self._end()
+
+    def _end(self) -> None:
+        """End the loading processes. Left to the garbage collector, torch may wait for each of them for five seconds."""
+        processes, self._loader._iterator = self._loader._iterator, None
+        if isinstance(processes, _MultiProcessingDataLoaderIter):
+            processes._shutdown_workers()
 
 
 def _exceeds_shared_memory(pictures: Pictures, batches: Any, workers: int) -> bool:
