@@ -184,7 +184,7 @@ class DeviceLoader:
                 self._end()
 
     def _end(self) -> None:
-        """End the loading processes. Left to the garbage collector, torch may wait for each of them for five seconds."""
+        """End the loading processes. Left to the garbage collector, torch may wait five seconds for each of them."""
         processes, self._loader._iterator = self._loader._iterator, None
         if isinstance(processes, _MultiProcessingDataLoaderIter):
             processes._shutdown_workers()
