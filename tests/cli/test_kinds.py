@@ -264,7 +264,7 @@ def test_a_bad_table_loses_nothing(run: Run, hub: Path, pictures: Path, tmp_path
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("method", ["fo", "ft", "head2toe"])
+@pytest.mark.parametrize("method", ["fo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ft", "head2toe"))])
 def test_rivals_learn_every_kind(method: str, run: Run, pictures: Path, tmp_path: Path) -> None:
     quick = [*QUICK[2:], "--epochs", "1"]
     result = run(

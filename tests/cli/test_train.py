@@ -171,6 +171,7 @@ def test_what_the_source_gives_is_kept_while_it_learns_or_for_longer(run: Run, c
     assert run("eval", tmp_path / "hub", colours, "--task", "short", "--json").code == 0
 
 
+@pytest.mark.slow
 def test_a_source_in_8_bits_teaches_and_measures(run: Run, hub: Path, colours: Path) -> None:
     pytest.importorskip("onnxruntime")
     arguments = ("--precision", "int8", "--cache", "100MB", *QUICK)

@@ -21,7 +21,7 @@ from snow.process.interrupt import Interrupted
 from snow.source import Source
 from snow.training import Recipe, Runtime
 
-RECIPE = Recipe(epochs=1, batch_size=8, lr=3e-3, precision="32")
+RECIPE = Recipe(epochs=1, batch_size=8, lr=3e-3, precision="32", calibration=0)
 RUNTIME = Runtime(workers=0)
 NAMES = ("first", "second", "third")
 

@@ -53,7 +53,11 @@ assert sys.modules["torch._dynamo.utils"].__file__
 
 
 @pytest.mark.parametrize(
-    "program", [DEFERRED + BLUEPRINT + AFTERWARDS, NEEDED_AT_ONCE], ids=["deferred", "needed at once"]
+    "program",
+    [
+        pytest.param(DEFERRED + BLUEPRINT + AFTERWARDS, id="deferred"),
+        pytest.param(NEEDED_AT_ONCE, id="needed at once", marks=pytest.mark.slow),
+    ],
 )
 def test_the_compiler_is_imported_when_it_is_used(program: str) -> None:
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
