@@ -16,20 +16,8 @@ from snow.experiments.reproduce import EXPERIMENTS
 from snow.experiments.reproduce.paper import SETS, TABLE7
 
 TINY = ("--source", "test_resnet", "--no-pretrained", "--image-size", "64")
-QUICK = (
-    "--epochs",
-    "1",
-    "--batch-size",
-    "8",
-    "--workers",
-    "0",
-    "--augment",
-    "none",
-    "--precision",
-    "32",
-    "--calibration",
-    "0",
-)
+SHORT = ("--epochs", "1", "--batch-size", "8", "--calibration", "0")
+QUICK = (*SHORT, "--workers", "0", "--augment", "none", "--precision", "32")
 ONE_RATE = ("--rates", "1e-2")
 METHODS = {"table9": "lf,snow", "table4": "", "figure5": ""}
 """In the place of `fo,snow:preset=paper`; empty for the experiment's own."""
