@@ -61,21 +61,7 @@ def run_lifelong(
         SnowError: fewer than two tasks, duplicate names, a dataset with several tasks or no classes, an order that is
             not a permutation of the tasks, a folder or file of another run; and as `train`.
     """
-    names = [task.name for dataset in datasets for task in dataset.tasks]
-    if any(len(dataset.tasks) != 1 for dataset in datasets):
-        raise SnowError("lifelong learning takes one task per dataset: name data with one label column each")
-    for dataset in datasets:
-        kind = dataset.tasks[0].kind
-        if not isinstance(kind, ClassKind):
-            raise SnowError(
-                f"lifelong learning measures accuracy, and task {dataset.tasks[0].name} is {kind.describe()}"
-            )
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise SnowError(
-            f"lifelong learning takes two or more tasks with different names, not {', '.join(names) or 'none'}"
-        )
-    for name in names:
-        check_name(name)
+    names = _names(datasets)
     sequences = [list(order) for order in orders or (names, names[::-1])]
     for order in sequences:
         if sorted(order) != sorted(names):
@@ -99,6 +85,24 @@ def run_lifelong(
                 entry["methods"][variant.label] = {"accuracy": table, "forgetting": forgetting(table)}
                 save_results(out, results)
     return results
+
+
+def _names(datasets: Sequence[Dataset]) -> list[str]:
+    """Return the name of each task. Raises SnowError: they cannot be learned one after the other."""
+    names = [task.name for dataset in datasets for task in dataset.tasks]
+    if any(len(dataset.tasks) != 1 for dataset in datasets):
+        raise SnowError("lifelong learning takes one task per dataset: name data with one label column each")
+    for name, dataset in zip(names, datasets, strict=True):
+        kind = dataset.tasks[0].kind
+        if not isinstance(kind, ClassKind):
+            raise SnowError(f"lifelong learning measures accuracy, and task {name} is {kind.describe()}")
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise SnowError(
+            f"lifelong learning takes two or more tasks with different names, not {', '.join(names) or 'none'}"
+        )
+    for name in names:
+        check_name(name)
+    return names
 
 
 def learn_in_turn(

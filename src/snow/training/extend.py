@@ -93,29 +93,20 @@ def extend(
     classes += [label for label in counts if label not in classes]
     numbers = torch.tensor([classes.index(label) for label in labels], dtype=torch.int64)
     present = [number for number, label in enumerate(classes) if label not in remove]
-    updated = (familiarity.updated(passed.final, numbers, passed.appearance) if labels else familiarity).selected(
-        present
-    )
+    seen = familiarity.updated(passed.final, numbers, passed.appearance) if labels else familiarity
+    updated = seen.selected(present)
     names = tuple(rename.get(classes[number], classes[number]) for number in present)
     _require_names(name, names)
     method = _with_classes(artifact, familiarity, updated, present)
     learnable = _with_labels(loaded, numbers, present) if train else None
     polished = polish(hub.source, method, updated, learnable) if learnable else None
     change = _describe(counts, artifact.classes, remove, rename)
+    training = artifact.training | _split(artifact, digests)
+    training["changes"] = [*artifact.training.get("changes", []), change]
     metrics = {key: value for key, value in artifact.metrics.items() if key not in MEASURED}
-    extended = replace(
-        artifact,
-        classes=names,
-        method=method,
-        labels=ClassKind(names),
-        familiarity=updated,
-        training={
-            **artifact.training,
-            **_split(artifact, digests),
-            "changes": [*artifact.training.get("changes", []), change],
-        },
-        metrics={**metrics, "learned_parameters": method.learned_parameters},
-    )
+    metrics["learned_parameters"] = method.learned_parameters
+    answering = replace(artifact, classes=names, method=method, labels=ClassKind(names), familiarity=updated)
+    extended = replace(answering, training=training, metrics=metrics)
     added = {label: count for label, count in counts.items() if label not in artifact.classes}
     corrected = {label: count for label, count in counts.items() if label in artifact.classes}
     lost = _lost(familiarity, updated, len(present) - len(added))
