@@ -10,13 +10,13 @@ import json
 import os
 import pickle
 import resource
-import select
 import signal
 import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
+from multiprocessing.connection import wait
 
 import torch
 from torch import Tensor
@@ -107,7 +107,7 @@ def serve_pictures(connection: socket.socket) -> None:
 
 def _next_request(connection: socket.socket) -> tuple[int, int]:
     """Wait for the next picture: its number and its bytes. If none comes soon, what the last ones took is returned."""
-    if not select.select([connection], [], [], IDLE_SECONDS)[0]:
+    if not wait([connection], IDLE_SECONDS):
         release_freed_memory()
     return REQUEST.unpack(_receive(connection, REQUEST.size))
 
