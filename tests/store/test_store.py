@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,29 @@ def test_a_folder_that_goes_while_it_is_read_is_missing(tasks: Store) -> None:
 
     with pytest.raises(SnowError, match="cannot be read"):
         tasks.read("a", read)
+
+
+def test_a_folder_that_goes_while_its_status_is_read_has_no_stamp(
+    tasks: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An iterator that is left open warns, and warnings are errors."""
+    write(tasks, "a", "one")
+
+    class Removing(contextlib.ExitStack):
+        """Entries of a folder each of which is gone when it is asked for its status."""
+
+        def __init__(self, folder: Path) -> None:
+            super().__init__()
+            self.entries = self.enter_context(scandir(folder))
+
+        def __iter__(self) -> Iterator[os.DirEntry[str]]:
+            for entry in self.entries:
+                os.unlink(entry)
+                yield entry
+
+    scandir = os.scandir
+    monkeypatch.setattr("os.scandir", Removing)
+    assert tasks.stamp("a") == ()
 
 
 @pytest.mark.parametrize("steps", ["two steps"], indirect=True)

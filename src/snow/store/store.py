@@ -59,12 +59,13 @@ class Store:
         """List the names of all folders and links, sorted; their content is not read."""
         names: set[str] = set()
         try:
-            for entry in os.scandir(self.root):
-                leftover = LEFTOVER.fullmatch(entry.name)
-                if leftover and leftover[2] == "old":
-                    names.add(leftover[1])
-                elif not entry.name.startswith(".") and (entry.is_dir() or entry.is_symlink()):
-                    names.add(entry.name)
+            with os.scandir(self.root) as entries:
+                for entry in entries:
+                    leftover = LEFTOVER.fullmatch(entry.name)
+                    if leftover and leftover[2] == "old":
+                        names.add(leftover[1])
+                    elif not entry.name.startswith(".") and (entry.is_dir() or entry.is_symlink()):
+                        names.add(entry.name)
         except FileNotFoundError:
             return []
         return sorted(names)
@@ -80,14 +81,12 @@ class Store:
         """
         folder = self._locate(name)
         try:
-            entries = [
-                ("", os.lstat(folder)),
-                *((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(folder)),
-            ]
+            with os.scandir(folder) as entries:
+                stats = [("", os.lstat(folder)), *((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)]
         except OSError:  # the folder is missing, or is being removed
             return ()
         return tuple(
-            sorted((file, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for file, stat in entries)
+            sorted((file, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for file, stat in stats)
         )
 
     def read(self, name: str, reader: Callable[[Path], T]) -> T:
