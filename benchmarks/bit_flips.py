@@ -1,7 +1,7 @@
 """Flip single bits in the files of one task and of the source of a small hub: each must be named or harmless.
 
 A hub with two tasks is made on a tiny source with its own weights. Then, for each flip of one bit in one file, the hub
-is listed, opened, asked about a picture and verified:
+is listed, opened, asked about a picture, compared with it and verified:
 
     named      the flipped file's task, or the source, is left out or reported with one line that says why
     harmless   everything answers as before
@@ -20,6 +20,7 @@ import random
 import tempfile
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ from snow.experiments.results.record import provenance
 from snow.hub.folder import read_selection_history
 from snow.hub.listing import summaries
 from snow.inference import Failure
+from snow.inference.appearance import appearance
+from snow.inference.drift import Drift
+from snow.inference.familiarity import Familiarity
+from snow.inference.reference import Traits
 from snow.methods import METHODS
 from snow.source import FINAL
 from snow.store import atomic_file, write_json
@@ -41,11 +46,15 @@ SIZE = 64
 
 
 def make_hub(path: Path) -> Hub:
-    """Make a hub with tasks `flipped` and `other` of method snow, with random weights and a selection history."""
+    """Make a hub with tasks `flipped` and `other` of method snow, with random weights and all that a task may keep."""
     torch.manual_seed(0)
     source = Source.from_timm("test_resnet", pretrained=False, image_size=SIZE)
     source.weights = "flips.pth"  # so that the hub stores the weights
     hub = Hub.create(path, source)
+    pictures = torch.rand(60, 3, SIZE, SIZE)
+    with torch.no_grad():
+        final = source(pictures, frozenset()).final
+    familiarity = Familiarity.fit(final, torch.arange(60) % len(CLASSES), appearance=appearance(pictures))
     for name in (FLIPPED, OTHER):
         method = METHODS["snow"].build(source, len(CLASSES)).export_form()
         with torch.no_grad():
@@ -53,7 +62,12 @@ def make_hub(path: Path) -> Hub:
                 value.add_(0.1 * torch.randn_like(value))
         history = SelectionHistory(torch.arange(4), 2, {FINAL: torch.rand(4, source.num_features) < 0.5})
         metrics = {"test": {"top1": 0.75, "top5": 1.0, "images": 40}, "history": [{"epoch": 1, "loss": 0.5}]}
-        hub.add(Artifact(name, CLASSES, method, source.description(), metrics, {"recipe": {"lr": 0.1}}, history))
+        training = {"recipe": {"lr": 0.1}}
+        hub.add(
+            Artifact(
+                name, CLASSES, method, source.description(), metrics, training, history, familiarity=familiarity
+            )
+        )
     return hub
 
 
@@ -69,11 +83,14 @@ def observe(path: Path, source: Source | None, images: torch.Tensor) -> tuple[di
         answers[f"{entry['task']}/list"] = entry
     hub = Hub(path, source) if source is not None else Hub.open(path)
     told += [f"{name}: {why}" for name, why in hub.broken().items()]
-    for name, prediction in hub.predict(images)[0].items():
+    requests = hub.tasks.requests(hub.tasks.all_names(), required=False)
+    for name, prediction in hub.predictor.run(images, [requests], with_traits=True)[0].items():
         if isinstance(prediction, Failure):
             told.append(prediction.error)
         else:
             answers[f"{name}/predict"] = prediction.to_dict()
+            if prediction.known is not None and isinstance(prediction.traits, Traits):
+                answers[f"{name}/drift"] = asdict(Drift.of([prediction.known], [prediction.traits]))
             answers[f"{name}/metrics"] = hub.task(name).metrics
     for name in hub.names():
         try:
