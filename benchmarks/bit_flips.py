@@ -64,9 +64,7 @@ def make_hub(path: Path) -> Hub:
         metrics = {"test": {"top1": 0.75, "top5": 1.0, "images": 40}, "history": [{"epoch": 1, "loss": 0.5}]}
         training = {"recipe": {"lr": 0.1}}
         hub.add(
-            Artifact(
-                name, CLASSES, method, source.description(), metrics, training, history, familiarity=familiarity
-            )
+            Artifact(name, CLASSES, method, source.description(), metrics, training, history, familiarity=familiarity)
         )
     return hub
 

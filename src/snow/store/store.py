@@ -82,7 +82,8 @@ class Store:
         folder = self._locate(name)
         try:
             with os.scandir(folder) as entries:
-                stats = [("", os.lstat(folder)), *((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)]
+                stats = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+            stats.append(("", os.lstat(folder)))
         except OSError:  # the folder is missing, or is being removed
             return ()
         return tuple(
