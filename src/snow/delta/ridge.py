@@ -19,6 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+CHUNK = 4096
+"""Rows that are multiplied at a time, so that no second copy of all is made."""
+
 Weights = Mapping[str, float]
 """Block -> its share w_b of the variance; a block without an entry has none."""
 
@@ -189,8 +192,8 @@ class PrimalRidge(Ridge):
             zeros = self.rows.targets.new_zeros
             before, sums = torch.zeros_like(fitted), [zeros(size, size), zeros(size, outputs), zeros(outputs)]
         for rows, sign in ((fitted & ~before, 1), (before & ~fitted, -1)):
-            if bool(rows.any()):
-                inputs, targets = torch.cat([x[rows] for x in self.rows.blocks.values()], 1), self.rows.targets[rows]
+            for chunk in rows.nonzero().flatten().split(CHUNK):
+                inputs, targets = torch.cat([x[chunk] for x in self.rows.blocks.values()], 1), self.rows.targets[chunk]
                 sums[0].addmm_(inputs.T, inputs, alpha=sign)
                 sums[1].addmm_(inputs.T, targets, alpha=sign)
                 sums[2].add_(targets.sum(0), alpha=sign)

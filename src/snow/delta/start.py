@@ -244,9 +244,9 @@ def _problem(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds) 
     blocks, shift = {}, {}
     for name, index in layout.inputs.items():
         values = rows.blocks[name][..., index].float().flatten(0, 1)
-        values = (values - standard.centre[name][index]) * standard.gain[name][index]
+        values.sub_(standard.centre[name][index]).mul_(standard.gain[name][index])
         shift[name] = values.mean(0)
-        blocks[name] = values - shift[name]
+        blocks[name] = values.sub_(shift[name])
     dtype = torch.float64 if len(folds.left_out) > 1 else torch.float32
     blocks = {name: values.to(dtype) for name, values in blocks.items()}
     targets = one_hot(rows.label.repeat(rows.views), rows.num_classes).to(dtype)
