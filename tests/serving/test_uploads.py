@@ -154,6 +154,7 @@ def test_uploads_that_are_no_task_of_this_source_leave_the_hub_as_it_is(
         (zipped({**good, "config.json": json.dumps(foreign).encode()}), 422, "bad_task"),
         (zipped({**good, "config.json": json.dumps(odd).encode()}), 422, "bad_task"),
         (zipped({**good, "config.json": b"[" * 100_000}), 422, "bad_task"),
+        (zipped({**good, "metrics.json": b'{"a":[' + b"0," * 500_001 + b"0]}"}), 422, "bad_task"),
         (zipped({**good, "model.safetensors": (tmp_path / "other.safetensors").read_bytes()}), 422, "bad_task"),
         (zipped({**good, "model.safetensors": b"\x80\x04."}), 422, "bad_task"),
         (zipped({**good, "model.pth": b"\x80\x04."}), 422, "bad_task"),

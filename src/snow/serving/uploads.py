@@ -30,6 +30,10 @@ IGNORED = (".md", ".gitattributes")
 ARCHIVES = ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream")
 
 JSON_BYTES = 2**24
+
+JSON_VALUES = 500_000
+"""Values in a JSON file, counted by its commas. While Python parses millions of them, it answers nobody."""
+
 MAX_FILES = 16
 """Parts of a form."""
 
@@ -100,6 +104,8 @@ def write_files(members: Iterator[Member], folder: Path, limit: int) -> None:
             remaining -= _copy(file, path, min(remaining, JSON_BYTES) if name.endswith(".json") else remaining)
         except OSError as error:
             raise storage_refusal(error) or error from None
+        if name.endswith(".json") and path.read_bytes().count(b",") > JSON_VALUES:
+            raise RefusedError("bad_task", f"{name} has more than {JSON_VALUES:,} values")
     missing = [name for name in REQUIRED if not (folder / name).exists()]
     if missing:
         raise RefusedError("bad_task", f"the upload has no {', '.join(missing)}")
