@@ -158,12 +158,12 @@ class PrimalRidge(Ridge):
         ).to(gram)
         used = factors.nonzero().flatten()
         factors = factors[used, None]
-        scaled = gram[used[:, None], used] * factors * factors.T
+        scaled = gram[used[:, None], used].mul_(factors).mul_(factors.T)
         right = products[used] * factors
         solution = torch.zeros_like(products)
         if self.rows.discriminants:
             means = right / counts.clamp(min=1)
-            solved = _solve(scaled - right @ means.T, means, penalty)
+            solved = _solve(scaled.addmm_(right, means.T, alpha=-1), means, penalty)
             strength = means.T @ solved
             bias = -0.5 * strength.diagonal()
         else:
