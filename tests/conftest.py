@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pickle
 import sys
@@ -27,6 +28,8 @@ COLOURS = ((220, 60, 60), (60, 220, 60), (60, 60, 220), (200, 200, 40), (40, 200
 
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+gc.set_threshold(50_000, 20, 20)  # a full collection goes through all objects of torch, timm and the tests
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40, database=None)
 hypothesis.settings.load_profile("repeatable")
