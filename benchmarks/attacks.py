@@ -281,6 +281,9 @@ ATTACKS: dict[str, Callable[[Path], Attack]] = {
     "uploads, JSON of 4,000,000 numbers": lambda task: repeated(
         put_changed(task, "metrics.json", b'{"a":[' + b"0," * 4_000_000 + b"0]}"), 4
     ),
+    "uploads, JSON of 400,000 numbers": lambda task: repeated(
+        put_changed(task, "metrics.json", b'{"a":[' + b"0," * 400_000 + b"0]}"), 4
+    ),
     "uploads with NaN": lambda task: repeated(put_nan(task), 4),
     "a task replaced again and again": lambda task: repeated(put(uploaded(task, {})), 4),
 }

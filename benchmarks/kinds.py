@@ -20,6 +20,7 @@ from cars_table import parse
 from snow.data import Dataset, open_dataset, picture_files
 from snow.experiments.results.record import open_results, save_results
 from snow.hub import Hub
+from snow.methods import METHODS
 from snow.source import Source
 from snow.training import Recipe, Runtime
 from snow.training.train import train
@@ -45,7 +46,8 @@ def measure(dataset: Dataset, method: str, size: int, recipe: Recipe) -> dict[st
     """Train all tasks with a method in one pass, and return the figures of each."""
     with tempfile.TemporaryDirectory() as folder:
         hub = Hub.create(Path(folder) / "hub", Source.embedded(size))
-        artifacts = train(hub, dataset, recipe, method=method, runtime=Runtime(workers=0, cache="4GB"))
+        runtime = Runtime(workers=0, cache="4GB" if METHODS[method].uses_source else None)
+        artifacts = train(hub, dataset, recipe, method=method, runtime=runtime)
         return {
             artifact.name: {
                 "kind": artifact.labels.name,
