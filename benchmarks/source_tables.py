@@ -74,7 +74,7 @@ def spearman(left: list[float], right: list[float]) -> float:
 
 def pairs(results: dict[str, Any]) -> str:
     """How far two sources side by side are ahead of the single one that left-out pictures prefer at their cost."""
-    columns = ("source", "M multiplications", "ms a picture", *results["source_pairs"], "ahead, points")
+    columns = ("source", "M multiplications", "CPU ms a picture", *results["source_pairs"], "ahead, points")
     costs, labels = results["costs"], dict[str, None]()
     for cell in results["source_pairs"].values():
         labels |= dict.fromkeys(cell["runs"])
@@ -97,8 +97,9 @@ def pairs(results: dict[str, Any]) -> str:
     text = (
         f"\nTop-1 on all test pictures in %, mean and standard deviation over seeds that draw the training pictures "
         f"({sizes}), of the start in closed form with {results['budget']:,} numbers at most. *Ahead*: of a pair, over "
-        "the single source (in brackets) that left-out training pictures prefer at no more multiplications, seed by "
-        f"seed. ms: in batches, one after the other. `{results['command']}`; {table.environment(results)}.\n"
+        "the single source (in brackets) that left-out training pictures prefer at up to 1.05 times its "
+        f"multiplications, seed by seed. CPU ms: in batches, one source after the other. `{results['command']}`; "
+        f"{table.environment(results)}.\n"
     )
     return table.markdown_table(columns, rows) + text
 
