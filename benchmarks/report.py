@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import source_tables
 import tasks
 from findings import page as findings_page
 
@@ -290,37 +291,9 @@ def _kills(results: dict[str, Any]) -> str:
     )
 
 
-def _sources(results: dict[str, Any]) -> str:
-    """What the start of SNOW adds to a linear probe on each source, and how left-out training pictures rank these."""
-    columns = ("set", "source", "parameters", "linear probe %", "start %", "left out %", "log-loss")
-    rows = [
-        (
-            name,
-            label.replace("@", " at ") + " px",
-            f"{entry['parameters']:,}",
-            f"{100 * entry['probe']['top1']:.1f}",
-            f"{100 * entry['start']['top1']:.1f}",
-            f"{100 * entry['start']['left_out_accuracy']:.1f}",
-            f"{entry['start']['left_out_loss']:.3f}",
-        )
-        for name, measured in results["sources_of"].items()
-        for label, entry in measured["sources"].items()
-    ]
-    correlations = "; ".join(
-        f"{name} {measured['rank_correlation']['start by accuracy']:.2f} by accuracy and "
-        f"{measured['rank_correlation']['start by log-loss']:.2f} by log-loss"
-        for name, measured in results["sources_of"].items()
-    )
-    text = (
-        "\nAccuracy on all test pictures, and on left-out training pictures with the start. Rank correlation (Kendall) "
-        f"of the last two columns with the start's test accuracy: {correlations}. `{results['command']}`: closed form, "
-        f"no augmentation; {table.environment(results)}.\n"
-    )
-    return table.markdown_table(columns, rows) + text
-
-
 KINDS = {
-    "sources_of": _sources,
+    "sources_of": source_tables.alone,
+    "source_pairs": source_tables.pairs,
     "regimes": _regimes,
     "orders": lifelong.forgetting_table,
     "planned": planned.check_table,

@@ -157,7 +157,10 @@ def test_a_hub_keeps_all_of_it(
     assert "auto_map" not in described["transformers"]["config"]
 
 
-def test_cards_name_the_licence_and_how_to_open_it(opened: Callable[[str], Source], tmp_path: Path) -> None:
+def test_cards_name_the_licence_and_how_to_open_it(
+    opened: Callable[[str], Source], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do not tell where on this machine the model lies."""
     source = opened("vit")
     hub = Hub.create(tmp_path / "hub", source)
     hub.add(Artifact("one", ("a", "b"), METHODS["fo"].build(source, 2).export_form(), source.description()))
@@ -166,8 +169,12 @@ def test_cards_name_the_licence_and_how_to_open_it(opened: Callable[[str], Sourc
     assert "| licence | mit |" in card
     assert "pip install 'snow-cnn[transformers]'" in card
     assert Hub.open(tmp_path / "shared").source.fingerprint == source.fingerprint
-    call = re.search(r"snow\.Source\.\w+\(.*\)(?=\))", task_card(read_config(hub.folder("one")), {}, "owner/name"))
+    of_task = task_card(read_config(hub.folder("one")), {}, "owner/name")
+    call = re.search(r"snow\.Source\.\w+\(.*\)(?=\))", of_task)
     assert call is not None
+    assert "vit/README.md" in card
+    assert str(place) not in card + of_task
+    monkeypatch.chdir(place)
     assert eval(call[0], {"snow": snow}).fingerprint == source.fingerprint
 
 
@@ -270,7 +277,30 @@ def test_a_repository_that_was_downloaded_needs_no_network(
     assert (source.architecture, source.weights) == ("hf:tiny/vit", "pretrained")
     assert source.fingerprint == opened("vit").fingerprint
     origin = origin_of(source.cnn, source.architecture, source.weights)
-    assert origin == {"licence": "mit", "model card": f"{constants.ENDPOINT}/tiny/vit"}
+    assert origin == {"licence": "mit", "model card": f"{constants.ENDPOINT}/tiny/vit", "revision": "0" * 40}
+
+
+def test_a_revision_is_opened_and_kept(
+    saved: Callable[..., Any], opened: Callable[[str], Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository, commits = tmp_path / "models--tiny--vit", {"main": "0" * 40, "v1": "1" * 40}
+    (repository / "refs").mkdir(parents=True)
+    for name, commit in commits.items():
+        (repository / "refs" / name).write_text(commit)
+    shutil.copytree(saved("vit")[0], repository / "snapshots" / commits["main"])
+    save_model("vit", repository / "snapshots" / commits["v1"], num_labels=7)
+    assert Source.open("hf:tiny/vit").fingerprint == opened("vit").fingerprint
+    for revision in ("v1", commits["v1"]):
+        source = Source.open(f"hf:tiny/vit@{revision}")
+        assert (source.architecture, source.num_classes) == (f"hf:tiny/vit@{revision}", 7)
+        hub = Hub.create(tmp_path / f"hub-{revision}", source)
+        described = json.loads((hub.path / "source.json").read_text())
+        assert described["origin"]["revision"] == commits["v1"]
+        assert Hub.open(hub.path).source.architecture == source.architecture
+    assert Source.open("hf:tiny/vit@main").fingerprint == opened("vit").fingerprint
 
 
 @pytest.mark.parametrize(
@@ -333,7 +363,7 @@ def test_damaged_and_foreign_weights_are_one_line(saved: Callable[..., Any], tmp
         Source.open(f"hf:{folder}")
 
 
-@pytest.mark.parametrize("spec", ["hf:/nowhere/at/all", "hf:", "hf:a/b/c", "hf:../vit"])
+@pytest.mark.parametrize("spec", ["hf:/nowhere/at/all", "hf:", "hf:a/b/c", "hf:../vit", "hf:tiny/vit@"])
 def test_an_unknown_folder_is_one_line(spec: str) -> None:
     with pytest.raises(SnowError, match="there is no folder"):
         Source.open(spec)
@@ -350,14 +380,17 @@ def test_an_unknown_repository_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(SnowError, match="hf:nobody/nothing is no folder and not cached, and .* cannot be reached"):
         Source.open("hf:nobody/nothing")
 
-    def unknown(*_args: object, **_options: object) -> str:
-        response = SimpleNamespace(headers={}, request=None)
-        raise errors.RepositoryNotFoundError("404\nsee the documentation", response=cast("Any", response))
+    def unknown(*_args: object, revision: str | None, **_options: object) -> str:
+        response = cast("Any", SimpleNamespace(headers={}, request=None))
+        kind = errors.RepositoryNotFoundError if revision is None else errors.RevisionNotFoundError
+        raise kind("404\nsee the documentation", response=response)
 
     monkeypatch.setattr(model_folder, "require_reachable", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unknown)
     with pytest.raises(SnowError, match="there is no folder 'nobody/nothing', and no such repository"):
         Source.open("hf:nobody/nothing")
+    with pytest.raises(SnowError, match="hf:nobody/nothing has no revision 'v9'"):
+        Source.open("hf:nobody/nothing@v9")
 
 
 def _unreachable(*_args: object, **_options: object) -> None:

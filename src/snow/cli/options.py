@@ -45,8 +45,8 @@ class SourceOptions:
     """Options of the frozen CNN.
 
     Attributes:
-        source: embedded, embedded:lite1, the name of a timm model, torchvision/NAME, or hf:OWNER/NAME or hf:FOLDER for
-            a model of transformers; by default that of the hub, or embedded.
+        source: embedded, embedded:lite1, the name of a timm model, torchvision/NAME, or hf:OWNER/NAME,
+            hf:OWNER/NAME@REVISION or hf:FOLDER for a model of transformers; by default that of the hub, or embedded.
         weights: file with the CNN's weights (.safetensors, .pth), instead of the pretrained ones.
         pretrained: load the pretrained weights of its library; otherwise weights are random.
         image_size: side of the pictures in pixels; by default that of the hub, or the source's own. auto, in `snow

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from snow.errors import printable
@@ -23,7 +24,7 @@ def task_card(config: Mapping[str, Any], metrics: Mapping[str, Any], repository:
         metrics: content of `metrics.json`.
         repository: name on the Hugging Face Hub, or folder.
     """
-    name, source = config["task"], config["source"]
+    name, source = config["task"], _without_path(config["source"])
     load = [
         "import snow",
         "",
@@ -64,6 +65,7 @@ def hub_card(
         tasks: name, `config.json` and `metrics.json` of each task.
         repository: name on the Hugging Face Hub, or folder.
     """
+    source = _without_path(source)
     load = [
         "import snow",
         "",
@@ -188,6 +190,16 @@ def _training(config: Mapping[str, Any]) -> list[str]:
     parts = [f"{data['train_images']} images"] if "train_images" in data else []
     parts += [f"{name.replace('_', ' ')} {recipe[name]}" for name in names if name in recipe]
     return [f"Trained on {', '.join(map(_plain, parts))}.", ""]
+
+
+def _without_path(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Copy a description whose model lies in a folder of this machine, with the last part of its path only."""
+    architecture = str(source.get("architecture", ""))
+    folder = Path(architecture.removeprefix(HUGGING_FACE))
+    if not architecture.startswith(HUGGING_FACE) or not folder.is_absolute():
+        return source
+    origin = {key: str(value).replace(str(folder), folder.name) for key, value in _mapping(source, "origin").items()}
+    return {**source, "architecture": f"{HUGGING_FACE}{folder.name}", "origin": origin}
 
 
 def _source_table(source: Mapping[str, Any]) -> str:

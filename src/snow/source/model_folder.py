@@ -17,7 +17,7 @@ from snow.source.processor_config import read_processor
 from snow.source.weights import require_reachable
 from snow.store import read_json
 
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[A-Za-z0-9][\w./-]*)?")
 
 DESCRIBING = ("config.json", "preprocessor_config.json", "processor_config.json", "README.md")
 
@@ -33,26 +33,28 @@ UNUSED = (
 
 
 class ModelFolder:
-    """A model that is named by its folder, or by its repository OWNER/NAME on the Hugging Face hub.
+    """A model that is named by its folder, or by its repository on the Hugging Face hub.
 
     Args:
-        name: of either; a folder that exists goes first.
+        name: of a folder, which goes first if it exists; or OWNER/NAME, or OWNER/NAME@REVISION with a branch, tag or
+            commit.
 
     Raises:
         SnowError: there is neither, the hub cannot be reached, or `config.json` is missing, damaged or of another
             library.
 
     Attributes:
-        spec: "hf:OWNER/NAME", or "hf:" and the absolute path of the folder.
-        path: of the folder.
+        spec: "hf:OWNER/NAME" or "hf:OWNER/NAME@REVISION", or "hf:" and the absolute path of the folder.
+        repository: OWNER/NAME; None: it is named by its folder.
+        path: of the folder; of a repository, its last part is the commit.
         config: content of `config.json`.
         processor: content of `preprocessor_config.json`; empty where there is none.
     """
 
     def __init__(self, name: str) -> None:
         local = Path(name).expanduser()
-        self.repository = None if name and local.is_dir() else name
-        self.path = local.absolute() if self.repository is None else _download(name, DESCRIBING)
+        self.repository = None if name and local.is_dir() else name.partition("@")[0]
+        self.path = local.absolute() if self.repository is None else _cached(name)
         self.spec = HUGGING_FACE + (str(self.path) if self.repository is None else name)
         self.config = self._read_config()
         self.processor = self._read_processor()
@@ -69,7 +71,7 @@ class ModelFolder:
         """
         if not any((self.path / file).exists() for file in WEIGHTS) and self.repository is not None:
             for patterns in (("model*.safetensors", WEIGHTS[1]), ("pytorch_model*.bin", WEIGHTS[3])):
-                _download(self.repository, patterns, self.path.name)
+                _download(self.repository, self.path.name, patterns)
                 if any((self.path / file).exists() for file in WEIGHTS):
                     break
         if not any((self.path / file).exists() for file in WEIGHTS):
@@ -77,7 +79,7 @@ class ModelFolder:
         return self.path
 
     def origin(self) -> dict[str, str]:
-        """Return the licence and the model card of the weights, as far as the card states them."""
+        """Return the licence and the model card of the weights, as far as the card states them, and their commit."""
         card = self.path / "README.md"
         stated = _front_matter(card)
         named = stated.get("license_name") if stated.get("license") in (None, "other") else None
@@ -86,7 +88,7 @@ class ModelFolder:
         if self.repository is not None:
             from huggingface_hub import constants
 
-            found["model card"] = f"{constants.ENDPOINT}/{self.repository}"
+            found |= {"model card": f"{constants.ENDPOINT}/{self.repository}", "revision": self.path.name}
         elif card.is_file():
             found["model card"] = str(card)
         return {key: str(value) for key, value in found.items() if value}
@@ -134,35 +136,46 @@ def full_name(spec: str) -> str:
     return HUGGING_FACE + str(local.absolute()) if local.is_dir() else spec
 
 
-def _download(repository: str, patterns: tuple[str, ...], revision: str | None = None) -> Path:
+def _cached(name: str) -> Path:
+    """Return the folder of OWNER/NAME or OWNER/NAME@REVISION in the cache, with what describes the model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not REPOSITORY.fullmatch(name):
+        raise NotFoundError(
+            f"there is no folder {name!r}, and a repository is named hf:OWNER/NAME, or hf:OWNER/NAME@REVISION"
+        )
+    repository, _, revision = name.partition("@")
+    cached = try_to_load_from_cache(repository, "config.json", revision=revision or None)
+    return Path(cached).parent if isinstance(cached, str) else _download(repository, revision, DESCRIBING)
+
+
+def _download(repository: str, revision: str, patterns: tuple[str, ...]) -> Path:
     """Return the folder of a repository in the cache, with the files of these patterns.
 
     Args:
-        revision: of what the cache has already.
+        revision: branch, tag or commit; empty: the main branch.
     """
-    from huggingface_hub import constants, errors, snapshot_download, try_to_load_from_cache
+    from huggingface_hub import constants, errors, snapshot_download
 
-    if not REPOSITORY.fullmatch(repository):
-        raise NotFoundError(f"there is no folder {repository!r}, and a repository is named hf:OWNER/NAME")
-    cached = try_to_load_from_cache(repository, "config.json")
-    if revision is None and isinstance(cached, str):
-        return Path(cached).parent
+    spec = HUGGING_FACE + repository + (f"@{revision}" if revision else "")
     try:
         require_reachable(constants.ENDPOINT, repository)
     except SnowError as error:
         raise SnowError(
-            f"{HUGGING_FACE}{repository} is no folder and not cached, and {constants.ENDPOINT} cannot be reached: "
-            "connect once, or name a folder"
+            f"{spec} is no folder and not cached, and {constants.ENDPOINT} cannot be reached: connect once, or name a "
+            "folder"
         ) from error
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns)))
     except errors.RepositoryNotFoundError as error:
         raise NotFoundError(
             f"there is no folder {repository!r}, and no such repository on the Hugging Face hub, or it is private"
         ) from error
+    except errors.RevisionNotFoundError as error:
+        raise NotFoundError(f"{HUGGING_FACE}{repository} has no revision {revision!r}") from error
     except (OSError, ValueError, errors.HTTPError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise SnowError(f"{HUGGING_FACE}{repository} cannot be downloaded: {reason}") from error
+        raise SnowError(f"{spec} cannot be downloaded: {reason}") from error
 
 
 def _front_matter(card: Path) -> Mapping[str, Any]:

@@ -177,7 +177,8 @@ class Source(nn.Module):
         """Build an image model of Hugging Face transformers, as `from_timm`. Needs the extra `transformers`.
 
         Args:
-            name: repository OWNER/NAME of the Hugging Face hub, or a folder as `save_pretrained` writes it.
+            name: repository OWNER/NAME of the Hugging Face hub, or OWNER/NAME@REVISION with a branch, tag or commit, or
+                a folder as `save_pretrained` writes it.
 
         Raises:
             SnowError: there is neither, or it is no image model: it reads text, finds objects, or reads other pictures
@@ -197,8 +198,8 @@ class Source(nn.Module):
         """Build a source by name.
 
         Args:
-            spec: "embedded" or "embedded:lite1"; "NAME" or "timm/NAME" for timm; "torchvision/NAME"; "hf:OWNER/NAME" or
-                "hf:FOLDER" for transformers.
+            spec: "embedded" or "embedded:lite1"; "NAME" or "timm/NAME" for timm; "torchvision/NAME"; "hf:OWNER/NAME",
+                "hf:OWNER/NAME@REVISION" or "hf:FOLDER" for transformers.
         """
         if is_embedded(spec):
             if weights is not None:
