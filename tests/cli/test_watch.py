@@ -71,7 +71,7 @@ def test_watch_says_when_frames_begin_to_differ_from_training_and_when_that_ends
     """24 own pictures, 24 dark ones, and 24 own ones, in the order of their names."""
     monkeypatch.setattr(drift_watch, "EVERY", 12)
     monkeypatch.setattr(drift_watch, "WINDOW", 24)
-    own = sorted((colours / "train").rglob("*.png"))
+    own = 2 * sorted((colours / "test").rglob("*.png"))
     (folder := tmp_path / "frames").mkdir()
     for number, path in enumerate([*own, *own, *own]):
         pixels = np.asarray(Image.open(path)) // (8 if 24 <= number < 48 else 1)
