@@ -44,7 +44,7 @@ class Taker:
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: Any) -> None:
                 return None
 
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
