@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -289,93 +287,3 @@ def test_pick_lists_pictures_to_label(run: Run, hub: Path, six: Path) -> None:
     assert "doubt" in run("pick", hub, "colours", six / "test", "--count", "2").out
     assert run("pick", hub, "colours", six / "test", "--count", "0").code == 2
     assert len(run("pick", hub, "colours", six / "test", "--count", "500", "--json").json) == 36
-
-
-def test_watch_prints_a_line_for_each_picture(run: Run, hub: Path, six: Path) -> None:
-    result = run("watch", hub, six / "test" / "a-red", "--once", "--differ", "0", "--smooth", "2")
-    assert result.code == 0, result.err
-    lines = [json.loads(line) for line in result.out.splitlines()]
-    assert len(lines) == 6
-    assert lines[0]["tasks"]["colours"]["kind"] == "class"
-    assert list(lines[-1]["smoothed"]["colours"])[0] == "a-red"
-    assert result.err.startswith("6 frames, 0 dropped, 0 unreadable")
-    assert len(run("watch", hub, six / "test" / "a-red", "--once", "--differ", "250").out.splitlines()) == 1
-    assert run("watch", hub, six, "--once", "--webhook", "ftp://x").code == 2
-
-
-def test_watch_sends_lines_to_a_webhook(run: Run, hub: Path, six: Path) -> None:
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-    from threading import Thread
-
-    bodies: list[dict[str, Any]] = []
-
-    class Taker(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            return None
-
-    server = HTTPServer(("127.0.0.1", 0), Taker)
-    Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}/"
-    command = ("watch", hub, six / "test" / "b-green", "--once", "--differ", "0", "--limit", "2", "--webhook")
-    assert run(*command, address).err.endswith("0 lines not taken by the webhook\n")
-    server.shutdown()
-    server.server_close()
-    assert [entry["tasks"]["colours"]["kind"] for entry in bodies] == ["class", "class"]
-    assert run(*command, address).err.endswith("2 lines not taken by the webhook\n")
-
-
-class Broker(threading.Thread):
-    """As much of an MQTT broker as takes and confirms messages: (topic, payload) of each."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.taken: list[tuple[str, bytes]] = []
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listening.getsockname()[1]
-
-    def run(self) -> None:
-        connection, _ = self.listening.accept()
-        with connection, connection.makefile("rb") as stream:
-            while head := stream.read(1):
-                length, shift = 0, 0
-                while True:  # seven bits a byte
-                    [byte] = stream.read(1)
-                    length |= (byte & 127) << shift
-                    shift += 7
-                    if byte < 128:
-                        break
-                body = stream.read(length)
-                if head[0] >> 4 == 1:
-                    connection.sendall(b"\x20\x02\x00\x00")
-                elif head[0] >> 4 == 3:
-                    end = 2 + int.from_bytes(body[:2], "big")
-                    self.taken.append((body[2:end].decode(), body[end + 2 :]))
-                    connection.sendall(b"\x40\x02" + body[end : end + 2])
-        self.listening.close()
-
-
-def test_what_is_no_address_is_one_line(refused: Callable[..., str], hub: Path, six: Path) -> None:
-    for address in ("http://host:port/", "http:///path", "http://[1", "http://a b/", "ftp://host"):
-        assert "--webhook takes an address" in refused("watch", hub, six, "--webhook", address, "--once")
-
-
-def test_watch_publishes_lines_on_mqtt(run: Run, refused: Callable[..., str], hub: Path, six: Path) -> None:
-    pytest.importorskip("paho.mqtt.client")
-    broker = Broker()
-    broker.start()
-    command = ("watch", hub, six / "test" / "b-green", "--once", "--differ", "0", "--limit", "2", "--mqtt")
-    result = run(*command, f"mqtt://127.0.0.1:{broker.port}/plant/line-1")
-    assert result.err.endswith("0 lines not taken by the MQTT broker\n")
-    broker.join(10)
-    assert [topic for topic, _ in broker.taken] == ["plant/line-1"] * 2
-    assert [json.loads(payload) for _, payload in broker.taken] == [
-        json.loads(line) for line in result.out.splitlines()
-    ]
-    assert "there is no MQTT broker" in refused(*command, f"mqtt://127.0.0.1:{broker.port}/plant/line-1")
-    assert "--mqtt takes an address" in refused(*command, "mqtt://127.0.0.1")
-    assert "--mqtt takes an address" in refused(*command, "http://127.0.0.1/topic")

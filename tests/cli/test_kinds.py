@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -38,7 +39,7 @@ QUICK = (
     "--precision",
     "32",
 )
-LABELS = ("--tasks", "body,tags,year,quality", "--kind", "tags=multi,year=number,quality=ordered:bad<fair<good")
+LABELS = ("--tasks", "body,tags,year,quality", "--kind", "tags=multi,year=number:AD,quality=ordered:bad<fair<good")
 CHANNELS = ("red", "green", "blue")
 
 
@@ -137,6 +138,7 @@ def test_eval_of_one_task_has_its_figures_at_the_top(run: Run, hub: Path, pictur
     assert FIGURES["year"] <= result.json.keys()
     table = run("eval", hub, pictures / "labels.csv", "--task", "tags,year", "--per-class")
     assert {"mAP", "MAE", "threshold"} <= set(table.out.replace(",", " ").split())
+    assert re.search(r"\byear +\d\S* AD +\d\S* AD +\d", table.out), "MAE and RMSE have the unit, R² has none"
 
 
 def test_eval_names_a_task_that_it_leaves_out(run: Run, hub: Path, pictures: Path, tmp_path: Path) -> None:
@@ -160,12 +162,18 @@ def test_predict_gives_the_fields_of_each_kind(run: Run, hub: Path, pictures: Pa
     table = run("predict", hub, pictures / "7.png").out
     assert "answer" in table
     assert "red" in table
+    answer = rf"\byear +{tasks['year']['value']:.4g} AD *$"
+    assert re.search(answer, table, re.MULTILINE)
+    assert tasks["year"]["unit"] == "AD"
+    rejected = run("predict", hub, pictures / "7.png", "--reject", "0.999").out
+    assert re.search(r"\byear +unknown \(most likely \d+ AD\) +\d", rejected)
 
 
 def test_hub_commands_name_the_kind(run: Run, hub: Path) -> None:
     entries = run("hub", "list", hub, "--json").json
     assert {entry["task"]: entry["kind"] for entry in entries} == KINDS
-    assert "mae" in run("hub", "list", hub).out
+    for command in (("list", hub), ("log", hub, "year")):
+        assert re.search(r"\bmae [\d.]+ AD\b", run("hub", *command).out)
     assert run("hub", "verify", hub).code == 0
     assert run("hub", "show", f"{hub}/year").code == 0
 
@@ -350,6 +358,7 @@ def test_a_report_has_every_answer(run: Run, hub: Path, pictures: Path, tmp_path
             assert task == "tags" or right == pytest.approx(entries[task]["top1"])
         assert json.loads((folder / "report.json").read_text())["mistakes"] == entries[task]["mistakes"]
     assert entries["body"]["reliability"][-1].keys() == {"from", "to", "images", "confidence", "accuracy"}
+    assert re.search(r"<th>MAE<td>[\d.]+ AD<", (tmp_path / "report" / "year" / "report.html").read_text("utf-8"))
     assert run(*command).code == 0, "a report is replaced"
 
 

@@ -232,7 +232,7 @@ def test_a_name_that_is_neither_a_folder_nor_a_repository_is_one_line(resnet: So
     ("kind", "words"),
     [
         (TagKind(("dented", "red")), ("Finds which of 2 tags apply", "## Tags", "2 tags: dented, red")),
-        (NumberKind(5.0, 1.0, 2.0, 9.5, "mm"), ("Estimates a number", "## Range", "2.0 to 9.5 mm")),
+        (NumberKind(5.0, 1.0, 2.0, 9.5, "mm"), ("Estimates a number", "## Range", "2.0 to 9.5 mm", "mae 0.5 mm |")),
         (GradeKind(("bad", "good")), ("Grades images on a scale of 2 grades", "## Grades", "2 grades: bad, good")),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -71,11 +73,59 @@ def test_an_update_is_as_if_all_had_been_there(fitted: Familiarity) -> None:
 
 
 def test_a_new_cluster_is_familiar_afterwards(fitted: Familiarity) -> None:
-    new, _ = pictures(60, classes=1, seed=4, shift=8.0)
+    new, _ = pictures(230, classes=1, seed=4, shift=8.0)
     before = fitted.known(new[30:])
-    after = fitted.updated(new[:30], torch.full((30,), 4)).known(new[30:])
+    extended = fitted.updated(new[:30], torch.full((30,), 4))
+    after = extended.known(new[30:])
     assert (before < 0.05).float().mean() > 0.9
-    assert after.mean() > 10 * before.mean()
+    assert (after < 0.05).float().mean() <= 0.2
+    assert 0.3 < after.median() < 0.7
+    own, other = pictures(200, seed=5)[0], pictures(200, seed=6, shift=-8.0)[0]
+    assert float(extended.known(own).median()) == pytest.approx(float(fitted.known(own).median()), abs=0.1)
+    assert (extended.known(other) < 0.05).float().mean() > 0.95, "what no class explains stays unknown"
+
+
+def test_a_class_that_differs_more_is_as_familiar_as_others(fitted: Familiarity) -> None:
+    """Its scores are spread as widely as those of the first training."""
+    new, _ = pictures(330, classes=1, seed=4, shift=8.0)
+    new = new + 2 * torch.randn(new.shape, generator=torch.Generator().manual_seed(3))
+    after = fitted.updated(new[:130], torch.full((130,), 4)).known(new[130:])
+    for share in (0.05, 0.2, 0.5, 0.8):
+        assert float((after < share).float().mean()) == pytest.approx(share, abs=0.13)
+
+
+def test_more_pictures_of_a_class_count_as_far_as_it_consists_of_them(fitted: Familiarity) -> None:
+    new, _ = pictures(60, classes=1, seed=4, shift=8.0)
+    first = fitted.updated(new[:20], torch.full((20,), 4))
+    assert first.calibration is not None
+    assert first.calibration[:4].tolist() == [[0.0, 1.0]] * 4
+    again = first.updated(new[20:40], torch.full((20,), 4))
+    assert again.calibration is not None
+    assert again.calibration[4].tolist() == pytest.approx(first.calibration[4].tolist(), rel=0.3)
+    assert again.known(new[40:]).median() > 0.2
+    more = fitted.updated(pictures(4, seed=8)[0], torch.zeros(4, dtype=torch.int64))
+    assert more.calibration is not None
+    assert abs(more.calibration[0] - torch.tensor([0.0, 1.0])).max() < 0.1 * first.calibration[4, 0]
+
+
+def test_the_only_picture_of_a_class_calibrates_nothing(fitted: Familiarity) -> None:
+    new, _ = pictures(1, classes=1, seed=4, shift=8.0)
+    one = fitted.updated(new, torch.tensor([4]))
+    assert one.calibration is not None
+    assert one.calibration[4].tolist() == [0.0, 1.0]
+    assert one.known(new).isfinite().all()
+
+
+def test_a_class_that_is_removed_is_forgotten(fitted: Familiarity) -> None:
+    """Also where pictures are compared with their neighbours."""
+    final, label = pictures(400)
+    near = replace(fitted, neighbours=(fitted._standardised(final) @ fitted.basis.float().T)[::2])
+    removed = near.selected([0, 1, 3])
+    assert (len(near.neighbours), len(removed.neighbours)) == (200, 100)
+    asked, label = pictures(200, seed=8)
+    assert removed.scores(asked[label == 2]).median() < near.scores(asked[label == 2]).median() - 300
+    kept = asked[label == 0]
+    assert removed.scores(kept).median() == pytest.approx(float(near.scores(kept).median()), abs=30)
 
 
 def test_too_few_pictures_tell_nothing() -> None:
@@ -83,6 +133,16 @@ def test_too_few_pictures_tell_nothing() -> None:
     assert Familiarity.fit(torch.full((40, WIDTH), torch.nan), torch.arange(40) % 4) is None
     final, label = pictures(40)
     assert Familiarity.fit(final, torch.full_like(label, -1)) is None
+
+
+def test_what_was_saved_after_an_extension_is_read(fitted: Familiarity) -> None:
+    assert "calibration" not in fitted.tensors(), "a task that was not extended is saved as before"
+    new, _ = pictures(40, classes=1, seed=4, shift=8.0)
+    extended = fitted.updated(new, torch.full((40,), 4))
+    tensors = extended.tensors()
+    assert torch.equal(Familiarity.of_tensors(tensors).known(new), extended.known(new))
+    with pytest.raises(DamagedError, match="calibration"):
+        Familiarity.of_tensors({**tensors, "calibration": tensors["calibration"][1:]})
 
 
 def test_what_was_saved_is_read(fitted: Familiarity) -> None:

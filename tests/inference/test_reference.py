@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -12,7 +14,7 @@ from snow.inference.appearance import FIGURES, appearance
 from snow.inference.drift import Drift
 from snow.inference.familiarity import Familiarity
 from snow.inference.reference import MARGIN, Differences, Traits
-from snow.inference.windows import FALSE_ALARMS, SIZES
+from snow.inference.windows import FALSE_ALARMS, SIZES, class_limits
 
 WIDTH, CLASSES = 48, 3
 
@@ -91,6 +93,45 @@ def test_an_update_learns_what_new_classes_look_like(fitted: Familiarity) -> Non
     assert differences(extended, *pictures(60, 8)[:2]) == (0.0, 0.0)
     assert differences(extended.selected([0, 1, 2]), *pictures(60, 8)[:2]) == (0.0, 0.0)
     assert fitted.updated(final[:40], added).reference is None
+
+
+def test_pictures_of_a_new_class_that_differ_more_raise_no_drift(fitted: Familiarity) -> None:
+    """Limits follow the class that a window holds; those of the others stay."""
+    final, looks, _ = pictures(400, 7, (0,))
+    generator = torch.Generator().manual_seed(2)
+    final, looks = final + torch.linspace(-6, 6, WIDTH), looks + 2 + torch.randn(looks.shape, generator=generator)
+    extended = fitted.updated(final[:40], torch.full((40,), CLASSES), looks[:40])
+    assert extended.reference is not None
+    assert extended.reference.appearance.factors is not None
+    assert extended.reference.appearance.factors[:CLASSES].unique().tolist() == [1.0]
+    rows = [40 + torch.randperm(360, generator=generator)[:20] for _ in range(100)]
+    alarms = [max(differences(extended, final[each], looks[each])) > 0 for each in rows]
+    assert sum(alarms) <= 3
+    kept = replace(extended.reference, appearance=replace(extended.reference.appearance, factors=None))
+    alarms = [max(differences(replace(extended, reference=kept), final[each], looks[each])) > 0 for each in rows]
+    assert sum(alarms) > 50, "with the limits of the first training"
+    for size in (20, 100):
+        other, usual, _ = pictures(size, 5)
+        assert differences(extended, other, usual - torch.eye(FIGURES)[0])[1] > 0.2
+    again = Familiarity.of_tensors(load(save(extended.tensors())))
+    assert differences(again, final[:50] + 1, looks[:50] - 9) == differences(extended, final[:50] + 1, looks[:50] - 9)
+    only = extended.selected([0, CLASSES])
+    assert only.reference is not None
+    assert only.reference.appearance.factors is not None
+    assert only.reference.appearance.factors.shape == (2, len(SIZES))
+
+
+def test_limits_of_a_class_in_closed_form_are_those_of_simulated_windows() -> None:
+    """Pictures whose mean is not what their cluster explains, and that vary twice as much along one figure."""
+    generator, scale = torch.Generator().manual_seed(0), torch.tensor([2.0, 1.0, 1.0, 0.5])
+    offset, centre = torch.tensor([0.3, 0.0, 0.0, 0.0]), 1 / 400
+    sizes = torch.tensor(SIZES)
+    limits = class_limits(offset + scale * torch.randn(4000, 4, generator=generator), 1 / sizes + centre)
+    for place in (1, 3):
+        size = SIZES[place]
+        means = (offset + scale * torch.randn(4000, size, 4, generator=generator)).mean(1)
+        simulated = (means.square().sum(1) / (1 / size + centre)).quantile(1 - FALSE_ALARMS / 2)
+        assert float(limits[place]) == pytest.approx(float(simulated), rel=0.1)
 
 
 def test_what_was_saved_is_read_and_early_versions_have_none(fitted: Familiarity) -> None:

@@ -24,6 +24,7 @@ from snow.kinds import (
     kind_of,
     saved_labels,
 )
+from snow.kinds.prediction import with_unit
 
 LABELS = {
     "class": ("cat", "dog", "cat"),
@@ -234,6 +235,16 @@ def test_a_number_is_answered_in_its_units() -> None:
     [prediction] = kind.predictions("t", torch.tensor([[1.0]]))
     assert prediction.to_dict() == {"kind": "number", "value": pytest.approx(20 + 8.165, abs=1e-3), "unit": "mm"}
     assert kind.describe() == "number, 10 to 30 mm"
+    assert prediction.top() == [("28.16 mm", prediction.to_dict()["value"])]
+    assert kind.figure_texts({"mae": 0.81949, "rmse": None, "r2": 0.5}) == ["0.8195 mm", "", "0.5", ""]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.819, "0.819"), (-12345.6, "-12350"), (1987.4, "1987"), (1234567.0, "1.235e+06"), (0.0, "0")]
+)
+def test_numbers_are_written_in_four_digits(value: float, text: str) -> None:
+    assert with_unit(value, "") == text
+    assert with_unit(value, "mm") == f"{text} mm"
 
 
 def test_errors_of_numbers_by_hand() -> None:

@@ -60,6 +60,7 @@ class App:
         self.may.set()
         self.begun = asyncio.Event()
         self.ended: list[str] = []
+        self.connections: set[Any] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
@@ -82,6 +83,8 @@ async def listening(base: Any, app: Any = None, **limits: Any) -> AsyncGenerator
         app, http=protocol_class(Limits(**limits), base), ws="none", lifespan="off", log_level="error"
     )
     server = uvicorn.Server(config)
+    if isinstance(app, App):
+        app.connections = server.server_state.connections
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server._serve([bound]))
@@ -262,6 +265,21 @@ def test_idle_connections_give_way_to_new_ones(base: Any, wait: Wait) -> None:
             assert await asked(port) == b"HTTP/1.1 200 OK"
             assert await ended(idle[0][0])
             assert (await busy[0].readline()) == b"HTTP/1.1 200 OK\r\n"
+
+    wait(work())
+
+
+def test_a_request_that_was_not_read_when_the_service_stops_is_answered(base: Any, wait: Wait) -> None:
+    async def work() -> None:
+        async with listening(base) as (app, port):
+            answered, silent = [await send(port) for _ in range(2)]
+            while len(app.connections) < 2:
+                await asyncio.sleep(0.005)
+            for connection in list(app.connections):
+                connection.shutdown()
+            answered[1].write(GET + b"\r\n")
+            assert b"answer 0" in await asyncio.wait_for(answered[0].read(), 5)
+            assert await asyncio.wait_for(silent[0].read(), 5) == b""
 
     wait(work())
 

@@ -56,6 +56,7 @@ def test_each_kind_has_its_fields_and_its_schema(
             assert "known" not in tasks["learned"], "it keeps no statistics"
             listed = (await served.client.get("/v1/tasks")).json()["tasks"]
             assert {entry["name"]: entry["kind"] for entry in listed}["year"] == "number"
+            assert {entry["name"]: entry["unit"] for entry in listed if "unit" in entry} == {"year": "AD"}
             document = (await served.client.get("/openapi.json")).json()["components"]["schemas"]
             assert {"TagPrediction", "NumberPrediction", "GradePrediction"} <= document.keys()
 

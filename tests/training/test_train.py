@@ -105,6 +105,37 @@ def test_a_run_that_was_stopped_keeps_its_checkpoint_and_no_task(hub: snow.Hub, 
     assert not (folder / "checkpoint.pt").exists()
 
 
+def test_a_run_that_ends_between_its_tasks_adds_the_others_when_it_is_resumed(
+    hub: snow.Hub, write_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = sorted(write_folder(tmp_path / "pictures", train=2, test=1).rglob("*.png"))
+    rows = [f"{path},{path.parent.name},{path.parent.name[0]},{path.parent.parent.name}" for path in pictures]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,colour,letter,split", *rows]))
+    dataset = snow.open_dataset(tmp_path / "labels.csv", labels=["colour", "letter"])
+    add = snow.Hub.add
+
+    def killed(hub: snow.Hub, artifact: snow.Artifact, replace: bool = False) -> Path:
+        if artifact.name == "letter":
+            raise KeyboardInterrupt
+        return add(hub, artifact, replace)
+
+    monkeypatch.setattr(snow.Hub, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        snow.train(hub, dataset, RECIPE, runtime=RUNTIME)
+    assert hub.names() == ["colour"]
+    monkeypatch.undo()
+    with pytest.raises(snow.MismatchError, match="has a task 'colour' already"):
+        snow.train(hub, dataset, RECIPE, runtime=RUNTIME)
+    before = hub.task("colour").method.state_dict()
+    snow.train(hub, dataset, RECIPE, runtime=RUNTIME, resume=True)
+    assert hub.names() == ["colour", "letter"]
+    after = hub.task("colour").method.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not any(path.is_file() for path in run_folder(hub.path, ["colour", "letter"]).rglob("*"))
+    with pytest.raises(snow.MismatchError, match="has a task 'colour' already"):
+        snow.train(hub, dataset, RECIPE, runtime=RUNTIME, resume=True)
+
+
 def test_too_little_memory_is_one_line(hub: snow.Hub, dataset: snow.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def forward(*_: object) -> None:
         raise torch.OutOfMemoryError("a long story")

@@ -128,7 +128,7 @@ def _print(
         rows = []
         for name, artifact in artifacts.items():
             if artifact.labels.name == kind.name:
-                figures = [figure.text(entries[name].get(figure.key)) for figure in kind.figures]
+                figures = artifact.labels.figure_texts(entries[name])
                 rows.append((name, *figures, metrics[name].images, entries[name]["measured"]))
         print_table(("task", *(figure.title for figure in kind.figures), "images", "measured"), rows)
 

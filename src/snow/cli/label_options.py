@@ -74,5 +74,5 @@ def show_kinds(tasks: Sequence[Task]) -> None:
 
 def figures_text(kind: LabelKind, figures: Mapping[str, Any]) -> str:
     """Write the first figures of a kind: `top-1 91.2 %, top-5 99.0 %`."""
-    texts = [(figure.title, figure.text(figures.get(figure.key))) for figure in kind.figures[:SHOWN]]
-    return ", ".join(f"{title} {text}" for title, text in texts if text)
+    shown = list(zip(kind.figures, kind.figure_texts(figures), strict=True))[:SHOWN]
+    return ", ".join(f"{figure.title} {text}" for figure, text in shown if text)

@@ -17,7 +17,7 @@ from snow.data.decode import shown
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.inference import SOURCE_HEAD, Failure, Prediction, encode
-from snow.kinds import ClassKind
+from snow.kinds import ClassKind, NumberPrediction
 from snow.process.devices import find_device
 
 BATCH = 32
@@ -82,8 +82,10 @@ def predict(
         print_json([encode(str(path), predictions, top_k) for path, predictions in answered])
     elif answered:
         kinds = {entry.kind for _, row in answered for entry in row.values() if isinstance(entry, Prediction)}
-        head = ("class", "probability") if kinds <= {ClassKind.name} else ("answer", "value")
-        print_table(("picture", "task", *head), _rows(answered, top_k))
+        print_table(
+            ("picture", "task", "class" if kinds <= {ClassKind.name} else "answer", "probability"),
+            _rows(answered, top_k),
+        )
     return BAD_INPUT if unreadable or failures.keys() & set(tasks) else 0
 
 
@@ -144,4 +146,5 @@ def _rows(answered: Sequence[tuple[Path, Predictions]], top_k: int) -> Iterator[
                 yield shown(path), name, f"unknown (most likely {entry.top(1)[0][0]})", f"{entry.known:.3f}"
                 continue
             for place, (label, value) in enumerate(entry.top(top_k)):
-                yield (*((shown(path), name) if not place else ("", "")), label, f"{value:.3f}")
+                probability = "" if isinstance(entry, NumberPrediction) else f"{value:.3f}"
+                yield (*((shown(path), name) if not place else ("", "")), label, probability)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from dataclasses import replace as with_changes
 from pathlib import Path
+from signal import SIGINT
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -198,9 +199,10 @@ def _resume_hint(checkpoint: Path) -> Generator[None]:
     """Add to the message of a stopped run how to continue."""
     try:
         yield
-    except Interrupted as stopped:
+    except KeyboardInterrupt as stopped:  # between two acts of a run no step is waited for
         how = " (rerun with --resume to continue)" if checkpoint.exists() else ""
-        raise Interrupted(f"{stopped}{how}", stopped.signal) from None
+        number = stopped.signal if isinstance(stopped, Interrupted) else SIGINT
+        raise Interrupted(f"{str(stopped) or 'interrupted'}{how}", number) from None
 
 
 def _train_on_ray(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from snow.data import eval_transform
 from snow.errors import SnowError
 from snow.hub import Hub
 from snow.inference import Failure, encode
+from snow.inference.drift_watch import DriftWatch
 from snow.inference.streams import Frame, Smoothed, open_frames, unlike_before
 from snow.kinds import NumberPrediction, Prediction
 from snow.process.devices import find_device
@@ -53,6 +55,10 @@ def watch_command(
     A live stream is not slowed down: frames that come too fast are dropped and counted. A camera that goes away is
     asked again. Videos, cameras and addresses such as rtsp://… need the extra `video`.
 
+    After every 100 frames the last 500 are compared with the pictures that each task was trained on, as `snow drift`
+    and the service do. A line {"drift": {NAME: {...}}} with the keys of `snow drift`, and a note on stderr, say when a
+    task's frames begin to differ ("has_changed": true) and when they are as in training again.
+
     Args:
         hub: folder of the hub.
         source: folder, video file, device such as /dev/video0, or address.
@@ -74,14 +80,14 @@ def watch_command(
     for name in tasks:
         opened.tasks.require(name)
     frames = open_frames(source, once, every)
-    asked = partial(opened.predict, tasks=tasks or None, reject=reject)
+    asked = partial(opened.predict, tasks=tasks or None, reject=reject, with_traits=True)
     describe = partial(_entry, top_k=top_k, smoothed=Smoothed(smooth) if smooth > 1 else None)
     sinks = _sinks(webhook, mqtt)
     count = 0
     try:
-        for entry in islice(_entries(opened, unlike_before(frames, differ), asked, describe), limit):
-            line = json.dumps({**entry, "dropped": frames.dropped, "skipped": frames.skipped}, ensure_ascii=False)
-            _send(line, sinks)
+        for lines in _lines(opened, islice(unlike_before(frames, differ), limit), asked, describe):
+            for line in lines:
+                _send({**line, "dropped": frames.dropped, "skipped": frames.skipped}, sinks)
             count += 1
     except (KeyboardInterrupt, Interrupted):
         note("stopped")
@@ -98,8 +104,9 @@ def _sinks(webhook: str | None, mqtt: str | None) -> list[Sink]:
     return sinks if mqtt is None else [*sinks, Mqtt(mqtt)]
 
 
-def _send(line: str, sinks: Sequence[Sink]) -> None:
-    """Print a line, and send it on."""
+def _send(entry: Mapping[str, Any], sinks: Sequence[Sink]) -> None:
+    """Print a line of JSON, and send it on."""
+    line = json.dumps(entry, ensure_ascii=False)
     print(line, flush=True)
     for sink in sinks:
         sink.send(line)
@@ -111,17 +118,30 @@ def _check(every: int, smooth: int, top_k: int, limit: int | None) -> None:
         raise SnowError("--every, --smooth, --top-k and --limit must be at least 1")
 
 
-def _entries(
+def _lines(
     hub: Hub,
     frames: Iterable[Frame],
     ask: Callable[[Tensor], Sequence[Answers]],
     describe: Callable[[Frame, Answers], dict[str, Any]],
-) -> Iterator[dict[str, Any]]:
-    """Ask tasks about each frame, those of the hub as it is by then."""
-    prepare = eval_transform(hub.source.preprocessing)
+) -> Iterator[list[dict[str, Any]]]:
+    """Ask tasks about each frame, those of the hub as it is by then. Yield what is to be told of it."""
+    prepare, watch = eval_transform(hub.source.preprocessing), DriftWatch()
     for frame in frames:
-        hub.refresh()
-        yield describe(frame, ask(prepare(frame.pixels)[None])[0])
+        if hub.refresh():
+            watch.keep(hub.names())
+        answers = ask(prepare(frame.pixels)[None])[0]
+        drifts = _drifts(watch, answers)
+        told = {"image": frame.name, "drift": drifts, "seconds": round(frame.seconds, 3)}
+        yield [describe(frame, answers), *([told] if drifts else [])]
+
+
+def _drifts(watch: DriftWatch, answers: Answers) -> dict[str, dict[str, Any]]:
+    """Record a frame. Name the tasks whose frames begin or end to differ from training, here and on stderr."""
+    changes = [watch.record(name, [entry]) for name, entry in answers.items() if not isinstance(entry, Failure)]
+    told = [change for change in changes if change is not None]
+    for change in told:
+        note(change.describe())
+    return {change.task: asdict(change.drift) for change in told}
 
 
 def _entry(frame: Frame, answers: Answers, top_k: int, smoothed: Smoothed | None) -> dict[str, Any]:

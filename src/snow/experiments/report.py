@@ -14,7 +14,7 @@ from snow.data.pictures import Item, load
 from snow.errors import SnowError
 from snow.experiments.plots.figure import new_figure
 from snow.experiments.plots.report import draw_confusion, draw_numbers, draw_reliability, draw_tags
-from snow.kinds import AnswerRow, LabelKind, Metrics
+from snow.kinds import AnswerRow, LabelKind, Metrics, NumberKind
 from snow.store import atomic_folder, write_json
 
 SHOWN = 24
@@ -53,14 +53,15 @@ def write_report(folder: Path, task: str, kind: LabelKind, items: Sequence[Item]
         "mistakes": [_described(*entry) for entry in worst[:SHOWN]],
         "doubtful": [_described(*entry) for entry in unsure[:SHOWN]],
     }
+    unit = kind.unit if isinstance(kind, NumberKind) else ""
     with atomic_folder(folder, replace=True) as new:
         write_json(new / "report.json", results)
         _write_answers(new / "answers.csv", kind, answers)
         _write_names(new / "classes.csv", results.get("per_class", {}))
-        _draw(new, metrics, results)
+        _draw(new, metrics, results, unit)
         for name, entries in (("mistakes", worst), ("doubtful", unsure)):
             if entries:
-                contact_sheet(entries[:SHOWN]).save(new / f"{name}.jpg", quality=88)
+                contact_sheet(entries[:SHOWN], unit).save(new / f"{name}.jpg", quality=88)
         (new / "report.html").write_text(_page(task, kind, results, new), "utf-8")
     return results
 
@@ -76,8 +77,8 @@ def require_report_folder(folder: Path) -> None:
         raise SnowError(f"{folder} holds something else than a report: name another folder")
 
 
-def contact_sheet(entries: Sequence[tuple[Item, AnswerRow]]) -> Image.Image:
-    """Lay out pictures in rows, each with its file name, label and answer below."""
+def contact_sheet(entries: Sequence[tuple[Item, AnswerRow]], unit: str) -> Image.Image:
+    """Lay out pictures in rows, each with its file name, label and answer below, behind which the unit stands."""
     pictures = []
     for item, _ in entries:
         pictures.append(Image.fromarray(load(item).permute(1, 2, 0).numpy()))
@@ -91,17 +92,17 @@ def contact_sheet(entries: Sequence[tuple[Item, AnswerRow]]) -> Image.Image:
         number = place // COLUMNS
         x, y = place % COLUMNS * THUMBNAIL + 3, sum(heights[: number + 1]) + number * text_height
         sheet.paste(picture, (x, y - picture.height))
-        for line, text in enumerate((_name(item), *_told(row))):
+        for line, text in enumerate((_name(item), *_told(row, unit))):
             text = _fitting(text, THUMBNAIL - 8, font)
             draw.text((x, y + 2 + LINE * line), text, fill="black" if line else "#555", font=font)
     return sheet
 
 
-def _told(row: AnswerRow) -> tuple[str, str]:
+def _told(row: AnswerRow, unit: str) -> tuple[str, str]:
     """Say label and answer; of tags, the difference between them."""
     if not row.values:
         sure = "" if row.confidence is None else f" {100 * row.confidence:.0f}%"
-        return f"is {row.label}", f"answer {row.answer}{sure}"
+        return f"is {row.label} {unit}".strip(), f"answer {row.answer} {unit}".strip() + sure
     label, answer = ({tag for tag in text.split("|") if tag} for text in (row.label, row.answer))
     missed = [name for name in row.values if name in label - answer]
     wrong = [name for name in row.values if name in answer - label]
@@ -155,7 +156,7 @@ def _write_names(path: Path, per_class: Mapping[str, Mapping[str, Any]]) -> None
             table.writerow((name, *values, *(entry["predicted"].get(other, 0) for other in others)))
 
 
-def _draw(folder: Path, metrics: Metrics, results: Mapping[str, Any]) -> None:
+def _draw(folder: Path, metrics: Metrics, results: Mapping[str, Any], unit: str) -> None:
     per_class = results.get("per_class", {})
     if per_class and all("predicted" in entry for entry in per_class.values()):
         draw_confusion(per_class, folder / "confusion.png")
@@ -165,7 +166,8 @@ def _draw(folder: Path, metrics: Metrics, results: Mapping[str, Any]) -> None:
         draw_reliability(results["reliability"], folder / "reliability.png")
     if results["kind"] == "number" and metrics.images:
         rows = metrics.rows()
-        draw_numbers([float(row.label) for row in rows], [float(row.answer) for row in rows], folder / "numbers.png")
+        numbers = ([float(row.label) for row in rows], [float(row.answer) for row in rows])
+        draw_numbers(*numbers, unit, folder / "numbers.png")
 
 
 STYLE = (
@@ -186,9 +188,8 @@ TITLES = {
 
 def _page(task: str, kind: LabelKind, results: Mapping[str, Any], folder: Path) -> str:
     """Write one page with all of it."""
-    figures = "".join(
-        f"<tr><th>{html.escape(figure.title)}<td>{figure.text(results.get(figure.key))}" for figure in kind.figures
-    )
+    titled = zip(kind.figures, kind.figure_texts(results), strict=True)
+    figures = "".join(f"<tr><th>{html.escape(figure.title)}<td>{html.escape(text)}" for figure, text in titled)
     sections = "".join(
         f'<h2>{title}</h2><img src="{name}" alt="{title}">'
         for name, title in TITLES.items()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from snow.errors import printable
+from snow.hub.listing import figure_text, figures, unit_of
 from snow.source.description import HUGGING_FACE, embedded_name
 
 LIBRARY = "snow-cnn"
@@ -143,13 +144,14 @@ def _figures(
     if all(_kind(config) == "class" for _, config, _ in tasks):
         return ("task", "top-1", "top-5", "test images", "parameters"), [_row(name, each) for name, _, each in tasks]
     columns = ("task", "kind", "measured", "test images", "parameters")
-    return columns, [(name, _kind(config), _measured(each), *_row(name, each)[3:]) for name, config, each in tasks]
+    return columns, [
+        (name, _kind(config), _measured(config, each), *_row(name, each)[3:]) for name, config, each in tasks
+    ]
 
 
-def _measured(metrics: Mapping[str, Any]) -> str:
+def _measured(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Write all figures: `map 0.812, micro_f1 0.74`."""
-    values = {key: value for key, value in _test(metrics).items() if key != "images"}
-    return ", ".join(f"{key} {value:.3g}" for key, value in values.items() if isinstance(value, int | float))
+    return ", ".join(figure_text(key, value, unit_of(config)) for key, value in figures(metrics).items())
 
 
 def _row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:

@@ -213,6 +213,7 @@ class Hub(Shared):
         images: Input | Iterable[Input],
         tasks: Collection[str] | Sequence[Collection[str]] | None = None,
         reject: float = 0.0,
+        with_traits: bool = False,
     ) -> list[dict[str, Prediction | Failure]]:
         """Predict with one pass of the source: B pictures -> B dicts of predictions by task.
 
@@ -226,6 +227,7 @@ class Hub(Shared):
                 `SOURCE_HEAD` stands for the source's own head.
             reject: answer as unknown what is less familiar than this share of a task's own pictures: 0.05 rejects about
                 5 % of these, and most of what no class of the task explains.
+            with_traits: predictions have traits, by which many pictures are compared with those of training.
 
         Raises:
             SnowError: an image is not a readable picture, a task is unknown, or the number of lists is not that of the
@@ -235,7 +237,7 @@ class Hub(Shared):
         batch = to_batch(images, self.source.preprocessing)
         rows = tasks_per_picture(self.tasks.all_names() if tasks is None else tasks, len(batch))
         requests = self.tasks.requests({name: None for row in rows for name in row}, required=tasks is not None)
-        answers = self.predictor.run(batch, [{name: requests[name] for name in row} for row in rows])
+        answers = self.predictor.run(batch, [{name: requests[name] for name in row} for row in rows], with_traits)
         return [{name: rejecting(entry, reject) for name, entry in row.items()} for row in answers]
 
     def predict_proba(self, images: Input | Iterable[Input], task: str) -> np.ndarray:

@@ -13,6 +13,9 @@ from snow.hub.tensor_file import read_header
 from snow.source.description import read_source
 from snow.store import Store, read_json
 
+ERRORS = ("mae", "rmse")
+"""Figures that are in the unit of the labels."""
+
 
 def store_of(path: Path) -> Store:
     """Open the tasks of the hub at `path` as folders."""
@@ -67,12 +70,30 @@ def read_summary(folder: Path, name: str, fingerprint: str) -> dict[str, Any]:
         "top1": top1(metrics),
         "kind": kind_name(config),
         "figures": figures(metrics),
+        **({"unit": unit} if (unit := unit_of(config)) else {}),
     }
 
 
 def kind_name(config: Mapping[str, Any]) -> str:
     """Return the kind of a task's labels from its `config.json`."""
     return str(config.get("labels", {}).get("kind", "class"))
+
+
+def unit_of(config: Mapping[str, Any]) -> str:
+    """Return the unit of a task's numbers from its `config.json`; "" where there is none."""
+    labels = config.get("labels")
+    unit = labels.get("unit", "") if isinstance(labels, Mapping) else ""
+    return unit if isinstance(unit, str) else ""
+
+
+def headline(entry: Mapping[str, Any]) -> str:
+    """Write the first figure of a summary; "" where none was measured."""
+    return next((figure_text(key, value, entry.get("unit", "")) for key, value in entry["figures"].items()), "")
+
+
+def figure_text(key: str, value: float, unit: str) -> str:
+    """Write a figure with its name, and with the unit of the labels if it is an error in these: `mae 1.84 mm`."""
+    return f"{key} {value:.3g} {unit if key in ERRORS else ''}".strip()
 
 
 def figures(metrics: Mapping[str, Any]) -> dict[str, float]:

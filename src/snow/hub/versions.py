@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snow.errors import DamagedError, MismatchError, NotFoundError, SnowError
-from snow.hub.listing import figures, kind_name, store_of, unknown_task
+from snow.hub.listing import figures, kind_name, store_of, unit_of, unknown_task
 from snow.hub.task_files import CONFIG_FILE, METRICS_FILE, RECORD_FILE, copy_files, files_of, read_config
 from snow.store import atomic_folder, check_name, read_json
 from snow.store.files import remove_path
@@ -128,6 +128,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         "kind": kind_name(config),
         "classes": len(config["classes"]),
         "figures": figures(metrics),
+        **({"unit": unit} if (unit := unit_of(config)) else {}),
         "change": str(changes[-1]) if isinstance(changes, list) and changes else "trained",
         "bytes": sum(path.stat().st_size for path in files_of(folder)),
     }

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from snow.errors import DamagedError
-from snow.inference.reference import Reference
+from snow.inference.calibration import FOLDS, calibrated, left_out
+from snow.inference.reference import Added, Reference
 from snow.kinds.scores import auroc
 
 MAX_PICTURES = 4096
@@ -35,7 +36,6 @@ NEAREST = 5
 SHRINKAGE = 0.3
 """Weight of the identity in the covariance of standardised features, as in `snow.delta.discriminants`."""
 
-FOLDS = 5
 OUTSIDE = 0.3
 """Weight of the distance outside of the basis."""
 
@@ -83,6 +83,8 @@ class Familiarity:
         rest: (), variance of x outside of the basis.
         quantiles: (Q,), ascending scores of held-out pictures of the task.
         neighbours: (m, R), z of training pictures; (0, R) if distances to means are used.
+        calibration: (K, 2), by how much the scores of pictures that are nearest to each cluster are lower than those of
+            the first training, and by how much they are divided; None if no pictures were added since.
         reference: what windows of pictures are compared with; None in tasks of early versions.
     """
 
@@ -95,6 +97,7 @@ class Familiarity:
     rest: Tensor
     quantiles: Tensor
     neighbours: Tensor
+    calibration: Tensor | None = None
     reference: Reference | None = None
 
     @classmethod
@@ -160,7 +163,12 @@ class Familiarity:
                 min(NEAREST, len(self.neighbours)), largest=False
             )
             distance = nearest.values[:, -1]
-        return Located(-distance.square() - OUTSIDE * _outside(x, z) / self.rest, cluster, z)
+        scores = -distance.square() - OUTSIDE * _outside(x, z) / self.rest
+        if self.calibration is not None:
+            lower, wider = self.calibration[cluster].unbind(1)
+            middle = self.quantiles[QUANTILES // 2]
+            scores = middle + (scores + lower - middle) / wider
+        return Located(scores, cluster, z)
 
     @cached_property
     def root(self) -> Tensor:
@@ -196,11 +204,23 @@ class Familiarity:
     def updated(self, final: Tensor, cluster: Tensor, appearance: Tensor | None = None) -> Self:
         """Add pictures: (n, D), (n,) -> statistics of all, as if they had been there from the start.
 
-        Centre, gain, basis and quantiles stay. Clusters that are new follow those that there are.
+        Centre, gain, basis and quantiles stay. Clusters that are new follow those that there are. Scores of pictures
+        that are nearest to a cluster with new ones are calibrated by these, so that they are as familiar as others.
 
         Args:
             appearance: (n, A), see `snow.inference.appearance`; without it the reference for windows is lost.
         """
+        without = left_out(self, final, cluster)
+        calibration = calibrated(self, without, cluster)
+        changed = replace(self.with_pictures(final, cluster), calibration=calibration)
+        if self.reference is None or appearance is None:
+            return changed
+        located = changed.locate(final)
+        added = Added(cluster, located.nearest, without.nearest, located.z, appearance)
+        return replace(changed, reference=self.reference.updated(added, len(changed.counts)))
+
+    def with_pictures(self, final: Tensor, cluster: Tensor) -> Self:
+        """Add pictures to means, covariance and neighbours."""
         z = self._standardised(final) @ self.basis.float().T
         total = max(len(self.counts), int(cluster.max()) + 1)
         counts, means = self.counts.new_zeros(total), self.means.new_zeros(total, z.shape[1]).float()
@@ -214,17 +234,17 @@ class Familiarity:
             means[number] += shift * (added / (before + added))
             counts[number] += added
         neighbours = _thinned(torch.cat([self.neighbours, z])) if len(self.neighbours) else self.neighbours
-        changed = replace(self, counts=counts, means=means, scatter=scatter, neighbours=neighbours, reference=None)
-        if self.reference is None or appearance is None:
-            return changed
-        nearest = changed.locate(final).nearest
-        return replace(changed, reference=self.reference.updated(nearest, z, appearance, total))
+        return replace(self, counts=counts, means=means, scatter=scatter, neighbours=neighbours, reference=None)
 
     def selected(self, clusters: Sequence[int]) -> Self:
-        """Keep the means of some clusters only."""
+        """Keep some clusters only, and the neighbours that are nearest to them."""
         index = torch.as_tensor(clusters)
         reference = None if self.reference is None else self.reference.selected(clusters)
-        return replace(self, counts=self.counts[index], means=self.means[index], reference=reference)
+        calibration = None if self.calibration is None else self.calibration[index]
+        kept = replace(self, counts=self.counts[index], means=self.means[index], calibration=calibration)
+        nearest = torch.cdist(self._whitened_neighbours, self._whitened_means).argmin(1)
+        neighbours = self.neighbours[torch.isin(nearest, index)]
+        return replace(kept, neighbours=neighbours, reference=reference)
 
     def known(self, final: Tensor) -> Tensor:
         """Tell how familiar pictures are: (B, D) -> (B,) in 0..1.
@@ -247,7 +267,8 @@ class Familiarity:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name, to be saved."""
-        own = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "reference"}
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "reference"}
+        own = {name: value for name, value in values.items() if value is not None}
         windows = {} if self.reference is None else self.reference.tensors()
         return own | {REFERENCE + name: value.contiguous() for name, value in windows.items()}
 
@@ -258,10 +279,10 @@ class Familiarity:
         Raises:
             DamagedError: one is missing, or they do not fit together.
         """
-        names = [entry.name for entry in fields(cls) if entry.name != "reference"]
+        names = [entry.name for entry in fields(cls) if entry.name not in ("calibration", "reference")]
         windows = {name.removeprefix(REFERENCE): value for name, value in tensors.items() if name.startswith(REFERENCE)}
         own = {name: value for name, value in tensors.items() if not name.startswith(REFERENCE)}
-        if sorted(own) != sorted(names):
+        if sorted(own.keys() - {"calibration"}) != sorted(names):
             raise DamagedError("the statistics of training pictures are damaged: tensors are missing or unknown")
         known = cls(**own, reference=None)
         (rank, width), clusters = known.basis.shape, len(known.counts)
@@ -273,6 +294,7 @@ class Familiarity:
             "rest": (),
             "quantiles": (QUANTILES,),
             "neighbours": (len(known.neighbours), rank),
+            **({} if known.calibration is None else {"calibration": (clusters, 2)}),
         }
         wrong = [name for name, shape in shapes.items() if tuple(tensors[name].shape) != shape]
         if wrong or not clusters:

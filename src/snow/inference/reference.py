@@ -25,8 +25,10 @@ from snow.inference.windows import (
     MIXES,
     OVERALL,
     SIZES,
+    at_size,
     chance_distances,
     chance_limits,
+    class_limits,
     cluster_centres,
     concentration,
     draw_windows,
@@ -39,6 +41,9 @@ SHRINKAGE = 0.05
 
 LEAST_DEVIATION = 0.05
 """Added to that of pictures: smaller differences do not count where all pictures of training are alike."""
+
+LEAST_OWN = 0.2
+"""Share of the pictures of a class that count as nearest to its own cluster, at least."""
 
 MARGIN = 0.25
 """Difference of means, in standard deviations, that another sample of the same pictures may have beside chance."""
@@ -74,6 +79,23 @@ class Differences(NamedTuple):
     distance: float
 
 
+class Added(NamedTuple):
+    """Pictures that a task learns later.
+
+    Attributes:
+        labels: (n,), class of each, whose number is that of its cluster.
+        nearest: (n,), cluster that each is nearest to now.
+        left_out: (n,), the same, of means without the picture itself.
+        features, appearance: (n, R), (n, A).
+    """
+
+    labels: Tensor
+    nearest: Tensor
+    left_out: Tensor
+    features: Tensor
+    appearance: Tensor
+
+
 @dataclass(frozen=True)
 class Space:
     """One group of figures of the training pictures.
@@ -82,11 +104,14 @@ class Space:
         centre: (K, d), mean of the pictures that are nearest to each cluster.
         root: (d, d), inverse Cholesky factor of the covariance around it.
         limits: (mixes, len(SIZES)), that chance exceeds in windows of each mix and size as rarely as is wanted.
+        factors: (K, len(SIZES)), of the limits of windows of each cluster; 1 for those of the first training, and None
+            if no pictures were added since.
     """
 
     centre: Tensor
     root: Tensor
     limits: Tensor
+    factors: Tensor | None = None
 
     def difference(self, mean: Tensor, seen: Tensor, counts: Tensor, concentrations: Tensor) -> float:
         """Compare the mean of a window with what its clusters explain: (d,), (K,), (K,), (mixes,) -> 0..1.
@@ -104,8 +129,34 @@ class Space:
         shares = seen / size
         squared = float((self.root @ (mean - shares @ self.centre)).square().sum())
         chance = limit_at(self.limits, concentrations, seen) * float(variance(counts, shares, min(size, SIZES[-1])))
+        if self.factors is not None:
+            chance *= at_size(shares @ self.factors, size)
         beyond = squared - chance - MARGIN**2
         return erf(sqrt(max(0.0, beyond)) / (2 * sqrt(2)))
+
+    def widened(self, rows: Tensor, labels: Tensor, nearest: Tensor, counts: Tensor, concentrations: Tensor) -> Tensor:
+        """Widen the limits of windows of the classes of added pictures to what chance does to these: -> factors.
+
+        Args:
+            rows: (n, d), of the pictures.
+            labels: (n,), class of each, whose number is that of its cluster.
+            nearest: (n,), cluster that each is nearest to, of means without the picture itself.
+            counts: (K,), pictures that are nearest to each cluster, with the added ones.
+        """
+        factors = torch.ones(len(counts), len(SIZES))
+        if self.factors is not None:
+            factors[: len(self.factors)] = self.factors
+        for label in labels.unique().tolist():
+            own, near = rows[labels == label], nearest[labels == label]
+            if len(own) < 2:
+                continue
+            shares = near.bincount(minlength=len(counts)) / len(near)
+            sizes = torch.tensor(SIZES)
+            limits = class_limits((own - self.centre[near]) @ self.root.T, variance(counts, shares, sizes))
+            usual = torch.tensor([limit_at(self.limits, concentrations, shares * size) for size in SIZES])
+            excess = (limits / usual - 1).clamp(min=0) / shares[label].clamp(min=LEAST_OWN)
+            factors[label] = torch.maximum(factors[label], 1 + excess)
+        return factors
 
 
 @dataclass(frozen=True)
@@ -164,33 +215,43 @@ class Reference:
         )
         return Differences(first, second, limit_at(self.distances, self.concentrations, seen))
 
-    def updated(self, nearest: Tensor, features: Tensor, appearance: Tensor, clusters: int) -> Self:
-        """Add pictures, perhaps of new clusters: (n,), (n, R), (n, A). What chance does stays as it was.
+    def updated(self, added: Added, clusters: int) -> Self:
+        """Add pictures, perhaps of new clusters. What chance does to windows of the others stays as it was.
 
         Args:
-            nearest: cluster that each is nearest to now.
             clusters: number of clusters now.
         """
-        added = nearest.bincount(minlength=clusters)
         counts = torch.cat([self.counts, self.counts.new_zeros(clusters - len(self.counts))])
+        total = counts + added.nearest.bincount(minlength=clusters)
         spaces = []
-        for space, rows in ((self.features, features), (self.appearance, appearance)):
+        for space, rows in ((self.features, added.features.float()), (self.appearance, added.appearance.float())):
             centre = torch.cat([space.centre, space.centre.new_zeros(clusters - len(space.centre), rows.shape[1])])
             weight = torch.where(torch.arange(clusters) < len(space.centre), counts + OVERALL, 0)
-            sums = (centre * weight[:, None]).index_add(0, nearest, rows.float())
-            spaces.append(replace(space, centre=sums / (weight + added).clamp(min=1)[:, None]))
-        return replace(self, counts=counts + added, features=spaces[0], appearance=spaces[1])
+            sums = (centre * weight[:, None]).index_add(0, added.nearest, rows)
+            weights = (weight + added.nearest.bincount(minlength=clusters)).clamp(min=1)
+            moved = replace(space, centre=sums / weights[:, None])
+            factors = moved.widened(rows, added.labels, added.left_out, total, self.concentrations)
+            spaces.append(replace(moved, factors=factors))
+        return replace(self, counts=total, features=spaces[0], appearance=spaces[1])
 
     def selected(self, clusters: Sequence[int]) -> Self:
         """Keep some clusters only."""
         index = torch.as_tensor(clusters)
-        first, second = (replace(space, centre=space.centre[index]) for space in (self.features, self.appearance))
+        first, second = (
+            replace(space, centre=space.centre[index], factors=None if space.factors is None else space.factors[index])
+            for space in (self.features, self.appearance)
+        )
         return replace(self, counts=self.counts[index], features=first, appearance=second)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name, to be saved."""
         spaces = {"features": self.features, "appearance": self.appearance}
-        parts = {f"{name}.{key}": value for name, space in spaces.items() for key, value in vars(space).items()}
+        parts = {
+            f"{name}.{key}": value
+            for name, space in spaces.items()
+            for key, value in vars(space).items()
+            if value is not None
+        }
         own = {"counts": self.counts, "concentrations": self.concentrations, "distances": self.distances}
         return own | parts
 
@@ -209,10 +270,12 @@ class Reference:
         for name, width in (("features", rank), ("appearance", FIGURES)):
             shapes |= {f"{name}.centre": (clusters, width), f"{name}.root": (width, width)}
             shapes[f"{name}.limits"] = (len(MIXES), len(SIZES))
+            if f"{name}.factors" in tensors:
+                shapes[f"{name}.factors"] = (clusters, len(SIZES))
         if {name: tuple(value.shape) for name, value in tensors.items()} != shapes:
             raise DamagedError("the reference of training pictures is damaged: a tensor is missing or of a wrong shape")
         features, appearance = (
-            Space(*(tensors[f"{name}.{key}"] for key in ("centre", "root", "limits")))
+            Space(*(tensors[f"{name}.{key}"] for key in ("centre", "root", "limits")), tensors.get(f"{name}.factors"))
             for name in ("features", "appearance")
         )
         return cls(tensors["counts"], tensors["concentrations"], tensors["distances"], features, appearance)

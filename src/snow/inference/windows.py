@@ -93,8 +93,27 @@ def chance_limits(
         squared = (means - shares @ centre).square() / variance(counts, shares, sizes)[:, None]
         statistics[row] = torch.stack([part.sum(1) for part in squared.split(widths, 1)], 1)
     mixes = statistics.view(*windows.shape[:2], len(SIZES), len(groups))
-    limits = _upper_quantile(mixes.mean(1), mixes.var(1))
+    limits = upper_quantile(mixes.mean(1), mixes.var(1))
     return [limits[..., place] * total / max(1, total - width - 1) for place, width in enumerate(widths)]
+
+
+def class_limits(residuals: Tensor, variances: Tensor) -> Tensor:
+    """Compute in closed form what `chance_limits` simulates, for windows of one class alone: -> (len(SIZES),).
+
+        mean of the statistic = (trace C / n + |m|²) / variance
+
+    C is the covariance of the class, and m how far its mean is from what its clusters explain.
+
+    Args:
+        residuals: (N, d), whitened figures of at least two pictures of the class, minus those of their clusters.
+        variances: (len(SIZES),), see `variance`, of windows with the clusters of these pictures.
+    """
+    count, sizes, mean = len(residuals), torch.tensor(SIZES), residuals.mean(0)
+    covariance = (residuals - mean).T @ (residuals - mean) / (count - 1)
+    trace, inflated = covariance.trace(), 1 + 1 / (count - 1)  # the covariance is one of few pictures
+    bias = (mean.square().sum() - trace / count).clamp(min=0)
+    spread = 2 * covariance.square().sum() * inflated / sizes.square() + 4 * mean @ covariance @ mean / sizes
+    return upper_quantile((trace / sizes + bias) / variances, spread / variances.square())
 
 
 def chance_distances(known: Tensor, windows: Tensor) -> Tensor:
@@ -131,9 +150,14 @@ def limit_at(limits: Tensor, concentrations: Tensor, counts: Tensor) -> float:
         concentrations: (mixes,), of their windows, ascending.
         counts: (K,), pictures of the window that are nearest to each cluster.
     """
-    size = max(1, int(counts.sum()))
-    by_mix = [np.interp(np.log(size), np.log(SIZES), row) for row in limits.numpy()]
+    size = max(1, round(float(counts.sum())))
+    by_mix = [at_size(row, size) for row in limits]
     return float(np.interp(float(concentration(counts)), concentrations.numpy(), by_mix))
+
+
+def at_size(values: Tensor, size: int) -> float:
+    """Interpolate between the sizes that were simulated: (len(SIZES),)."""
+    return float(np.interp(np.log(size), np.log(SIZES), values.numpy()))
 
 
 def kolmogorov_distance(known: Tensor) -> Tensor:
@@ -143,7 +167,7 @@ def kolmogorov_distance(known: Tensor) -> Tensor:
     return torch.maximum((steps + 1) / count - values, values - steps / count).amax(-1)
 
 
-def _upper_quantile(mean: Tensor, spread: Tensor) -> Tensor:
+def upper_quantile(mean: Tensor, spread: Tensor) -> Tensor:
     """Compute the quantile of a scaled chi-squared distribution that half of `FALSE_ALARMS` exceeds.
 
     There are two groups of figures, and each has half of the false alarms.

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.kinds.prediction import Prediction
+from snow.kinds.prediction import Prediction, with_unit
 
 
 class Figure(NamedTuple):
@@ -30,18 +30,20 @@ class Figure(NamedTuple):
         title: head of its column in tables.
         is_fraction: shown in percent.
         rises: more is better.
+        has_unit: it is in the unit of the labels.
     """
 
     key: str
     title: str
     is_fraction: bool = True
     rises: bool = True
+    has_unit: bool = False
 
-    def text(self, value: object) -> str:
-        """Write a value for a table: `81.2 %`, or `1.84`; "" for None."""
+    def text(self, value: object, unit: str = "") -> str:
+        """Write a value for a table: `81.2 %`, `1.84`, or `1.84 mm` with the unit of the labels; "" for None."""
         if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
             return ""
-        return f"{100 * value:.1f} %" if self.is_fraction else f"{value:.4g}"
+        return f"{100 * value:.1f} %" if self.is_fraction else with_unit(value, unit if self.has_unit else "")
 
 
 class LossOptions(NamedTuple):
@@ -272,6 +274,10 @@ class LabelKind(ABC):
     def tuned(self, evidence: Tensor, target: ThresholdTarget = ThresholdTarget()) -> Self:  # noqa: B008  immutable
         """Return this kind with what held-out pictures decide, such as thresholds: (n, k). By default nothing."""
         return self
+
+    def figure_texts(self, values: Mapping[str, object]) -> list[str]:
+        """Write the figures of a task for a table, in their order; "" for one that was not measured."""
+        return [figure.text(values.get(figure.key)) for figure in self.figures]
 
     # ---- answers
 

@@ -6,7 +6,7 @@ A label is a number as Python writes it, with its unit behind a space if it has 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self, final
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from snow.errors import SnowError
 from snow.kinds.kind import AnswerRow, Figure, LabelKind, LossOptions, Metrics
-from snow.kinds.prediction import Prediction
+from snow.kinds.prediction import Prediction, with_unit
 from snow.kinds.quantity import read_quantities, require_one_unit, unit_key
 from snow.kinds.scores import r2, spearman
 
@@ -43,8 +43,8 @@ class NumberKind(LabelKind):
     output: ClassVar[str] = "value"
     hits_title: ClassVar[str] = "within 0.5 SD"
     figures: ClassVar[tuple[Figure, ...]] = (
-        Figure("mae", "MAE", False, False),
-        Figure("rmse", "RMSE", False, False),
+        Figure("mae", "MAE", False, False, True),
+        Figure("rmse", "RMSE", False, False, True),
         Figure("r2", "R²", False),
         Figure("spearman", "Spearman", False),
     )
@@ -109,6 +109,9 @@ class NumberKind(LabelKind):
     def metrics(self, evidence: Tensor) -> NumberMetrics:
         actual, predicted = evidence.cpu().double().unbind(1)
         return NumberMetrics(len(evidence), actual, predicted)
+
+    def figure_texts(self, values: Mapping[str, object]) -> list[str]:
+        return [figure.text(values.get(figure.key), self.unit) for figure in self.figures]
 
     def predictions(self, task: str, logits: Tensor) -> list[Prediction]:
         return [NumberPrediction(task, value, self.unit) for value in self._numbers(logits).flatten().tolist()]
@@ -208,7 +211,8 @@ class NumberPrediction(Prediction):
     unit: str = ""
 
     def top(self, k: int | None = None) -> list[tuple[str, float]]:
-        return [(self.unit, self.value)]
+        """The number with its unit, in a few digits, and as it is."""
+        return [(with_unit(self.value, self.unit), self.value)]
 
     def to_dict(self, top_k: int | None = None) -> dict[str, Any]:
         head = self._head()

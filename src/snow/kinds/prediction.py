@@ -38,3 +38,8 @@ class Prediction(ABC):
     def _head(self) -> dict[str, Any]:
         """Return the JSON values that all kinds have in common."""
         return {"kind": self.kind, **({} if self.known is None else {"known": round(self.known, 6)})}
+
+
+def with_unit(value: float, unit: str) -> str:
+    """Write a number in four digits with its unit behind: `0.819 mm`, `12350`. From a million on it has an exponent."""
+    return f"{float(f'{value:.4g}'):g} {unit}".strip()

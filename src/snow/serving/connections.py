@@ -5,6 +5,7 @@
   that to their user.
 - When all connections are in use, the one that has been without a request longest is closed.
 - A client that has sent its request and closed its side is answered, if it is still there.
+- When the service stops, a request that has arrived and was not read yet is answered like those that were.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ MAX_PIPELINED = 16
 
 WRITE_SECONDS = 30
 """Time in which a client has to read what it asked for."""
+
+LAST_SECONDS = 0.3
+"""Time in which a connection without a request may still give one when the service stops."""
 
 PROBE_SECONDS = 0.1
 PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -87,6 +91,17 @@ def protocol_class(limits: Limits, base: Any = AutoHTTPProtocol) -> type[asyncio
             self._await_headers()
             if len(self.connections) > max_connections:
                 _close_one_idle(self.connections)
+
+        def shutdown(self) -> None:
+            """Stop after the request that is being answered, or that comes in `LAST_SECONDS`."""
+            if self._is_in_request():
+                super().shutdown()
+            else:
+                self.loop.call_later(LAST_SECONDS, self._close)
+
+        def _close(self) -> None:
+            if not self.transport.is_closing():
+                super().shutdown()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timers()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from snow.hub import Artifact
 from snow.hub.listing import figures, top1
+from snow.kinds import NumberKind
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class TaskFacts:
 
     @classmethod
     def of(cls, artifact: Artifact) -> Self:
+        unit = artifact.labels.unit if isinstance(artifact.labels, NumberKind) else ""
         summary = {
             "name": artifact.name,
             "method": artifact.method.name,
@@ -39,6 +41,7 @@ class TaskFacts:
             "top1": top1(artifact.metrics),
             "kind": artifact.labels.name,
             "figures": figures(artifact.metrics),
+            **({"unit": unit} if unit else {}),
         }
         return cls(artifact, summary, {tap: mask.cpu() for tap, mask in artifact.method.selected_mask().items()})
 

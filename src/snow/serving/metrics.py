@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from snow.inference import SOURCE_HEAD, Prediction
+from snow.inference.drift_watch import DriftWatch
 from snow.serving.batching import BatchResult
-from snow.serving.drift import DriftWatch
+
+log = logging.getLogger("snow.serving")
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 MAX_LABELLED = 100
@@ -93,10 +96,15 @@ class Metrics:
             self._task_seconds.labels(task).observe(seconds)
 
     def record_predictions(self, task: str, predictions: Sequence[Prediction]) -> None:
-        """Record how pictures differ from those that a task was trained on, if it tells how familiar they are."""
+        """Record how pictures differ from those that a task was trained on, if it tells how familiar they are.
+
+        The log says when that begins, and when it ends.
+        """
         predictions = [each for each in predictions if each.known is not None]
         if predictions and task in self._labelled:
-            self.drift.record(task, predictions)
+            change = self.drift.record(task, predictions)
+            if change is not None:
+                log.warning("%s", change.describe())
             self._drift.labels(task).set_function(lambda: self.drift.drift(task).strength)
 
     def set_tasks(self, usable: Collection[str], broken: Collection[str]) -> None:

@@ -102,6 +102,7 @@ class TaskSummary(BaseModel):
     top1: float | None = Field(description="accuracy on the test pictures, of a task with classes or grades")
     kind: str = Field(description="what its labels are: class, multi, number or ordered")
     figures: dict[str, float] = Field(description="measured on the test pictures, the most important first")
+    unit: str = Field("", description="of its numbers and their errors; left out where there is none")
 
 
 class TaskList(BaseModel):

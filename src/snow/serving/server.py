@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
+import socket
 import sys
 import threading
 
@@ -16,6 +18,9 @@ from snow.serving.service import Service
 
 GRACE_SECONDS = 5
 """Time beyond its deadline that a request has to be sent when the service stops."""
+
+ACCEPTING = 2
+"""Rounds of the event loop in which it accepts what has connected before a signal."""
 
 SWITCH_SECONDS = 5e-4
 """Time for which another thread keeps the interpreter that the event loop waits for. It does so after most calls of the
@@ -32,6 +37,12 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: object) -> None:
         self._service.ready = False
         super().handle_exit(sig, frame)  # ty: ignore[invalid-argument-type]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept the connections that wait to be, then stop."""
+        for _ in range(ACCEPTING):
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
 
 
 def serve(service: Service, address: Address, token: str | None = None, access_log: bool = False) -> None:

@@ -69,6 +69,8 @@ class TrainingLoop:
             while state.epoch < self._recipe.epochs and state.active:
                 self._train_epoch(training)
                 self._end_epoch(validation)
+            if not state.epoch:  # all learners keep their starts: no epoch has saved these
+                self._save()
             if self._run.group.any(self._run.interrupt.requested):
                 self._stop()
         return state

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from dataclasses import replace as with_changes
 from pathlib import Path
@@ -20,10 +20,12 @@ from snow.data.labels import require_text
 from snow.errors import MismatchError, NoSpaceError, NotFoundError, SnowError
 from snow.hub import Artifact, Hub
 from snow.hub.listing import store_of
+from snow.hub.task_files import read_config
 from snow.inference.familiarity import Familiarity
 from snow.kinds import ClassKind, LabelKind
 from snow.methods import METHODS, Method
 from snow.methods.method import option_values
+from snow.process.interrupt import Interrupt
 from snow.process.randomness import fork_rng, seed_all
 from snow.store import check_name, write_lock
 from snow.training.checkpoint import data_digest
@@ -91,10 +93,12 @@ def train(
     if warm_start and config is not None:
         raise SnowError("with a warm start the method is that of the task: leave its options out")
     replace = replace or warm_start
-    require_free(hub.path, names, replace)
-    require_writable(hub.path)
     folder = run_folder(hub.path, names)
     recipe, runtime = holding_out(recipe or Recipe(), dataset), runtime or Runtime()
+    is_resumed = resume and (folder / CHECKPOINT).exists()
+    added = added_before(hub.path, dataset, recipe) if is_resumed else set[str]()
+    require_free(hub.path, names, replace, added)
+    require_writable(hub.path)
     if runtime.cache_dir is None:
         runtime = with_changes(runtime, cache_dir=folder / CACHE)
     learners = (
@@ -108,8 +112,8 @@ def train(
     earlier = {name: hub.task(name) for name in names if warm_start}
     job = TrainingJob(hub.source, learners, dataset, recipe, runtime, RunPaths(folder / CHECKPOINT, resume), warm_start)
     with sole_run(hub.path, names):
-        require_free(hub.path, names, replace)  # another run may have ended just now
-        if not (resume and (folder / CHECKPOINT).exists()):
+        require_free(hub.path, names, replace, added)  # another run may have ended just now
+        if not is_resumed:
             shutil.rmtree(folder / CACHE, ignore_errors=True)
         with rollback(folder, keep=folder / CHECKPOINT), _memory_errors(job):
             fitted = run_job(job, listeners)
@@ -119,9 +123,10 @@ def train(
             artifact.training["earlier_recipes"] = earlier_recipes(earlier[artifact.name])
             artifact.training.update(_split_with_earlier(artifact, earlier[artifact.name]))
         if fitted.is_first:
-            for artifact in artifacts:
-                hub.add(artifact, replace)
-            remove_run(folder)
+            with Interrupt():  # a signal does not part the tasks of a run
+                for artifact in artifacts:
+                    hub.add(artifact, replace or artifact.name in added)
+                remove_run(folder)
     return artifacts
 
 
@@ -215,8 +220,19 @@ def run_folder(hub: Path, names: Sequence[str]) -> Path:
     return hub / "runs" / "+".join(names)[:200]
 
 
-def require_free(hub: Path, names: Collection[str], replace: bool) -> None:
-    """Check that tasks may be added under these names.
+def added_before(hub: Path, dataset: Dataset, recipe: Recipe) -> set[str]:
+    """Name the tasks that a run of this recipe and data had added to the hub when it was killed."""
+    digest, names = data_digest(dataset), set[str]()
+    for task in dataset.tasks:
+        with suppress(SnowError):
+            training = store_of(hub).read(task.name, read_config)["training"]
+            if (training.get("recipe"), training.get("data", {}).get("fingerprint")) == (recipe.to_dict(), digest):
+                names.add(task.name)
+    return names
+
+
+def require_free(hub: Path, names: Collection[str], replace: bool, added: Collection[str] = ()) -> None:
+    """Check that tasks may be added under these names, other than those that the run itself has added.
 
     Raises:
         SnowError: a name cannot name a task, or the path of the hub is not text.
@@ -225,7 +241,7 @@ def require_free(hub: Path, names: Collection[str], replace: bool) -> None:
     require_text(str(hub), "the path of hub")
     for name in names:
         check_name(name)
-        if not replace and store_of(hub).has(name):
+        if not replace and name not in added and store_of(hub).has(name):
             choices = "replace it, train it on (warm start), or choose another name"
             raise MismatchError(f"hub {hub} has a task {name!r} already: {choices}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from snow.cli.hub.place import app, require
 from snow.cli.options import Json
 from snow.cli.output import megabytes, note, print_json, print_table
+from snow.hub.listing import headline
 from snow.hub.versions import find_version, history_of
 
 
@@ -31,8 +32,9 @@ def log(hub: Path, task: str, /, *, json: Json = False) -> None:
         if "error" in entry:
             rows.append((number, "", "", "", "", entry["error"]))
             continue
-        first = ", ".join([f"{key} {value:.3g}" for key, value in entry["figures"].items()][:1])
-        rows.append((number, entry["written"], entry["classes"], first, megabytes(entry["bytes"]), entry["change"]))
+        rows.append(
+            (number, entry["written"], entry["classes"], headline(entry), megabytes(entry["bytes"]), entry["change"])
+        )
     print_table(("version", "written", "classes", "test", "size", "change"), rows)
 
 

@@ -61,10 +61,8 @@ def print_tasks(entries: Sequence[dict[str, Any]]) -> None:
 
 
 def _headline(entry: Mapping[str, Any]) -> str:
-    """Write the first figure that was measured: `91.2 %` of a class, else with its name: `mae 1.84`."""
-    if entry["kind"] == "class":
-        return percent(entry["top1"])
-    return ", ".join([f"{key} {value:.3g}" for key, value in entry["figures"].items()][:1])
+    """Write the first figure that was measured: `91.2 %` of a class, else with its name: `mae 1.84 mm`."""
+    return percent(entry["top1"]) if entry["kind"] == "class" else listing.headline(entry)
 
 
 def _show_hub(hub: Path, json: bool) -> None:

@@ -49,14 +49,15 @@ def draw_reliability(bins: Sequence[Mapping[str, float]], path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_numbers(actual: Sequence[float], answers: Sequence[float], path: Path) -> None:
+def draw_numbers(actual: Sequence[float], answers: Sequence[float], unit: str, path: Path) -> None:
     """Draw answers against labels; right ones are on the diagonal."""
     figure = new_figure(5, 5)
     axes = figure.subplots()
     low, high = min([*actual, *answers]), max([*actual, *answers])
     axes.plot([low, high], [low, high], color="0.6", linewidth=1)
     axes.scatter(actual, answers, s=8, alpha=0.5, linewidths=0)
-    axes.set(xlabel="label", ylabel="answer")
+    behind = f", {literal(unit)}" if unit else ""
+    axes.set(xlabel=f"label{behind}", ylabel=f"answer{behind}")
     axes.locator_params(nbins=6)
     axes.ticklabel_format(useOffset=False)
     axes.grid(alpha=0.3)

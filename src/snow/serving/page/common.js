@@ -51,6 +51,7 @@ export const markPath = (name) => SHAPES[form(name)];
 export const percent = (value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
 export const size = (bytes) => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 export const number = (value, digits = 4) => (Math.abs(value) >= 1e6 ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits))));
+export const quantity = (value, unit, digits = 4) => `${number(value, digits)}${unit ? ` ${unit}` : ""}`;
 export const count = (many, one, several = `${one}s`) => `${many.toLocaleString("en")} ${many === 1 ? one : several}`;
 export const asked = () => [...state.tasks.keys()].filter((name) => !state.left.has(name));
 

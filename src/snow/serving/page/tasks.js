@@ -1,5 +1,5 @@
 // The tasks: which of them are asked, their classes, and how well they do.
-import { $, PAGE, ask, asked, colour, count, element, mark, number, percent, size, state } from "./common.js";
+import { $, PAGE, ask, asked, colour, count, element, mark, number, percent, quantity, size, state } from "./common.js";
 
 const STORED = "snow: tasks that are not asked";
 let page = 0;
@@ -10,7 +10,7 @@ const NOUNS = { class: ["class", "classes"], multi: ["tag", "tags"], ordered: ["
 const QUALITY = {
   class: ({ top1 }) => top1 !== undefined && `right for ${percent(top1)}`,
   multi: ({ micro_f1: f1 }) => f1 !== undefined && `F1 ${percent(f1)}`,
-  number: ({ mae }) => mae !== undefined && `off by ${number(mae, 2)}`,
+  number: ({ mae }, unit) => mae !== undefined && `off by ${quantity(mae, unit, 2)}`,
   ordered: ({ top1 }) => top1 !== undefined && `right for ${percent(top1)}`,
 };
 
@@ -39,7 +39,7 @@ function row(task, isNew) {
     drawCount();
     changed();
   };
-  const quality = QUALITY[task.kind](task.figures);
+  const quality = QUALITY[task.kind](task.figures, task.unit);
   const label = element("label", {}, tick, mark(task.name), element("span", {},
     element("b", { textContent: task.name }),
     element("span", { className: "quiet small", textContent: [answers(task), quality].filter(Boolean).join(" · ") })));
@@ -125,8 +125,8 @@ const FIGURES = { // key -> what it says, and how it is written
   ece: ["how far the probabilities are off, on average", percent],
   map: ["mean average precision", percent],
   micro_f1: ["F1 over all tags", percent],
-  mae: ["off by this on average", (value) => number(value, 3)],
-  rmse: ["root of the mean squared error", (value) => number(value, 3)],
+  mae: ["off by this on average", (value, unit) => quantity(value, unit, 3)],
+  rmse: ["root of the mean squared error", (value, unit) => quantity(value, unit, 3)],
   r2: ["R², the share of the differences that is explained", (value) => number(value, 3)],
   spearman: ["rank correlation with the truth", (value) => number(value, 3)],
   mae_grades: ["grades off on average", (value) => number(value, 3)],
@@ -150,7 +150,7 @@ async function showTask(name) {
     `method ${task.method}`, size(task.bytes)];
   $("task-about").textContent = parts.filter(Boolean).join(" · ");
   const rows = Object.entries(task.figures).filter(([key]) => FIGURES[key])
-    .map(([key, value]) => element("tr", {}, element("td", { className: "number", textContent: FIGURES[key][1](value) }), element("td", { textContent: FIGURES[key][0] })));
+    .map(([key, value]) => element("tr", {}, element("td", { className: "number", textContent: FIGURES[key][1](value, task.unit) }), element("td", { textContent: FIGURES[key][0] })));
   $("task-figures").replaceChildren(...rows);
   $("no-figures").hidden = Boolean(rows.length);
   $("class-filter").value = "";

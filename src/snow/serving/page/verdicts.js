@@ -1,5 +1,5 @@
 // What a task says about a picture, in plain words: the answer first, how sure it is, and the numbers behind it.
-import { count, element, mark, number, percent, state } from "./common.js";
+import { count, element, mark, percent, quantity, state } from "./common.js";
 
 const REJECT = 0.02; // share of a task's own pictures that are called unknown
 const SURE = 0.8; // probability from which an answer counts as sure
@@ -38,8 +38,8 @@ const JUDGES = {
   },
   number({ value, unit }, name) {
     const error = state.tasks.get(name)?.figures.mae;
-    const remark = error === undefined ? "" : `off by ${number(error, 2)} on average`;
-    return { answer: `${number(value)}${unit ? ` ${unit}` : ""}`, probability: null, remark };
+    const remark = error === undefined ? "" : `off by ${quantity(error, unit, 2)} on average`;
+    return { answer: quantity(value, unit), probability: null, remark };
   },
 };
 
