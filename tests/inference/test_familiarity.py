@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from snow.errors import DamagedError
+from snow.inference.calibration import extend_familiarity
 from snow.inference.drift import Drift
 from snow.inference.familiarity import QUANTILES, Familiarity
 from snow.kinds.scores import auroc
@@ -64,9 +65,10 @@ def test_the_size_of_features_does_not_matter(fitted: Familiarity) -> None:
 def test_an_update_is_as_if_all_had_been_there(fitted: Familiarity) -> None:
     final, label = pictures(300, seed=3)
     first, second = label < 3, label == 3
-    start = fitted.updated(final[first], label[first])
-    step = start.updated(final[second][:40], label[second][:40]).updated(final[second][40:], label[second][40:])
-    whole = fitted.updated(final, label)
+    start = extend_familiarity(fitted, final[first], label[first])
+    step = extend_familiarity(start, final[second][:40], label[second][:40])
+    step = extend_familiarity(step, final[second][40:], label[second][40:])
+    whole = extend_familiarity(fitted, final, label)
     torch.testing.assert_close(step.means, whole.means, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(step.scatter, whole.scatter, rtol=1e-3, atol=1e-2)
     assert step.counts.tolist() == whole.counts.tolist()
@@ -75,7 +77,7 @@ def test_an_update_is_as_if_all_had_been_there(fitted: Familiarity) -> None:
 def test_a_new_cluster_is_familiar_afterwards(fitted: Familiarity) -> None:
     new, _ = pictures(230, classes=1, seed=4, shift=8.0)
     before = fitted.known(new[30:])
-    extended = fitted.updated(new[:30], torch.full((30,), 4))
+    extended = extend_familiarity(fitted, new[:30], torch.full((30,), 4))
     after = extended.known(new[30:])
     assert (before < 0.05).float().mean() > 0.9
     assert (after < 0.05).float().mean() <= 0.2
@@ -89,28 +91,28 @@ def test_a_class_that_differs_more_is_as_familiar_as_others(fitted: Familiarity)
     """Its scores are spread as widely as those of the first training."""
     new, _ = pictures(330, classes=1, seed=4, shift=8.0)
     new = new + 2 * torch.randn(new.shape, generator=torch.Generator().manual_seed(3))
-    after = fitted.updated(new[:130], torch.full((130,), 4)).known(new[130:])
+    after = extend_familiarity(fitted, new[:130], torch.full((130,), 4)).known(new[130:])
     for share in (0.05, 0.2, 0.5, 0.8):
         assert float((after < share).float().mean()) == pytest.approx(share, abs=0.13)
 
 
 def test_more_pictures_of_a_class_count_as_far_as_it_consists_of_them(fitted: Familiarity) -> None:
     new, _ = pictures(60, classes=1, seed=4, shift=8.0)
-    first = fitted.updated(new[:20], torch.full((20,), 4))
+    first = extend_familiarity(fitted, new[:20], torch.full((20,), 4))
     assert first.calibration is not None
     assert first.calibration[:4].tolist() == [[0.0, 1.0]] * 4
-    again = first.updated(new[20:40], torch.full((20,), 4))
+    again = extend_familiarity(first, new[20:40], torch.full((20,), 4))
     assert again.calibration is not None
     assert again.calibration[4].tolist() == pytest.approx(first.calibration[4].tolist(), rel=0.3)
     assert again.known(new[40:]).median() > 0.2
-    more = fitted.updated(pictures(4, seed=8)[0], torch.zeros(4, dtype=torch.int64))
+    more = extend_familiarity(fitted, pictures(4, seed=8)[0], torch.zeros(4, dtype=torch.int64))
     assert more.calibration is not None
     assert abs(more.calibration[0] - torch.tensor([0.0, 1.0])).max() < 0.1 * first.calibration[4, 0]
 
 
 def test_the_only_picture_of_a_class_calibrates_nothing(fitted: Familiarity) -> None:
     new, _ = pictures(1, classes=1, seed=4, shift=8.0)
-    one = fitted.updated(new, torch.tensor([4]))
+    one = extend_familiarity(fitted, new, torch.tensor([4]))
     assert one.calibration is not None
     assert one.calibration[4].tolist() == [0.0, 1.0]
     assert one.known(new).isfinite().all()
@@ -138,7 +140,7 @@ def test_too_few_pictures_tell_nothing() -> None:
 def test_what_was_saved_after_an_extension_is_read(fitted: Familiarity) -> None:
     assert "calibration" not in fitted.tensors(), "a task that was not extended is saved as before"
     new, _ = pictures(40, classes=1, seed=4, shift=8.0)
-    extended = fitted.updated(new, torch.full((40,), 4))
+    extended = extend_familiarity(fitted, new, torch.full((40,), 4))
     tensors = extended.tensors()
     assert torch.equal(Familiarity.of_tensors(tensors).known(new), extended.known(new))
     with pytest.raises(DamagedError, match="calibration"):

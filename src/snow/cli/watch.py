@@ -53,11 +53,9 @@ def watch_command(
     """Ask tasks about a stream, and print a line of JSON for each frame: a folder that fills, a video, a camera.
 
     A live stream is not slowed down: frames that come too fast are dropped and counted. A camera that goes away is
-    asked again. Videos, cameras and addresses such as rtsp://… need the extra `video`.
-
-    After every 100 frames the last 500 are compared with the pictures that each task was trained on, as `snow drift`
-    and the service do. A line {"drift": {NAME: {...}}} with the keys of `snow drift`, and a note on stderr, say when a
-    task's frames begin to differ ("has_changed": true) and when they are as in training again.
+    asked again. Videos, cameras and addresses such as rtsp://… need the extra `video`. After every 100 frames the last
+    500 are compared with those of training. A line {"drift": {NAME: {...}}} with the keys of `snow drift`, and a note
+    on stderr, say when a task's frames begin to differ and when they no longer do.
 
     Args:
         hub: folder of the hub.
@@ -82,8 +80,7 @@ def watch_command(
     frames = open_frames(source, once, every)
     asked = partial(opened.predict, tasks=tasks or None, reject=reject, with_traits=True)
     describe = partial(_entry, top_k=top_k, smoothed=Smoothed(smooth) if smooth > 1 else None)
-    sinks = _sinks(webhook, mqtt)
-    count = 0
+    sinks, count = _sinks(webhook, mqtt), 0
     try:
         for lines in _lines(opened, islice(unlike_before(frames, differ), limit), asked, describe):
             for line in lines:

@@ -9,19 +9,36 @@ Shape letters: n pictures, D width of the source's final features, K clusters.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from snow.inference.familiarity import Familiarity, Located
-
-FOLDS = 5
-"""Parts of pictures, each of which is judged by statistics of the others."""
+from snow.inference.familiarity import FOLDS, Familiarity, Located
+from snow.inference.reference import Added
 
 PRIOR = 5
 """Pictures of the usual spread that are added to those of a cluster, to estimate its own."""
+
+
+def extend_familiarity(
+    before: Familiarity, final: Tensor, cluster: Tensor, appearance: Tensor | None = None
+) -> Familiarity:
+    """Add pictures: (n, D), (n,) -> statistics of all, as if they had been there from the start.
+
+    Centre, gain, basis and quantiles stay. Clusters that are new follow those that there are. Scores of pictures that
+    are nearest to a cluster with new ones are calibrated by these, so that they are as familiar as others.
+
+    Args:
+        appearance: (n, A), see `snow.inference.appearance`; without it the reference for windows is lost.
+    """
+    without = left_out(before, final, cluster)
+    calibration = calibrated(before, without, cluster)
+    changed = replace(before.with_pictures(final, cluster), calibration=calibration)
+    if before.reference is None or appearance is None:
+        return changed
+    located = changed.locate(final)
+    added = Added(cluster, located.nearest, without.nearest, located.z, appearance)
+    return replace(changed, reference=before.reference.updated(added, len(changed.counts)))
 
 
 def left_out(before: Familiarity, final: Tensor, cluster: Tensor) -> Located:

@@ -23,8 +23,7 @@ import torch
 from torch import Tensor
 
 from snow.errors import DamagedError
-from snow.inference.calibration import FOLDS, calibrated, left_out
-from snow.inference.reference import Added, Reference
+from snow.inference.reference import Reference
 from snow.kinds.scores import auroc
 
 MAX_PICTURES = 4096
@@ -38,6 +37,9 @@ SHRINKAGE = 0.3
 
 OUTSIDE = 0.3
 """Weight of the distance outside of the basis."""
+
+FOLDS = 5
+"""Parts of pictures, each of which is judged by statistics of the others."""
 
 ROUNDS = 3
 """Parts into which the classes are divided to choose a score."""
@@ -200,24 +202,6 @@ class Familiarity:
             distance = torch.cdist(whitened[~kept], sums / counts.clamp(min=1)[:, None])
             nearest[~kept] = distance.where(counts > 0, torch.inf).argmin(1)
         return Reference.fit(z, appearance, self.share(scores), nearest, cluster, seed)
-
-    def updated(self, final: Tensor, cluster: Tensor, appearance: Tensor | None = None) -> Self:
-        """Add pictures: (n, D), (n,) -> statistics of all, as if they had been there from the start.
-
-        Centre, gain, basis and quantiles stay. Clusters that are new follow those that there are. Scores of pictures
-        that are nearest to a cluster with new ones are calibrated by these, so that they are as familiar as others.
-
-        Args:
-            appearance: (n, A), see `snow.inference.appearance`; without it the reference for windows is lost.
-        """
-        without = left_out(self, final, cluster)
-        calibration = calibrated(self, without, cluster)
-        changed = replace(self.with_pictures(final, cluster), calibration=calibration)
-        if self.reference is None or appearance is None:
-            return changed
-        located = changed.locate(final)
-        added = Added(cluster, located.nearest, without.nearest, located.z, appearance)
-        return replace(changed, reference=self.reference.updated(added, len(changed.counts)))
 
     def with_pictures(self, final: Tensor, cluster: Tensor) -> Self:
         """Add pictures to means, covariance and neighbours."""

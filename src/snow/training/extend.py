@@ -16,6 +16,7 @@ from snow.data.pictures import inspect
 from snow.data.rows import Opening
 from snow.errors import MismatchError, SnowError
 from snow.hub import Artifact, Hub
+from snow.inference.calibration import extend_familiarity
 from snow.inference.familiarity import Familiarity
 from snow.kinds import ClassKind
 from snow.methods import Extended
@@ -93,7 +94,7 @@ def extend(
     classes += [label for label in counts if label not in classes]
     numbers = torch.tensor([classes.index(label) for label in labels], dtype=torch.int64)
     present = [number for number, label in enumerate(classes) if label not in remove]
-    seen = familiarity.updated(passed.final, numbers, passed.appearance) if labels else familiarity
+    seen = extend_familiarity(familiarity, passed.final, numbers, passed.appearance) if labels else familiarity
     updated = seen.selected(present)
     names = tuple(rename.get(classes[number], classes[number]) for number in present)
     _require_names(name, names)
