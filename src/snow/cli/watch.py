@@ -55,9 +55,8 @@ def watch_command(
     A live stream is not slowed down: frames that come too fast are dropped and counted. A camera that goes away is
     asked again. Videos, cameras and addresses such as rtsp://… need the extra `video`.
 
-    After every 100 frames the last 500 are compared with the pictures that each task was trained on, as `snow drift`
-    and the service do. A line {"drift": {NAME: {...}}} with the keys of `snow drift`, and a note on stderr, say when a
-    task's frames begin to differ ("has_changed": true) and when they are as in training again.
+    After every 100 frames the last 500 are compared with each task's training pictures. A line {"drift": {NAME: {…}}}
+    with the keys of `snow drift`, and a note on stderr, say when they begin to differ and when that ends.
 
     Args:
         hub: folder of the hub.
@@ -77,8 +76,7 @@ def watch_command(
     _check(every, smooth, top_k, limit)
     opened = Hub.open(hub)
     opened.source.to(find_device(device))
-    for name in tasks:
-        opened.tasks.require(name)
+    opened.tasks.requests(tasks, required=True)
     frames = open_frames(source, once, every)
     asked = partial(opened.predict, tasks=tasks or None, reject=reject, with_traits=True)
     describe = partial(_entry, top_k=top_k, smoothed=Smoothed(smooth) if smooth > 1 else None)
@@ -94,8 +92,11 @@ def watch_command(
     finally:
         for sink in sinks:
             sink.close()
-    lost = "".join(f", {sink.refused} lines not taken by {sink.name}" for sink in sinks)
-    note(f"{count} frames, {frames.dropped} dropped, {frames.skipped} unreadable{lost}")
+    note(f"{count} frames, {frames.dropped} dropped, {frames.skipped} unreadable{_lost(sinks)}")
+
+
+def _lost(sinks: Sequence[Sink]) -> str:
+    return "".join(f", {sink.refused} lines not taken by {sink.name}" for sink in sinks)
 
 
 def _sinks(webhook: str | None, mqtt: str | None) -> list[Sink]:
