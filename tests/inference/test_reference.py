@@ -12,6 +12,7 @@ from torch import Tensor
 from snow.errors import DamagedError
 from snow.inference.appearance import FIGURES, appearance
 from snow.inference.drift import Drift
+from snow.inference.calibration import extend_familiarity
 from snow.inference.familiarity import Familiarity
 from snow.inference.reference import MARGIN, Differences, Traits
 from snow.inference.windows import FALSE_ALARMS, SIZES, class_limits
@@ -88,11 +89,11 @@ def test_an_update_learns_what_new_classes_look_like(fitted: Familiarity) -> Non
     final, looks = final + torch.linspace(-6, 6, WIDTH), looks + 2
     assert min(differences(fitted, final, looks)) > 0.5
     added = torch.full((40,), CLASSES)
-    extended = fitted.updated(final[:40], added, looks[:40])
+    extended = extend_familiarity(fitted, final[:40], added, looks[:40])
     assert differences(extended, final[40:], looks[40:]) == (0.0, 0.0)
     assert differences(extended, *pictures(60, 8)[:2]) == (0.0, 0.0)
     assert differences(extended.selected([0, 1, 2]), *pictures(60, 8)[:2]) == (0.0, 0.0)
-    assert fitted.updated(final[:40], added).reference is None
+    assert extend_familiarity(fitted, final[:40], added).reference is None
 
 
 def test_pictures_of_a_new_class_that_differ_more_raise_no_drift(fitted: Familiarity) -> None:
@@ -100,7 +101,7 @@ def test_pictures_of_a_new_class_that_differ_more_raise_no_drift(fitted: Familia
     final, looks, _ = pictures(400, 7, (0,))
     generator = torch.Generator().manual_seed(2)
     final, looks = final + torch.linspace(-6, 6, WIDTH), looks + 2 + torch.randn(looks.shape, generator=generator)
-    extended = fitted.updated(final[:40], torch.full((40,), CLASSES), looks[:40])
+    extended = extend_familiarity(fitted, final[:40], torch.full((40,), CLASSES), looks[:40])
     assert extended.reference is not None
     assert extended.reference.appearance.factors is not None
     assert extended.reference.appearance.factors[:CLASSES].unique().tolist() == [1.0]
