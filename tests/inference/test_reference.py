@@ -11,8 +11,8 @@ from torch import Tensor
 
 from snow.errors import DamagedError
 from snow.inference.appearance import FIGURES, appearance
-from snow.inference.drift import Drift
 from snow.inference.calibration import extend_familiarity
+from snow.inference.drift import Drift
 from snow.inference.familiarity import Familiarity
 from snow.inference.reference import MARGIN, Differences, Traits
 from snow.inference.windows import FALSE_ALARMS, SIZES, class_limits
