@@ -41,7 +41,7 @@ def test_own_pictures_are_spread_evenly(alike: Confidence) -> None:
 
 
 def test_unsure_answers_are_unknown_where_classes_look_alike(alike: Confidence) -> None:
-    assert float(alike.weight) == 0.75
+    assert float(alike.weight) == 0.5
     familiar = even(600, 6)
     known = alike.known(familiar, torch.cat([answers(300, 7)[0], answers(300, 8, strength=0.0)[0]]))
     is_own = torch.arange(600) < 300

@@ -26,8 +26,9 @@ QUANTILES = 201
 MIN_HELD_OUT = 40
 """With fewer held-out pictures, familiarity stands alone."""
 
-WEIGHTS = (0.0, 0.25, 0.5, 0.75)
-"""Candidates of the weight of confidence: familiarity always counts."""
+WEIGHTS = (0.0, 0.25, 0.5)
+"""Candidates of the weight of confidence. Classes that are left out resemble the others; what else may come does not, and
+only its familiarity tells. So confidence counts for a half at most, as in Fisher's test."""
 
 
 @dataclass(frozen=True)

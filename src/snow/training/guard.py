@@ -91,8 +91,12 @@ class Guard:
 
     @property
     def answers(self) -> tuple[Tensor, Tensor] | None:
-        """Return what the state that is kept answers for held-out pictures: logits (h, C), labels (h,)."""
-        return (self._logits.float() * self._scale, self._labels) if len(self._logits) else None
+        """Return what the state that is kept answers for held-out pictures: logits (h, C), labels (h,).
+
+        They are as sure as those of the method that is left, which is fitted to these pictures as well.
+        """
+        scale = self._scale * (self._method.evidence.get("growth", 1.0) if self._best else 1.0)
+        return (self._logits.float() * scale, self._labels) if len(self._logits) else None
 
     @property
     def evidence(self) -> dict[str, Any]:
