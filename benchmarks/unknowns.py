@@ -99,7 +99,9 @@ def measure(pair: Pair, size: int, recipe: Recipe) -> dict[str, Any]:
             with torch.no_grad():
                 logits = method(features)
             nearest = torch.cdist(torch.nn.functional.normalize(features.final, dim=1), learned).topk(5, largest=False)
-            scores["known"].append(familiarity.known(features.final))
+            familiar = familiarity.known(features.final)
+            told = familiar if familiarity.confidence is None else familiarity.confidence.known(familiar, logits)
+            scores["known"].append(told)
             scores["softmax"].append(logits.softmax(1).amax(1))
             scores["energy"].append(logits.logsumexp(1))
             scores["knn"].append(-nearest.values[:, -1])

@@ -14,7 +14,7 @@ from tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, t
 
 from snow.data import Dataset, Task
 from snow.hub import Hub
-from snow.kinds import NumberKind
+from snow.kinds import NumberKind, Prediction
 from snow.methods import FinalOutput, Method, Snow
 from snow.training.evaluate import evaluate
 from snow.training.fit import fit
@@ -52,6 +52,40 @@ def test_no_rate_ends_below_the_start(lr: float) -> None:
     if training["kept"] != "start":
         kept = training["epochs"][int(training["kept"].removeprefix("epoch ")) - 1]
         assert kept["loss"] < training["start"]["loss"]
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.1])
+def test_answers_for_held_out_pictures_come_with_their_numbers(validation: float) -> None:
+    fitted = run(lr=1e-9, epochs=1, validation=validation)
+    held = fitted.held_out["snow"]
+    assert len(held.index.unique()) == fitted.evidence["snow"]["training"]["held_out"] == len(held.logits)
+    assert torch.equal(tiny_dataset(240, 60, 1).train.labels[held.index, 0], held.label)
+    accuracy = float((held.logits.argmax(1) == held.label).float().mean())
+    assert accuracy == pytest.approx(fitted.evidence["snow"]["training"]["start"]["accuracy"], abs=1e-4)
+
+
+def test_a_task_keeps_how_sure_it_is_of_held_out_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snow.inference.confidence.WEIGHTS", (0.5,))
+    dataset = tiny_dataset(240, 60, 1)
+    [trained] = train(
+        Hub.create(tmp_path / "hub", tiny_source()), dataset, tiny_recipe(epochs=1), runtime=tiny_runtime()
+    )
+    hub = Hub(tmp_path / "hub", tiny_source())
+    familiarity = hub.task(trained.name).familiarity
+    assert familiarity is not None
+    assert familiarity.confidence is not None
+    assert trained.familiarity is not None
+    assert trained.familiarity.confidence is not None
+    assert torch.equal(familiarity.confidence.joint, trained.familiarity.confidence.joint)
+    images = torch.stack([dataset.test[number][0] for number in range(8)])
+    answers = [row[trained.name] for row in hub.predict(images)]
+    assert all(isinstance(answer, Prediction) for answer in answers)
+    with torch.no_grad():
+        familiar = familiarity.known(hub.source(images, frozenset()).final)
+        logits = hub.logits(images, [trained.name])[trained.name]
+    expected = familiarity.confidence.known(familiar, logits)
+    torch.testing.assert_close(torch.tensor([answer.known for answer in answers]), expected)  # ty: ignore
+    assert not torch.allclose(familiar, expected, atol=0.05)
 
 
 def test_of_few_pictures_the_start_is_kept_without_a_step() -> None:

@@ -68,6 +68,8 @@ def test_the_scale_is_that_of_the_kept_state(labels: Tensor) -> None:
     trained, scale = toy.concluded
     assert trained
     assert 0.2 < scale < 0.4
+    assert guard.answers is not None
+    torch.testing.assert_close(guard.answers, (10 * scale * answers(labels, 3.0), labels))
 
 
 def test_a_gain_within_its_error_is_seldom_kept(labels: Tensor) -> None:
@@ -87,6 +89,7 @@ def test_without_pictures_the_start_is_kept() -> None:
     guard.finish()
     assert toy.state.item() == 0
     assert guard.evidence == {"held_out": 0, "kept": "start"}
+    assert guard.answers is None
 
 
 def test_a_saved_guard_goes_on(labels: Tensor) -> None:
@@ -96,6 +99,7 @@ def test_a_saved_guard_goes_on(labels: Tensor) -> None:
     again = Guard(toy)
     again.load_state_dict(guard.state_dict())
     assert again.has_start
+    torch.testing.assert_close(again.answers, guard.answers)
     toy.state.data.fill_(7)
     again.update(answers(labels, 2.0), labels)
     again.finish()

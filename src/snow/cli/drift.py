@@ -15,7 +15,7 @@ from snow.cli.predict import picture_batches
 from snow.errors import NotFoundError
 from snow.hub import Hub
 from snow.inference import Failure
-from snow.inference.drift import Drift
+from snow.inference.drift import Drift, familiarity_of
 from snow.inference.reference import Traits
 from snow.process.devices import find_device
 
@@ -58,8 +58,8 @@ def drift_command(
             pixels = torch.stack([each for _, each in batch])
             for row in opened.predictor.run(pixels, [requests] * len(batch), with_traits=True):
                 for name, entry in row.items():
-                    if not isinstance(entry, Failure) and entry.known is not None:
-                        known.setdefault(name, []).append(entry.known)
+                    if not isinstance(entry, Failure) and (familiar := familiarity_of(entry)) is not None:
+                        known.setdefault(name, []).append(familiar)
                         traits.setdefault(name, []).extend([entry.traits] if isinstance(entry.traits, Traits) else [])
     for name in set(tasks) - set(known):
         note(f"warning: task {name} keeps no statistics of its training images: train it again")

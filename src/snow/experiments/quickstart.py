@@ -100,7 +100,7 @@ def _train(
     checkpoint = run_folder(hub.path, [name]) / "checkpoint.pt"
     job = TrainingJob(hub.source, learners, dataset, recipe, RUNTIME, RunPaths(checkpoint, resume=True))
     fitted = run_job(job, listeners)
-    artifact = artifact_of(task, fitted, job, {"path": str(pictures)}, fit_familiarity(job))
+    artifact = artifact_of(task, fitted, job, {"path": str(pictures)}, fit_familiarity(job, fitted.held_out))
     artifact.metrics["linear_probe"] = fitted.metrics[PROBE].to_dict()
     hub.add(artifact)
     checkpoint.unlink(missing_ok=True)

@@ -26,14 +26,15 @@ def extend_familiarity(
     """Add pictures: (n, D), (n,) -> statistics of all, as if they had been there from the start.
 
     Centre, gain, basis and quantiles stay. Clusters that are new follow those that there are. Scores of pictures that
-    are nearest to a cluster with new ones are calibrated by these, so that they are as familiar as others.
+    are nearest to a cluster with new ones are calibrated by these, so that they are as familiar as others. No
+    confidence is kept, as the task answers otherwise now.
 
     Args:
         appearance: (n, A), see `snow.inference.appearance`; without it the reference for windows is lost.
     """
     without = left_out(before, final, cluster)
     calibration = calibrated(before, without, cluster)
-    changed = replace(before.with_pictures(final, cluster), calibration=calibration)
+    changed = replace(before.with_pictures(final, cluster), calibration=calibration, confidence=None)
     if before.reference is None or appearance is None:
         return changed
     located = changed.locate(final)

@@ -10,6 +10,7 @@ import torch
 
 from snow.inference.reference import Differences, Traits
 from snow.inference.windows import kolmogorov_distance
+from snow.kinds import Prediction
 
 DISTANCE = 0.1
 """Distance of familiarities that another sample of the same pictures may have beside chance."""
@@ -67,3 +68,9 @@ class Drift:
     def strength(self) -> float:
         """The largest of the three differences."""
         return max(self.distance, self.content or 0.0, self.appearance or 0.0)
+
+
+def familiarity_of(prediction: Prediction) -> float | None:
+    """Return how familiar a picture is, without how sure the task is of it; None where the task does not tell it."""
+    traits = prediction.traits
+    return traits.familiar if isinstance(traits, Traits) and traits.familiar is not None else prediction.known

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snow.inference.drift import Drift
+from snow.inference.drift import Drift, familiarity_of
 from snow.inference.reference import Reference, Traits
 from snow.kinds import Prediction
 
@@ -62,9 +62,10 @@ class Window:
         if newest is not self._reference:
             self._begin(newest)
         for each in predictions:
-            if each.known is None or _reference(each) is not newest:
+            familiar = familiarity_of(each)
+            if familiar is None or _reference(each) is not newest:
                 continue
-            self.known.append(each.known)
+            self.known.append(familiar)
             if isinstance(each.traits, Traits):
                 self._put(self.seen % WINDOW, each.traits)
             self.seen += 1

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from snow.errors import DamagedError
+from snow.inference.confidence import QUANTILES, Confidence, quantiles_of, share_below
 from snow.inference.reference import Reference
 from snow.kinds.scores import auroc
 
@@ -44,11 +45,8 @@ FOLDS = 5
 ROUNDS = 3
 """Parts into which the classes are divided to choose a score."""
 
-QUANTILES = 201
-"""Of the scores of pictures that the statistics were not made of."""
-
-REFERENCE = "reference."
-"""In front of the names of the tensors of a `Reference`."""
+REFERENCE, CONFIDENCE = "reference.", "confidence."
+"""In front of the names of the tensors of a `Reference`, and of a `Confidence`."""
 
 
 class Located(NamedTuple):
@@ -88,6 +86,7 @@ class Familiarity:
         calibration: (K, 2), by how much the scores of pictures that are nearest to each cluster are lower than those of
             the first training, and by how much they are divided; None if no pictures were added since.
         reference: what windows of pictures are compared with; None in tasks of early versions.
+        confidence: how sure the task is of its own pictures; None where that tells nothing more, or is not known.
     """
 
     centre: Tensor
@@ -101,6 +100,7 @@ class Familiarity:
     neighbours: Tensor
     calibration: Tensor | None = None
     reference: Reference | None = None
+    confidence: Confidence | None = None
 
     @classmethod
     def fit(cls, final: Tensor, cluster: Tensor, seed: int = 0, appearance: Tensor | None = None) -> Self | None:
@@ -122,8 +122,7 @@ class Familiarity:
         for number in range(FOLDS):
             fitted = cls._fitted(final[fold != number], cluster[fold != number], use_neighbours)
             scores[fold == number] = fitted.scores(final[fold == number])
-        quantiles = torch.quantile(scores.double(), torch.linspace(0, 1, QUANTILES, dtype=torch.float64)).float()
-        fitted = replace(cls._fitted(final, cluster, use_neighbours), quantiles=quantiles)
+        fitted = replace(cls._fitted(final, cluster, use_neighbours), quantiles=quantiles_of(scores))
         if appearance is None:
             return fitted
         return replace(fitted, reference=fitted._reference(final, appearance[chosen].float(), scores, cluster, seed))
@@ -149,6 +148,11 @@ class Familiarity:
         return cls(
             centre, gain, basis, means, counts, residuals.T @ residuals, rest, torch.zeros(QUANTILES), neighbours
         )
+
+    def fitted_to(self, final: Tensor, cluster: Tensor) -> Self:
+        """Fit the same kind of statistics to other pictures, (n, D), (n,). Quantiles stay."""
+        fitted = self._fitted(final.float(), cluster, len(self.neighbours) > 0)
+        return replace(fitted, quantiles=self.quantiles)
 
     def scores(self, final: Tensor) -> Tensor:
         """Score pictures: (B, D) -> (B,); higher is more familiar."""
@@ -221,14 +225,15 @@ class Familiarity:
         return replace(self, counts=counts, means=means, scatter=scatter, neighbours=neighbours, reference=None)
 
     def selected(self, clusters: Sequence[int]) -> Self:
-        """Keep some clusters only, and the neighbours that are nearest to them."""
+        """Keep some clusters only, and the neighbours that are nearest to them. With fewer, no confidence is kept."""
         index = torch.as_tensor(clusters)
         reference = None if self.reference is None else self.reference.selected(clusters)
         calibration = None if self.calibration is None else self.calibration[index]
         kept = replace(self, counts=self.counts[index], means=self.means[index], calibration=calibration)
         nearest = torch.cdist(self._whitened_neighbours, self._whitened_means).argmin(1)
         neighbours = self.neighbours[torch.isin(nearest, index)]
-        return replace(kept, neighbours=neighbours, reference=reference)
+        confidence = self.confidence if len(index) == len(self.counts) else None
+        return replace(kept, neighbours=neighbours, reference=reference, confidence=confidence)
 
     def known(self, final: Tensor) -> Tensor:
         """Tell how familiar pictures are: (B, D) -> (B,) in 0..1.
@@ -240,21 +245,16 @@ class Familiarity:
 
     def share(self, scores: Tensor) -> Tensor:
         """Compute the share of held-out pictures with lower scores: (B,) -> (B,) in 0..1."""
-        quantiles = self.quantiles
-        last = len(quantiles) - 1
-        place = torch.searchsorted(quantiles, scores.contiguous()).clamp(1, last)
-        low, high = quantiles[place - 1], quantiles[place]
-        share = (place - 1 + ((scores - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)) / last
-        width = (quantiles[last // 2] - quantiles[0]).clamp(min=1e-12)
-        tail = torch.exp((scores - quantiles[0]).clamp(max=0) / width) / (2 * last)
-        return torch.where(scores < quantiles[0], tail, share.clamp(min=1 / (2 * last)))
+        return share_below(self.quantiles, scores)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name, to be saved."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "reference"}
-        own = {name: value for name, value in values.items() if value is not None}
-        windows = {} if self.reference is None else self.reference.tensors()
-        return own | {REFERENCE + name: value.contiguous() for name, value in windows.items()}
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        own = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        for prefix, part in ((REFERENCE, self.reference), (CONFIDENCE, self.confidence)):
+            if part is not None:
+                own |= {prefix + name: value.contiguous() for name, value in part.tensors().items()}
+        return own
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
@@ -263,12 +263,15 @@ class Familiarity:
         Raises:
             DamagedError: one is missing, or they do not fit together.
         """
-        names = [entry.name for entry in fields(cls) if entry.name not in ("calibration", "reference")]
-        windows = {name.removeprefix(REFERENCE): value for name, value in tensors.items() if name.startswith(REFERENCE)}
-        own = {name: value for name, value in tensors.items() if not name.startswith(REFERENCE)}
+        names = [entry.name for entry in fields(cls) if entry.name not in ("calibration", "reference", "confidence")]
+        windows, sureness = (
+            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            for prefix in (REFERENCE, CONFIDENCE)
+        )
+        own = {name: value for name, value in tensors.items() if not name.startswith((REFERENCE, CONFIDENCE))}
         if sorted(own.keys() - {"calibration"}) != sorted(names):
             raise DamagedError("the statistics of training pictures are damaged: tensors are missing or unknown")
-        known = cls(**own, reference=None)
+        known = cls(**own, reference=None, confidence=None)
         (rank, width), clusters = known.basis.shape, len(known.counts)
         shapes = {
             "centre": (width,),
@@ -283,9 +286,11 @@ class Familiarity:
         wrong = [name for name, shape in shapes.items() if tuple(tensors[name].shape) != shape]
         if wrong or not clusters:
             raise DamagedError(f"the statistics of training pictures are damaged: {', '.join(wrong)} has a wrong shape")
-        if not windows:
-            return known
-        return replace(known, reference=Reference.of_tensors(windows, clusters, rank))
+        return replace(
+            known,
+            reference=Reference.of_tensors(windows, clusters, rank) if windows else None,
+            confidence=Confidence.of_tensors(sureness) if sureness else None,
+        )
 
     def _standardised(self, final: Tensor) -> Tensor:
         return (_unit(final.float()) - self.centre) * self.gain

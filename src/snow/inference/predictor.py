@@ -233,7 +233,7 @@ def _decode(
         predictions = task.labels.predictions(name, logits)
         sound = logits.amax(1).isfinite().tolist()  # the largest logit is NaN or infinite where the softmax is NaN
         if seen is not None and task.familiarity is not None and task.judges:
-            predictions = _judged(predictions, task.familiarity, seen, start, stop)
+            predictions = _judged(predictions, task.familiarity, seen, range(start, stop), logits)
     except Exception as error:
         log.exception("task %s failed", name)
         return [Failure(name, f"task {name} failed: {type(error).__name__}")] * (stop - start)
@@ -244,20 +244,20 @@ def _decode(
 
 
 def _judged(
-    predictions: Sequence[Prediction], familiarity: Familiarity, seen: Judged, start: int, stop: int
+    predictions: Sequence[Prediction], familiarity: Familiarity, seen: Judged, pictures: range, logits: Tensor
 ) -> Sequence[Prediction]:
-    """Add how familiar the pictures from `start` to `stop` are, and their traits if these are asked for."""
-    located = familiarity.locate(seen.final[start:stop])
-    known = familiarity.share(located.scores).tolist()
+    """Add how familiar some pictures of a batch are, and their traits if these are asked for."""
+    place = slice(pictures.start, pictures.stop)
+    located = familiarity.locate(seen.final[place])
+    familiar = familiarity.share(located.scores)
+    known = familiar if familiarity.confidence is None else familiarity.confidence.known(familiar, logits.cpu())
+    judged = [replace(entry, known=value) for entry, value in zip(predictions, known.tolist(), strict=True)]
     reference = familiarity.reference
     if reference is None or seen.appearance is None:
-        return [replace(entry, known=value) for entry, value in zip(predictions, known, strict=True)]
-    clusters = located.nearest.tolist()
-    rows = zip(predictions, known, clusters, located.z.unbind(), seen.appearance[start:stop].unbind(), strict=True)
-    return [
-        replace(entry, known=value, traits=Traits(reference, cluster, z, looks))
-        for entry, value, cluster, z, looks in rows
-    ]
+        return judged
+    looks = seen.appearance[place].unbind()
+    rows = zip(located.nearest.tolist(), located.z.unbind(), looks, familiar.tolist(), strict=True)
+    return [replace(entry, traits=Traits(reference, *row)) for entry, row in zip(judged, rows, strict=True)]
 
 
 def group_by_task(requests: Sequence[Collection[str]]) -> tuple[list[int], dict[str, tuple[int, int]]]:

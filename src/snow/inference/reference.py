@@ -57,12 +57,14 @@ class Traits(NamedTuple):
         cluster: that it is nearest to.
         features: (R,), in the task's directions.
         appearance: (A,), see `snow.inference.appearance`.
+        familiar: its familiarity, where `Prediction.known` has the task's confidence in it as well.
     """
 
     reference: Reference
     cluster: int
     features: Tensor
     appearance: Tensor
+    familiar: float | None = None
 
 
 class Differences(NamedTuple):

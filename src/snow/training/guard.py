@@ -49,6 +49,8 @@ class Guard:
         self._states: list[dict[str, Any]] = []
         """What was measured after each epoch, that of the start first."""
         self._start_losses = torch.zeros(0)
+        self._logits, self._labels = torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64)
+        """Of the held-out pictures, by the best state."""
         self._weights = _copy(method)
         self._best = 0
 
@@ -69,19 +71,32 @@ class Guard:
         accuracy = float((logits.argmax(1) == labels).float().mean())
         state = {"loss": round(float(losses.mean()), 4), "accuracy": round(accuracy, 4), "scale": scale}
         if not self._states:
-            self._start_losses = losses
+            self._start_losses, self._logits, self._labels = losses, logits.clone(), labels
         elif bool(losses.isfinite().all()):
             gain = self._start_losses - losses
             error = float(gain.std()) / len(gain) ** 0.5
             if float(gain.mean()) > 2 * error and state["loss"] < self._states[self._best]["loss"]:
                 self._best, self._weights = len(self._states), _copy(self._method)
+                self._logits = logits.clone()
         self._states.append(state)
 
     def finish(self) -> None:
         """Leave the method with the best weights, fitted to the held-out pictures as far as its start was."""
         self._method.load_state_dict(self._weights)
-        trained = self._best > 0
-        self._method.conclude(trained, self._states[self._best]["scale"] if trained else 1.0)
+        self._method.conclude(self._best > 0, self._scale)
+
+    @property
+    def _scale(self) -> float:
+        return self._states[self._best]["scale"] if self._best else 1.0
+
+    @property
+    def answers(self) -> tuple[Tensor, Tensor] | None:
+        """Return what the state that is kept answers for held-out pictures: logits (h, C), labels (h,).
+
+        They are as sure as those of the method that is left, which is fitted to these pictures as well.
+        """
+        scale = self._scale * (self._method.evidence.get("growth", 1.0) if self._best else 1.0)
+        return (self._logits.float() * scale, self._labels) if len(self._logits) else None
 
     @property
     def evidence(self) -> dict[str, Any]:
@@ -98,11 +113,13 @@ class Guard:
             "start_losses": self._start_losses,
             "weights": self._weights,
             "best": self._best,
+            "answers": [self._logits, self._labels],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._states, self._start_losses = list(state["states"]), state["start_losses"]
         self._weights, self._best = state["weights"], state["best"]
+        self._logits, self._labels = state.get("answers", [self._logits, self._labels])
 
 
 def _copy(method: Method) -> dict[str, Tensor]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from snow.kinds import LabelKind, Metrics
 from snow.methods import Method
@@ -83,6 +85,20 @@ class StepReport:
     images_per_second: float
 
 
+class HeldOut(NamedTuple):
+    """Answers for training pictures that were not learned.
+
+    Attributes:
+        index: (h,), among all training pictures.
+        logits: (h, C).
+        label: (h,).
+    """
+
+    index: Tensor
+    logits: Tensor
+    label: Tensor
+
+
 @dataclass(frozen=True)
 class Fitted:
     """The result of a run.
@@ -96,6 +112,7 @@ class Fitted:
         kinds: of each learner the kind of its labels, with what held-out pictures decided.
         evidence: of each learner that starts by evidence, what was chosen and why, as JSON values.
         calibration_seconds: spent before the first step.
+        held_out: of each learner that some training pictures judged, its answers for these.
     """
 
     learners: dict[str, Method]
@@ -106,6 +123,7 @@ class Fitted:
     kinds: dict[str, LabelKind] = field(default_factory=dict)
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
     calibration_seconds: float = 0.0
+    held_out: dict[str, HeldOut] = field(default_factory=dict)
 
 
 @dataclass

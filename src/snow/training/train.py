@@ -117,7 +117,7 @@ def train(
             shutil.rmtree(folder / CACHE, ignore_errors=True)
         with rollback(folder, keep=folder / CHECKPOINT), _memory_errors(job):
             fitted = run_job(job, listeners)
-        familiarity = fit_familiarity(job) if fitted.is_first else {}
+        familiarity = fit_familiarity(job, fitted.held_out) if fitted.is_first else {}
         artifacts = [artifact_of(task, fitted, job, about, familiarity) for task in dataset.tasks]
         for artifact in artifacts if warm_start else ():
             artifact.training["earlier_recipes"] = earlier_recipes(earlier[artifact.name])

@@ -18,7 +18,7 @@ from snow.training.calibration import calibrate_learners, calibration_sample
 from snow.training.checkpoint import Checkpointer
 from snow.training.evaluate import collect_evidence, evaluate_batches
 from snow.training.feature_cache import open_cache
-from snow.training.history import Fitted, RunInfo
+from snow.training.history import Fitted, HeldOut, RunInfo
 from snow.training.job import TrainingJob
 from snow.training.launch import arithmetic, is_child
 from snow.training.learner import Learner
@@ -128,6 +128,7 @@ class Trainer:
         for learner in learners:
             if learner.guard is not None:
                 evidence[learner.name] = {**evidence[learner.name], "training": learner.guard.evidence}
+        held_out = {learner.name: _held_out(learner, data) for learner in learners}
         kinds = self._tuned(prepared, methods)
         labels = {name: replace(data.labels[name], kind=kind) for name, kind in kinds.items()}
         test, is_int8 = LiveFeatures(prepared.source, data.test()), self.job.recipe.precision == "int8"
@@ -141,6 +142,7 @@ class Trainer:
             prepared.group.is_first,
             kinds,
             {name: values for name, values in evidence.items() if values},
+            held_out={name: answers for name, answers in held_out.items() if answers is not None},
         )
 
     def _tuned(self, prepared: Prepared, methods: Mapping[str, Method]) -> dict[str, LabelKind]:
@@ -169,3 +171,11 @@ class Trainer:
             notes=() if cache is None else (cache.note,),
             kinds={name: labels.kind.name for name, labels in prepared.data.labels.items()},
         )
+
+
+def _held_out(learner: Learner, data: TrainingData) -> HeldOut | None:
+    """Return what the kept state of a learner answers for the pictures that judge it; None if there are none."""
+    answers = None if learner.guard is None else learner.guard.answers
+    if answers is None:
+        return None
+    return HeldOut(data.judges_of(learner.name), *(values.cpu() for values in answers))

@@ -42,6 +42,7 @@ class TrainingData:
         labels = task_labels(job.learners, dataset.tasks, device)
         unaugmented = eval_transform(preprocessing)
         self.train, self._held_out = dataset.train.with_transform(unaugmented), None
+        self._all_items = dataset.train.items
         self._test = dataset.test.with_transform(unaugmented)
         if recipe.validation:
             strata = strata_of(dataset.tasks, self.train.labels)
@@ -112,6 +113,12 @@ class TrainingData:
             return None
         index = self._judged[learner][self._judging].nonzero().flatten()
         return index, self.train.labels[self._judging[index], self.labels[learner].column]
+
+    def judges_of(self, learner: str) -> Tensor:
+        """Return the pictures that judge a learner, in the order of `judged_by`: (k,), among all of the data set."""
+        place = {id(item): number for number, item in enumerate(self._all_items)}
+        chosen = self._judged[learner].nonzero().flatten().tolist()
+        return torch.tensor([place[id(self.train.items[index])] for index in chosen])
 
     def augmented(self) -> Pictures:
         """Return the training pictures with the augmentation of the run, by the keys of `view_keys`."""
