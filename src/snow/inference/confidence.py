@@ -27,8 +27,8 @@ MIN_HELD_OUT = 40
 """With fewer held-out pictures, familiarity stands alone."""
 
 WEIGHTS = (0.0, 0.25, 0.5)
-"""Candidates of the weight of confidence. Classes that are left out resemble the others; what else may come does not, and
-only its familiarity tells. So confidence counts for a half at most, as in Fisher's test."""
+"""Candidates of the weight of confidence. Classes that are left out resemble the others. What else may come does not,
+and only familiarity tells it: so confidence counts for a half at most, as in Fisher's test."""
 
 
 @dataclass(frozen=True)
