@@ -20,6 +20,7 @@ class Toy(nn.Module):
         super().__init__()
         self.state = nn.Parameter(torch.zeros(1))
         self.concluded: tuple[bool, float] | None = None
+        self.evidence = {"growth": 1.5}
 
     def conclude(self, trained: bool, scale: float) -> None:
         self.concluded = trained, scale
@@ -69,7 +70,7 @@ def test_the_scale_is_that_of_the_kept_state(labels: Tensor) -> None:
     assert trained
     assert 0.2 < scale < 0.4
     assert guard.answers is not None
-    torch.testing.assert_close(guard.answers, (10 * scale * answers(labels, 3.0), labels))
+    torch.testing.assert_close(guard.answers, (1.5 * 10 * scale * answers(labels, 3.0), labels))
 
 
 def test_a_gain_within_its_error_is_seldom_kept(labels: Tensor) -> None:
