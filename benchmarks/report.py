@@ -307,6 +307,7 @@ KINDS = {
     "hub_list_seconds": _many_tasks,
     "attacks": _attacks,
     "kills": _kills,
+    "makes": tasks.kinds,
     "pairs": tasks.unknowns,
     "draws": tasks.drift,
     "sets": tasks.pick,

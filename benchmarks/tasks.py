@@ -1,10 +1,34 @@
-"""Lay out what was measured of tasks that are in use: unknown pictures, drift, and what to label next."""
+"""Lay out what was measured of tasks: kinds of labels, unknown pictures, drift, and what to label next."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from snow.experiments.results import table
+
+
+def kinds(results: dict[str, Any]) -> str:
+    """How well a class, tags and a number are learned by each method."""
+    columns = ("method", "body: top-1 %", "balanced %", "ECE", "make and body: mAP %", "year: MAE", "R²")
+    rows = [
+        (
+            method,
+            f"{100 * tasks['body']['top1']:.1f}",
+            f"{100 * tasks['body']['balanced_accuracy']:.1f}",
+            f"{tasks['body']['ece']:.3f}",
+            f"{100 * tasks['tags']['map']:.1f}",
+            f"{tasks['year']['mae']:.2f}",
+            f"{tasks['year']['r2']:.2f}",
+        )
+        for method, tasks in results["methods"].items()
+    ]
+    text = (
+        f"\nA class, tags and a number, learned together from {results['train']:,} pictures of cars "
+        f"({results['makes']}) and measured on {results['test']:,}. "
+        f"`{results['command']}`: {results['image_size']} px, "
+        f"{results['recipe']['epochs']} epochs, seed {results['recipe']['seed']}; {table.environment(results)}.\n"
+    )
+    return table.markdown_table(columns, rows) + text
 
 
 def unknowns(results: dict[str, Any]) -> str:

@@ -153,6 +153,19 @@ RESULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     (
         {
+            **{"makes": "Audi,BMW", "image_size": 128, "train": 768, "test": 263, "recipe": {"epochs": 10, "seed": 0}},
+            "methods": {
+                "snow": {
+                    "body": {"top1": 0.711, "balanced_accuracy": 0.605, "ece": 0.08},
+                    "tags": {"map": 0.695},
+                    "year": {"mae": 2.587, "r2": 0.346},
+                }
+            },
+        },
+        ("| snow | 71.1 | 60.5 | 0.080 | 69.5 | 2.59 | 0.35 |", "768 pictures of cars (Audi,BMW)"),
+    ),
+    (
+        {
             "kills": {"replace": 2, "put": 1},
             "interrupted": {"versions": 2, "folders": 1},
             "faults": {"lost": 0, "left over": 0},

@@ -46,6 +46,9 @@ MAX_NAME = 200
 MAX_MARKS = MAX_NAMES + 100
 """Commas and other punctuation of a JSON body, beside what its pictures need."""
 
+BLANKS = (b" ", b"\t", b"\r", b"\n", b"\\")
+"""What base64 may be broken into lines by. Of lines of 76 characters in JSON, escapes are less than a thirtieth."""
+
 Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
 
 TopK = Annotated[int, Field(ge=1, le=MAX_TOP_K)]
@@ -174,6 +177,8 @@ def _check_marks(body: bytearray, max_pictures: int) -> None:
     """
     if body.count(b",") > 2 * max_pictures + MAX_MARKS or body.count(b'"') > 2 * max_pictures + 2 * MAX_MARKS:
         raise RefusedError("too_many_pictures", "the body has more values than pictures and tasks can need")
+    if sum(map(body.count, BLANKS)) > MAX_MARKS + len(body) // 16:
+        raise RefusedError("malformed", "more than a sixteenth of the body are blanks or escapes")
     if any(body.count(mark) > MAX_MARKS for mark in (b"[", b"{", b":")):
         raise RefusedError("malformed", "the body is not a request for predictions")
 
