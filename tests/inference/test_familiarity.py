@@ -80,6 +80,7 @@ def test_a_new_cluster_is_familiar_afterwards(fitted: Familiarity) -> None:
     extended = extend_familiarity(fitted, new[:30], torch.full((30,), 4))
     after = extended.known(new[30:])
     assert (before < 0.05).float().mean() > 0.9
+    assert after.mean() > 10 * before.mean()
     assert (after < 0.05).float().mean() <= 0.2
     assert 0.3 < after.median() < 0.7
     own, other = pictures(200, seed=5)[0], pictures(200, seed=6, shift=-8.0)[0]
