@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from snow.source import Source
 
 TOKENS = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 VIT = {**TOKENS, "intermediate_size": 96, "image_size": 64, "patch_size": 16, "num_labels": 10}
@@ -37,6 +40,9 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     ),
 }
 """Name -> class of the model, class of its configuration, what that has, what prepares pictures."""
+
+OWN_SIZES = {"dinov2": 56}
+"""Name -> size of pictures, where it is not that of the configuration."""
 
 PADDING = ("MobileNetV1ForImageClassification", "MobileNetV1Config", {"depth_multiplier": 0.25, "image_size": 64}, HALF)
 """Reads the stride of its convolutions to pad maps, and so cannot be adapted."""
@@ -76,3 +82,9 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(values))
     return folder
+
+
+def draw_pictures(source: Source, count: int = 2) -> Tensor:
+    """Draw noise of the source's size: uint8 (count, 3, S, S)."""
+    size = source.preprocessing.image_size
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
