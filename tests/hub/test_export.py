@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ CLASSES = {"colour.1": ("red", "green"), "shape": ("round", "square", "flat")}
 
 
 def hub_of(source: Source, path: Path) -> Hub:
-    hub = Hub.create(path, source)
+    hub = Hub(Hub.create(path, source).path, source, engine="eager")
     for (name, classes), method in zip(CLASSES.items(), ("snow", "fo"), strict=True):
         learned = METHODS[method].build(source, len(classes)).export_form()
         with torch.no_grad():
@@ -70,6 +71,16 @@ def test_torch_alone_answers_as_the_hub(source: Source, images: Tensor, tmp_path
     assert list(found) == list(CLASSES)
     assert all(alike(found[name], answer) for name, answer in hub.logits(images).items())
     assert json.loads(about["snow.classes"])["shape"] == list(CLASSES["shape"])
+
+
+def test_a_map_in_front_of_a_folded_norm_stays_as_it_was(
+    make_source: Callable[..., Source], images: Tensor, tmp_path: Path
+) -> None:
+    hub = hub_of(make_source(taps=["layer2.0.conv2"]), tmp_path / "hub")
+    exported = module.ExportedHub(Hub.open(hub.path))
+    with torch.no_grad():
+        found = dict(zip(exported.names, exported(images), strict=True))
+    assert all(alike(found[name], answer) for name, answer in hub.logits(images).items())
 
 
 def test_a_file_that_would_answer_otherwise_is_not_kept(

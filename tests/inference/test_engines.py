@@ -100,6 +100,25 @@ def test_it_answers_as_the_method_does(engine: str, way: tuple[str, dict], sourc
 
 
 @pytest.mark.parametrize("engine", EXACT)
+@pytest.mark.parametrize(
+    ("name", "tap"), [("test_resnet", "layer2.0.conv2"), ("test_efficientnet", "blocks.4.0.conv_dw")]
+)
+def test_it_may_read_what_a_convolution_gave_that_is_folded(
+    engine: str, name: str, tap: str, make_source: Callable[..., Source], images: Tensor
+) -> None:
+    """A task was trained with a tap that the source, opened anew, does not offer by itself."""
+    chosen, source = make_source(name, taps=[tap]), make_source(name)
+    assert tap not in {known.name for known in source.taps}
+    method = scattered(chosen)
+    predictor = Predictor(open_engine(engine, source))
+    before = predictor.logits(images, {SOURCE_HEAD: None})[SOURCE_HEAD]
+    answers = predictor.logits(images, {"t": method, SOURCE_HEAD: None})
+    with torch.no_grad():
+        assert close(answers["t"], method(chosen(images, [tap])))
+    assert close(answers[SOURCE_HEAD], before)
+
+
+@pytest.mark.parametrize("engine", EXACT)
 def test_it_answers_for_the_source_s_own_head(engine: str, source: Source, images: Tensor) -> None:
     expected = source(images).logits
     found = opened(engine, source).logits(images, {SOURCE_HEAD: None})[SOURCE_HEAD]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from snow.errors import SnowError
@@ -60,7 +60,7 @@ class DeltaPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON values."""
-        return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
+        return {**vars(self), "levels": [dict(vars(level)) for level in self.levels]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DeltaPlan:

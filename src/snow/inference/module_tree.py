@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
 from torch import Tensor, nn
 
-PLAIN, CONTAINERS, NETWORK = (bool, int, float, str), (dict, list, set), (nn.Module, Tensor)
+PLAIN = frozenset((bool, int, float, str, type(None)))
+CONTAINERS, NETWORK = (dict, list, set), (nn.Module, Tensor)
 REGISTERED = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -30,7 +32,10 @@ def is_tree(network: nn.Module) -> bool:
         len(set(map(id, modules))) == len(modules)
         and len(set(tensors)) == len(tensors)
         and not any(
-            _refers(value) for module in modules for key, value in vars(module).items() if key not in REGISTERED
+            _refers(value)
+            for module in modules
+            for key, value in vars(module).items()
+            if type(value) not in PLAIN and key not in REGISTERED and (type(value) is not OrderedDict or value)
         )
     )
 
@@ -60,10 +65,10 @@ def copy_tree(network: Network, tensor: Callable[[str, Tensor], Tensor] | None =
 
 
 def _refers(value: object) -> bool:
-    if value is None or isinstance(value, PLAIN):
+    if type(value) in PLAIN:
         return False
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(map(_refers, value))
     if isinstance(value, dict):
         return any(map(_refers, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_refers, value))
     return isinstance(value, NETWORK) or (callable(value) and not isinstance(value, type))

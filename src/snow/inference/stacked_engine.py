@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -102,7 +101,9 @@ class StackedEngine(FusedEngine):
             stacks.append(stack)
         slot = stack.free.pop()
         stack.network.put(slot, folded)
-        if not self.agrees(folded, features, lambda picture: _run(stack.network, [slot], picture)[0, :, :classes]):
+        if not self.agrees(
+            method, folded, features, lambda picture: _run(stack.network, [slot], picture)[0, :, :classes]
+        ):
             stack.free.append(slot)  # the method is more than its delta, or it gives NaN
             return None
         weakref.finalize(method, stack.free.append, slot)
@@ -114,8 +115,8 @@ def _structure(method: Snow, features: Features) -> Hashable:
     inputs = ReadoutInputs.of(method)
     weights = ReadoutWeights.of(method, inputs.offsets(features))
     rank = 0 if weights.expand is None else len(weights.expand)
-    plan = None if method.delta is None else method.plan.to_dict()
-    return json.dumps(plan), room(method.num_classes), rank, inputs, room(len(weights.index))
+    plan = None if method.delta is None else method.plan
+    return plan, room(method.num_classes), rank, inputs, room(len(weights.index))
 
 
 def _run(network: StackedDelta | StackedStart, slots: Sequence[int], features: Features) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -93,7 +92,7 @@ class CompiledEngine(StackedEngine):
         if delta is not None and not is_stackable(delta):
             return None
         sides = {} if delta is None else {tap: features.maps[tap].shape[-1] for tap in delta.taps}
-        key = json.dumps([None if delta is None else method.plan.to_dict(), sides]), inputs
+        key = None if delta is None else method.plan, tuple(sides.items()), inputs
         if key not in self._runners:
             size = features.images.shape[-1]
             try:
@@ -105,7 +104,7 @@ class CompiledEngine(StackedEngine):
         if runner is None:
             return None
         task = pack(runner.program, delta, ReadoutWeights.of(folded, inputs.offsets(features)))
-        agrees = self.agrees(folded, features, lambda picture: self._run([task], picture)[0, :, :classes])
+        agrees = self.agrees(method, folded, features, lambda picture: self._run([task], picture)[0, :, :classes])
         return task if agrees else None  # else the method is more than its delta, or it gives NaN
 
 
