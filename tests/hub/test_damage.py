@@ -78,7 +78,7 @@ def test_a_task_that_cannot_answer_is_named_and_the_others_answer(
         hub.add(task(resnet, name))
     expected = hub.logits(images, ["a", "c"])
     damage(hub.folder("b"))
-    again = Hub.open(hub.path)
+    again = Hub.open(hub.path, engine="eager")
     [broken] = set(again.names()) - {"a", "c"}
     assert {name: told in why for name, why in again.broken().items()} == {broken: True}
     logits = again.logits(images)

@@ -24,7 +24,7 @@ CLASSES = ("a", "b", "c")
 
 @pytest.fixture
 def hub(resnet: Source, tmp_path: Path) -> Hub:
-    hub = Hub.create(tmp_path / "hub", resnet)
+    hub = Hub(Hub.create(tmp_path / "hub", resnet).path, resnet, engine="eager")
     for name, method in (("delta", "snow"), ("linear", "fo")):
         hub.add(task(resnet, name, method))
     return hub

@@ -55,6 +55,7 @@ def test_it_runs_what_was_fastest(name: str, resnet: Source, images: Tensor, mon
     numbers = [f"{tasks}x{pictures}" for tasks in auto.TASKS for pictures in auto.PICTURES]
     times = {key: {other: float(other != name) for other in auto.RUNNERS} for key in numbers}
     monkeypatch.setattr(AutoEngine, "_measured", lambda _self: times)
+    monkeypatch.setattr(auto, "WARM_UP", 0)
     engine, asked = AutoEngine(resnet), tasks(resnet, 7)
     found = Predictor(engine).logits(images, asked)
     assert list(engine._runners) == [name]

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from snow.errors import SnowError
-from snow.inference import ENGINES, AutoEngine, StackedEngine, auto
+from snow.inference import ENGINES, AutoEngine, StackedEngine
 from snow.inference.features import moments_read, observe_channels
 from snow.inference.fused import FusedEngine
 from snow.methods import METHODS, Method, installed_methods
@@ -102,7 +102,6 @@ def test_an_engine_stays_on_the_device(
         folded = {id(fake): on_cuda(real.folded(one, whole), mode) for one, fake in zip(methods, fakes, strict=True)}
         monkeypatch.setattr(FusedEngine, "folded", lambda _self, method, _features: folded[id(method)])
         monkeypatch.setattr(FusedEngine, "agrees", lambda *_: True)
-        monkeypatch.setattr(auto, "WARM_UP", 1000)  # nothing is measured
         running._prepared = on_cuda(real.prepared_source(), mode)
     with mode, torch.no_grad():
         features = running.prepared_source()(mode.from_tensor(images).to("cuda"), taps)

@@ -48,8 +48,7 @@ def drift_command(
     target = find_device(device)
     opened = Hub.open(hub)
     opened.source.to(target)
-    for name in tasks:
-        opened.tasks.require(name)
+    opened.tasks.require(*tasks)
     known: dict[str, list[float]] = {}
     traits: dict[str, list[Traits]] = {}
     for batch, _ in picture_batches(images, opened):

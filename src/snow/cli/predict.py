@@ -22,6 +22,9 @@ from snow.process.devices import find_device
 
 BATCH = 32
 
+FEW = 3
+"""So many pictures are answered sooner by networks as they are: preparing one takes as long as some answers of it."""
+
 Predictions = Mapping[str, Prediction | Failure]
 """Task -> its prediction for one picture."""
 
@@ -64,13 +67,14 @@ def predict(
     if top_k < 1:
         raise SnowError(f"--top-k must be at least 1, not {top_k}")
     target = find_device(device)
-    opened = Hub.open(hub)
+    files = list(_files(images))
+    opened = Hub.open(hub, engine="eager" if len(files) <= FEW else "auto")
     opened.source.to(target)
     names = _names(opened, tasks, source_head)
     gc.freeze()  # the tasks stay: with hundreds of them, each search for garbage in them takes half a second
     answered: list[tuple[Path, Predictions]] = []
     unreadable = False
-    for batch, is_bad in picture_batches(images, opened):
+    for batch, is_bad in picture_batches(files, opened):
         unreadable = unreadable or is_bad
         if batch:
             predictions = opened.predict(torch.stack([pixels for _, pixels in batch]), names, reject)
@@ -91,9 +95,7 @@ def predict(
 
 def _names(hub: Hub, named: Sequence[str], source_head: bool) -> list[str]:
     """List the tasks to ask. Raises SnowError: a named task is unknown, or there is none that can answer."""
-    for name in named:
-        if name != SOURCE_HEAD:
-            hub.tasks.require(name)
+    hub.tasks.require(*(name for name in named if name != SOURCE_HEAD))
     names = list(dict.fromkeys(named)) or hub.names()
     if not named and not source_head:
         broken = hub.broken()

@@ -75,8 +75,7 @@ def watch_command(
     _check(every, smooth, top_k, limit)
     opened = Hub.open(hub)
     opened.source.to(find_device(device))
-    for name in tasks:
-        opened.tasks.require(name)
+    opened.tasks.require(*tasks)
     frames = open_frames(source, once, every)
     asked = partial(opened.predict, tasks=tasks or None, reject=reject, with_traits=True)
     describe = partial(_entry, top_k=top_k, smoothed=Smoothed(smooth) if smooth > 1 else None)

@@ -50,13 +50,14 @@ class Hub(Shared):
     source, or has a newer format) leaves the others as they are.
 
     Args:
-        engine: name in `snow.inference.ENGINES`, or "auto" for the fastest that starts at once.
+        engine: name in `snow.inference.ENGINES`, or "auto" for the fastest that starts at once. "eager" runs the
+            networks as they were trained; the exact ones among the others equal it up to rounding.
 
     Raises:
         SnowError: there is no such engine, or it needs a package that is not installed.
     """
 
-    def __init__(self, path: str | Path, source: Source, engine: str = "eager") -> None:
+    def __init__(self, path: str | Path, source: Source, engine: str = "auto") -> None:
         self.path = Path(path).absolute()  # the process may go to another folder
         self.source = source
         self.predictor = Predictor(open_engine(engine, source, self.path / PREPARED))
@@ -73,7 +74,7 @@ class Hub(Shared):
         return cls(path, source)
 
     @classmethod
-    def open(cls, path: str | Path, engine: str = "eager", **options: Any) -> Hub:
+    def open(cls, path: str | Path, engine: str = "auto", **options: Any) -> Hub:
         """Open the hub at `path` with its source; `options` go to `Source` (`taps`, `without_taps`).
 
         Raises:

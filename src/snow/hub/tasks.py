@@ -35,10 +35,13 @@ class LoadedTasks:
         self._stamps: dict[str, Stamp] = {}
         self._warned: set[str] = set()
 
-    def require(self, name: str) -> None:
-        """Raises SnowError: there is no task of this name, broken or not."""
-        if name not in self._artifacts and name not in self._broken and name not in self.store.names():
-            raise NotFoundError(unknown_task(self.path, name))
+    def require(self, *names: str) -> None:
+        """Raises SnowError: there is no task of one of these names, broken or not."""
+        unread = [name for name in names if name not in self._artifacts and name not in self._broken]
+        there = set(self.store.names()) if unread else ()
+        for name in unread:
+            if name not in there:
+                raise NotFoundError(unknown_task(self.path, name))
 
     def get(self, name: str) -> Artifact:
         """Return a task, from memory if it was read before.
@@ -85,10 +88,10 @@ class LoadedTasks:
         Raises:
             NotFoundError: a required task is unknown.
         """
-        for name in names if required else ():
-            if name != SOURCE_HEAD:
-                self.require(name)
-        return {name: self.request(name) for name in names}
+        if required:
+            self.require(*(name for name in names if name != SOURCE_HEAD))
+        with without_collection():
+            return {name: self.request(name) for name in names}
 
     def all_names(self) -> list[str]:
         """List the names of all tasks. Raises NotFoundError: the hub was removed."""

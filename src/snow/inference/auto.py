@@ -36,8 +36,8 @@ RUNNERS: dict[str, type[FusedEngine]] = {
 TASKS, PICTURES = (1, 6, 32), (1, 8)
 """Numbers of tasks and of pictures that are measured; other numbers do as the largest of these below them."""
 
-WARM_UP = 32
-"""An engine that answers fewer pairs of a task and a picture than this is not worth a measurement."""
+WARM_UP = 1000
+"""An engine that answers fewer pairs of a task and a picture is not worth a measurement, which takes some seconds."""
 
 ROUNDS = 3
 CLASSES = 10
