@@ -179,7 +179,7 @@ def main() -> None:
             "predict_seconds": run_command("predict", hub, picture),
             "overlap_seconds": run_command("overlap", hub),
             "verify_seconds": run_command("hub", "verify", hub),
-            "hub": measure_hub(hub, picture),
+            "in_process": measure_hub(hub, picture),
             "service": measure_service(hub, picture),
             "load_average": os.getloadavg()[0],
             **provenance(),
