@@ -66,7 +66,7 @@ class Ground:
         return ground
 
     def hub(self) -> Hub:
-        return Hub(self.path, self.source)
+        return Hub(self.path, self.source, engine="eager")  # its answers are compared bit by bit
 
     def artifact(self, name: str, version: int) -> Artifact:
         """Make a task whose weights depend on its version, which it records as its seed."""

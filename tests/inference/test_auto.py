@@ -64,6 +64,12 @@ def test_it_runs_what_was_fastest(name: str, resnet: Source, images: Tensor, mon
         torch.testing.assert_close(found[task], value, rtol=1e-4, atol=1e-5)
 
 
+def test_before_a_measurement_other_tasks_change_no_bit(resnet: Source, images: Tensor) -> None:
+    predictor, asked = Predictor(AutoEngine(resnet)), tasks(resnet, 8)
+    alone = predictor.logits(images, {"3": asked["3"]})
+    assert torch.equal(predictor.logits(images, asked)["3"], alone["3"])
+
+
 def test_few_answers_are_not_worth_a_measurement(resnet: Source, images: Tensor, cache: Path) -> None:
     engine = AutoEngine(resnet)
     Predictor(engine).logits(images[:2], tasks(resnet, 2))

@@ -48,8 +48,8 @@ class AutoEngine(FusedEngine):
     """Runs the source in PyTorch with BatchNorm folded, and methods compiled, stacked or one after the other.
 
     Which of these is fastest depends on the processor, the source and the numbers of tasks and pictures. It is measured
-    once per machine, which takes a few seconds, and kept in the cache folder, see `measure`. Before, few tasks run one
-    after the other and many are stacked.
+    once per machine, which takes a few seconds, and kept in the cache folder, see `measure`. Before, methods run one
+    after the other.
     """
 
     name: ClassVar[str] = "auto"
@@ -108,10 +108,7 @@ class AutoEngine(FusedEngine):
         self._pairs += tasks * pictures
         if self._choices is None and (self._pairs > WARM_UP or self._key() in _read(cache_folder() / FILE)):
             self.measure()
-        if self._choices is None:
-            name = FoldedEngine.name if tasks < TASKS[1] else StackedEngine.name
-        else:
-            name = self._choices[_numbers(tasks, pictures)]
+        name = FoldedEngine.name if self._choices is None else self._choices[_numbers(tasks, pictures)]
         if name not in self._runners:
             self._runners[name] = RUNNERS[name](self.source)
         return self._runners[name]
