@@ -148,21 +148,24 @@ class Familiarity:
     def _left_out(self, final: Tensor, cluster: Tensor) -> Located:
         """Locate the pictures of these statistics beside those without them, part by part: (n, D), (n,).
 
-        The statistics of the others have as many directions, and weigh what lies outside alike. Both follow the number
-        of pictures, and scores are to be as those of new pictures by the statistics of all. z is that of these.
+        z is that of the statistics of all.
         """
         located, fold = self.locate(final), fold_of(len(final))
         for number in range(int(fold.max()) + 1):
             asked, kept = fold == number, fold != number
-            others = self._fitted(final[kept], cluster[kept], len(self.neighbours) > 0, len(self.basis))
-            found = replace(others, rest=self.rest).locate(final[asked])
+            found = self.fitted_to(final[kept], cluster[kept]).locate(final[asked])
             located.scores[asked], located.nearest[asked] = found.scores, cluster[kept].unique()[found.nearest]
         return located
 
     def fitted_to(self, final: Tensor, cluster: Tensor) -> Self:
-        """Fit the same kind of statistics to other pictures, (n, D), (n,). Quantiles stay."""
-        fitted = self._fitted(final.float(), cluster, len(self.neighbours) > 0)
-        return replace(fitted, quantiles=self.quantiles)
+        """Fit the same kind of statistics to some of the pictures, (n, D), (n,), to judge the others. Quantiles stay.
+
+        They have as many directions, and weigh what lies outside alike. Both follow the number of pictures, and the
+        others are to have the scores of new pictures by the statistics of all.
+        """
+        rank = min(len(self.basis), max(1, len(final) - 1))
+        fitted = self._fitted(final.float(), cluster, len(self.neighbours) > 0, rank)
+        return replace(fitted, quantiles=self.quantiles, rest=self.rest)
 
     def scores(self, final: Tensor) -> Tensor:
         """Score pictures: (B, D) -> (B,); higher is more familiar."""
