@@ -40,6 +40,18 @@ def test_own_pictures_are_spread_evenly(fitted: Familiarity) -> None:
     assert 0 < known.min() <= known.max() <= 1
 
 
+@pytest.mark.parametrize("count", [24, 48])
+def test_pictures_are_as_familiar_to_a_task_of_few_as_its_own(count: int) -> None:
+    """Those that were left out to tell how familiar own pictures are were asked with as much as the task knows."""
+    known = torch.zeros(0)
+    for seed in range(20):
+        task = Familiarity.fit(*pictures(count, classes=2, seed=seed))
+        assert task is not None
+        known = torch.cat([known, task.known(pictures(40, classes=2, seed=100 + seed)[0])])
+    for share in (0.1, 0.25, 0.5, 0.75):
+        assert float((known < share).float().mean()) == pytest.approx(share, abs=0.06)
+
+
 def test_what_no_class_explains_is_unknown(fitted: Familiarity) -> None:
     other = fitted.known(pictures(200, seed=6, shift=8.0)[0])
     assert float((other < 0.05).float().mean()) > 0.95
@@ -168,6 +180,9 @@ def test_drift_by_hand() -> None:
     assert (drift.images, drift.unfamiliar) == (4, 0.75)
     assert not drift.has_changed, "four pictures say nothing"
     assert Drift.of([]).distance == 0.0
+    more = Drift.of([0.9 + number / 1000 for number in range(100)])
+    assert more.distance == pytest.approx(0.001)
+    assert not more.has_changed, "as a task's own pictures are, when it has learned from few"
 
 
 def test_another_sample_is_no_drift_and_other_pictures_are(fitted: Familiarity) -> None:

@@ -15,7 +15,7 @@ from snow.inference.calibration import extend_familiarity
 from snow.inference.drift import Drift
 from snow.inference.familiarity import Familiarity
 from snow.inference.reference import MARGIN, Differences, Traits
-from snow.inference.windows import FALSE_ALARMS, SIZES, class_limits
+from snow.inference.windows import FALSE_ALARMS, SIZES, class_limits, upper_quantile
 
 WIDTH, CLASSES = 48, 3
 
@@ -44,6 +44,24 @@ def differences(familiarity: Familiarity, final: Tensor, looks: Tensor) -> tuple
     rows = zip(located.nearest.tolist(), located.z, looks, strict=True)
     traits = [Traits(reference, *row) for row in rows]
     return reference.differences(traits)[:2]
+
+
+def correlated(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Final features, appearance and labels of two classes, whose figures go along with one another."""
+    generator, fixed = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(98)
+    means, looks = 8 + torch.randn(2, 300, generator=fixed), torch.randn(2, FIGURES, generator=fixed)
+    mixed = torch.randn(FIGURES, FIGURES, generator=fixed)
+    label = torch.arange(count) % 2
+    final = means[label] + torch.randn(count, 300, generator=generator)
+    return final, looks[label] + torch.randn(count, FIGURES, generator=generator) @ mixed, label
+
+
+def drift(familiarity: Familiarity, final: Tensor, looks: Tensor) -> Drift:
+    located, reference = familiarity.locate(final), familiarity.reference
+    assert reference is not None
+    return Drift.from_differences(
+        familiarity.share(located.scores).tolist(), reference.differences_of(located.nearest, located.z, looks)
+    )
 
 
 @pytest.mark.parametrize("size", [20, 200])
@@ -120,6 +138,39 @@ def test_pictures_of_a_new_class_that_differ_more_raise_no_drift(fitted: Familia
     assert only.reference is not None
     assert only.reference.appearance.factors is not None
     assert only.reference.appearance.factors.shape == (2, len(SIZES))
+
+
+@pytest.mark.parametrize("count", [20, 40])
+def test_tasks_of_few_pictures_raise_no_more_alarms_than_is_said(count: int) -> None:
+    """Neither by another sample, nor by their own pictures, which they know too well; but by other light."""
+    alarms, own, dark = [], [], []
+    for seed in range(12):
+        final, looks, label = correlated(count, seed)
+        task = Familiarity.fit(final, label, seed, looks)
+        assert task is not None
+        for number in range(4):
+            new, other, _ = correlated(50, 1000 + 4 * seed + number)
+            alarms.append(drift(task, new, other).has_changed)
+        own.append(drift(task, final.repeat(3, 1), looks.repeat(3, 1)).has_changed)
+        dark.append(drift(task, new, other - 8 * torch.eye(FIGURES)[0]).has_changed)
+    assert sum(alarms) <= 1, "of 48"
+    assert not any(own)
+    assert all(dark)
+
+
+def test_the_quantile_is_that_of_a_covariance_of_few_pictures() -> None:
+    """Hotelling's T² in 8 directions with a covariance of 20 degrees of freedom, and with the true one."""
+    torch.manual_seed(0)
+    mean, degrees = torch.randn(40_000, 8, 1), 20
+    rows = torch.randn(40_000, degrees, 8)
+    covariance = rows.transpose(1, 2) @ rows / degrees
+    squared = (mean * torch.linalg.solve(covariance, mean)).sum((1, 2))
+    wanted = 1 - FALSE_ALARMS / 2
+    further = degrees / (degrees - 8 - 1)
+    limit = upper_quantile(torch.tensor(8.0), torch.tensor(16.0), further, 8)
+    assert float(limit) == pytest.approx(float(squared.quantile(wanted)), rel=0.05)
+    plain = upper_quantile(torch.tensor(8.0), torch.tensor(16.0))
+    assert float(plain) == pytest.approx(float(mean.square().sum((1, 2)).quantile(wanted)), rel=0.03)
 
 
 def test_limits_of_a_class_in_closed_form_are_those_of_simulated_windows() -> None:

@@ -13,8 +13,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from snow.inference.familiarity import FOLDS, Familiarity, Located
+from snow.inference.familiarity import Familiarity, Located
 from snow.inference.reference import Added
+from snow.inference.windows import FOLDS
 
 PRIOR = 5
 """Pictures of the usual spread that are added to those of a cluster, to estimate its own."""

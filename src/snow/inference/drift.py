@@ -9,7 +9,7 @@ from typing import Self
 import torch
 
 from snow.inference.reference import Differences, Traits
-from snow.inference.windows import kolmogorov_distance
+from snow.inference.windows import distance_below
 from snow.kinds import Prediction
 
 DISTANCE = 0.1
@@ -22,8 +22,8 @@ class Drift:
 
     Attributes:
         images: pictures that were compared.
-        distance: largest difference between the shares of pictures up to a familiarity, here and for own pictures
-            (Kolmogorov & Smirnov), 0..1.
+        distance: by how much the share of pictures below a familiarity is larger than for own pictures, at most
+            (Smirnov), 0..1. Pictures that are more familiar are no evidence: those of training are, to few pictures.
         median: familiarity that half of the pictures reach; 0.5 for own pictures.
         unfamiliar: share of pictures below a familiarity of 0.05.
         content: by how much more than chance what the pictures show differs in the mean, 0..1; None for a task that
@@ -59,8 +59,8 @@ class Drift:
         count = len(values)
         if not count:
             return cls(0, 0.0, 0.5, 0.0, content, appearance, False)
-        distance, unfamiliar = float(kolmogorov_distance(values)), float((values < 0.05).double().mean())
-        chance = max(1.63 / count**0.5, 0.0 if differences is None else differences.distance)
+        distance, unfamiliar = float(distance_below(values)), float((values < 0.05).double().mean())
+        chance = max(1.52 / count**0.5, 0.0 if differences is None else differences.distance)
         has_changed = distance > DISTANCE + chance or bool(content or appearance)
         return cls(count, distance, float(values.median()), unfamiliar, content, appearance, has_changed)
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from snow.errors import DamagedError
 from snow.inference.confidence import QUANTILES, Confidence, quantiles_of, share_below
 from snow.inference.reference import Reference
+from snow.inference.windows import FOLDS, fold_of
 from snow.kinds.scores import auroc
 
 MAX_PICTURES = 4096
@@ -38,9 +39,6 @@ SHRINKAGE = 0.3
 
 OUTSIDE = 0.3
 """Weight of the distance outside of the basis."""
-
-FOLDS = 5
-"""Parts of pictures, each of which is judged by statistics of the others."""
 
 ROUNDS = 3
 """Parts into which the classes are divided to choose a score."""
@@ -117,19 +115,17 @@ class Familiarity:
         final, cluster = final[chosen].float(), cluster[chosen].unique(return_inverse=True)[1]
         if len(final) < 2 * FOLDS or not final.isfinite().all():
             return None
-        use_neighbours = _prefers_neighbours(cls, final, cluster)
-        scores, fold = torch.empty(len(final)), torch.arange(len(final)) % FOLDS
-        for number in range(FOLDS):
-            fitted = cls._fitted(final[fold != number], cluster[fold != number], use_neighbours)
-            scores[fold == number] = fitted.scores(final[fold == number])
-        fitted = replace(cls._fitted(final, cluster, use_neighbours), quantiles=quantiles_of(scores))
+        whole = cls._fitted(final, cluster, _prefers_neighbours(cls, final, cluster))
+        left_out = whole._left_out(final, cluster)
+        fitted = replace(whole, quantiles=quantiles_of(left_out.scores))
         if appearance is None:
             return fitted
-        return replace(fitted, reference=fitted._reference(final, appearance[chosen].float(), scores, cluster, seed))
+        known, looks = fitted.share(left_out.scores), appearance[chosen].float()
+        return replace(fitted, reference=Reference.fit(left_out.z, looks, known, left_out.nearest, cluster, seed))
 
     @classmethod
-    def _fitted(cls, final: Tensor, cluster: Tensor, use_neighbours: bool) -> Self:
-        """Fit all but the quantiles."""
+    def _fitted(cls, final: Tensor, cluster: Tensor, use_neighbours: bool, rank: int | None = None) -> Self:
+        """Fit all but the quantiles, in `rank` directions; by default half as many as pictures, and `RANK` at most."""
         cluster = cluster.unique(return_inverse=True)[1]
         counts = cluster.bincount()
         unit = _unit(final)
@@ -139,7 +135,7 @@ class Familiarity:
         gain = 1 / std.clamp(min=floor) if floor > 0 else torch.ones_like(std)
         centre = unit.mean(0)
         x = (unit - centre) * gain
-        basis = _basis(x).half()
+        basis = _basis(x, rank or min(RANK, x.shape[1], max(1, len(x) // 2))).half()
         z = x @ basis.float().T
         means = ((class_means - centre) * gain) @ basis.float().T
         residuals = z - means[cluster]
@@ -149,10 +145,27 @@ class Familiarity:
             centre, gain, basis, means, counts, residuals.T @ residuals, rest, torch.zeros(QUANTILES), neighbours
         )
 
+    def _left_out(self, final: Tensor, cluster: Tensor) -> Located:
+        """Locate the pictures of these statistics beside those without them, part by part: (n, D), (n,).
+
+        z is that of the statistics of all.
+        """
+        located, fold = self.locate(final), fold_of(len(final))
+        for number in range(int(fold.max()) + 1):
+            asked, kept = fold == number, fold != number
+            found = self.fitted_to(final[kept], cluster[kept]).locate(final[asked])
+            located.scores[asked], located.nearest[asked] = found.scores, cluster[kept].unique()[found.nearest]
+        return located
+
     def fitted_to(self, final: Tensor, cluster: Tensor) -> Self:
-        """Fit the same kind of statistics to other pictures, (n, D), (n,). Quantiles stay."""
-        fitted = self._fitted(final.float(), cluster, len(self.neighbours) > 0)
-        return replace(fitted, quantiles=self.quantiles)
+        """Fit the same kind of statistics to some of the pictures, (n, D), (n,), to judge the others. Quantiles stay.
+
+        They have as many directions, and weigh what lies outside alike. Both follow the number of pictures, and the
+        others are to have the scores of new pictures by the statistics of all.
+        """
+        rank = min(len(self.basis), max(1, len(final) - 1))
+        fitted = self._fitted(final.float(), cluster, len(self.neighbours) > 0, rank)
+        return replace(fitted, quantiles=self.quantiles, rest=self.rest)
 
     def scores(self, final: Tensor) -> Tensor:
         """Score pictures: (B, D) -> (B,); higher is more familiar."""
@@ -190,22 +203,6 @@ class Familiarity:
     @cached_property
     def _whitened_means(self) -> Tensor:
         return self.means @ self.root.T
-
-    def _reference(self, final: Tensor, appearance: Tensor, scores: Tensor, cluster: Tensor, seed: int) -> Reference:
-        """Fit what windows of pictures are compared with: (n, D), (n, A), (n,), (n,).
-
-        Each picture's nearest cluster is that by means without the picture's own fold.
-        """
-        z = self._standardised(final) @ self.basis.float().T
-        whitened, fold = z @ self.root.T, torch.arange(len(z)) % FOLDS
-        nearest = torch.empty_like(cluster)
-        for number in range(FOLDS):
-            kept = fold != number
-            counts = cluster[kept].bincount(minlength=len(self.counts))
-            sums = torch.zeros_like(self.means).index_add_(0, cluster[kept], whitened[kept])
-            distance = torch.cdist(whitened[~kept], sums / counts.clamp(min=1)[:, None])
-            nearest[~kept] = distance.where(counts > 0, torch.inf).argmin(1)
-        return Reference.fit(z, appearance, self.share(scores), nearest, cluster, seed)
 
     def with_pictures(self, final: Tensor, cluster: Tensor) -> Self:
         """Add pictures to means, covariance and neighbours."""
@@ -311,10 +308,9 @@ def _unit(x: Tensor) -> Tensor:
     return torch.nn.functional.normalize(x, dim=1)
 
 
-def _basis(x: Tensor) -> Tensor:
+def _basis(x: Tensor, rank: int) -> Tensor:
     """Find the directions of most variance: (n, D) -> (R, D), orthonormal rows."""
     n, width = x.shape
-    rank = min(RANK, width, max(1, n // 2))
     if n < width:  # the smaller of the two products has the same eigenvalues
         strength, vectors = torch.linalg.eigh(x @ x.T)
         rows = (vectors[:, -rank:].T @ x) / strength[-rank:].clamp(min=1e-12).sqrt()[:, None]

@@ -32,7 +32,9 @@ from snow.inference.windows import (
     cluster_centres,
     concentration,
     draw_windows,
+    fold_of,
     limit_at,
+    picture_statistics,
     variance,
 )
 
@@ -196,7 +198,8 @@ class Reference:
         windows = draw_windows(cluster, generator)
         spaces = [_fitted(values, nearest, clusters) for values in (features, appearance)]
         whitened = [values @ space.root.T for values, space in zip((features, appearance), spaces, strict=True)]
-        limits = chance_limits(whitened, nearest, clusters, windows, generator)
+        left_out = [_left_out(values, nearest, clusters) for values in (features, appearance)]
+        limits = chance_limits(whitened, nearest, clusters, windows, left_out, generator)
         first, second = (replace(space, limits=row) for space, row in zip(spaces, limits, strict=True))
         seen = torch.stack([row.bincount(minlength=clusters) for row in nearest[windows].flatten(0, 1)])
         concentrations = concentration(seen).view(len(MIXES), -1).mean(1).cummax(0).values
@@ -292,3 +295,19 @@ def _fitted(values: Tensor, nearest: Tensor, clusters: int) -> Space:
     factor = torch.linalg.cholesky(shrunk + LEAST_DEVIATION**2 * torch.eye(len(shrunk)))
     root = torch.linalg.solve_triangular(factor, torch.eye(len(factor)), upper=False).contiguous()
     return Space(centre, root, torch.zeros(len(MIXES), len(SIZES)))
+
+
+def _left_out(values: Tensor, nearest: Tensor, clusters: int) -> float:
+    """Compute how far pictures lie by statistics of the others, see `chance_limits`: (N, d), (N,).
+
+    Args:
+        nearest: cluster that each is nearest to, of means without the picture itself.
+    """
+    fold, total = fold_of(len(values)), 0.0
+    for number in range(int(fold.max()) + 1):
+        kept = fold != number
+        space = _fitted(values[kept], nearest[kept], clusters)
+        counts = nearest[kept].bincount(minlength=clusters)
+        near, asked = nearest[~kept], values[~kept] @ space.root.T
+        total += float(picture_statistics(asked, near, space.centre @ space.root.T, counts, [asked.shape[1]]).sum())
+    return total / len(values)

@@ -26,11 +26,25 @@ SIMULATED = 100
 MIXES = ("as in training", "other shares", "one cluster")
 """Mixes of the clusters in a window; shares are random, far from those in training."""
 
-KOLMOGOROV = 2.92
-"""The 0.99 quantile of Kolmogorov's distribution, in standard deviations above its mean."""
+KOLMOGOROV = 2.72
+"""The 0.99 quantile of Smirnov's distribution of the one-sided distance, in standard deviations above its mean."""
 
 OVERALL = 5
 """Pictures of the mean of all that each cluster's mean gets."""
+
+FOLDS = 5
+"""Parts of pictures, each of which is judged by statistics of the others, at least."""
+
+MOST_LEFT_OUT = 4096
+"""Pictures that are left out once in all parts together, where that takes more than `FOLDS` parts."""
+
+
+def fold_of(count: int) -> Tensor:
+    """Number the parts of pictures that are judged by statistics of the others: -> (n,).
+
+    Statistics of fewer pictures know less. So fewer pictures have more parts, up to one for each.
+    """
+    return torch.arange(count) % min(count, max(FOLDS, MOST_LEFT_OUT // max(1, count)))
 
 
 def variance(counts: Tensor, shares: Tensor, size: Tensor | int) -> Tensor:
@@ -64,26 +78,33 @@ def cluster_centres(values: Tensor, nearest: Tensor, clusters: int) -> Tensor:
 
 
 def chance_limits(
-    groups: Sequence[Tensor], nearest: Tensor, clusters: int, windows: Tensor, generator: torch.Generator
+    groups: Sequence[Tensor],
+    nearest: Tensor,
+    clusters: int,
+    windows: Tensor,
+    left_out: Sequence[float],
+    generator: torch.Generator,
 ) -> list[Tensor]:
     """Simulate windows of training pictures beside another sample of these (Efron's bootstrap).
 
     The statistic of each window is |mean - what its clusters explain|² / `variance`. Its upper quantile is that of the
-    scaled chi-squared distribution with the same mean and variance (Wilson & Hilferty, 1931).
+    scaled F distribution with the same mean and variance, see `upper_quantile`.
 
-    The covariance is that of the pictures whose windows are simulated. Others lie further outside: by N / (N - d - 1),
-    the mean of Hotelling's T² over that of the chi-squared distribution.
+    The covariance is that of the pictures whose windows are simulated. Others lie further outside, as those tell that
+    were left out of it.
 
     Args:
         groups: whitened figures of each group, (N, d).
         windows: (mixes, W, n) indices of pictures.
+        left_out: for each group the mean of the statistic over pictures by statistics of the others, each picture a
+            window.
 
     Returns:
         For each group (mixes, len(SIZES)).
     """
     values, widths, total = torch.cat(list(groups), 1), [part.shape[1] for part in groups], len(nearest)
     statistics = torch.empty(windows.shape[0] * windows.shape[1], len(SIZES), len(groups))
-    sizes = torch.tensor(SIZES)
+    sizes, single = torch.tensor(SIZES), torch.zeros(len(groups))
     for row, window in enumerate(windows.flatten(0, 1)):
         sample = torch.randint(total, (total,), generator=generator)
         near = nearest[sample]
@@ -92,9 +113,26 @@ def chance_limits(
         means = values[window].cumsum(0)[sizes - 1] / sizes[:, None]
         squared = (means - shares @ centre).square() / variance(counts, shares, sizes)[:, None]
         statistics[row] = torch.stack([part.sum(1) for part in squared.split(widths, 1)], 1)
+        single += picture_statistics(values, nearest, centre, counts, widths).mean(0) / len(statistics)
     mixes = statistics.view(*windows.shape[:2], len(SIZES), len(groups))
-    limits = upper_quantile(mixes.mean(1), mixes.var(1))
-    return [limits[..., place] * total / max(1, total - width - 1) for place, width in enumerate(widths)]
+    mean, spread = mixes.mean(1), mixes.var(1)
+    further = [max(1.0, far / max(float(near), 1e-12)) for far, near in zip(left_out, single, strict=True)]
+    return [
+        upper_quantile(mean[..., place], spread[..., place], further[place], width)
+        for place, width in enumerate(widths)
+    ]
+
+
+def picture_statistics(
+    values: Tensor, nearest: Tensor, centre: Tensor, counts: Tensor, widths: Sequence[int]
+) -> Tensor:
+    """Compute the statistic of windows of one picture each: (n, d), (n,), (K, d), (K,) -> (n, len(widths)).
+
+    Args:
+        widths: figures of each group of the d whitened ones.
+    """
+    squared = (values - centre[nearest]).square() / (1 + 1 / counts[nearest].clamp(min=1))[:, None]
+    return torch.stack([part.sum(1) for part in squared.split(list(widths), 1)], 1)
 
 
 def class_limits(residuals: Tensor, variances: Tensor) -> Tensor:
@@ -117,10 +155,10 @@ def class_limits(residuals: Tensor, variances: Tensor) -> Tensor:
 
 
 def chance_distances(known: Tensor, windows: Tensor) -> Tensor:
-    """Find how far chance and the mix take the familiarities of a window from being spread evenly.
+    """Find how far chance and the mix take the familiarities of a window below being spread evenly.
 
-    It is the 0.99 quantile of the distance of Kolmogorov and Smirnov, of a distribution of the shape of Kolmogorov's
-    with the mean and the deviation of simulated windows, and wider by what chance does to N pictures too.
+    It is the 0.99 quantile of `distance_below`, of a distribution of the shape of Smirnov's with the mean and the
+    deviation of simulated windows, and wider by what chance does to N pictures too.
 
     Args:
         known: (N,), 0..1.
@@ -131,7 +169,7 @@ def chance_distances(known: Tensor, windows: Tensor) -> Tensor:
     """
     columns = []
     for size in SIZES:
-        distances = kolmogorov_distance(known[windows[..., :size]])
+        distances = distance_below(known[windows[..., :size]])
         columns.append((distances.mean(1) + KOLMOGOROV * distances.std(1)) * (1 + size / len(known)) ** 0.5)
     return torch.stack(columns, 1)
 
@@ -160,20 +198,34 @@ def at_size(values: Tensor, size: int) -> float:
     return float(np.interp(np.log(size), np.log(SIZES), values.numpy()))
 
 
-def kolmogorov_distance(known: Tensor) -> Tensor:
-    """Compute the largest distance of a window's distribution from an even one over 0..1: (..., n) -> (...)."""
+def distance_below(known: Tensor) -> Tensor:
+    """Compute by how much more pictures of a window lie below a familiarity than own ones do: (..., n) -> (...).
+
+    It is the largest such difference (Smirnov's one-sided distance), with own pictures spread evenly over 0..1.
+    """
     values, count = known.sort(-1).values, known.shape[-1]
-    steps = torch.arange(count).to(values)
-    return torch.maximum((steps + 1) / count - values, values - steps / count).amax(-1)
+    steps = torch.arange(1, count + 1).to(values)
+    return (steps / count - values).amax(-1)
 
 
-def upper_quantile(mean: Tensor, spread: Tensor) -> Tensor:
-    """Compute the quantile of a scaled chi-squared distribution that half of `FALSE_ALARMS` exceeds.
+def upper_quantile(mean: Tensor, spread: Tensor, further: float = 1.0, width: int = 1) -> Tensor:
+    """Compute the quantile that half of `FALSE_ALARMS` exceeds, of a distribution whose mean and variance are known.
 
-    There are two groups of figures, and each has half of the false alarms.
+    It is a scaled chi-squared distribution, over the chance of a covariance that is made of few pictures: together one
+    of Fisher and Snedecor's F, as Hotelling's T² is. There are two groups of figures, and each has half of the false
+    alarms. The quantile is Paulson's (1942), and with `further` 1 that of Wilson & Hilferty (1931).
+
+    Args:
+        further: by how much pictures that the covariance was not made of lie further outside. With v degrees of freedom
+            in d directions, it is v / (v - d - 1) on average; so it tells v, and with it how that varies.
+        width: d.
     """
     degrees = 2 * mean.square() / spread.clamp(min=1e-12)
     degrees = degrees.clamp(min=1)  # 0 where all pictures are alike
     normal = torch.special.ndtri(torch.tensor(1 - FALSE_ALARMS / 2))
-    part = 2 / (9 * degrees)
-    return mean * (1 - part + normal * part.sqrt()) ** 3
+    below = 2 * further + width - 1  # v - d + 1 = below / (further - 1) degrees of freedom
+    first, second = 2 / (9 * degrees), 2 * (further - 1) / (9 * below)
+    square = (1 - second) ** 2 - normal.square() * second
+    linear, constant = (1 - first) * (1 - second), (1 - first).square() - normal.square() * first
+    root = (linear + (linear.square() - square * constant).sqrt()) / square
+    return mean * further * (width + 1) / below * root**3
