@@ -169,16 +169,41 @@ def both() -> dict[str, Snow]:
     return {"colour": built(Snow), "size": built(Snow, num_classes=1)}
 
 
-def test_numbers_learn_from_zero_beside_a_start_by_evidence(tmp_path: Path) -> None:
+def test_numbers_start_by_evidence_beside_classes(tmp_path: Path) -> None:
     hub = Hub.create(tmp_path / "hub", tiny_source())
-    colour, size = train(hub, with_numbers(), tiny_recipe(epochs=3, lr=1e-2), runtime=tiny_runtime())
+    colour, size = train(hub, with_numbers(), tiny_recipe(epochs=2), runtime=tiny_runtime())
     assert colour.metrics["evidence"]["training"]["held_out"] == 48
-    assert "evidence" not in size.metrics
-    assert size.method.config["options"].get("start", "zero") == "zero"
-    losses = [record["loss"] for record in size.metrics["history"]]
-    assert len(losses) == 3
-    assert losses[-1] < losses[0]
-    assert Hub(tmp_path / "hub", tiny_source()).task("size").metrics == size.metrics
+    evidence = size.metrics["evidence"]
+    assert evidence["pictures"] == 180
+    assert evidence["chosen"]["r2"] > 0.7
+    training = evidence["training"]
+    assert training["held_out"] == 36
+    assert len(training["epochs"]) == len(size.metrics["history"]) == 2
+    assert training["start"].keys() == {"loss", "r2"}
+    assert size.metrics["test"]["r2"] > 0.7
+    assert size.familiarity is not None
+    assert size.familiarity.confidence is None
+    opened = Hub(tmp_path / "hub", tiny_source())
+    assert opened.task("size").metrics == size.metrics
+    images = torch.stack([with_numbers().test[number][0] for number in range(6)])
+    answers = [row["size"].value for row in opened.predict(images)]
+    assert (torch.tensor(answers) - torch.tensor([1.0, 2.0, 3.0] * 2)).abs().mean() < 0.5
+
+
+@pytest.mark.parametrize("lr", [1e-9, 1.0])
+def test_no_rate_leaves_a_number_below_its_start(lr: float) -> None:
+    fitted = fit(tiny_source(), both(), with_numbers(), tiny_recipe(lr=lr, epochs=1), runtime=tiny_runtime())
+    assert fitted.evidence["size"]["training"]["kept"] == "start"
+    assert fitted.learners["size"].delta is None
+    assert fitted.metrics["size"].score > 0.7
+
+
+def test_a_number_that_is_always_the_same_learns_all_the_same() -> None:
+    dataset = with_numbers()
+    dataset.train.labels[:, 1] = 1  # of three numbers that the task knows
+    fitted = fit(tiny_source(), both(), dataset, tiny_recipe(epochs=1), runtime=tiny_runtime())
+    assert "size" not in fitted.evidence
+    assert len([record for record in fitted.history if record.learner == "size"]) == 1
 
 
 def test_a_stopped_run_of_both_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -200,11 +225,12 @@ def test_a_stopped_run_of_both_ends_as_one_that_was_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_hand_back_frozen_channels_of_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_hand_back_the_start_of_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     recipe, runtime = tiny_recipe(epochs=1, freeze_selection=True), tiny_runtime(devices=2)
     fitted = fit(tiny_source(), both(), with_numbers(), recipe, runtime=runtime)
-    assert fitted.learners["size"].readout is None
+    assert fitted.learners["size"].readout is not None
+    assert fitted.evidence["size"]["chosen"]["r2"] > 0.7
     assert fitted.metrics["size"].images == 45
 
 

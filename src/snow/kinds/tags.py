@@ -17,17 +17,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from snow.errors import SnowError
-from snow.kinds.kind import (
-    AnswerRow,
-    BadCellError,
-    Figure,
-    KindSpec,
-    LabelKind,
-    LossOptions,
-    Metrics,
-    ThresholdTarget,
-    named_weights,
-)
+from snow.kinds.choices import KindSpec, ThresholdTarget, named_weights
+from snow.kinds.kind import AnswerRow, BadCellError, Figure, LabelKind, LossOptions, Metrics
 from snow.kinds.prediction import Prediction
 from snow.kinds.scores import average_precision, f1, threshold_for
 

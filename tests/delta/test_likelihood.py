@@ -1,0 +1,112 @@
+"""What differs from kind to kind of label: what is regressed, and what left-out pictures say of the answers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from snow.delta import NORMAL, Start, find_start
+from snow.delta import start as module
+from snow.delta.pass_rows import ANSWERS_BLOCK, FINAL_BLOCK, MOMENTS_BLOCK, PassRows
+
+SIZES = {FINAL_BLOCK: 6, ANSWERS_BLOCK: 5, MOMENTS_BLOCK: 16}
+OFFSETS = {FINAL_BLOCK: 0, ANSWERS_BLOCK: 6, MOMENTS_BLOCK: 11}
+
+
+def make_numbers(count: int, signal: str = MOMENTS_BLOCK, views: int = 3, seed: int = 0) -> PassRows:
+    """Make rows with standardised numbers, which are the sum of two inputs of one block and noise."""
+    generator = torch.Generator().manual_seed(seed)
+    pictures = {name: torch.randn(count, size, generator=generator) for name, size in SIZES.items()}
+    number = pictures[signal][:, 0] - pictures[signal][:, 1] + 0.3 * torch.randn(count, generator=generator)
+    blocks = {}
+    for name, picture in pictures.items():
+        noise = 0.3 * torch.randn(views, *picture.shape, generator=generator)
+        noise[0] = 0
+        blocks[name] = (picture + noise) * 4 + 7
+    parts = {FINAL_BLOCK: [6], ANSWERS_BLOCK: [5], MOMENTS_BLOCK: [4, 4, 4, 4]}
+    return PassRows(blocks, parts, (number / 2**0.5)[:, None], 1, NORMAL)
+
+
+def outputs(start: Start, rows: PassRows, refit: bool = False) -> Tensor:
+    """Answer for the plain view."""
+    x = torch.cat([values[0] for values in rows.blocks.values()], 1)[:, start.index]
+    weight = start.weight + start.refit if refit else start.weight
+    bias = start.bias + start.refit_bias if refit else start.bias
+    return ((x - start.centre) * start.gain) @ weight.T + bias
+
+
+def explained(start: Start, rows: PassRows) -> float:
+    return NORMAL.measure(outputs(start, rows), rows.label)[1]
+
+
+@pytest.mark.parametrize("signal", SIZES)
+def test_a_number_is_read_where_it_is(signal: str) -> None:
+    start = find_start(make_numbers(90, signal), 10_000)
+    assert explained(start, make_numbers(300, signal, seed=1)) > 0.7
+    lengths = (start.weight * start.gain).norm(dim=0)
+    strongest = set(start.index[lengths.topk(2).indices].tolist())
+    assert strongest == {OFFSETS[signal], OFFSETS[signal] + 1}
+    assert start.weight.shape == (1, len(start.index))
+
+
+def test_left_out_numbers_say_what_further_ones_will() -> None:
+    start = find_start(make_numbers(120), 10_000)
+    chosen = start.evidence["chosen"]
+    assert start.evidence["growth"] == 1.0
+    assert "accuracy" not in chosen
+    assert chosen["r2"] == pytest.approx(explained(start, make_numbers(1000, seed=1)), abs=0.05)
+    error = (1 - chosen["r2"]) * float(make_numbers(120).label.var(correction=0))
+    assert chosen["loss"] == pytest.approx(0.5 * math.log(error), abs=0.01)
+
+
+def test_with_many_rows_one_fold_of_numbers_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FOLDED_ROWS", 10)
+    rows = make_numbers(120)
+    learned = torch.arange(120) % 5 > 0
+    start = find_start(rows, 14, learned)  # thirteen inputs
+    assert start.evidence["left_out"] == 24
+    assert start.evidence["chosen"]["inputs"] == {MOMENTS_BLOCK: 13}
+    assert explained(start, make_numbers(300, seed=1)) > 0.7
+    assert start.crossfit is not None
+    assert start.crossfit.shape == (4, 1, 13)
+
+
+def test_numbers_that_are_not_learned_come_with_the_refit() -> None:
+    rows = make_numbers(60)
+    part, everything = find_start(rows, 10_000, torch.arange(60) % 5 > 0), find_start(rows, 10_000)
+    assert not torch.allclose(part.weight, everything.weight, rtol=1e-3)
+    torch.testing.assert_close(outputs(part, rows, refit=True), outputs(everything, rows), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_few_numbers_are_not_answered_worse_than_by_their_mean(count: int) -> None:
+    new, scores = make_numbers(300, seed=9), []
+    for seed in range(5):
+        rows = make_numbers(count, FINAL_BLOCK, seed=seed)
+        start = find_start(rows, 10_000)
+        assert start.weight.isfinite().all()
+        scores.append(explained(start, new))
+    assert sum(scores) / len(scores) > -1.0
+
+
+def test_folds_have_their_part_of_the_range_of_numbers() -> None:
+    numbers = torch.randn(53, 1)
+    strata = NORMAL.strata(numbers)
+    assert strata.bincount().min() >= 5
+    assert len(strata.bincount()) == 10
+    lowest = numbers[strata == 0].max()
+    assert (numbers[strata > 0] >= lowest).all()
+    assert NORMAL.strata(numbers[:3]).tolist() == [0, 0, 0]
+
+
+def test_the_factor_of_a_number_is_one() -> None:
+    labels = torch.randn(20, 1)
+    assert NORMAL.factor(labels * 3, labels) == 1.0
+    losses, figure = NORMAL.losses(labels + 2.0, labels)
+    torch.testing.assert_close(losses, torch.full((20,), 4.0))
+    assert figure < 0
+    assert NORMAL.is_known(torch.tensor([[1.0], [torch.nan]])).tolist() == [True, False]
+    assert not NORMAL.can_fit(torch.ones(4, 1))
