@@ -14,7 +14,7 @@ from tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, t
 
 from snow.data import Dataset, Task
 from snow.hub import Hub
-from snow.kinds import NumberKind, Prediction
+from snow.kinds import NumberKind, Prediction, TagKind
 from snow.methods import FinalOutput, Method, Snow
 from snow.training.evaluate import evaluate
 from snow.training.fit import fit
@@ -188,6 +188,27 @@ def test_numbers_start_by_evidence_beside_classes(tmp_path: Path) -> None:
     images = torch.stack([with_numbers().test[number][0] for number in range(6)])
     answers = [row["size"].value for row in opened.predict(images)]
     assert (torch.tensor(answers) - torch.tensor([1.0, 2.0, 3.0] * 2)).abs().mean() < 0.5
+
+
+def test_tags_start_by_evidence_and_have_thresholds(tmp_path: Path) -> None:
+    dataset = tiny_dataset(300, 60)
+    labels = ('["r"]', '["g", "lush"]', '{"b": 1, "r": 0}')
+    kind = TagKind.of_labels("marks", labels, "")
+    dataset = replace(dataset, tasks=(Task("marks", kind.names, kind, labels),))
+    hub = Hub.create(tmp_path / "hub", tiny_source())
+    [marks] = train(hub, dataset, tiny_recipe(epochs=2), runtime=tiny_runtime())
+    evidence = marks.metrics["evidence"]
+    assert evidence["pictures"] == 270, "a tenth is held out for thresholds"
+    assert evidence["chosen"]["accuracy"] > 0.9
+    assert evidence["training"]["held_out"] == 54
+    assert marks.metrics["test"]["map"] > 0.9
+    assert isinstance(marks.labels, TagKind)
+    assert marks.labels.thresholds != (0.5,) * 4
+    opened = Hub(tmp_path / "hub", tiny_source())
+    images = torch.stack([dataset.test[number][0] for number in range(12)])
+    answers: list[Any] = [row["marks"] for row in opened.predict(images)]
+    expected = [{"r"}, {"g", "lush"}, {"b"}] * 4
+    assert sum(set(answer.tags) >= tags for answer, tags in zip(answers, expected, strict=True)) >= 10
 
 
 @pytest.mark.parametrize("lr", [1e-9, 1.0])

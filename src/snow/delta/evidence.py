@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snow.delta.likelihood import CATEGORICAL, Likelihood, best_scale
+from snow.delta.likelihood import CATEGORICAL, Likelihood
 from snow.delta.ridge import Ridge, Weights
+from snow.delta.scaling import best_scale
 
 PENALTIES = tuple(10.0 ** (half / 2) for half in range(-4, 5))
 """0.01 to 100, for inputs whose rows have a mean squared length of 1."""

@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from snow.delta.scaling import Scaling, best_scale, log_loss, robust_scale, sigmoid_fit
 from snow.subscribe.statistics import channel_score
-
-SLIPS = 0.02
-"""Where the share of slips starts from in `robust_scale`."""
 
 STRATUM = 5
 """Pictures with close numbers that are dealt out to folds together."""
-
-STEPS = 50
-"""Upper bound of the steps of Newton's method in `sigmoid_fit`."""
-
-
-class Scaling(NamedTuple):
-    """How answers (r, C) become outputs: `answers * factor + offset`, with a number or (C,) of each."""
-
-    factor: float | Tensor
-    offset: float | Tensor = 0.0
 
 
 class Likelihood(ABC):
@@ -178,58 +166,65 @@ class Normal(Likelihood):
         return 1 - error / max(float(labels.var(correction=0)), 1e-12)
 
 
-CATEGORICAL, NORMAL = Categorical(), Normal()
+class Bernoulli(Likelihood):
+    """Any of C tags, each on (1) or off (0): `sigmoid(outputs)`. Each has a factor and an offset of its own."""
+
+    def can_fit(self, labels: Tensor) -> bool:
+        return bool(((labels == 1).any(0) & (labels == 0).any(0)).any())
+
+    def strata(self, labels: Tensor) -> Tensor:
+        """Put pictures with the same rarest tag together; those without any are the last."""
+        on = labels == 1
+        rarest = torch.where(on, on.sum(0), len(labels) + 1).argmin(1)
+        return torch.where(on.any(1), rarest, labels.shape[1])
+
+    def targets(self, labels: Tensor, outputs: int) -> Tensor:
+        """Let cells that are not known be the mean of those that are, which count for the more."""
+        known = labels.isfinite()
+        share = known.float().mean(0).clamp(min=1 / max(1, len(labels)))
+        mean = labels.nanmean(0).nan_to_num(0.5)
+        return torch.where(known, mean + (labels - mean) / share, mean)
+
+    def scores(self, values: Tensor, labels: Tensor, outputs: int) -> Tensor:
+        """Compute `channel_score` of all tags at once."""
+        share = labels.isfinite().float().mean(0)
+        x, y = values - values.mean(0), self.targets(labels, outputs)
+        y = y - y.mean(0)
+        variance = x.square().sum(0) * (y.square().sum(0) * share)[:, None]
+        r2 = (y.T @ x).square() / variance.clamp(min=1e-12)
+        return (r2 / (1 - r2).clamp(min=1e-6)).mean(0)
+
+    def observations(self, labels: Tensor) -> int:
+        return int(labels.isfinite().sum())
+
+    def measure(self, answers: Tensor, labels: Tensor) -> tuple[float, float]:
+        factor, offset = self.scaling(answers, labels)
+        known, logits = labels.isfinite(), answers * factor + offset
+        loss = F.binary_cross_entropy_with_logits(logits[known], labels[known])
+        return float(loss), self._right(logits, labels)
+
+    def scaling(self, answers: Tensor, labels: Tensor) -> Scaling:
+        return sigmoid_fit(answers, labels)
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+        """The loss of a row is the mean over its known tags."""
+        known, logits = labels.isfinite(), outputs * best_scale(*self._cells(outputs, labels))
+        losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
+        return (losses * known).sum(1) / known.sum(1).clamp(min=1), self._right(outputs, labels)
+
+    def factor(self, outputs: Tensor, labels: Tensor) -> float:
+        return robust_scale(*self._cells(outputs, labels))
+
+    def _cells(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """List the known cells as pictures of two classes: logits (k, 2), labels (k,)."""
+        known = labels.isfinite()
+        on = outputs[known]
+        return torch.stack([torch.zeros_like(on), on], 1), labels[known].long()
+
+    def _right(self, logits: Tensor, labels: Tensor) -> float:
+        """Compute the share of known tags that are right at a threshold of 0.5."""
+        known = labels.isfinite()
+        return float(((logits > 0) == (labels > 0.5))[known].float().mean())
 
 
-def log_loss(logits: Tensor, label: Tensor) -> float:
-    """Compute the mean cross-entropy: (r, C), (r,)."""
-    return float(F.cross_entropy(logits, label))
-
-
-def robust_scale(answers: Tensor, label: Tensor, rounds: int = 10) -> float:
-    """Find the factor s of answers (r, C) that suits softmax(s * answers), but for a share of slips.
-
-    Of many classes a few left-out pictures are answered wrongly and surely, and a log-loss makes all others unsure for
-    their sake. Here the probability of a label is `(1 - e) softmax(s * answers) + e / C`; s and e are fitted by
-    expectation and maximisation (Dempster et al., 1977), and e is dropped.
-    """
-    scale, slips = best_scale(answers, label), SLIPS
-    for _ in range(rounds):
-        right = torch.softmax(answers * scale, 1).gather(1, label[:, None])[:, 0] * (1 - slips)
-        weight = right / (right + slips / answers.shape[1])
-        slips = float(1 - weight.mean())
-        scale = best_scale(answers, label, weight)
-    return scale
-
-
-def best_scale(answers: Tensor, label: Tensor, weight: Tensor | None = None, steps: int = 25) -> float:
-    """Find the factor s of answers (r, C) with the smallest log-loss of softmax(s * answers), by Newton's method.
-
-    The targets give away `1 / (r + 2)` of their probability, so that a few pictures that are all right do not make the
-    answers infinitely sure (after Platt, 1999).
-
-    Args:
-        weight: (r,), of each row; None: all weigh the same.
-    """
-    classes = answers.shape[1]
-    share = torch.full_like(answers[:, 0], 1 / len(label)) if weight is None else weight / weight.sum().clamp(min=1e-12)
-    spare = 1 / (len(label) + 2)
-    right = answers.gather(1, label[:, None])[:, 0]
-    others = (answers.sum(1) - right) / max(1, classes - 1)
-    target = float(((1 - spare) * right + spare * others) @ share)
-    spread = float((answers - answers.mean(1, keepdim=True)).square().mean().sqrt())
-    if not spread > 0 or math.isnan(spread):
-        return 1.0
-    low, high = math.log(0.01 / spread), math.log(100 / spread)
-    scale = 1 / spread
-    for _ in range(steps):
-        probability = torch.softmax(answers * scale, 1)
-        mean = (probability * answers).sum(1)
-        slope = float(mean @ share) - target
-        curvature = float(((probability * answers.square()).sum(1) - mean.square()) @ share)
-        step = max(scale / 4, min(scale * 4, scale - slope / max(curvature, 1e-12 * spread**2)))
-        step = math.exp(min(high, max(low, math.log(step))))
-        if abs(step - scale) < 1e-4 * scale:
-            return step
-        scale = step
-    return scale
+CATEGORICAL, BERNOULLI, NORMAL = Categorical(), Bernoulli(), Normal()

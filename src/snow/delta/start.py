@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from snow.delta.evidence import PENALTIES, Candidate, Judge, weigh
-from snow.delta.likelihood import Scaling
 from snow.delta.pass_rows import (
     ANSWERS_BLOCK,
     FINAL_BLOCK,
@@ -22,6 +21,7 @@ from snow.delta.pass_rows import (
     strongest_moments,
 )
 from snow.delta.ridge import Rows, Weights, make_ridge, stratified_folds
+from snow.delta.scaling import Scaling
 
 MIXES: tuple[Weights, ...] = (
     {FINAL_BLOCK: 1.0},
