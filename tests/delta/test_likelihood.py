@@ -161,6 +161,20 @@ def test_a_tag_that_is_always_on_or_never_has_its_frequency(labels: list[list[fl
     assert BERNOULLI.can_fit(targets) == (len(targets[:, 1].unique()) > 1)
 
 
+def test_grades_are_as_many_steps_as_are_on() -> None:
+    rows, new = make_numbers(150), make_numbers(400, seed=1)
+    steps = torch.tensor([-0.8, 0.0, 0.8])
+    graded = [
+        part._replace(label=(part.label > steps).float(), num_classes=3, likelihood=BERNOULLI) for part in (rows, new)
+    ]
+    start = find_start(graded[0], 10_000)
+    above = outputs(start, graded[1]).sigmoid()
+    above = above.cummin(1).values
+    distance = ((above > 0.5).sum(1) - graded[1].label.sum(1)).abs()
+    assert distance.mean() < 0.35
+    assert (BERNOULLI.strata(graded[0].label) - (graded[0].label.sum(1) - 1) % 4 == 0).all(), "a stratum is a grade"
+
+
 def test_factor_and_offset_of_a_tag_have_the_smallest_loss() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2000, 2, generator=generator) * torch.tensor([1.0, 3.0]) - torch.tensor([2.0, 0.0])

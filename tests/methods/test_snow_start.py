@@ -170,7 +170,7 @@ def test_a_number_starts_by_evidence_where_it_is_known(by_evidence: Snow, source
     assert (snow.folds[::6] == -1).all()
     assert snow.folds.max() == 4
     new = torch.arange(90) % 3
-    answers = snow.eval()(make_features(new, seed=9))
+    answers = snow.eval()(make_features(new, seed=9)).detach()
     assert NORMAL.measure(answers, (new - 1.0)[:, None])[1] > 0.7
     layout = snow.layout()
     assert layout is not None

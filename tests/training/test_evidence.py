@@ -14,7 +14,7 @@ from tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, t
 
 from snow.data import Dataset, Task
 from snow.hub import Hub
-from snow.kinds import NumberKind, Prediction, TagKind
+from snow.kinds import GradeKind, NumberKind, Prediction, TagKind
 from snow.methods import FinalOutput, Method, Snow
 from snow.training.evaluate import evaluate
 from snow.training.fit import fit
@@ -157,9 +157,9 @@ def test_without_calibration_a_linear_probe_and_the_delta_learn() -> None:
     assert fitted.learners["snow"].readout.weight.abs().max() > 0
 
 
-def with_numbers() -> Dataset:
-    """The second task has numbers: 1, 2 and 3 for the three colours."""
-    dataset, labels = tiny_dataset(240, 60, 2), ("1.0", "2.0", "3.0")
+def with_numbers(count: int = 240) -> Dataset:
+    """The second task has numbers: 1, 2 and 3 for the three colours, every fourth one missing."""
+    dataset, labels = tiny_dataset(count, 60, 2), ("1.0", "2.0", "3.0")
     return replace(
         dataset, tasks=(dataset.tasks[0], Task("size", (), NumberKind.of_labels("size", labels, ""), labels))
     )
@@ -171,13 +171,14 @@ def both() -> dict[str, Snow]:
 
 def test_numbers_start_by_evidence_beside_classes(tmp_path: Path) -> None:
     hub = Hub.create(tmp_path / "hub", tiny_source())
-    colour, size = train(hub, with_numbers(), tiny_recipe(epochs=2), runtime=tiny_runtime())
-    assert colour.metrics["evidence"]["training"]["held_out"] == 48
+    dataset = with_numbers(320)
+    colour, size = train(hub, dataset, tiny_recipe(epochs=2), runtime=tiny_runtime())
+    assert colour.metrics["evidence"]["training"]["held_out"] == 63
     evidence = size.metrics["evidence"]
-    assert evidence["pictures"] == 180
+    assert evidence["pictures"] == 240
     assert evidence["chosen"]["r2"] > 0.7
     training = evidence["training"]
-    assert training["held_out"] == 36
+    assert training["held_out"] == 48
     assert len(training["epochs"]) == len(size.metrics["history"]) == 2
     assert training["start"].keys() == {"loss", "r2"}
     assert size.metrics["test"]["r2"] > 0.7
@@ -185,7 +186,7 @@ def test_numbers_start_by_evidence_beside_classes(tmp_path: Path) -> None:
     assert size.familiarity.confidence is None
     opened = Hub(tmp_path / "hub", tiny_source())
     assert opened.task("size").metrics == size.metrics
-    images = torch.stack([with_numbers().test[number][0] for number in range(6)])
+    images = torch.stack([dataset.test[number][0] for number in range(6)])
     answers = [row["size"].value for row in opened.predict(images)]
     assert (torch.tensor(answers) - torch.tensor([1.0, 2.0, 3.0] * 2)).abs().mean() < 0.5
 
@@ -211,9 +212,21 @@ def test_tags_start_by_evidence_and_have_thresholds(tmp_path: Path) -> None:
     assert sum(set(answer.tags) >= tags for answer, tags in zip(answers, expected, strict=True)) >= 10
 
 
+def test_grades_start_by_evidence() -> None:
+    dataset, labels = tiny_dataset(240, 60), ("fair", "bad", "good")
+    kind = GradeKind.of_labels("colour", labels, "")
+    dataset = replace(dataset, tasks=(Task("colour", kind.names, kind, labels),))
+    learners = {"colour": built(Snow, num_classes=2)}
+    fitted = fit(tiny_source(), learners, dataset, tiny_recipe(epochs=1, lr=1e-9), runtime=tiny_runtime())
+    assert fitted.evidence["colour"]["training"]["held_out"] == 48
+    assert fitted.evidence["colour"]["training"]["kept"] == "start"
+    assert fitted.metrics["colour"].to_dict()["mae_grades"] < 0.2
+
+
 @pytest.mark.parametrize("lr", [1e-9, 1.0])
 def test_no_rate_leaves_a_number_below_its_start(lr: float) -> None:
-    fitted = fit(tiny_source(), both(), with_numbers(), tiny_recipe(lr=lr, epochs=1), runtime=tiny_runtime())
+    fitted = fit(tiny_source(), both(), with_numbers(320), tiny_recipe(lr=lr, epochs=1), runtime=tiny_runtime())
+    assert len(fitted.evidence["size"]["training"]["epochs"]) == 1
     assert fitted.evidence["size"]["training"]["kept"] == "start"
     assert fitted.learners["size"].delta is None
     assert fitted.metrics["size"].score > 0.7

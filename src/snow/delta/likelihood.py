@@ -167,7 +167,10 @@ class Normal(Likelihood):
 
 
 class Bernoulli(Likelihood):
-    """Any of C tags, each on (1) or off (0): `sigmoid(outputs)`. Each has a factor and an offset of its own."""
+    """Any of C tags, or of the steps to a grade, each on (1) or off (0): `sigmoid(outputs)`.
+
+    Each has a factor and an offset of its own.
+    """
 
     def can_fit(self, labels: Tensor) -> bool:
         return bool(((labels == 1).any(0) & (labels == 0).any(0)).any())
