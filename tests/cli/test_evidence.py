@@ -31,6 +31,10 @@ def test_it_says_what_was_kept() -> None:
     assert "too few pictures" in few[1]
     training = {"held_out": 60, "kept": "start", "start": START, "epochs": [{"loss": 0.9, "accuracy": 0.5}]}
     assert "no epoch was better on 60" in evidence_lines({**EVIDENCE, "training": training})[1]
+    numbers = {"left_out": 9, "chosen": {"inputs": {"moments": 5}, "rank": None, "loss": -0.1, "r2": 0.4567}}
+    numbers["layouts"] = [{"inputs": {"final": 6}, "rank": None, "loss": 0.1, "r2": -0.5}, numbers["chosen"]]
+    [line] = evidence_lines(numbers)
+    assert line == "start: 5 moments of channels; R² 0.46 on 9 left-out pictures (final features alone -0.50)"
     better = {**training, "kept": "epoch 1", "epochs": [{"loss": 0.3, "accuracy": 0.9}]}
     line = evidence_lines({**EVIDENCE, "training": better})[1]
     assert line.startswith("kept: epoch 1; log-loss 0.300, 90.0 % right on 60 held-out pictures (start 0.410, 84.0 %)")

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from snow.delta import Start, find_start
 from snow.delta import start as module
-from snow.delta.evidence import Candidate, best_scale, log_loss, robust_scale, weigh
+from snow.delta.evidence import Candidate, weigh
 from snow.delta.pass_rows import ANSWERS_BLOCK, FINAL_BLOCK, MOMENTS_BLOCK, PassRows, layouts_within
+from snow.delta.scaling import best_scale, log_loss, robust_scale
 
 SIZES = {FINAL_BLOCK: 6, ANSWERS_BLOCK: 5, MOMENTS_BLOCK: 16}
 

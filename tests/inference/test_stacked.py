@@ -106,15 +106,27 @@ def test_readouts_with_and_without_a_delta(
     assert all(home is not None or task is not None for home, task in zip(homes, packed, strict=True))
 
 
-def started(source: Source, seed: int, rank: int, with_delta: bool) -> Method:
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("with_delta", [True, False])
+@pytest.mark.parametrize("source", ["test_resnet"], indirect=True)
+def test_readouts_of_a_number_beside_those_of_tags(
+    engine: type[FusedEngine], with_delta: bool, source: Source, images: Tensor
+) -> None:
+    tasks = {str(outputs): started(source, 0, 0, with_delta, outputs) for outputs in (1, 2, 13)}
+    found = Predictor(engine(source)).logits(images, tasks)
+    assert [value.shape[1] for value in found.values()] == [1, 2, 13]
+    assert_close(found, Predictor(FoldedEngine(source)).logits(images, tasks))
+
+
+def started(source: Source, seed: int, rank: int, with_delta: bool, outputs: int = 3) -> Method:
     """A method whose readout gathers from final features, answers and the moments of two maps."""
-    built = METHODS["snow"].build(source, 3, {"start": "evidence"}).export_form()
+    built = METHODS["snow"].build(source, outputs, {"start": "evidence"}).export_form()
     taps = [tap for tap in source.taps if tap.name in built.taps][:2]
     parts = [[FINAL, source.num_features], [LOGITS, source.num_classes]]
     parts += [[tap.name, 2 * tap.channels] for tap in taps[: 1 + seed]]
     readout = {"parts": parts, "inputs": 20 + seed, "rank": rank}
     torch.manual_seed(seed)
-    method = METHODS["snow"].rebuild(source, 3, {**built.config, "readout": readout, "delta": with_delta})
+    method = METHODS["snow"].rebuild(source, outputs, {**built.config, "readout": readout, "delta": with_delta})
     for value in method.parameters():
         nn.init.normal_(value, std=0.1)
     index = torch.randperm(sum(int(size) for _, size in parts))[: 20 + seed].sort().values

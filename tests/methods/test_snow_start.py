@@ -11,7 +11,7 @@ import torch
 from labelled_features import FINAL, K, N, make_features
 from torch import Tensor
 
-from snow.delta import DeltaPlan
+from snow.delta import NORMAL, DeltaPlan
 from snow.delta.plan import Level
 from snow.errors import SnowError
 from snow.methods import Snow, SnowConfig
@@ -157,7 +157,43 @@ def test_a_kept_start_has_no_delta(by_evidence: Snow, source: Source) -> None:
     assert torch.equal(fresh.eval()(features), expected)
 
 
-def test_for_other_kinds_of_labels_it_starts_from_zero(by_evidence: Snow) -> None:
+def test_a_number_starts_by_evidence_where_it_is_known(by_evidence: Snow, source: Source) -> None:
+    level = by_evidence.plan.levels[0]
+    snow = Snow(DeltaPlan("general", 8, 4, (level,), 16, FINAL, 0), 1, SnowConfig().resolved(1), budget=1000, answers=2)
+    fresh = copy.deepcopy(snow)
+    numbers = (torch.arange(60) % 3 - 1.0)[:, None]
+    features = make_features(torch.arange(60) % 3)
+    numbers[::6] = torch.nan
+    snow.calibrate_views([(features, numbers)], 1, torch.arange(60) % 5 > 0, NORMAL)
+    assert snow.evidence["pictures"] == 50
+    assert snow.folds is not None
+    assert (snow.folds[::6] == -1).all()
+    assert snow.folds.max() == 4
+    new = torch.arange(90) % 3
+    answers = snow.eval()(make_features(new, seed=9)).detach()
+    assert NORMAL.measure(answers, (new - 1.0)[:, None])[1] > 0.7
+    layout = snow.layout()
+    assert layout is not None
+    fresh.set_layout(json.loads(json.dumps(layout)))
+    fresh.load_state_dict(snow.state_dict())
+    assert torch.equal(fresh.eval()(features), snow(features))
+    snow.conclude(trained=False, scale=1.0)
+    exported = snow.export_form()
+    rebuilt = Snow.rebuild(source, 1, json.loads(json.dumps(exported.config)))
+    rebuilt.load_state_dict(exported.state_dict())
+    assert torch.equal(rebuilt(features), snow(features))
+
+
+@pytest.mark.parametrize("numbers", [[torch.nan] * 4, [1.0], [0.5] * 4, [0.0, 1.0], [0.0, 1.0, torch.nan]])
+def test_a_poor_sample_of_numbers_gives_numbers(by_evidence: Snow, numbers: list[float]) -> None:
+    snow = Snow(by_evidence.plan, 1, by_evidence.options, budget=10_000, answers=2)
+    features = make_features(torch.arange(len(numbers)))
+    snow.calibrate_views([(features, torch.tensor(numbers)[:, None])], 1, None, NORMAL)
+    assert bool(snow.evidence) == (len({number for number in numbers if number == number}) > 1)
+    assert snow.eval()(features).isfinite().all()
+
+
+def test_targets_of_no_known_likelihood_start_from_zero(by_evidence: Snow) -> None:
     targets = torch.stack([torch.arange(30) % 2, torch.arange(30) % 3 == 0, torch.ones(30)], 1).float()
     features = make_features(torch.arange(30) % 3)
     fresh = Snow(by_evidence.plan, 3, by_evidence.options)

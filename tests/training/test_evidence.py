@@ -14,7 +14,7 @@ from tiny import built, same_tensors, tiny_dataset, tiny_recipe, tiny_runtime, t
 
 from snow.data import Dataset, Task
 from snow.hub import Hub
-from snow.kinds import NumberKind, Prediction
+from snow.kinds import GradeKind, NumberKind, Prediction, TagKind
 from snow.methods import FinalOutput, Method, Snow
 from snow.training.evaluate import evaluate
 from snow.training.fit import fit
@@ -157,9 +157,9 @@ def test_without_calibration_a_linear_probe_and_the_delta_learn() -> None:
     assert fitted.learners["snow"].readout.weight.abs().max() > 0
 
 
-def with_numbers() -> Dataset:
-    """The second task has numbers: 1, 2 and 3 for the three colours."""
-    dataset, labels = tiny_dataset(240, 60, 2), ("1.0", "2.0", "3.0")
+def with_numbers(count: int = 240) -> Dataset:
+    """The second task has numbers: 1, 2 and 3 for the three colours, every fourth one missing."""
+    dataset, labels = tiny_dataset(count, 60, 2), ("1.0", "2.0", "3.0")
     return replace(
         dataset, tasks=(dataset.tasks[0], Task("size", (), NumberKind.of_labels("size", labels, ""), labels))
     )
@@ -169,16 +169,75 @@ def both() -> dict[str, Snow]:
     return {"colour": built(Snow), "size": built(Snow, num_classes=1)}
 
 
-def test_numbers_learn_from_zero_beside_a_start_by_evidence(tmp_path: Path) -> None:
+def test_numbers_start_by_evidence_beside_classes(tmp_path: Path) -> None:
     hub = Hub.create(tmp_path / "hub", tiny_source())
-    colour, size = train(hub, with_numbers(), tiny_recipe(epochs=3, lr=1e-2), runtime=tiny_runtime())
-    assert colour.metrics["evidence"]["training"]["held_out"] == 48
-    assert "evidence" not in size.metrics
-    assert size.method.config["options"].get("start", "zero") == "zero"
-    losses = [record["loss"] for record in size.metrics["history"]]
-    assert len(losses) == 3
-    assert losses[-1] < losses[0]
-    assert Hub(tmp_path / "hub", tiny_source()).task("size").metrics == size.metrics
+    dataset = with_numbers(320)
+    colour, size = train(hub, dataset, tiny_recipe(epochs=2), runtime=tiny_runtime())
+    assert colour.metrics["evidence"]["training"]["held_out"] == 63
+    evidence = size.metrics["evidence"]
+    assert evidence["pictures"] == 240
+    assert evidence["chosen"]["r2"] > 0.7
+    training = evidence["training"]
+    assert training["held_out"] == 48
+    assert len(training["epochs"]) == len(size.metrics["history"]) == 2
+    assert training["start"].keys() == {"loss", "r2"}
+    assert size.metrics["test"]["r2"] > 0.7
+    assert size.familiarity is not None
+    assert size.familiarity.confidence is None
+    opened = Hub(tmp_path / "hub", tiny_source())
+    assert opened.task("size").metrics == size.metrics
+    images = torch.stack([dataset.test[number][0] for number in range(6)])
+    answers = [row["size"].value for row in opened.predict(images)]
+    assert (torch.tensor(answers) - torch.tensor([1.0, 2.0, 3.0] * 2)).abs().mean() < 0.5
+
+
+def test_tags_start_by_evidence_and_have_thresholds(tmp_path: Path) -> None:
+    dataset = tiny_dataset(300, 60)
+    labels = ('["r"]', '["g", "lush"]', '{"b": 1, "r": 0}')
+    kind = TagKind.of_labels("marks", labels, "")
+    dataset = replace(dataset, tasks=(Task("marks", kind.names, kind, labels),))
+    hub = Hub.create(tmp_path / "hub", tiny_source())
+    [marks] = train(hub, dataset, tiny_recipe(epochs=2), runtime=tiny_runtime())
+    evidence = marks.metrics["evidence"]
+    assert evidence["pictures"] == 270, "a tenth is held out for thresholds"
+    assert evidence["chosen"]["accuracy"] > 0.9
+    assert evidence["training"]["held_out"] == 54
+    assert marks.metrics["test"]["map"] > 0.9
+    assert isinstance(marks.labels, TagKind)
+    assert marks.labels.thresholds != (0.5,) * 4
+    opened = Hub(tmp_path / "hub", tiny_source())
+    images = torch.stack([dataset.test[number][0] for number in range(12)])
+    answers: list[Any] = [row["marks"] for row in opened.predict(images)]
+    expected = [{"r"}, {"g", "lush"}, {"b"}] * 4
+    assert sum(set(answer.tags) >= tags for answer, tags in zip(answers, expected, strict=True)) >= 10
+
+
+def test_grades_start_by_evidence() -> None:
+    dataset, labels = tiny_dataset(240, 60), ("fair", "bad", "good")
+    kind = GradeKind.of_labels("colour", labels, "")
+    dataset = replace(dataset, tasks=(Task("colour", kind.names, kind, labels),))
+    learners = {"colour": built(Snow, num_classes=2)}
+    fitted = fit(tiny_source(), learners, dataset, tiny_recipe(epochs=1, lr=1e-9), runtime=tiny_runtime())
+    assert fitted.evidence["colour"]["training"]["held_out"] == 48
+    assert fitted.evidence["colour"]["training"]["kept"] == "start"
+    assert fitted.metrics["colour"].to_dict()["mae_grades"] < 0.2
+
+
+@pytest.mark.parametrize("lr", [1e-9, 1.0])
+def test_no_rate_leaves_a_number_below_its_start(lr: float) -> None:
+    fitted = fit(tiny_source(), both(), with_numbers(320), tiny_recipe(lr=lr, epochs=1), runtime=tiny_runtime())
+    assert len(fitted.evidence["size"]["training"]["epochs"]) == 1
+    assert fitted.evidence["size"]["training"]["kept"] == "start"
+    assert fitted.learners["size"].delta is None
+    assert fitted.metrics["size"].score > 0.7
+
+
+def test_a_number_that_is_always_the_same_learns_all_the_same() -> None:
+    dataset = with_numbers()
+    dataset.train.labels[:, 1] = 1  # of three numbers that the task knows
+    fitted = fit(tiny_source(), both(), dataset, tiny_recipe(epochs=1), runtime=tiny_runtime())
+    assert "size" not in fitted.evidence
+    assert len([record for record in fitted.history if record.learner == "size"]) == 1
 
 
 def test_a_stopped_run_of_both_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -200,11 +259,12 @@ def test_a_stopped_run_of_both_ends_as_one_that_was_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_hand_back_frozen_channels_of_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_hand_back_the_start_of_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     recipe, runtime = tiny_recipe(epochs=1, freeze_selection=True), tiny_runtime(devices=2)
     fitted = fit(tiny_source(), both(), with_numbers(), recipe, runtime=runtime)
-    assert fitted.learners["size"].readout is None
+    assert fitted.learners["size"].readout is not None
+    assert fitted.evidence["size"]["chosen"]["r2"] > 0.7
     assert fitted.metrics["size"].images == 45
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from snow.delta import NORMAL
 from snow.training.guard import MIN_HELD_OUT, Guard, hold_out
 
 CLASSES = 4
@@ -81,6 +82,22 @@ def test_a_gain_within_its_error_is_seldom_kept(labels: Tensor) -> None:
         guard.update(answers(labels, 2.0, seed), labels)
         kept += guard.evidence["kept"] != "start"
     assert kept <= 8
+
+
+@pytest.mark.parametrize(("errors", "kept"), [([1.0, 0.5, 0.7], 1), ([0.5, 0.6, 0.49], 0)])
+def test_of_a_number_squared_errors_are_compared(errors: list[float], kept: int) -> None:
+    toy: Any = Toy()
+    guard = Guard(toy, NORMAL)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randn(200, 1, generator=generator)
+    for epoch, error in enumerate(errors):
+        toy.state.data.fill_(epoch)
+        guard.update(labels + error * torch.randn(200, 1, generator=generator), labels)
+    guard.finish()
+    assert toy.state.item() == kept
+    assert toy.concluded == (kept > 0, 1.0)
+    assert guard.evidence["start"]["loss"] == pytest.approx(errors[0] ** 2, rel=0.3)
+    assert guard.evidence["start"]["r2"] == pytest.approx(1 - errors[0] ** 2, abs=0.25)
 
 
 def test_without_pictures_the_start_is_kept() -> None:

@@ -17,13 +17,10 @@ def evidence_lines(evidence: Mapping[str, Any]) -> list[str]:
     chosen = evidence["chosen"]
     inputs = ", ".join(f"{count:,} {INPUT_NAMES[name]}" for name, count in chosen["inputs"].items())
     rank = "" if chosen["rank"] is None else f" at rank {chosen['rank']}"
-    lines = [
-        f"start: {inputs}{rank}; log-loss {chosen['loss']:.3f}, {percent(chosen['accuracy'])} right on "
-        f"{evidence['left_out']} left-out pictures"
-    ]
+    lines = [f"start: {inputs}{rank}; {_figures(chosen)} on {evidence['left_out']} left-out pictures"]
     alone = [layout for layout in evidence["layouts"] if layout is not chosen and list(layout["inputs"]) == ["final"]]
     if alone and alone[0] != chosen:
-        lines[0] += f" (final features alone {alone[0]['loss']:.3f}, {percent(alone[0]['accuracy'])})"
+        lines[0] += f" (final features alone {_short(alone[0])})"
     training = evidence.get("training")
     if training is None:
         return lines
@@ -35,6 +32,19 @@ def evidence_lines(evidence: Mapping[str, Any]) -> list[str]:
     best = epochs[int(training["kept"].removeprefix("epoch ")) - 1]
     return [
         *lines,
-        f"kept: {training['kept']}; log-loss {best['loss']:.3f}, {percent(best['accuracy'])} right on "
-        f"{training['held_out']} held-out pictures (start {start['loss']:.3f}, {percent(start['accuracy'])})",
+        f"kept: {training['kept']}; {_figures(best)} on {training['held_out']} held-out pictures "
+        f"(start {_short(start)})",
     ]
+
+
+def _figures(measured: Mapping[str, Any]) -> str:
+    """Write loss and share of right answers, or the part of a number's variance that is explained."""
+    if "r2" in measured:
+        return f"R² {measured['r2']:.2f}"
+    return f"log-loss {measured['loss']:.3f}, {percent(measured['accuracy'])} right"
+
+
+def _short(measured: Mapping[str, Any]) -> str:
+    if "r2" in measured:
+        return f"{measured['r2']:.2f}"
+    return f"{measured['loss']:.3f}, {percent(measured['accuracy'])}"

@@ -20,14 +20,19 @@ Shape letters in this room:
 from snow.delta.config import SnowConfig
 from snow.delta.delta import Delta
 from snow.delta.families import FAMILIES, make_plan
+from snow.delta.likelihood import BERNOULLI, CATEGORICAL, NORMAL, Likelihood
 from snow.delta.plan import DeltaPlan
 from snow.delta.readout import Readout, ReadoutShape
 from snow.delta.start import Start, find_start
 
 __all__ = [
+    "BERNOULLI",
+    "CATEGORICAL",
     "FAMILIES",
+    "NORMAL",
     "Delta",
     "DeltaPlan",
+    "Likelihood",
     "Readout",
     "ReadoutShape",
     "SnowConfig",

@@ -1,4 +1,4 @@
-"""What left-out pictures say for each candidate of a start: the log-loss of scaled answers, and averages by it."""
+"""What left-out pictures say for each candidate of a start: the loss of scaled answers, and averages by it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snow.delta.likelihood import CATEGORICAL, Likelihood
 from snow.delta.ridge import Ridge, Weights
+from snow.delta.scaling import best_scale
 
 PENALTIES = tuple(10.0 ** (half / 2) for half in range(-4, 5))
 """0.01 to 100, for inputs whose rows have a mean squared length of 1."""
@@ -19,9 +21,6 @@ PENALTIES = tuple(10.0 ** (half / 2) for half in range(-4, 5))
 MIN_FOLDS_FOR_GROWTH = 4
 MAX_GROWTH = 1.5
 """Bounds of `Judge.growth`."""
-
-SLIPS = 0.02
-"""Where the share of slips starts from in `robust_scale`."""
 
 NEGLIGIBLE = 1e-2
 """Candidates with less weight than this, relative to the best one, are left out of the average."""
@@ -37,10 +36,11 @@ class Candidate:
         answers: (r, C), for the left-out pictures, in the order of `Judge.label`, without the bias.
         bias: (r, C), of the fit without their fold.
         strength: as in `Solution`, of the first fold.
-        label: (r,).
-        loss: smallest log-loss of scaled answers and bias.
-        accuracy: of these.
+        label: (r,), or targets (r, C).
+        loss: of scaled answers and bias, see `Likelihood.measure`.
+        figure: of these.
         prior: logarithm of the prior odds.
+        likelihood: of the labels.
     """
 
     shares: Weights
@@ -50,38 +50,43 @@ class Candidate:
     strength: Tensor
     label: Tensor
     loss: float
-    accuracy: float
+    figure: float
     prior: float
+    likelihood: Likelihood = CATEGORICAL
 
     @cached_property
-    def scale(self) -> float:
-        """Factor of answers and bias that suits the labels; found only for candidates that count."""
-        return robust_scale(self.answers + self.bias, self.label)
+    def scale(self) -> float | Tensor:
+        """Factor of answers and bias that suits the labels, or (C,); found only for candidates that count."""
+        return self.likelihood.scaling(self.answers + self.bias, self.label).factor
 
     def to_dict(self, weight: float) -> dict[str, Any]:
         """Describe the candidate as JSON values, with its weight in the average."""
-        rounded = {"loss": round(self.loss, 4), "accuracy": round(self.accuracy, 4), "weight": round(weight, 4)}
-        return {"shares": dict(self.shares), "penalty": round(self.penalty, 4), **rounded}
+        rounded = {"loss": round(self.loss, 4), self.likelihood.figure: round(self.figure, 4)}
+        shares = {"shares": dict(self.shares), "penalty": round(self.penalty, 4)}
+        return {**shares, **rounded, "weight": round(weight, 4)}
 
 
 class Judge:
     """Judges candidates by the plain views of pictures whose views some folds leave out.
 
     Args:
-        ridge: the problem, with one-hot targets; its first n rows are the plain views.
+        ridge: the problem; its first n rows are the plain views.
         folds: numbers of the folds that are left out in turn.
-        label: (n,).
+        label: (n,), or targets (n, C).
+        likelihood: of the labels.
     """
 
-    def __init__(self, ridge: Ridge, folds: Sequence[int], label: Tensor) -> None:
-        self.ridge, self.folds = ridge, folds
+    def __init__(self, ridge: Ridge, folds: Sequence[int], label: Tensor, likelihood: Likelihood = CATEGORICAL) -> None:
+        self.ridge, self.folds, self.likelihood = ridge, folds, likelihood
         self.plain = [(ridge.rows.fold[: len(label)] == fold).nonzero().flatten() for fold in folds]
         self.label = label[torch.cat(self.plain)]
+        self.observations = likelihood.observations(self.label)
 
     def judge(self, shares: Weights, penalty: float, prior: float) -> Candidate:
         """Fit outside of each fold, answer inside, and measure."""
         answers, bias, strength = self._left_out(shares, penalty)
-        return Candidate(shares, penalty, answers, bias, strength, self.label, *self.measure(answers + bias), prior)
+        loss, figure = self.measure(answers + bias)
+        return Candidate(shares, penalty, answers, bias, strength, self.label, loss, figure, prior, self.likelihood)
 
     def _left_out(self, shares: Weights, penalty: float, without: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Answer for the left-out pictures: (r, C) without the bias, (r, C) of the bias, and the first strength.
@@ -108,7 +113,7 @@ class Judge:
         Args:
             fold_count: number of folds, F.
         """
-        if fold_count < MIN_FOLDS_FOR_GROWTH:
+        if fold_count < MIN_FOLDS_FOR_GROWTH or not self.likelihood.grows:
             return 1.0
         fewer, same = torch.zeros_like(weighted[0][0].answers), torch.zeros_like(weighted[0][0].answers)
         for candidate, share in weighted:
@@ -120,9 +125,8 @@ class Judge:
         return min(MAX_GROWTH, max(1.0, (scales[1] / scales[0]) ** step))
 
     def measure(self, answers: Tensor) -> tuple[float, float]:
-        """Return the smallest log-loss of scaled answers (r, C), and their accuracy."""
-        loss = log_loss(answers * best_scale(answers, self.label), self.label)
-        return loss, float((answers.argmax(1) == self.label).float().mean())
+        """Return the loss of scaled answers (r, C), and their figure."""
+        return self.likelihood.measure(answers, self.label)
 
     def search(self, mixes: Iterable[tuple[Weights, float]], penalties: Sequence[float]) -> list[Candidate]:
         """Judge every mix of blocks at every second penalty, then the best ones at the penalties next to theirs.
@@ -132,7 +136,7 @@ class Judge:
         """
         found = [self.judge(shares, penalty, prior) for shares, prior in mixes for penalty in penalties[::2]]
         best = min(candidate.loss for candidate in found)
-        margin = math.log(1 / NEGLIGIBLE) / len(self.label)
+        margin = math.log(1 / NEGLIGIBLE) / max(1, self.observations)
         for candidate in [candidate for candidate in found if candidate.loss - best < margin]:
             place = penalties.index(candidate.penalty)
             judged = {other.penalty for other in found if other.shares == candidate.shares}
@@ -141,74 +145,22 @@ class Judge:
         return found
 
 
-def weigh(candidates: Sequence[Candidate], pictures: int) -> list[tuple[Candidate, float]]:
-    """Weigh candidates by evidence: `p ~ exp(prior - pictures * loss)` (Hoeting et al., 1999).
+def weigh(candidates: Sequence[Candidate], observations: int) -> list[tuple[Candidate, float]]:
+    """Weigh candidates by evidence: `p ~ exp(prior - observations * loss)` (Hoeting et al., 1999).
 
-    The average of linear classifiers is one linear classifier, and safer than the best of them.
+    The average of linear fits is one linear fit, and safer than the best of them.
 
     Args:
-        pictures: number of pictures that were left out.
+        observations: number of labels that were left out, of which the losses are means.
 
     Returns:
         Those that count, with weights that sum to 1, the heaviest first.
     """
-    logs = torch.tensor([candidate.prior - pictures * candidate.loss for candidate in candidates], dtype=torch.float64)
+    logs = torch.tensor(
+        [candidate.prior - observations * candidate.loss for candidate in candidates], dtype=torch.float64
+    )
     weights = torch.softmax(logs, 0)
     weights[weights < NEGLIGIBLE * weights.max()] = 0
     weights = (weights / weights.sum()).tolist()
     counting = [pair for pair in zip(candidates, weights, strict=True) if pair[1] > 0]
     return sorted(counting, key=lambda pair: -pair[1])
-
-
-def log_loss(logits: Tensor, label: Tensor) -> float:
-    """Compute the mean cross-entropy: (r, C), (r,)."""
-    return float(torch.nn.functional.cross_entropy(logits, label))
-
-
-def robust_scale(answers: Tensor, label: Tensor, rounds: int = 10) -> float:
-    """Find the factor s of answers (r, C) that suits softmax(s * answers), but for a share of slips.
-
-    Of many classes a few left-out pictures are answered wrongly and surely, and a log-loss makes all others unsure for
-    their sake. Here the probability of a label is `(1 - e) softmax(s * answers) + e / C`; s and e are fitted by
-    expectation and maximisation (Dempster et al., 1977), and e is dropped.
-    """
-    scale, slips = best_scale(answers, label), SLIPS
-    for _ in range(rounds):
-        right = torch.softmax(answers * scale, 1).gather(1, label[:, None])[:, 0] * (1 - slips)
-        weight = right / (right + slips / answers.shape[1])
-        slips = float(1 - weight.mean())
-        scale = best_scale(answers, label, weight)
-    return scale
-
-
-def best_scale(answers: Tensor, label: Tensor, weight: Tensor | None = None, steps: int = 25) -> float:
-    """Find the factor s of answers (r, C) with the smallest log-loss of softmax(s * answers), by Newton's method.
-
-    The targets give away `1 / (r + 2)` of their probability, so that a few pictures that are all right do not make the
-    answers infinitely sure (after Platt, 1999).
-
-    Args:
-        weight: (r,), of each row; None: all weigh the same.
-    """
-    classes = answers.shape[1]
-    share = torch.full_like(answers[:, 0], 1 / len(label)) if weight is None else weight / weight.sum().clamp(min=1e-12)
-    spare = 1 / (len(label) + 2)
-    right = answers.gather(1, label[:, None])[:, 0]
-    others = (answers.sum(1) - right) / max(1, classes - 1)
-    target = float(((1 - spare) * right + spare * others) @ share)
-    spread = float((answers - answers.mean(1, keepdim=True)).square().mean().sqrt())
-    if not spread > 0 or math.isnan(spread):
-        return 1.0
-    low, high = math.log(0.01 / spread), math.log(100 / spread)
-    scale = 1 / spread
-    for _ in range(steps):
-        probability = torch.softmax(answers * scale, 1)
-        mean = (probability * answers).sum(1)
-        slope = float(mean @ share) - target
-        curvature = float(((probability * answers.square()).sum(1) - mean.square()) @ share)
-        step = max(scale / 4, min(scale * 4, scale - slope / max(curvature, 1e-12 * spread**2)))
-        step = math.exp(min(high, max(low, math.log(step))))
-        if abs(step - scale) < 1e-4 * scale:
-            return step
-        scale = step
-    return scale

@@ -6,8 +6,8 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
+from snow.delta.likelihood import CATEGORICAL, Likelihood
 from snow.subscribe import inverse_std
 
 FINAL_BLOCK, ANSWERS_BLOCK, MOMENTS_BLOCK = "final", "answers", "moments"
@@ -26,14 +26,16 @@ class PassRows(NamedTuple):
     Attributes:
         blocks: name -> (V, n, I_b); of the moments, all means of a map, then all deviations, map by map.
         parts: name -> sizes of the parts of a block whose scales have a bound in common: maps and moments.
-        label: (n,).
-        num_classes: C.
+        label: (n,), or targets (n, C) in the units of outputs.
+        num_classes: C, number of outputs.
+        likelihood: of the labels.
     """
 
     blocks: dict[str, Tensor]
     parts: dict[str, list[int]]
     label: Tensor
     num_classes: int
+    likelihood: Likelihood = CATEGORICAL
 
     @property
     def views(self) -> int:
@@ -94,7 +96,8 @@ def layouts_within(rows: PassRows, budget: int, solvable: int, ranking: Tensor |
     layouts = [Layout({FINAL_BLOCK: torch.arange(sizes[FINAL_BLOCK])}, None)]
     strongest = strongest_moments(rows, ranking) if MOMENTS_BLOCK in sizes else torch.arange(0)
     answers = sizes.get(ANSWERS_BLOCK, 0)
-    for rank in (None, *(rank for rank in RANKS if rank < classes)):
+    ranks = [rank for rank in RANKS if rank < classes] if rows.likelihood.has_ranks else []
+    for rank in (None, *ranks):
         affordable = (budget - classes) // classes if rank is None else (budget - classes - rank * classes) // rank
         left = min(affordable, solvable) - sizes[FINAL_BLOCK]
         if left <= 0:
@@ -118,15 +121,11 @@ def layouts_within(rows: PassRows, budget: int, solvable: int, ranking: Tensor |
 
 
 def strongest_moments(rows: PassRows, ranking: Tensor | None) -> Tensor:
-    """Order the moments by their F ratio over the classes in the plain view, the strongest first (Fisher, 1925)."""
-    used = torch.ones_like(rows.label, dtype=torch.bool) if ranking is None else ranking
-    classes = one_hot(rows.label[used], rows.num_classes).float()
-    counts = classes.sum(0)[:, None]
-    ratios = []
-    for chunk in rows.blocks[MOMENTS_BLOCK][0].split(CHUNK, 1):
-        values = chunk[used].float()
-        values = values - values.mean(0)
-        between = (counts * (classes.T @ values / counts.clamp(min=1)).square()).sum(0)
-        total = values.square().sum(0)
-        ratios.append(between / (total - between).clamp(min=1e-6 * float(total.mean()) + 1e-12))
-    return torch.cat(ratios).argsort(descending=True)
+    """Order the moments by what each says of the labels in the plain view, the strongest first."""
+    used = torch.ones(len(rows.label), dtype=torch.bool) if ranking is None else ranking
+    label = rows.label[used]
+    scores = [
+        rows.likelihood.scores(chunk[used].float(), label, rows.num_classes)
+        for chunk in rows.blocks[MOMENTS_BLOCK][0].split(CHUNK, 1)
+    ]
+    return torch.cat(scores).argsort(descending=True)

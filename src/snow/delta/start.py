@@ -1,4 +1,4 @@
-"""A start in closed form: the linear classifier on what passes of the source say that left-out pictures bear out."""
+"""A start in closed form: the linear fit to what passes of the source say that left-out pictures bear out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from snow.delta.evidence import PENALTIES, Candidate, Judge, robust_scale, weigh
+from snow.delta.evidence import PENALTIES, Candidate, Judge, weigh
 from snow.delta.pass_rows import (
     ANSWERS_BLOCK,
     FINAL_BLOCK,
@@ -22,6 +21,7 @@ from snow.delta.pass_rows import (
     strongest_moments,
 )
 from snow.delta.ridge import Rows, Weights, make_ridge, stratified_folds
+from snow.delta.scaling import Scaling
 
 MIXES: tuple[Weights, ...] = (
     {FINAL_BLOCK: 1.0},
@@ -51,7 +51,7 @@ WIDE_EQUATIONS = 6000
 
 @dataclass(frozen=True)
 class Start:
-    """A linear classifier `expand @ weight @ ((x[index] - centre) * gain) + bias`.
+    """A linear classifier or regression `expand @ weight @ ((x[index] - centre) * gain) + bias`.
 
     Attributes:
         index: (I,), inputs among those of all blocks of the rows, in their order.
@@ -84,7 +84,7 @@ def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed:
     """Fit the start, with its inputs, penalty, rank and temperature by left-out pictures.
 
     Args:
-        rows: with pictures of at least two classes.
+        rows: with pictures of at least two classes, or two different targets.
         budget: upper bound of its numbers; a linear probe may have more.
         learned: (n,) of bool, the pictures that the start is fitted to; None: all. With `Start.refit` it has all.
         seed: of the folds.
@@ -114,7 +114,7 @@ def find_start(rows: PassRows, budget: int, learned: Tensor | None = None, seed:
         if fit.loss < best.loss:
             best = fit
     growth = best.judge.growth(best.weighted, folds.count)
-    best = best._replace(scale=best.scale * growth)
+    best = best._replace(scaling=best.scaling._replace(factor=best.scaling.factor * growth))
     known = None if learned is None or bool(learned.all()) else learned
     start = best.start(rows, standard, folds, known, summaries)
     return replace(start, evidence={**start.evidence, "growth": round(growth, 4)})
@@ -132,8 +132,8 @@ class _Fit(NamedTuple):
         shift: block -> (I_b,), mean of the standardised rows, which is not zero where some views are augmented.
         weighted: candidates and their weights in the average.
         basis: (C, R), orthonormal; the centred answers that the rank leaves are in its span. None: all.
-        scale: of the average's answers.
-        loss, accuracy: what left-out pictures say of these.
+        scaling: of the average's answers.
+        loss, figure: what left-out pictures say of these.
     """
 
     layout: Layout
@@ -141,9 +141,9 @@ class _Fit(NamedTuple):
     shift: dict[str, Tensor]
     weighted: list[tuple[Candidate, float]]
     basis: Tensor | None
-    scale: float
+    scaling: Scaling
     loss: float
-    accuracy: float
+    figure: float
 
     def summary(self, classes: int) -> dict[str, Any]:
         """Describe layout and candidates as JSON values."""
@@ -152,7 +152,7 @@ class _Fit(NamedTuple):
             "rank": self.layout.rank,
             "numbers": self.layout.numbers(classes),
             "loss": round(self.loss, 4),
-            "accuracy": round(self.accuracy, 4),
+            self.judge.likelihood.figure: round(self.figure, 4),
             "candidates": [candidate.to_dict(weight) for candidate, weight in self.weighted],
         }
 
@@ -167,7 +167,7 @@ class _Fit(NamedTuple):
         """Fit the average to the learned pictures, to all, and to the learned ones without each fold."""
         used = [name for name in self.layout.inputs if any(name in candidate.shares for candidate, _ in self.weighted)]
         fitted = [] if learned is None else [learned]
-        fitted.append(torch.ones_like(rows.label, dtype=torch.bool))
+        fitted.append(torch.ones(len(rows.label), dtype=torch.bool))
         numbers = [] if learned is None else folds.fold[learned].unique().tolist()
         fitted += [learned & (folds.fold != number) for number in numbers if learned is not None]
         fits = [self._average(used, mask.repeat(rows.views)) for mask in fitted]
@@ -199,13 +199,13 @@ class _Fit(NamedTuple):
         total = {name: torch.zeros(len(self.layout.inputs[name]), classes) for name in used}
         bias = torch.zeros(classes)
         for candidate, share in self.weighted:
-            factor = share * candidate.scale * self.scale
+            factor = share * candidate.scale * self.scaling.factor
             fit = self.judge.ridge.solve(candidate.shares, candidate.penalty, fitted)
             bias += fit.bias.float() * factor
             for name, weight in fit.weights.items():
                 total[name] += weight.float() * factor
         weight = torch.cat([total[name] for name in used]).T.contiguous()
-        return weight if self.basis is None else self.basis.T @ weight, bias
+        return weight if self.basis is None else self.basis.T @ weight, bias + self.scaling.offset
 
 
 def strongest_directions(strength: Tensor, rank: int) -> Tensor:
@@ -229,14 +229,14 @@ class _Folds(NamedTuple):
 
 def _folds(rows: PassRows, learned: Tensor | None, seed: int) -> _Folds:
     """Deal pictures out to folds. With many rows one of them is left out: what is not learned, if there is any."""
-    counts = torch.bincount(rows.label)
-    count = max(2, min(FOLDS, int(counts[counts > 0].min())))
+    strata = rows.likelihood.strata(rows.label)
+    count = max(2, min(FOLDS, rows.likelihood.members(rows.label)))
     if rows.views * len(rows.label) <= MAX_FOLDED_ROWS:
-        return _Folds(stratified_folds(rows.label, count, seed), count, list(range(count)))
+        return _Folds(stratified_folds(strata, count, seed), count, list(range(count)))
     if learned is not None and not bool(learned.all()):
-        others = stratified_folds(rows.label.masked_fill(~learned, -1), FOLDS - 1, seed)
+        others = stratified_folds(strata.masked_fill(~learned, -1), FOLDS - 1, seed)
         return _Folds(others + 1, FOLDS, [0])
-    return _Folds(stratified_folds(rows.label, count, seed), count, [0])
+    return _Folds(stratified_folds(strata, count, seed), count, [0])
 
 
 def _problem(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds) -> tuple[Rows, dict[str, Tensor]]:
@@ -249,14 +249,14 @@ def _problem(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds) 
         blocks[name] = values.sub_(shift[name])
     dtype = torch.float64 if len(folds.left_out) > 1 else torch.float32
     blocks = {name: values.to(dtype) for name, values in blocks.items()}
-    targets = one_hot(rows.label.repeat(rows.views), rows.num_classes).to(dtype)
+    targets = rows.likelihood.targets(rows.label, rows.num_classes).repeat(rows.views, 1).to(dtype)
     return Rows(blocks, targets, folds.fold.repeat(rows.views), discriminants=layout.rank is not None), shift
 
 
 def _by_weight(rows: PassRows, standard: Standard, best: _Fit, folds: _Folds, ranking: Tensor) -> Layout | None:
     """Choose the moments of a layout anew, by their weights in a fit to more of them (Guyon et al., 2002).
 
-    Their F ratios judge them one by one, and prefer several that say the same. None if there are no others.
+    Their scores judge them one by one, and prefer several that say the same. None if there are no others.
 
     Args:
         ranking: (n,) of bool, the pictures that are fitted.
@@ -278,11 +278,11 @@ def _by_weight(rows: PassRows, standard: Standard, best: _Fit, folds: _Folds, ra
 def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Folds, mixes: Sequence[Weights]) -> _Fit:
     """Judge those mixes that a layout has the blocks of, and average those that count."""
     problem, shift = _problem(rows, standard, layout, folds)
-    judge = Judge(make_ridge(problem), folds.left_out, rows.label)
+    judge = Judge(make_ridge(problem), folds.left_out, rows.label, rows.likelihood)
     known = [
         (mix, MOMENTS_PRIOR if MOMENTS_BLOCK in mix else 0.0) for mix in mixes if mix.keys() <= problem.blocks.keys()
     ]
-    weighted = weigh(judge.search(known, PENALTIES), len(judge.label))
+    weighted = weigh(judge.search(known, PENALTIES), judge.observations)
     factors = [candidate.scale * share for candidate, share in weighted]
     answers = torch.stack([c.answers * factor for (c, _), factor in zip(weighted, factors, strict=True)]).sum(0)
     bias = torch.stack([c.bias * factor for (c, _), factor in zip(weighted, factors, strict=True)]).sum(0)
@@ -292,4 +292,5 @@ def _fit_layout(rows: PassRows, standard: Standard, layout: Layout, folds: _Fold
         basis = strongest_directions(strength, layout.rank)
         answers = answers @ basis @ basis.T
     answers = answers + bias
-    return _Fit(layout, judge, shift, weighted, basis, robust_scale(answers, judge.label), *judge.measure(answers))
+    scaling = rows.likelihood.scaling(answers, judge.label)
+    return _Fit(layout, judge, shift, weighted, basis, scaling, *judge.measure(answers))

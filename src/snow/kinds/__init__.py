@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snow.errors import DamagedError, NotFoundError
+from snow.kinds.choices import KindSpec, ThresholdTarget
 from snow.kinds.classes import ClassKind, ClassMetrics, ClassPrediction
 from snow.kinds.grades import GradeKind, GradePrediction
-from snow.kinds.kind import AnswerRow, BadCellError, Figure, KindSpec, LabelKind, LossOptions, Metrics, ThresholdTarget
+from snow.kinds.kind import AnswerRow, BadCellError, Figure, LabelKind, LossOptions, Metrics
 from snow.kinds.number import NumberKind, NumberPrediction
 from snow.kinds.prediction import Prediction
 from snow.kinds.tags import TagKind, TagPrediction

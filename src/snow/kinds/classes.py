@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from snow.delta import CATEGORICAL, Likelihood
 from snow.errors import SnowError
-from snow.kinds.kind import AnswerRow, BadCellError, Figure, LabelKind, LossOptions, Metrics, named_weights
+from snow.kinds.choices import named_weights
+from snow.kinds.kind import AnswerRow, BadCellError, Figure, LabelKind, LossOptions, Metrics
 from snow.kinds.prediction import Prediction
 from snow.kinds.scores import balanced_accuracy, calibration_error, macro_f1, reliability
 
@@ -33,6 +35,7 @@ class ClassKind(LabelKind):
         Figure("macro_f1", "macro F1"),
         Figure("ece", "ECE", rises=False),
     )
+    likelihood: ClassVar[Likelihood | None] = CATEGORICAL
 
     @classmethod
     def read(cls, cells: Sequence[str], option: str) -> list[str | None]:

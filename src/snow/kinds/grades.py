@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from snow.delta import BERNOULLI, Likelihood
 from snow.errors import SnowError
 from snow.kinds.kind import AnswerRow, Figure, LabelKind, LossOptions, Metrics
 from snow.kinds.prediction import Prediction
@@ -46,6 +47,7 @@ class GradeKind(LabelKind):
         Figure("mae_grades", "MAE in grades", False, False),
         Figure("top1", "top-1"),
     )
+    likelihood: ClassVar[Likelihood | None] = BERNOULLI
 
     @classmethod
     def read(cls, cells: Sequence[str], option: str) -> list[str | None]:

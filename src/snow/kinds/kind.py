@@ -1,4 +1,4 @@
-"""The base class of kinds of labels, the figures that they are measured by, and how a user names a kind.
+"""The base class of kinds of labels, and the figures that they are measured by.
 
 Shape letters in this room:
     B     pictures in a batch
@@ -18,7 +18,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor
 
-from snow.errors import SnowError
+from snow.delta import Likelihood
+from snow.kinds.choices import KindSpec, ThresholdTarget
 from snow.kinds.prediction import Prediction, with_unit
 
 
@@ -77,58 +78,6 @@ class AnswerRow(NamedTuple):
     values: Mapping[str, float] = MappingProxyType({})
 
 
-_BLANK_OPTIONS = frozenset({"multi"})
-
-
-class KindSpec(NamedTuple):
-    """A kind as a user names it: `multi`, `multi:;` with a separator, `ordered:good<fair<bad` with an order."""
-
-    name: str
-    option: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> KindSpec:
-        """Split at the first colon. A blank alone behind it can be a separator.
-
-        Raises:
-            SnowError: nothing is behind the colon.
-        """
-        name, colon, option = text.partition(":")
-        if colon and not option.strip() and not (option and name.strip() in _BLANK_OPTIONS):
-            raise SnowError(
-                f"kind {text!r} has nothing behind the colon: leave the colon out, or say what belongs there"
-            )
-        return cls(name.strip(), option.strip() or option)
-
-
-class ThresholdTarget(NamedTuple):
-    """What the threshold of a tag is picked for on held-out pictures.
-
-    Attributes:
-        name: f1, precision or recall.
-        least: precision or recall that is asked for.
-    """
-
-    name: str = "f1"
-    least: float = 0.0
-
-    @classmethod
-    def parse(cls, text: str) -> ThresholdTarget:
-        """Read `f1`, `precision=0.9` or `recall=0.9`.
-
-        Raises:
-            SnowError: it is none of these.
-        """
-        name, _, value = text.partition("=")
-        try:
-            least = float(value or 0)
-        except ValueError:
-            least = -1.0
-        if text != "f1" and not (name in ("precision", "recall") and 0 < least <= 1):
-            raise SnowError(f"thresholds must be f1, or precision=P or recall=R with a share such as 0.9, not {text!r}")
-        return cls(name, least)
-
-
 @dataclass(frozen=True)
 class Metrics(ABC):
     """How well a method does on some pictures. A kind of label has a subclass, with a field for each figure.
@@ -180,6 +129,8 @@ class LabelKind(ABC):
         output: what `decoded` gives, in words.
         hits_title: what the share of `hits` is called while a method learns.
         tunable: held-out pictures decide something, see `tuned`.
+        likelihood: of `standardised` targets around the outputs, by which a start in closed form is found; None: the
+            kind has none, and learns from zero.
         names: classes, tags or grades in the order of the answer; () for a number.
     """
 
@@ -188,6 +139,7 @@ class LabelKind(ABC):
     output: ClassVar[str]
     hits_title: ClassVar[str] = "accuracy"
     tunable: ClassVar[bool] = False
+    likelihood: ClassVar[Likelihood | None] = None
     names: tuple[str, ...]
 
     # ---- labels as text
@@ -228,6 +180,10 @@ class LabelKind(ABC):
     @abstractmethod
     def targets(self, labels: Sequence[str]) -> Tensor | None:
         """Turn M labels into targets: (M, W) float, NaN where nothing is known; None if a label's number is learned."""
+
+    def standardised(self, targets: Tensor) -> Tensor:
+        """Turn targets into the units of the outputs: (n, W) -> (n, W), NaN where nothing is known."""
+        return targets
 
     @abstractmethod
     def describe(self) -> str:
@@ -323,25 +279,3 @@ class BadCellError(Exception):
     def __init__(self, place: int, reason: str, others: Sequence[int] = ()) -> None:
         super().__init__(reason)
         self.place, self.reason, self.others = place, reason, tuple(others)
-
-
-def named_weights(choice: str, names: Sequence[str] | None = None) -> dict[str, float]:
-    """Read `NAME=WEIGHT,…`.
-
-    Args:
-        names: the others are left out; None: all count.
-
-    Raises:
-        SnowError: a weight that is no positive number.
-    """
-    weights: dict[str, float] = {}
-    for part in choice.split(","):
-        name, _, value = part.rpartition("=")
-        try:
-            weight = float(value)
-        except ValueError:
-            weight = 0.0
-        if not name or not 0 < weight < float("inf"):
-            raise SnowError(f"class weights are `balanced` or NAME=WEIGHT,… with weights above zero, not {part!r}")
-        weights[name.strip()] = weight
-    return {name: weight for name, weight in weights.items() if names is None or name in names}

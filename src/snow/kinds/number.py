@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from snow.delta import NORMAL, Likelihood
 from snow.errors import SnowError
 from snow.kinds.kind import AnswerRow, Figure, LabelKind, LossOptions, Metrics
 from snow.kinds.prediction import Prediction, with_unit
@@ -48,6 +49,7 @@ class NumberKind(LabelKind):
         Figure("r2", "R²", False),
         Figure("spearman", "Spearman", False),
     )
+    likelihood: ClassVar[Likelihood | None] = NORMAL
     names: tuple[str, ...] = field(default=(), init=False)
     mean: float
     std: float
@@ -84,6 +86,9 @@ class NumberKind(LabelKind):
     def targets(self, labels: Sequence[str]) -> Tensor | None:
         return torch.tensor([[_value(label)] for label in labels], dtype=torch.float64).view(-1, 1)
 
+    def standardised(self, targets: Tensor) -> Tensor:
+        return ((targets - self.mean) / self.std).float()
+
     def describe(self) -> str:
         return f"number, {self.low:g} to {self.high:g}{' ' * bool(self.unit)}{self.unit}"
 
@@ -93,13 +98,13 @@ class NumberKind(LabelKind):
 
     def loss(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
         known = labels.isfinite()
-        error = torch.where(known, logits.float() - self._standardised(labels).nan_to_num(), 0.0)
+        error = torch.where(known, logits.float() - self.standardised(labels).nan_to_num(), 0.0)
         if options.squared:
             return error.square().sum()
         return F.huber_loss(error, torch.zeros_like(error), reduction="sum")
 
     def hits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return ((logits - self._standardised(labels)).abs() <= CLOSE).sum()
+        return ((logits - self.standardised(labels)).abs() <= CLOSE).sum()
 
     def evidence(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Keep number and answer: (b, 2)."""
@@ -137,9 +142,6 @@ class NumberKind(LabelKind):
     @classmethod
     def saved_outputs(cls, names: Sequence[str]) -> int:
         return 1
-
-    def _standardised(self, numbers: Tensor) -> Tensor:
-        return ((numbers - self.mean) / self.std).float()
 
     def _numbers(self, logits: Tensor) -> Tensor:
         return logits.double() * self.std + self.mean

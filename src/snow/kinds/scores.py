@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snow.kinds.kind import ThresholdTarget
+from snow.kinds.choices import ThresholdTarget
 
 BINS = 15
 """Bins of confidence in the expected calibration error (Guo et al., 2017)."""

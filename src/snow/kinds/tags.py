@@ -16,18 +16,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from snow.delta import BERNOULLI, Likelihood
 from snow.errors import SnowError
-from snow.kinds.kind import (
-    AnswerRow,
-    BadCellError,
-    Figure,
-    KindSpec,
-    LabelKind,
-    LossOptions,
-    Metrics,
-    ThresholdTarget,
-    named_weights,
-)
+from snow.kinds.choices import KindSpec, ThresholdTarget, named_weights
+from snow.kinds.kind import AnswerRow, BadCellError, Figure, LabelKind, LossOptions, Metrics
 from snow.kinds.prediction import Prediction
 from snow.kinds.scores import average_precision, f1, threshold_for
 
@@ -60,6 +52,7 @@ class TagKind(LabelKind):
         Figure("macro_f1", "macro F1"),
     )
     tunable: ClassVar[bool] = True
+    likelihood: ClassVar[Likelihood | None] = BERNOULLI
     thresholds: tuple[float, ...] = ()
     separator: str = ""
 

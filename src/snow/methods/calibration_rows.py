@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from snow.delta import CATEGORICAL, Likelihood
 from snow.delta.pass_rows import ANSWERS_BLOCK, FINAL_BLOCK, MOMENTS_BLOCK, PassRows
 from snow.delta.readout import root_probabilities
 from snow.source import FINAL, LOGITS, Features
@@ -26,7 +27,7 @@ class CalibrationRows:
         final: (V, n, D).
         answers: (V, n, C), square roots of the probabilities of the source's classes; None: not kept.
         moments: tap -> (V, n, 2, N).
-        label: (n,), -1 where there is none; or targets (n, W) of another kind.
+        label: (n,), -1 where there is none; or targets (n, W) of another kind, NaN where nothing is known.
     """
 
     final: Tensor
@@ -63,9 +64,8 @@ class CalibrationRows:
         label = torch.cat(labels).unflatten(0, (views, -1))[0]
         return cls(joined[FINAL], joined.get(LOGITS), {tap: joined[tap] for tap in taps}, label)
 
-    def labelled(self) -> Self:
-        """Keep the pictures with a label."""
-        kept = self.label >= 0
+    def of_pictures(self, kept: Tensor) -> Self:
+        """Keep some pictures, by a mask (n,)."""
         if bool(kept.all()):
             return self
         return replace(
@@ -86,8 +86,8 @@ class CalibrationRows:
         taps = [(tap, 2 * values.shape[-1]) for tap, values in self.moments.items()]
         return [(FINAL, self.final.shape[-1]), *answers, *taps]
 
-    def pass_rows(self, num_classes: int) -> PassRows:
-        """Arrange the rows in blocks of inputs."""
+    def pass_rows(self, num_classes: int, likelihood: Likelihood = CATEGORICAL) -> PassRows:
+        """Arrange the rows, of which labels are known, in blocks of inputs."""
         blocks = {FINAL_BLOCK: self.final}
         parts = {FINAL_BLOCK: [self.final.shape[-1]]}
         if self.answers is not None:
@@ -95,4 +95,4 @@ class CalibrationRows:
         if self.moments:
             blocks[MOMENTS_BLOCK] = torch.cat([values.flatten(2) for values in self.moments.values()], 2)
             parts[MOMENTS_BLOCK] = [size for values in self.moments.values() for size in (values.shape[-1],) * 2]
-        return PassRows(blocks, parts, self.label, num_classes)
+        return PassRows(blocks, parts, self.label, num_classes, likelihood)

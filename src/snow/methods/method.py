@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor, nn
 
+from snow.delta import Likelihood
 from snow.errors import DamagedError, MismatchError, SnowError
 from snow.source import FINAL, Features, Source
 
@@ -125,7 +126,11 @@ class Method(nn.Module, ABC):
         return {}
 
     def calibrate_views(
-        self, batches: Iterable[tuple[Features, Tensor]], views: int, learned: Tensor | None = None
+        self,
+        batches: Iterable[tuple[Features, Tensor]],
+        views: int,
+        learned: Tensor | None = None,
+        likelihood: Likelihood | None = None,
     ) -> None:
         """Adapt to several views of n training pictures, once before the first step, where `starts_by_evidence`.
 
@@ -133,6 +138,8 @@ class Method(nn.Module, ABC):
             batches: those of `calibrate`, then the same pictures in the same order, augmented, for each other view.
             views: V.
             learned: (n,) of bool, False for pictures that training holds out; None: it holds out none.
+            likelihood: of the labels, which are in the units of outputs where they are targets; None: no start is found
+                for such targets.
         """
         self.calibrate(batches)
 

@@ -9,7 +9,17 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from snow.delta import Delta, DeltaPlan, Readout, ReadoutShape, SnowConfig, find_start, make_plan
+from snow.delta import (
+    CATEGORICAL,
+    Delta,
+    DeltaPlan,
+    Likelihood,
+    Readout,
+    ReadoutShape,
+    SnowConfig,
+    find_start,
+    make_plan,
+)
 from snow.delta.config import EVIDENCE
 from snow.delta.plan import kept
 from snow.methods.calibration_rows import CalibrationRows
@@ -163,11 +173,15 @@ class Snow(Method):
 
     @torch.no_grad()
     def calibrate_views(
-        self, batches: Iterable[tuple[Features, Tensor]], views: int, learned: Tensor | None = None
+        self,
+        batches: Iterable[tuple[Features, Tensor]],
+        views: int,
+        learned: Tensor | None = None,
+        likelihood: Likelihood | None = None,
     ) -> None:
         taps = [level.tap for level in self.plan.levels]
         rows = CalibrationRows.of(batches, taps, views, with_answers=self._answers > 0)
-        if rows.label.ndim > 1 and self.options.start == EVIDENCE:
+        if likelihood is None and rows.label.ndim > 1 and self.options.start == EVIDENCE:
             self._start_from_zero()
         assert self.delta is not None
         plain = {tap: rows.moments[tap][0].float() for tap in self.delta.taps}
@@ -175,12 +189,12 @@ class Snow(Method):
             plain[FINAL] = rows.final_moments()
         self.delta.calibrate({tap: ChannelStatistics.from_moments([x], rows.label) for tap, x in plain.items()})
         if self.options.start == EVIDENCE:
-            self._find_start(rows, learned)
+            self._find_start(rows, learned, likelihood or CATEGORICAL)
         else:
             self.delta.init_directions(plain, rows.label if rows.label.ndim == 1 else _as_classes(rows.label))
 
     def _start_from_zero(self) -> None:
-        """Take the form without a start: it is found for classes only, not for tags, numbers or grades."""
+        """Take the form without a start, for targets whose likelihood is not known."""
         options = replace(self.options, start="zero").resolved(self.num_classes)
         assert options.final_keep is not None
         self.options, self.readout = options, None
@@ -188,20 +202,20 @@ class Snow(Method):
         device = next(self.parameters()).device
         self.delta = Delta(self.plan, self.num_classes, options, self.is_exported).to(device)
 
-    def _find_start(self, rows: CalibrationRows, learned: Tensor | None) -> None:
-        """Start as the classifier that left-out pictures bear out, if there are two classes with two pictures each."""
-        labelled = rows.labelled()
-        counts = torch.bincount(labelled.label, minlength=1)
-        if int((counts > 0).sum()) < 2:
+    def _find_start(self, rows: CalibrationRows, learned: Tensor | None, likelihood: Likelihood) -> None:
+        """Start as the linear fit that left-out pictures bear out, if their labels differ."""
+        known = likelihood.is_known(rows.label)
+        labelled = rows.of_pictures(known)
+        if not likelihood.can_fit(labelled.label):
             return
         device = next(self.parameters()).device
-        known = None if learned is None else learned[rows.label >= 0]
-        start = find_start(labelled.pass_rows(self.num_classes), self._budget, known)
+        fitted = None if learned is None else learned[known]
+        start = find_start(labelled.pass_rows(self.num_classes, likelihood), self._budget, fitted)
         self.readout = Readout.from_start(start, labelled.parts(), self.options.dropout).to(device)
         self._evidence = start.evidence
         if start.folds is not None:
-            self._folds = rows.label.new_full(rows.label.shape, -1)
-            self._folds[rows.label >= 0] = start.folds
+            self._folds = torch.full((len(rows.label),), -1)
+            self._folds[known] = start.folds
 
     @property
     def evidence(self) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def calibrate(
     if not len(sample):
         return
     views = 1
-    by_evidence = method.starts_by_evidence and labels.table is None
+    likelihood = labels.kind.likelihood
+    by_evidence = method.starts_by_evidence and likelihood is not None
     if by_evidence and job.recipe.augment != "none":
         views += min(MAX_AUGMENTED_VIEWS, max(1, MAX_ROWS // len(sample)))
 
@@ -103,10 +104,10 @@ def calibrate(
             for images, numbers in DeviceLoader(pictures, keys, workers, fabric.device):
                 with fabric.autocast():
                     features = observe(source, [method], images)
-                yield in_full_precision(features), labels(numbers)
+                yield in_full_precision(features), labels.standardised(numbers) if by_evidence else labels(numbers)
 
     method.eval()
     if by_evidence:
-        method.calibrate_views(batches(), views, data.learned(learner, sample))
+        method.calibrate_views(batches(), views, data.learned(learner, sample), likelihood)
     else:
         method.calibrate(batches())

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from snow.delta.evidence import best_scale, robust_scale
+from snow.delta import CATEGORICAL, Likelihood
 from snow.methods import Method
 
 HELD_OUT_FRACTION = 0.2
@@ -18,12 +17,12 @@ MIN_HELD_OUT = 40
 
 
 def hold_out(labels: Tensor, seed: int) -> Tensor:
-    """Choose a fifth of the pictures of each class, rounded down, to judge training by: (n,) -> (n,) of bool.
+    """Choose a fifth of the pictures of each stratum, rounded down, to judge training by: (n,) -> (n,) of bool.
 
     There are none where that makes fewer than `MIN_HELD_OUT`.
 
     Args:
-        labels: -1 where there is none.
+        labels: strata, of classes their numbers; -1 where there is none.
     """
     generator = torch.Generator().manual_seed(seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
@@ -37,15 +36,16 @@ def hold_out(labels: Tensor, seed: int) -> Tensor:
 class Guard:
     """Remembers the state of a learner with the best answers for held-out pictures, its start included.
 
-    A later state is better if the mean log-loss of the pictures, at the temperature that suits it, is below that of
-    the start by more than twice its standard error, and below that of any other state.
+    A later state is better if the mean loss of the pictures, at the temperature that suits it, is below that of the
+    start by more than twice its standard error, and below that of any other state.
 
     Args:
         method: holds its start.
+        likelihood: of the labels, which says what the loss is.
     """
 
-    def __init__(self, method: Method) -> None:
-        self._method = method
+    def __init__(self, method: Method, likelihood: Likelihood = CATEGORICAL) -> None:
+        self._method, self._likelihood = method, likelihood
         self._states: list[dict[str, Any]] = []
         """What was measured after each epoch, that of the start first."""
         self._start_losses = torch.zeros(0)
@@ -64,12 +64,11 @@ class Guard:
 
         Args:
             logits: (h, C), for the held-out pictures.
-            labels: (h,).
+            labels: (h,), or targets in the units of outputs, (h, C).
         """
-        losses = F.cross_entropy(logits * best_scale(logits, labels), labels, reduction="none")
-        scale = robust_scale(logits, labels)
-        accuracy = float((logits.argmax(1) == labels).float().mean())
-        state = {"loss": round(float(losses.mean()), 4), "accuracy": round(accuracy, 4), "scale": scale}
+        losses, figure = self._likelihood.losses(logits, labels)
+        state = {"loss": round(float(losses.mean()), 4), self._likelihood.figure: round(figure, 4)}
+        state["scale"] = self._likelihood.factor(logits, labels)
         if not self._states:
             self._start_losses, self._logits, self._labels = losses, logits.clone(), labels
         elif bool(losses.isfinite().all()):
@@ -91,7 +90,7 @@ class Guard:
 
     @property
     def answers(self) -> tuple[Tensor, Tensor] | None:
-        """Return what the state that is kept answers for held-out pictures: logits (h, C), labels (h,).
+        """Return what the state that is kept answers for held-out pictures: logits (h, C), and their labels.
 
         They are as sure as those of the method that is left, which is fitted to these pictures as well.
         """
@@ -104,7 +103,7 @@ class Guard:
         if not self._states:
             return {"held_out": 0, "kept": "start"}
         kept = f"epoch {self._best}" if self._best else "start"
-        shown = [{name: state[name] for name in ("loss", "accuracy")} for state in self._states]
+        shown = [{name: state[name] for name in ("loss", self._likelihood.figure)} for state in self._states]
         return {"held_out": len(self._start_losses), "kept": kept, "start": shown[0], "epochs": shown[1:]}
 
     def state_dict(self) -> dict[str, Any]:

@@ -63,7 +63,8 @@ class Learner:
             fabric.device.type, enabled=fabric.strategy.precision.precision == "16-mixed"
         )
         self._average = WeightAverage(method, recipe.ema) if recipe.ema else None
-        self.guard = Guard(method) if guarded and method.evidence else None
+        likelihood = labels.kind.likelihood
+        self.guard = Guard(method, likelihood) if guarded and method.evidence and likelihood is not None else None
         self._best_score = -math.inf
         self._best_weights: dict[str, Tensor] = {}
         self._epochs_since_best = 0

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
 from snow.errors import SnowError
-from snow.kinds.kind import ThresholdTarget, named_weights
+from snow.kinds.choices import ThresholdTarget, named_weights
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "constant"]

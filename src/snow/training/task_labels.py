@@ -12,7 +12,7 @@ from torch import Tensor
 from snow.data import Pictures, Task
 from snow.errors import SnowError, shortened
 from snow.kinds import ClassKind, LabelKind, LossOptions
-from snow.kinds.kind import named_weights
+from snow.kinds.choices import named_weights
 from snow.methods import Method
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class TaskLabels:
         """Return what a method learns of a batch: (B, T) -> (B,) numbers of classes, or (B, W) targets."""
         numbers = labels[:, self.column]
         return numbers if self.table is None else self.table[numbers]
+
+    def standardised(self, labels: Tensor) -> Tensor:
+        """Return what `__call__` does, targets in the units of the outputs: (B, T) -> (B,) or (B, W)."""
+        learned = self(labels)
+        return learned if self.table is None else self.kind.standardised(learned)
 
     def with_loss(self, recipe: Recipe, pictures: Pictures, device: torch.device) -> Self:
         """Set the options of the loss from a recipe and the training pictures, on a device."""

@@ -174,8 +174,8 @@ class Trainer:
 
 
 def _held_out(learner: Learner, data: TrainingData) -> HeldOut | None:
-    """Return what the kept state of a learner answers for the pictures that judge it; None if there are none."""
-    answers = None if learner.guard is None else learner.guard.answers
+    """Return what the kept state of a learner of classes answers for the pictures that judge it, if any do."""
+    answers = None if learner.guard is None or learner.labels.table is not None else learner.guard.answers
     if answers is None:
         return None
     return HeldOut(data.judges_of(learner.name), *(values.cpu() for values in answers))

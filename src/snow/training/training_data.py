@@ -70,12 +70,12 @@ class TrainingData:
 
         The first are the labels that it learns, the second the folds of `set_folds`.
         """
-        columns = [self.train.labels]
+        columns, strata = [self.train.labels], strata_of(job.dataset.tasks, self.train.labels)
         for name, method in job.learners.items():
             own = self.labels[name]
-            if method.starts_by_evidence and own.table is None and job.guards_starts:
+            if method.starts_by_evidence and own.kind.likelihood is not None and job.guards_starts:
                 column = self.train.labels[:, own.column]
-                judged = hold_out(column, self._recipe.seed)
+                judged = hold_out(strata[:, own.column], self._recipe.seed)
                 if judged.any():
                     self._judged[name] = judged
                     self.learned_labels[name] = replace(own, column=sum(part.shape[1] for part in columns))
@@ -108,11 +108,14 @@ class TrainingData:
         return self.views - len(self._judging if self._judging is not None else ()) + key
 
     def judged_by(self, learner: str) -> tuple[Tensor, Tensor] | None:
-        """Return which of the judging pictures judge a learner, (k,) of indices, and their labels (k,); None: none."""
+        """Return which of the judging pictures judge a learner, (k,) of indices, and their labels; None: none do.
+
+        The labels are numbers of classes, (k,), or targets in the units of outputs, (k, W).
+        """
         if learner not in self._judged or self._judging is None:
             return None
         index = self._judged[learner][self._judging].nonzero().flatten()
-        return index, self.train.labels[self._judging[index], self.labels[learner].column]
+        return index, self.labels[learner].standardised(self.train.labels[self._judging[index]]).cpu()
 
     def judges_of(self, learner: str) -> Tensor:
         """Return the pictures that judge a learner, in the order of `judged_by`: (k,), among all of the data set."""
