@@ -70,7 +70,7 @@ def test_a_task_keeps_how_sure_it_is_of_held_out_pictures(tmp_path: Path, monkey
     [trained] = train(
         Hub.create(tmp_path / "hub", tiny_source()), dataset, tiny_recipe(epochs=1), runtime=tiny_runtime()
     )
-    hub = Hub(tmp_path / "hub", tiny_source())
+    hub = Hub(tmp_path / "hub", tiny_source(), engine="eager")
     familiarity = hub.task(trained.name).familiarity
     assert familiarity is not None
     assert familiarity.confidence is not None
