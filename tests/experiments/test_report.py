@@ -130,6 +130,7 @@ RESULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
             "tasks": 300,
             "image_size": 64,
             **{"hub_list_seconds": 0.5, "predict_seconds": 6.25, "overlap_seconds": 4.0, "verify_seconds": 7.0},
+            "in_process": {"first_predict_seconds": 5.5, "predict_seconds": 0.05},
             "service": {
                 **{"ready_seconds": 6.0, "list_ms": 1.25, "list_unchanged_ms": 1.0, "details_ms": 20.0},
                 **{"predict_all_first_ms": 4000.0, "predict_all_ms": 1000.0},

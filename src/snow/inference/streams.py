@@ -28,8 +28,8 @@ SILENCE = 15.0
 INTERRUPTED = 1414092869
 """Error number of FFmpeg (AVERROR_EXIT) where that time is over."""
 
-LONGEST_WAIT = 30.0
-"""Seconds between two attempts to reach a camera again, at most."""
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
+"""Seconds between two attempts to reach a camera again, at first and at most."""
 
 
 class Frame(NamedTuple):
@@ -164,14 +164,14 @@ class VideoFrames(Frames):
             stop.set()
 
     def _read(self, newest: list[Frame], ready: threading.Condition, stop: threading.Event) -> None:
-        wait = 1.0
+        wait = FIRST_WAIT
         while not stop.is_set():
             try:
                 with self._open() as container:
                     for number, frame in enumerate(container.decode(video=0)):
                         if stop.is_set():
                             return
-                        wait = 1.0
+                        wait = FIRST_WAIT
                         if number % self._every:
                             continue
                         with ready:
