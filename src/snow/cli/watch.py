@@ -120,24 +120,24 @@ def _lines(
     ask: Callable[[Tensor], Sequence[Answers]],
     describe: Callable[[Frame, Answers], dict[str, Any]],
 ) -> Iterator[list[dict[str, Any]]]:
-    """Ask tasks about each frame, those of the hub as it is by then. Yield what is to be told of it."""
+    """Ask tasks about each frame, those of the hub as it is by then. Yield what is to be said of it."""
     prepare, watch = eval_transform(hub.source.preprocessing), DriftWatch()
     for frame in frames:
         if hub.refresh():
             watch.keep(hub.names())
         answers = ask(prepare(frame.pixels)[None])[0]
         drifts = _drifts(watch, answers)
-        told = {"image": frame.name, "drift": drifts, "seconds": round(frame.seconds, 3)}
-        yield [describe(frame, answers), *([told] if drifts else [])]
+        warning = {"image": frame.name, "drift": drifts, "seconds": round(frame.seconds, 3)}
+        yield [describe(frame, answers), *([warning] if drifts else [])]
 
 
 def _drifts(watch: DriftWatch, answers: Answers) -> dict[str, dict[str, Any]]:
     """Record a frame. Name the tasks whose frames begin or end to differ from training, here and on stderr."""
     changes = [watch.record(name, [entry]) for name, entry in answers.items() if not isinstance(entry, Failure)]
-    told = [change for change in changes if change is not None]
-    for change in told:
+    seen = [change for change in changes if change is not None]
+    for change in seen:
         note(change.describe())
-    return {change.task: asdict(change.drift) for change in told}
+    return {change.task: asdict(change.drift) for change in seen}
 
 
 def _entry(frame: Frame, answers: Answers, top_k: int, smoothed: Smoothed | None) -> dict[str, Any]:
