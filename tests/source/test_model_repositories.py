@@ -140,16 +140,20 @@ def test_another_version_of_transformers_is_named(opened_model: Callable[[str], 
         Hub.open(hub.path)
 
 
-def test_a_repository_that_was_downloaded_needs_no_network(
-    saved_model: Callable[..., Any],
-    opened_model: Callable[[str], Source],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the repository tiny/vit in an empty cache of the Hugging Face hub."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    repository = tmp_path / "models--tiny--vit"
+    return tmp_path / "models--tiny--vit"
+
+
+def test_a_repository_that_was_downloaded_needs_no_network(
+    saved_model: Callable[..., Any], opened_model: Callable[[str], Source], repository: Path
+) -> None:
+    from huggingface_hub import constants
+
     shutil.copytree(saved_model("vit")[0], repository / "snapshots" / ("0" * 40))
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
@@ -161,15 +165,9 @@ def test_a_repository_that_was_downloaded_needs_no_network(
 
 
 def test_a_revision_is_opened_and_kept(
-    saved_model: Callable[..., Any],
-    opened_model: Callable[[str], Source],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    saved_model: Callable[..., Any], opened_model: Callable[[str], Source], repository: Path, tmp_path: Path
 ) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    repository, commits = tmp_path / "models--tiny--vit", {"main": "0" * 40, "v1": "1" * 40}
+    commits = {"main": "0" * 40, "v1": "1" * 40}
     (repository / "refs").mkdir(parents=True)
     for name, commit in commits.items():
         (repository / "refs" / name).write_text(commit)
