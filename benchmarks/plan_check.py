@@ -3,10 +3,11 @@
 `python benchmarks/plan_check.py --out results.json` creates a hub with random weights, measures passes and requests as
 `snow bench serving` does, starts `snow serve` on this machine and loads it from this process: first with clients that
 each send a new request after every answer (its capacity), then with random arrivals at fractions of that capacity. A
-machine's speed drifts, so passes and requests are measured again at the end, and the plan uses both.
+machine's speed drifts, so all of this is done several times. The plan uses all measurements, and is compared with the
+medians of the loads.
 
-The clients share the machine with the service. Their CPU time per request is measured and passed to the plan as part of
-each request; the plan uses nothing else of the loads.
+The clients share the machine with the service, as they do where `snow bench serving` measures. The plan uses nothing of
+the loads.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -39,6 +40,9 @@ from snow.process.subprocesses import interleaved
 from snow.serving.limits import Limits
 
 SIZES = (1, 2, 4, 8, 16)
+
+LEFT_OUT = ("batch_size", "source", "snow", "hub", "service")
+"""Keys of the results of `snow bench serving` that say nothing here."""
 
 
 def log(line: str) -> None:
@@ -67,8 +71,11 @@ def measured_figures(bench: ServingBench, path: Path, tasks: int, options: argpa
     }
 
 
-async def loaded(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Load the service; return load -> its figures, with the CPU time per request of clients and service."""
+async def loaded(path: Path, options: argparse.Namespace, rates: Mapping[str, float]) -> dict[str, Any]:
+    """Load the service; return load -> its figures, with the CPU time per request of clients and service.
+
+    `rates` are those of earlier loads; if there are none, they are fractions of the capacity that is measured.
+    """
     contents = pictures(options.width, options.height)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -97,10 +104,9 @@ async def loaded(path: Path, options: argparse.Namespace) -> dict[str, Any]:
 
             capacity = await run_load("capacity", lambda load: load.closed(clients, options.seconds / 3))
             for fraction in options.loads:
-                rate = fraction * capacity["per_second"]
-                figures = await run_load(
-                    f"{100 * fraction:g} %", lambda load, rate=rate: load.opened(rate, options.seconds)
-                )
+                name = f"{100 * fraction:g} %"
+                rate = rates.get(name, fraction * capacity["per_second"])
+                figures = await run_load(name, lambda load, rate=rate: load.opened(rate, options.seconds))
                 figures["rate"] = rate
     finally:
         service.terminate()
@@ -127,7 +133,8 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=6)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--loads", type=float, nargs="+", default=[0.4, 0.7], help="fractions of the capacity")
-    parser.add_argument("--seconds", type=float, default=60.0, help="per load; the capacity takes a third")
+    parser.add_argument("--seconds", type=float, default=45.0, help="per load; the capacity takes a third")
+    parser.add_argument("--repeats", type=int, default=3, help="times that everything is measured")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-batch", type=int, default=16)
     parser.add_argument("--max-wait", type=float, default=4.0, help="milliseconds")
@@ -140,28 +147,26 @@ def main() -> None:
     bench = ServingBench(options.source, options.image_size, tasks=(max(1, options.tasks - 1),), engine=options.engine)
     tasks = max(bench.tasks) + 1  # on_disk adds one more
     limits = Limits(options.max_batch, options.max_wait, options.queue, max_pictures=1)
+    measured, loads, rates = [], [], dict[str, float]()
     with on_disk(bench, log) as path:
-        results = measured_figures(bench, path, tasks, options)
-        loads = asyncio.run(loaded(path, options))
-        after = measured_figures(bench, path, tasks, options)
-    measurements = Measurements.of([("before", results), ("after", after)])
+        for _ in range(options.repeats):
+            measured.append(measured_figures(bench, path, tasks, options))
+            loads.append(asyncio.run(loaded(path, options, rates)))
+            rates = {name: figures["rate"] for name, figures in loads[0].items() if "rate" in figures}
+    measurements = Measurements.of([(f"repeat {number}", one) for number, one in enumerate(measured)])
     comparison = {}
-    for name, figures in loads.items():
-        planner = Planner(
-            measurements.with_extra_handling(figures["client_seconds"]), Demand(figures.get("rate", 1.0), tasks), limits
-        )
-        plan = milliseconds(planner.outcome(1)) if "rate" in figures else {"per_second": planner.capacity()}
-        comparison[name] = compare_figures(figures, plan)
-    results |= {
-        **{name: getattr(options, name) for name in ("seconds", "max_batch", "max_wait", "queue")},
+    for name in loads[0]:
+        planner = Planner(measurements, Demand(rates.get(name, 1.0), tasks), limits)
+        plan = milliseconds(planner.outcome(1)) if name in rates else {"per_second": planner.capacity()}
+        comparison[name] = compare_figures([load[name] for load in loads], plan)
+    results = {name: value for name, value in measured[0].items() if name not in LEFT_OUT} | {
+        **{name: getattr(options, name) for name in ("seconds", "repeats", "max_batch", "max_wait", "queue")},
         "tasks": tasks,
         "picture": {"width": options.width, "height": options.height},
-        "service_afterwards": after["service"],
+        "services": [one["service"] for one in measured],
         "loads": loads,
         "planned": comparison,
     }
-    for name in ("batch_size", "source", "snow", "hub"):
-        del results[name]
     for line in [CHECK_COLUMNS, *check_rows(results)]:
         print("".join(f"{cell:<18}" for cell in line))
     if options.out:

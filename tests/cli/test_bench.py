@@ -45,6 +45,8 @@ SERVED = ("--source", "test_resnet", "--image-size", "64", "--batch-size", "2", 
 
 
 def test_serving_is_measured(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
+    monkeypatch.setattr("snow.experiments.bench.requests.REQUESTS", 10)
     result = run("bench", "serving", *SERVED, "--tasks", "1,2", "--json")
     assert result.code == 0
     assert {"images_per_second", "of_source", "over_ft"} <= set(result.json["snow"]["2"])

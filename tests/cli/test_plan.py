@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from snow.store import read_json
+
 MEASURE = ("--source", "test_resnet", "--image-size", "64", "--batch-size", "2", "--rounds", "1", "--tasks", "1,3")
 
 
@@ -19,6 +21,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("figures") / "figures.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("snow.process.subprocesses.in_subprocess", lambda _, call: call())
+        patch.setattr("snow.experiments.bench.requests.REQUESTS", 10)
         assert main(["bench", "serving", *MEASURE, "--sizes", "1,2", "--out", str(file)]) == 0
     return file
 
@@ -37,6 +40,7 @@ def test_a_plan(run: Callable[..., Any], figures: Path, tmp_path: Path) -> None:
     assert {"command", "date", "versions", "hardware"} <= set(found)
     assert found["figures"]["source_name"] == "test_resnet"
     assert found["least_latency"] > 0.004
+    assert {rate["per_second"] > 0 for rate in read_json(figures)["service"]["loads"]["rates"]} == {True}
     assert found["memory_bytes"]["replica"] > 1e8
 
 

@@ -49,14 +49,36 @@ def test_requests_and_memory_are_read(measured: Callable[..., dict]) -> None:
     assert measurements.request_seconds(6) == pytest.approx(0.0035)
     assert measurements.memory_bytes.at(6) == 500_000_000
     assert measurements.memory_bytes.at(1000) == 500_000_000 + 994 * 2_000_000
-    assert measurements.with_extra_handling(0.001).request_seconds(6) == pytest.approx(0.0045)
-    assert not measurements.shares_cores
 
 
-def test_passes_on_all_processors_share_them(measured: Callable[..., dict]) -> None:
+def test_requests_delay_passes_on_all_processors(measured: Callable[..., dict]) -> None:
     service = measured()["service"]
-    assert of(measured(service=service | {"threads": 2})).shares_cores
-    assert not of(measured(service=service | {"threads": 2}, device="cuda")).shares_cores
+    assert of(measured()).delay(6) == 0
+    assert of(measured(service=service | {"threads": 2})).delay(6) == pytest.approx(0.0035)
+    assert of(measured(service=service | {"threads": 2}, device="cuda")).delay(6) == 0
+
+
+def test_loads_tell_what_a_service_does_to_its_passes(measured: Callable[..., dict]) -> None:
+    def took(pictures: int, rate: float) -> float:
+        return 1.3 * pictures**-0.1 * (0.012 + 0.007 * pictures) / (1 - 0.002 * rate)
+
+    rates = [
+        {
+            "per_second": rate,
+            "decode_seconds": 0.003,
+            "handling_seconds": 0.006,
+            "passes": [{"pictures": size, "samples": [took(size, rate)] * 9} for size in (1, 2, 3, 8)],
+        }
+        for rate in (10.0, 30.0, 60.0)
+    ]
+    service = measured()["service"] | {"loads": {"tasks": 6, "rates": rates}}
+    measurements = of(measured(service=service))
+    assert measurements.decode == 0.003
+    assert measurements.handling.at(6) == pytest.approx(0.006)
+    assert measurements.handling.at(1) == pytest.approx(0.004)
+    assert measurements.delay(6) == pytest.approx(0.002, rel=0.05)
+    assert measurements.seconds(8, [(8, 6)]) == pytest.approx(took(8, 0.0), rel=0.01)
+    assert measurements.ratios() == pytest.approx([1.0] * 108, rel=0.01)
 
 
 def test_memory_of_a_gpu_is_read(measured: Callable[..., dict]) -> None:

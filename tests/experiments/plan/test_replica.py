@@ -23,10 +23,10 @@ def replica(
     seconds: Callable[[int], float],
     handling: float = 0.0,
     decoding: float = 0.0,
-    shares_cores: bool = False,
+    delay: float = 0.0,
     **options: object,
 ) -> Callable[[], SimulatedReplica]:
-    return lambda: SimulatedReplica(limits(**options), handling, decoding, shares_cores, seconds)
+    return lambda: SimulatedReplica(limits(**options), handling, decoding, delay, seconds)
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
@@ -89,9 +89,9 @@ def test_a_full_batch_waits_for_nothing() -> None:
     assert [done for _, done in one.answered] == pytest.approx([0.35, 0.35, 1.4])
 
 
-def test_requests_take_time_from_a_pass_where_they_share_its_processors() -> None:
-    for shares_cores, end in ((False, 0.1), (True, 0.11)):
-        one = replica(lambda pictures: 0.1, handling=0.004, decoding=0.006, shares_cores=shares_cores, max_batch=1)()
+def test_requests_take_time_from_a_pass() -> None:
+    for delay, end in ((0.0, 0.1), (0.01, 0.11)):
+        one = replica(lambda pictures: 0.1, handling=0.004, decoding=0.006, delay=delay, max_batch=1)()
         one.arrive(0.0)
         one.advance_to(0.05)
         one.arrive(0.05)

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
-import io
-import json
 import os
-import socket
-import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import urlencode
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from snow.errors import SnowError
+from snow.experiments.bench.requests import measure_requests
 from snow.hub import Hub
 from snow.inference import SOURCE_HEAD
 from snow.process.memory import resident_bytes
-from snow.serving.limits import Limits
 from snow.serving.worker import Worker
 
 SIZES = (1, 4, 16)
 """Batch sizes that are measured."""
-
-REQUESTS = 20
-"""Requests whose median is taken."""
-
-TIMEOUT_SECONDS = 60
-"""Time for the service to start, to answer and to stop."""
 
 FRAME = (640, 480)
 """Width and height in pixels of the pictures that are sent."""
@@ -83,7 +69,7 @@ def service_cost(
     for _ in range(rounds):
         for (size, count), seconds in took.items():
             seconds += [_pass(worker, images[:size], by_count[count]) for _ in range(min(8, -(-max(sizes) // size)))]
-    return {
+    cost = {
         "threads": torch.get_num_threads(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "passes": [
@@ -92,8 +78,13 @@ def service_cost(
         ],
         "resident_bytes": resident_bytes(),
         "device_bytes": memory if device.startswith("cuda") else None,
-        "requests": _requests(hub, device, {count: by_count[count] for count in tasks}, frame) if web else None,
+        "requests": None,
+        "loads": None,
     }
+    if web:
+        full = median(took[max(sizes), max(tasks)]) / max(sizes)
+        cost |= measure_requests(path, engine, device, {n: by_count[n] for n in sorted(tasks)}, frame, full, rounds)
+    return cost
 
 
 def _pass(worker: Worker, images: list[Tensor], names: list[str]) -> float:
@@ -101,70 +92,3 @@ def _pass(worker: Worker, images: list[Tensor], names: list[str]) -> float:
     started = time.perf_counter()
     worker.predict(images, [names] * len(images))
     return time.perf_counter() - started
-
-
-def _requests(
-    hub: Hub, device: str, by_count: Mapping[int, Sequence[str]], frame: tuple[int, int]
-) -> list[dict[str, float]]:
-    """Time requests of one picture, one after the other: decoding, and all beside decoding and pass, in seconds."""
-    content = jpeg(*frame)
-    with _serving(hub, device) as port:
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
-        try:
-            return [{"tasks": count, **_request(client, content, names)} for count, names in by_count.items()]
-        finally:
-            client.close()
-
-
-def _request(client: http.client.HTTPConnection, content: bytes, names: Sequence[str]) -> dict[str, float]:
-    """Send requests for these tasks, and return the medians."""
-    path = "/v1/predict?" + urlencode({"tasks": ",".join(names)}, safe=",")
-    decode, handling = [], []
-    for _ in range(REQUESTS):
-        started = time.perf_counter()
-        client.request("POST", path, content, {"Content-Type": "image/jpeg"})
-        response = client.getresponse()
-        body = response.read()
-        took = time.perf_counter() - started
-        if response.status != http.HTTPStatus.OK:
-            raise SnowError(f"the service refused the request that is measured, with {response.status}: {body[:200]!r}")
-        timing = json.loads(body)["timing"]
-        decode.append(timing["decode"] / 1000)
-        handling.append(took - sum(timing[name] for name in ("decode", "queue", "engine")) / 1000)
-    return {"decode_seconds": median(decode), "handling_seconds": max(0.0, median(handling))}
-
-
-@contextmanager
-def _serving(hub: Hub, device: str) -> Generator[int]:
-    """Run a service on a thread of this process, and yield its port."""
-    import uvicorn
-
-    from snow.serving.app import create_app
-    from snow.serving.service import Service
-
-    app = create_app(Service(hub, Limits(max_wait=0.0), device))
-    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning"))
-    # with the protocol named, asyncio sets TCP_NODELAY
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        listening.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-        thread.start()
-        try:
-            until = time.monotonic() + TIMEOUT_SECONDS
-            while not server.started:
-                if not thread.is_alive() or time.monotonic() > until:
-                    raise SnowError("the service that is measured does not start")
-                time.sleep(0.01)
-            yield listening.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join(TIMEOUT_SECONDS)
-
-
-def jpeg(width: int, height: int) -> bytes:
-    """Draw a JPEG file with some structure, so that it is about as large as a photograph."""
-    coarse = torch.randint(0, 256, (1, 3, height // 8, width // 8), generator=torch.Generator().manual_seed(0))
-    pixels = torch.nn.functional.interpolate(coarse.float(), (height, width), mode="bicubic").clamp(0, 255)
-    file = io.BytesIO()
-    Image.fromarray(pixels[0].permute(1, 2, 0).byte().numpy()).save(file, "JPEG", quality=85)
-    return file.getvalue()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from snow.errors import SnowError
+from snow.experiments.plan.under_load import UnderLoad
 from snow.store import read_json
 
 
@@ -77,6 +78,7 @@ class Measurements:
         memory_bytes: memory of a replica, by its number of tasks.
         device_memory_bytes: the same on the GPU, or None.
         measured: the `CONDITIONS`, the largest batch and the most tasks of the measured passes.
+        under_load: what a service's own work does to its passes; None if no load was measured.
     """
 
     source: PiecewiseLinear
@@ -89,6 +91,7 @@ class Measurements:
     memory_bytes: LinearFit = LinearFit(0.0, 0.0)
     device_memory_bytes: LinearFit | None = None
     measured: Mapping[str, Any] | None = None
+    under_load: UnderLoad | None = None
 
     @classmethod
     def read(cls, files: Sequence[Path]) -> Measurements:
@@ -132,7 +135,7 @@ class Measurements:
         requests = [entry for service in services for entry in service["requests"] or ()]
         device = [(int(n), size) for service in services for n, size in (service["device_bytes"] or {}).items()]
         known = results[0]
-        return cls(
+        alone = cls(
             source,
             delta,
             shared,
@@ -149,23 +152,49 @@ class Measurements:
                 "requests": bool(requests),
             },
         )
+        return alone._with_loads([service["loads"] for service in services if service.get("loads")])
+
+    def _with_loads(self, loads: Sequence[Mapping[str, Any]]) -> Measurements:
+        """Take times of requests and passes from loads of a service, which had its own clients beside it."""
+        if not loads:
+            return self
+        tasks = max(load["tasks"] for load in loads)
+        rates = [rate for load in loads if load["tasks"] == tasks for rate in load["rates"]]
+        decode, handling = (median(rate[name] for rate in rates) for name in ("decode_seconds", "handling_seconds"))
+        by_itself = self.handling.at(tasks)
+        factor = handling / by_itself if by_itself else 1.0
+        return replace(
+            self,
+            decode=decode,
+            handling=LinearFit(factor * self.handling.start, factor * self.handling.slope),
+            under_load=UnderLoad.fit(
+                rates, lambda pictures: self.seconds(pictures, [(pictures, tasks)]), decode + handling
+            ),
+        )
 
     def seconds(self, pictures: int, runs: Iterable[tuple[int, int]] = ()) -> float:
-        """Estimate the median time of a pass.
+        """Estimate the median time of a pass, in a service if one was measured.
 
         Args:
             runs: pairs (rows, tasks): `tasks` tasks compute `rows` rows each.
         """
         tasks = [count * self.delta.at(rows) for rows, count in runs]
-        return self.source.at(pictures) + sum(tasks) + (self.shared.at(pictures) if tasks else 0.0)
+        alone = self.source.at(pictures) + sum(tasks) + (self.shared.at(pictures) if tasks else 0.0)
+        return alone * self.under_load.slowdown(pictures) if self.under_load else alone
 
     def request_seconds(self, tasks: float) -> float:
         """Estimate the CPU seconds of a request outside its pass."""
         return self.decode + self.handling.at(tasks)
 
-    def with_extra_handling(self, seconds: float) -> Measurements:
-        """Add CPU seconds to every request, such as those of a client on the same machine."""
-        return replace(self, handling=LinearFit(self.handling.start + seconds, self.handling.slope))
+    def delay(self, tasks: float) -> float:
+        """Estimate the seconds that a picture adds to a pass during which it arrives."""
+        if self.under_load:
+            return self.under_load.delay
+        return self.request_seconds(tasks) if self.shares_cores else 0.0
+
+    def ratios(self) -> Sequence[float]:
+        """Times of passes relative to what `seconds` and `delay` say of them."""
+        return self.under_load.variation if self.under_load else self.variation
 
 
 def _read(path: Path) -> dict[str, Any]:

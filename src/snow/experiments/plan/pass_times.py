@@ -41,12 +41,12 @@ class PassTimes:
         """Sample the time of one pass."""
         times = self._samples.get(pictures) or self._of(pictures)
         uniform = self._rng.random
-        variation = self._measurements.variation
+        variation = self._measurements.ratios()
         return times[int(uniform() * len(times))] * variation[int(uniform() * len(variation))]
 
     def mean(self, pictures: int) -> float:
         """Average the time of a pass."""
-        times, variation = self._of(pictures), self._measurements.variation
+        times, variation = self._of(pictures), self._measurements.ratios()
         return sum(times) / len(times) * sum(variation) / len(variation)
 
     def _of(self, pictures: int) -> list[float]:

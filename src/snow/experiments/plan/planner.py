@@ -91,9 +91,8 @@ class Planner:
     def capacity(self) -> float:
         """Estimate the pictures per second that one replica can answer: full batches, back to back."""
         handling = self.measurements.handling.at(self.demand.mean_tasks)
-        delay = handling + self.measurements.decode if self.measurements.shares_cores else 0.0
         size = min(self.limits.max_batch, self.limits.queue)
-        rate = size / (self._pass_times.mean(size) + size * delay)
+        rate = size / (self._pass_times.mean(size) + size * self.measurements.delay(self.demand.mean_tasks))
         for limit in (handling, self.measurements.decode / self.limits.decoders):
             rate = min(rate, 1 / limit) if limit else rate
         return rate
@@ -135,9 +134,9 @@ class Planner:
         return check
 
     def _replica(self) -> SimulatedReplica:
-        handling = self.measurements.handling.at(self.demand.mean_tasks)
+        measured, tasks = self.measurements, self.demand.mean_tasks
         return SimulatedReplica(
-            self.limits, handling, self.measurements.decode, self.measurements.shares_cores, self._pass_times.draw
+            self.limits, measured.handling.at(tasks), measured.decode, measured.delay(tasks), self._pass_times.draw
         )
 
 

@@ -19,17 +19,17 @@ class SimulatedReplica:
     Args:
         handling: of each picture on the event loop.
         decoding: of each picture on a decoding thread.
-        shares_cores: a running pass is delayed by `handling + decoding` of each arrival.
+        delay: of a running pass, by each arrival.
         seconds: samples the time of a pass of a given batch size.
     """
 
     def __init__(
-        self, limits: Limits, handling: float, decoding: float, shares_cores: bool, seconds: Callable[[int], float]
+        self, limits: Limits, handling: float, decoding: float, delay: float, seconds: Callable[[int], float]
     ) -> None:
         self._size, self._wait, self._capacity = limits.max_batch, limits.max_wait / 1000, limits.queue
         self._deadline, self._decoders = limits.deadline, [0.0] * limits.decoders
         self._handling, self._decoding, self._seconds = handling, decoding, seconds
-        self._delay = handling + decoding if shares_cores else 0.0
+        self._delay = delay
         self._queue: deque[tuple[float, float]] = deque()  # (arrival, decoded)
         self._batch: list[float] = []  # arrivals of the pictures in the running pass
         self._loop_free, self._turn = 0.0, 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from snow.experiments.results.table import environment, markdown_table
@@ -49,17 +50,27 @@ FIGURES = {"per_second": "pictures/s", "p50": "p50 ms", "p99": "p99 ms", "batch"
 """Figures of an outcome that are compared, with their headings."""
 
 
-def compare_figures(measured: Mapping[str, float], planned: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Compare the figures that both have: measured, planned, and the relative error of the plan."""
-    return {
-        name: {
-            "measured": measured[name],
-            "planned": round(planned[name], 3),
-            "off": round(planned[name] / measured[name] - 1, 3),
-        }
-        for name in FIGURES
-        if name in measured and name in planned
-    }
+def compare_figures(
+    measured: Sequence[Mapping[str, float]], planned: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Compare a plan with the median of the same load, measured once or several times.
+
+    Returns:
+        figure -> `measured`, `least` and `most` of it, `planned`, and `off`, the relative error of the plan.
+    """
+    compared = {}
+    for name in FIGURES:
+        if name in planned and name in measured[0]:
+            values = [figures[name] for figures in measured]
+            middle = median(values)
+            compared[name] = {
+                "measured": middle,
+                "least": min(values),
+                "most": max(values),
+                "planned": round(planned[name], 3),
+                "off": round(planned[name] / middle - 1, 3),
+            }
+    return compared
 
 
 def check_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -68,7 +79,7 @@ def check_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
         (
             load,
             FIGURES[name],
-            f"{figure['measured']:.1f}",
+            f"{figure['measured']:.1f} ({figure['least']:.1f}–{figure['most']:.1f})",
             f"{figure['planned']:.1f}",
             f"{100 * figure['off']:+.0f} %",
         )
@@ -83,6 +94,6 @@ def check_table(results: Mapping[str, Any]) -> str:
         f"{markdown_table(CHECK_COLUMNS, check_rows(results))}\n"
         f"`{results['command']}`: {results['source_name']} (random weights) at {results['image_size']} px, "
         f"{results['tasks']} tasks per picture, engine {results['engine']}, batches of up to "
-        f"{results['max_batch']}, {results['seconds']:g} s each load, with the clients on the "
-        f"same machine; {environment(results)}.\n"
+        f"{results['max_batch']}; medians and ranges of {results['repeats']} loads of {results['seconds']:g} s each, "
+        f"with the clients on the same machine; {environment(results)}.\n"
     )
