@@ -59,11 +59,21 @@ def _of_trained(results: dict[str, Any]) -> str:
             found.append(f"{name} {accuracy:.2f} by accuracy and {loss:.2f} by log-loss, {len(entries)} sources")
     if not found:
         return ""
-    recipe, rates = results["recipe"], ", ".join(f"{rate:g}" for rate in results["rates"])
+    recipe = results["recipe"]
     return (
-        f"With the test accuracy of `snow` after {recipe['epochs']} epochs (rate {rates}, seed {recipe['seed']}), "
-        f"Spearman's: {'; '.join(found)}. "
+        f"With the test accuracy of `snow` after {recipe['epochs']} epochs (seed {recipe['seed']}; rates: "
+        f"{_rates(results)}), Spearman's: {'; '.join(found)}. "
     )
+
+
+def _rates(results: dict[str, Any]) -> str:
+    """List each trained method with its learning rates."""
+    rates: dict[str, set[float]] = {}
+    for measured in results["sources_of"].values():
+        for entry in measured["sources"].values():
+            for method, run in entry.get("methods", {}).items():
+                rates.setdefault(method, set()).add(run["lr"])
+    return "; ".join(f"{method} {', '.join(f'{rate:g}' for rate in sorted(used))}" for method, used in rates.items())
 
 
 def spearman(left: list[float], right: list[float]) -> float:

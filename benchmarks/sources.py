@@ -46,8 +46,7 @@ from snow.training.loader import DeviceLoader, sequential_batches
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure every source on every set, and save after each pair."""
     recipe = Recipe(epochs=options.epochs, cache_views=options.views)
-    identity = {"recipe": recipe.to_dict(), "rates": options.rates}
-    results = {**open_results(options.out, identity, {"sources_of": {}}), **provenance()}
+    results = {**open_results(options.out, {"recipe": recipe.to_dict()}, {"sources_of": {}}), **provenance()}
     results["command"] = re.sub(r"=\S*/", "=", results["command"])  # no folders of this machine
     for name in options.sets:
         dataset = open_dataset(options.data / name, task=name, check=False)
