@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import shlex
 import subprocess
 import sys
@@ -71,6 +73,17 @@ def test_a_reader_that_has_gone_away_is_no_error(learned: Path) -> None:
     with open(writing, "w") as nobody:
         ended = subprocess.run([*SNOW, "hub", "list", str(learned), "--json"], stdout=nobody, stderr=subprocess.PIPE)
     assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="tells by poll who reads the output")
+def test_a_connection_that_breaks_is_one_line(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, learned: Path
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("snow.hub.Hub.open", broken)
+    assert "Broken pipe" in refused("predict", learned, learned)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -9,11 +9,12 @@ import errno
 import io
 import logging
 import os
+import select
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from cyclopts import App, CycloptsError, Parameter
@@ -112,7 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code or 0
     except (SnowError, CycloptsError) as error:
         return _fail(str(error))
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if not _is_output_closed():
+            return _fail(_describe(error))
         _drop_output()
         return BROKEN_PIPE
     except OSError as error:
@@ -173,6 +176,17 @@ def _describe(error: OSError) -> str:
 def _drop_output() -> None:
     """Send what is left of the output nowhere: Python would fail again when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_output_closed() -> bool:
+    """Tell whether nobody reads the output any more; true where the system cannot say."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # a stream without a file
+            poll.register(stream.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def _fail(message: str, code: int = BAD_INPUT) -> int:
