@@ -3,8 +3,8 @@
 `python benchmarks/plan_check.py --out results.json` creates a hub with random weights, measures passes and requests as
 `snow bench serving` does, starts `snow serve` on this machine and loads it from this process: first with clients that
 each send a new request after every answer (its capacity), then with random arrivals at fractions of that capacity. A
-machine's speed drifts, so all of this is done several times. The plan uses all measurements, and is compared with the
-medians of the loads.
+machine's speed drifts, so all of this is done several times: a plan is made from each measurement, and the median of
+the plans is compared with the median of the loads.
 
 The clients share the machine with the service, as they do where `snow bench serving` measures. The plan uses nothing of
 the loads.
@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -122,6 +122,22 @@ def processor_seconds(process: int) -> float:
     return 0.0
 
 
+def compared(
+    measured: Sequence[Mapping[str, Any]], loads: Sequence[Mapping[str, Any]], tasks: int, limits: Limits
+) -> dict[str, Any]:
+    """Plan from each measurement by itself, and compare the plans with the loads; load -> figure -> both."""
+    measurements = [Measurements.of([("this run", one)]) for one in measured]
+    comparison = {}
+    for name, figures in loads[0].items():
+        planners = [Planner(one, Demand(figures.get("rate", 1.0), tasks), limits) for one in measurements]
+        plans = [
+            milliseconds(planner.outcome(1)) if "rate" in figures else {"per_second": planner.capacity()}
+            for planner in planners
+        ]
+        comparison[name] = compare_figures([load[name] for load in loads], plans)
+    return comparison
+
+
 def milliseconds(outcome: Outcome) -> dict[str, float]:
     return {name: (1000 if name in ("p50", "p95", "p99") else 1) * value for name, value in asdict(outcome).items()}
 
@@ -153,22 +169,16 @@ def main() -> None:
             measured.append(measured_figures(bench, path, tasks, options))
             loads.append(asyncio.run(loaded(path, options, rates)))
             rates = {name: figures["rate"] for name, figures in loads[0].items() if "rate" in figures}
-    measurements = Measurements.of([(f"repeat {number}", one) for number, one in enumerate(measured)])
-    comparison = {}
-    for name in loads[0]:
-        planner = Planner(measurements, Demand(rates.get(name, 1.0), tasks), limits)
-        plan = milliseconds(planner.outcome(1)) if name in rates else {"per_second": planner.capacity()}
-        comparison[name] = compare_figures([load[name] for load in loads], plan)
     results = {name: value for name, value in measured[0].items() if name not in LEFT_OUT} | {
         **{name: getattr(options, name) for name in ("seconds", "repeats", "max_batch", "max_wait", "queue")},
         "tasks": tasks,
         "picture": {"width": options.width, "height": options.height},
         "services": [one["service"] for one in measured],
         "loads": loads,
-        "planned": comparison,
+        "planned": compared(measured, loads, tasks, limits),
     }
     for line in [CHECK_COLUMNS, *check_rows(results)]:
-        print("".join(f"{cell:<18}" for cell in line))
+        print("".join(f"{cell:<24}" for cell in line))
     if options.out:
         options.out.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
 

@@ -51,26 +51,25 @@ FIGURES = {"per_second": "pictures/s", "p50": "p50 ms", "p99": "p99 ms", "batch"
 
 
 def compare_figures(
-    measured: Sequence[Mapping[str, float]], planned: Mapping[str, float]
-) -> dict[str, dict[str, float]]:
-    """Compare a plan with the median of the same load, measured once or several times.
+    measured: Sequence[Mapping[str, float]], planned: Sequence[Mapping[str, float]]
+) -> dict[str, dict[str, Any]]:
+    """Compare plans with loads that were measured once or several times.
 
     Returns:
-        figure -> `measured`, `least` and `most` of it, `planned`, and `off`, the relative error of the plan.
+        figure -> `measured` and `planned`, each with its median, least and most, and `off`, the relative error of the
+        median of the plans.
     """
     compared = {}
     for name in FIGURES:
-        if name in planned and name in measured[0]:
-            values = [figures[name] for figures in measured]
-            middle = median(values)
-            compared[name] = {
-                "measured": middle,
-                "least": min(values),
-                "most": max(values),
-                "planned": round(planned[name], 3),
-                "off": round(planned[name] / middle - 1, 3),
-            }
+        if name in measured[0] and name in planned[0]:
+            load, plan = (_spread([figures[name] for figures in runs]) for runs in (measured, planned))
+            off = round(plan["median"] / load["median"] - 1, 3)
+            compared[name] = {"measured": load, "planned": plan, "off": off}
     return compared
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": round(median(values), 3), "least": round(min(values), 3), "most": round(max(values), 3)}
 
 
 def check_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -79,8 +78,8 @@ def check_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
         (
             load,
             FIGURES[name],
-            f"{figure['measured']:.1f} ({figure['least']:.1f}–{figure['most']:.1f})",
-            f"{figure['planned']:.1f}",
+            _range(figure["measured"]),
+            _range(figure["planned"]),
             f"{100 * figure['off']:+.0f} %",
         )
         for load, figures in results["planned"].items()
@@ -88,12 +87,20 @@ def check_rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def _range(figure: Mapping[str, float] | float) -> str:
+    """Write a median with its range; results of version 0.2.0 and before hold one value."""
+    if isinstance(figure, Mapping):
+        return f"{figure['median']:.1f} ({figure['least']:.1f}–{figure['most']:.1f})"
+    return f"{figure:.1f}"
+
+
 def check_table(results: Mapping[str, Any]) -> str:
     """Write the table, and the line on its origin."""
+    repeats = f"medians and ranges of {results['repeats']} plans and as many loads, " if "repeats" in results else ""
     return (
         f"{markdown_table(CHECK_COLUMNS, check_rows(results))}\n"
         f"`{results['command']}`: {results['source_name']} (random weights) at {results['image_size']} px, "
         f"{results['tasks']} tasks per picture, engine {results['engine']}, batches of up to "
-        f"{results['max_batch']}; medians and ranges of {results['repeats']} loads of {results['seconds']:g} s each, "
-        f"with the clients on the same machine; {environment(results)}.\n"
+        f"{results['max_batch']}, {repeats}{results['seconds']:g} s each load, with the clients on the "
+        f"same machine; {environment(results)}.\n"
     )
