@@ -10,6 +10,7 @@ import pytest
 
 from snow.errors import SnowError
 from snow.experiments.plan import Demand, Goal, Measurements, Planner, TaskMix, plan_replicas
+from snow.experiments.plan.table import check_rows, compare_figures
 from snow.experiments.plots.plan import draw_plan
 from snow.serving.limits import Limits
 
@@ -125,3 +126,19 @@ def test_it_can_be_drawn(planner: Callable[..., Planner], tmp_path: Path) -> Non
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
     draw_plan(results, tmp_path / "plan.svg")
     assert (tmp_path / "plan.svg").read_text().count("replicas") >= 1
+
+
+def test_medians_of_plans_are_compared_with_medians_of_loads() -> None:
+    loads = [{"p50": value, "p90": value} for value in (10.0, 14.0, 11.0)]
+    plans = [{"p50": value, "p95": value} for value in (11.0, 12.1, 40.0)]
+    compared = compare_figures(loads, plans)
+    assert compared == {
+        "p50": {
+            "measured": {"median": 11.0, "least": 10.0, "most": 14.0},
+            "planned": {"median": 12.1, "least": 11.0, "most": 40.0},
+            "off": 0.1,
+        }
+    }
+    assert check_rows({"planned": {"40 %": compared}}) == [
+        ("40 %", "p50 ms", "11.0 (10.0–14.0)", "12.1 (11.0–40.0)", "+10 %")
+    ]
