@@ -317,6 +317,7 @@ def test_models_without_pretrained_weights_say_so() -> None:
             "unknown source 'keras/resnet50': use embedded, a timm name, torchvision/NAME or hf:OWNER/NAME",
         ),
         ("", "timm has no model ''"),
+        ("test_vit.r160_in1", "did you mean test_vit.r160_in1k"),
     ],
 )
 def test_an_unknown_source_is_one_line(spec: str, message: str) -> None:

@@ -59,19 +59,20 @@ def from_timm(
 
     if not timm.is_model(name):
         raise NotFoundError(_unknown_name(name, timm.list_models(), "timm"))
+    try:
+        config = get_pretrained_cfg(name)
+    except RuntimeError:  # the model is there, and its weights of this name are not
+        known = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+        raise NotFoundError(_unknown_name(name, known, "timm")) from None
     if pretrained:
-        _check_timm_weights(name, get_pretrained_cfg(name))
+        _check_timm_weights(name, config)
     with warnings.catch_warnings(), _one_line_download_error(name, pretrained):
         warnings.simplefilter("ignore")  # timm warns of renamed models and of its own deprecations
         cnn = _create(lambda **head: _timm_model(name, pretrained, image_size, **head), weights, image_size)
-    config = resolve_model_data_config(cnn)
-    interpolation = config["interpolation"] if config["interpolation"] in INTERPOLATIONS else "bicubic"
+    prepare = resolve_model_data_config(cnn)
+    interpolation = prepare["interpolation"] if prepare["interpolation"] in INTERPOLATIONS else "bicubic"
     preprocessing = Preprocessing(
-        image_size or config["input_size"][-1],
-        config["mean"],
-        config["std"],
-        interpolation,
-        config["crop_pct"],
+        image_size or prepare["input_size"][-1], prepare["mean"], prepare["std"], interpolation, prepare["crop_pct"]
     )
     return cnn, f"timm/{name}", _label(weights, pretrained), preprocessing
 
