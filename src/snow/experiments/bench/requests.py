@@ -18,6 +18,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -41,8 +42,11 @@ WARM_UP = 3
 CLIENTS = 64
 """Requests that may be under way at once."""
 
+START_SECONDS = 300
+"""Time for the service to start: some engines are calibrated then."""
+
 TIMEOUT_SECONDS = 60
-"""Time for the service to start and to answer."""
+"""Time for the service to answer."""
 
 
 class Answer(NamedTuple):
@@ -178,12 +182,19 @@ def _serving(path: Path, engine: str, device: str) -> Generator[int]:
     command = [sys.executable, "-m", "snow", "serve", str(path), "--port", str(port)]
     command += ["--engine", engine, "--device", device]
     environment = {name: value for name, value in os.environ.items() if name != "SNOW_TOKEN"}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as service:
+    with (
+        TemporaryFile() as told,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, env=environment) as service,
+    ):
         try:
-            until = time.monotonic() + TIMEOUT_SECONDS
+            until = time.monotonic() + START_SECONDS
             while not _ready(port):
                 if service.poll() is not None or time.monotonic() > until:
-                    raise SnowError("the service that is measured does not start")
+                    told.seek(0)
+                    reason = told.read().decode(errors="replace").strip().rpartition("\n")[2]
+                    raise SnowError(
+                        f"the service that is measured does not start: {reason or 'it is not ready in time'}"
+                    )
                 time.sleep(0.1)
             yield port
         finally:
