@@ -27,8 +27,9 @@ def test_it_measures_what_training_measured(run: Run, learned: Path, colours: Pa
 
 
 def from_training(hub: Path, task: str) -> dict[str, Any]:
-    """What training measured."""
-    return json.loads((hub / "tasks" / task / "metrics.json").read_text())["test"]
+    """What training measured. Its batches were smaller, so that some processors round otherwise."""
+    figures = json.loads((hub / "tasks" / task / "metrics.json").read_text())["test"]
+    return {name: pytest.approx(value) if isinstance(value, float) else value for name, value in figures.items()}
 
 
 def test_another_part_can_be_measured(run: Run, learned: Path, colours: Path) -> None:
