@@ -33,8 +33,8 @@ SINGLE = 20
 FRACTIONS = (0.2, 0.45, 0.7)
 """Loads as fractions of the capacity that passes and single requests let one expect."""
 
-REQUESTS = 60
-"""Requests per load and round."""
+REQUESTS, LEAST, LOAD_SECONDS = 60, 8, 6.0
+"""Requests per load and round: at most, at least, and the time that more than the least may take."""
 
 WARM_UP = 3
 """Rounds of the highest rate before anything is measured: the automatic engine chooses its forms meanwhile."""
@@ -76,7 +76,7 @@ def measure_requests(
         by_count: names of tasks to ask, by their number.
         frame: width and height in pixels of the pictures.
         pass_seconds: time of a picture with the most tasks in a full batch.
-        rounds: each has `REQUESTS` requests at every rate. Rates take turns, because a machine's speed drifts.
+        rounds: each has up to `REQUESTS` requests at every rate. Rates take turns, because a machine's speed drifts.
 
     Raises:
         SnowError: the service does not start, or refuses a request.
@@ -129,7 +129,7 @@ def _send_rounds(ask: Callable[[], Answer], rates: Sequence[float], rounds: int)
         def send(rate: float) -> list[Answer]:
             """Send requests as a Poisson process of this rate, and wait for all answers."""
             moment, running = time.perf_counter(), []
-            for _ in range(REQUESTS):
+            for _ in range(min(REQUESTS, max(LEAST, round(LOAD_SECONDS * rate)))):
                 moment += chance.expovariate(rate)
                 time.sleep(max(0.0, moment - time.perf_counter()))
                 running.append(threads.submit(ask))
