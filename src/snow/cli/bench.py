@@ -76,7 +76,7 @@ def serving(
         out: JSON file for the results.
         json: print the results: {"source": {"images_per_second"}, "snow": {"6": {"images_per_second", "of_source",
             "over_ft", "limit_of_source"}}, "fo": …, "ft": …, "hub": {"load_seconds", "add_seconds", "bytes_a_task"},
-            "service": {"passes", "requests", …}, …}.
+            "service": {"passes", "requests", "loads", …}, …}.
     """
     size = meta_source(source, image_size).preprocessing.image_size
     bench = ServingBench(source, size, batch_size, tasks, Variant(snow), engine, device, rounds, sizes)

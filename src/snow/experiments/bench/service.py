@@ -1,4 +1,4 @@
-"""Cost of the service: seconds of a pass by pictures and tasks, and of a request beside its pass."""
+"""Cost of the service: seconds of passes by themselves and under load, and of a request beside its pass."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def service_cost(
     rounds: int = 5,
     frame: tuple[int, int] = FRAME,
 ) -> dict[str, Any]:
-    """Measure a hub in this process, through the service's own `Worker`, and return JSON values.
+    """Measure passes of a hub in this process, through the service's own `Worker`, and requests to `snow serve`.
+
+    Returns JSON values; requests and loads are null where the extra `serve` is not installed.
 
     Args:
         tasks: numbers of tasks to ask about every picture; the source's own head is measured too, as 0 tasks.
