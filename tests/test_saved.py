@@ -33,6 +33,9 @@ from snow.cli import main
 OFF = 1e-4
 """How far answers may be off on another processor, beside the largest of a task."""
 
+LATER = {"partial"}
+"""Methods that version 0.1.0 did not have."""
+
 Opened = dict[str, Hub]
 
 
@@ -68,7 +71,7 @@ def read(path: Path | str) -> Any:
 
 def test_every_method_and_subscription_is_there(opened: Opened) -> None:
     methods = [hub.task(name).method for hub in opened.values() for name in hub.names()]
-    assert {method.name for method in methods} == METHODS.keys()
+    assert {method.name for method in methods} == METHODS.keys() - LATER
     snow = [method.config for method in methods if method.name == "snow"]
     assert {config["options"]["subscription"] for config in snow} == SUBSCRIPTIONS.keys()
     assert {config["plan"]["family"] for config in snow} == {"basic", "bottleneck", "general", "mbconv"}

@@ -24,6 +24,7 @@ from snow.methods.learning_without_forgetting import LearningWithoutForgetting
 from snow.methods.lora import Lora
 from snow.methods.method import Method
 from snow.methods.model_patch import ModelPatch
+from snow.methods.partial_fine_tuning import PartialFineTuning
 from snow.methods.progressive_nets import ProgressiveNets
 from snow.methods.snow import Snow
 
@@ -34,6 +35,7 @@ METHODS: dict[str, type[Method]] = {
         FinalOutput,
         FeatureExtraction,
         FineTuning,
+        PartialFineTuning,
         ModelPatch,
         ProgressiveNets,
         LearningWithoutForgetting,

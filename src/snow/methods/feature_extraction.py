@@ -7,11 +7,10 @@ all: 25.56 + 5 * 0.523 + 0.150 = 28.3 M, as in the table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 
 from snow.delta import FAMILIES, make_plan
@@ -19,8 +18,8 @@ from snow.delta.family import BlockShape
 from snow.delta.plan import Level, scaled
 from snow.errors import SnowError
 from snow.methods.method import Method, read_options
-from snow.source import Features, Source, Tap
-from snow.source.layout import first_tensor
+from snow.methods.trunk import last_map
+from snow.source import Features, Source
 from snow.subscribe import SubscribedMap
 
 
@@ -138,7 +137,7 @@ def _plan_stage(source: Source, width: float) -> StagePlan:
     before = list(source.taps[: source.taps.index(blocks[0])])
     if not before:
         raise SnowError(f"method fe needs a map of {source.name} that is finer than stride {coarsest}: offer more taps")
-    name, own, stride = _last_map(source, before[-1], blocks)
+    name, own, stride = last_map(source, before[-1], blocks)
     plan = make_plan(source, width, keep=1, final_keep=1)
     family = FAMILIES[plan.family]
     levels: list[Level] = []
@@ -149,45 +148,3 @@ def _plan_stage(source: Source, width: float) -> StagePlan:
         levels.append(Level("", 0, 0, own, out, hidden, shape.kernel, stride))
         own, stride = out, 1
     return StagePlan(name, plan.family, tuple(levels), plan.features)
-
-
-def _last_map(source: Source, last: Tap, blocks: Sequence[Tap]) -> tuple[str, int, int]:
-    """Find the map in front of the stage: its name, its channels, and the stride from it to the stage.
-
-    It is the output of the last block before the stage, even if the tap is a wide map inside that block. If several
-    blocks make parts of one map (DenseNet), it is the output of the module that holds them.
-    """
-    name = last.block if last.name.startswith(f"{last.block}.") else last.name
-    parts = name.split(".")
-    parents = [".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1)]
-    parents = [parent for parent in parents if not any(tap.block.startswith(f"{parent}.") for tap in blocks)]
-    shapes = _shapes(source, [name, *parents, blocks[0].name])
-    _, own, side = shapes[name][:3]
-    for parent in parents:
-        if shapes.get(parent, (0, 0, 0))[2] == side and shapes[parent][1] > own:
-            name, own = parent, shapes[parent][1]
-    return name, own, max(1, round(side / shapes[blocks[0].name][2]))
-
-
-def _shapes(source: Source, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Find the output shapes (B, N, H, W) of modules of the source; those without a map are left out."""
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def add_hook(name: str) -> torch.utils.hooks.RemovableHandle:
-        def record(_module: nn.Module, _inputs: object, output: object) -> None:
-            tokens = first_tensor(output)
-            if tokens is not None and name in source.layouts:
-                shapes[name] = tuple(source.layouts[name].to_map(tokens).shape)
-            elif isinstance(output, Tensor) and output.ndim == 4:
-                shapes[name] = tuple(output.shape)
-
-        return source.cnn.get_submodule(name).register_forward_hook(record)
-
-    handles = [add_hook(name) for name in names]
-    size = source.preprocessing.image_size
-    try:
-        source(torch.zeros(1, 3, size, size, device=next(source.buffers()).device), taps=())
-    finally:
-        for handle in handles:
-            handle.remove()
-    return shapes

@@ -74,10 +74,14 @@ class SourceCopy(Method, ABC):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, features: Features) -> Tensor:
-        final = self.cnn(features.images)
+        return self.classifier(self.final_features(features.images))
+
+    def final_features(self, x: Tensor) -> Tensor:
+        """Run the copy: what it reads -> what the source's classifier read of it, (B, D)."""
+        final = self.cnn(x)
         if isinstance(final, tuple):  # Inception adds the logits of auxiliary heads while it trains
             final = final[0]
-        return self.classifier(global_average(final))
+        return global_average(final)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -85,6 +89,10 @@ class SourceCopy(Method, ABC):
             if isinstance(module, _NormBase) and self.statistics == "source":
                 module.eval()
         return self
+
+    def base_of(self, name: str, source: Source) -> Tensor | None:
+        part, _, rest = name.partition(".")
+        return source.cnn.state_dict().get(rest) if part == "cnn" else None
 
     def freeze(self, buffers: bool) -> None:
         """Freeze the parameters of the copy that have `requires_grad=False`, and all its buffers if `buffers`.
