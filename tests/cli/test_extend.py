@@ -103,6 +103,18 @@ def test_a_class_is_added_and_the_others_stay(run: Run, hub: Path, four: Path, s
     assert measured["top1"] == pytest.approx(result.json["after"])
 
 
+def test_a_task_in_few_bits_stays_in_few_bits(run: Run, four: Path, new: Path, tmp_path: Path) -> None:
+    hub = tmp_path / "hub"
+    options = ("--method", "partial:stages=1", "--weight-bits", "4", *TINY, *QUICK)
+    assert run("train", four, "--task", "colours", "--hub", hub, *options).code == 0
+    config, model = hub / "tasks" / "colours" / "config.json", hub / "tasks" / "colours" / "model.safetensors"
+    before = model.stat().st_size
+    assert run("extend", hub, "colours", new).code == 0
+    assert json.loads(config.read_text("utf-8"))["bits"] == 4
+    assert model.stat().st_size < 1.5 * before
+    assert run("hub", "verify", hub).code == 0
+
+
 def test_training_is_kept_where_left_out_pictures_say_so(run: Run, hub: Path, four: Path, six: Path, new: Path) -> None:
     result = run("extend", hub, "colours", new, "--check", four, "--train", "--json")
     assert result.code == 0, result.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ def test_what_it_returns_is_in_the_hub_with_all_that_was_measured(hub: snow.Hub,
     assert kept.training["seed"] == RECIPE.seed
     assert kept.training["data"].items() >= {"path": "pictures", "train_images": 24, "test_images": 12}.items()
     assert json.dumps(kept.metrics)
+
+
+@pytest.mark.parametrize("method", ["snow", "ft", "partial"])
+def test_a_task_in_few_bits_is_measured_as_it_answers(method: str, hub: snow.Hub, dataset: snow.Dataset) -> None:
+    snow.train(hub, dataset, replace(RECIPE, weight_bits=4), method=method, runtime=RUNTIME)
+    kept = hub.task("colours")
+    assert kept.coded is not None
+    assert kept.metrics["artifact_bytes"] == kept.size
+    measured = snow.evaluate(hub.source, {"colours": kept.method}, dataset.test, precision="32")["colours"]
+    assert kept.metrics["test"]["top1"] == measured.to_dict()["top1"]
+    assert kept.metrics["test"]["ece"] == pytest.approx(measured.to_dict()["ece"], abs=1e-3)
 
 
 def test_the_seed_decides_and_the_callers_random_numbers_do_not(hub: snow.Hub, dataset: snow.Dataset) -> None:

@@ -17,15 +17,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from snow.errors import DamagedError, MismatchError, NotFoundError
 from snow.hub.blueprint import Blueprints, outputs_of
 from snow.hub.card import task_card
+from snow.hub.coded_tensors import CodedTensors, as_decoded, decode_tensors
 from snow.hub.sharing import Shared, resolve_snapshot
 from snow.hub.task_files import (
     CLASS_FORMAT,
     CONFIG_FILE,
     FORMAT,
+    KIND_FORMAT,
     KNOWN_FILE,
     METRICS_FILE,
     MODEL_FILE,
@@ -59,6 +62,7 @@ class Artifact(Shared):
         selection_history: selected channels over the course of training; `load` leaves it on disk.
         labels: the kind of its labels; by default one of `classes`.
         familiarity: statistics of its training pictures; None: it cannot tell how familiar a picture is.
+        coded: the tensors of the method in few bits, to be saved in the place of its own; None: they are saved whole.
 
     Raises:
         SnowError: an unsafe name, or a number of classes that does not match the method.
@@ -73,6 +77,7 @@ class Artifact(Shared):
     selection_history: SelectionHistory | None = None
     labels: LabelKind = None  # ty: ignore[invalid-assignment]  set below
     familiarity: Familiarity | None = None
+    coded: CodedTensors | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -96,17 +101,18 @@ class Artifact(Shared):
     def write(self, folder: Path) -> None:
         """Write the files of the task into an existing folder."""
         config = {
-            "format": FORMAT if (labels := saved_labels(self.labels)) else CLASS_FORMAT,
+            "format": self._format,
             "task": self.name,
             "classes": list(self.classes),
-            **({"labels": labels} if labels else {}),
+            **({"labels": labels} if (labels := saved_labels(self.labels)) else {}),
+            **({"bits": coded.bits} if (coded := self._coded) is not None else {}),
             "method": self.method.name,
             "config": self.method.config,
             "source": self.source,
             "training": self.training,
             "versions": versions(),
         }
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.method.state_dict().items()}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self._tensors.items()}
         save_file(tensors, folder / MODEL_FILE)
         write_json(folder / CONFIG_FILE, config)
         write_json(folder / METRICS_FILE, self.metrics)
@@ -146,7 +152,8 @@ class Artifact(Shared):
             content = read_content(folder / MODEL_FILE)
             if compare_record:
                 require_unchanged(folder, content={MODEL_FILE: content})
-            method = _load_method(content, folder / MODEL_FILE, config, source, blueprints or Blueprints(source))
+            blueprints = blueprints or Blueprints(source)
+            method, coded = _load_method(content, folder / MODEL_FILE, config, source, blueprints)
             familiarity = _load_familiarity(folder / KNOWN_FILE, source)
         except NotFoundError:
             raise
@@ -154,7 +161,15 @@ class Artifact(Shared):
             raise DamagedError(f"task {name} is damaged: {error}") from error
         metrics, labels = read_json(folder / METRICS_FILE), kind_of(config["classes"], config.get("labels", {}))
         return cls(
-            name, labels.names, method, trained_on, metrics, config["training"], labels=labels, familiarity=familiarity
+            name,
+            labels.names,
+            method,
+            trained_on,
+            metrics,
+            config["training"],
+            labels=labels,
+            familiarity=familiarity,
+            coded=coded,
         )
 
     @classmethod
@@ -175,7 +190,24 @@ class Artifact(Shared):
     @cached_property
     def size(self) -> int:
         """Bytes of the saved tensors."""
-        return sum(value.numel() * value.element_size() for value in self.method.state_dict().values())
+        return sum(value.numel() * value.element_size() for value in self._tensors.values())
+
+    @property
+    def _coded(self) -> CodedTensors | None:
+        """The coded tensors, if they are those of the method: it may have been replaced."""
+        return self.coded if self.coded is not None and self.coded.method is self.method else None
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors as they are saved."""
+        return self.method.state_dict() if self._coded is None else self._coded.tensors
+
+    @property
+    def _format(self) -> int:
+        """The oldest format that describes this task."""
+        if self._coded is not None:
+            return FORMAT
+        return KIND_FORMAT if saved_labels(self.labels) else CLASS_FORMAT
 
     @cached_property
     def learned_parameters(self) -> int:
@@ -185,7 +217,7 @@ class Artifact(Shared):
 
 def _load_method(
     content: bytearray, path: Path, config: Mapping[str, Any], source: Source, blueprints: Blueprints
-) -> Method:
+) -> tuple[Method, CodedTensors | None]:
     """Build the method that `config` describes with the tensors of a file, once both are checked.
 
     Raises:
@@ -193,9 +225,11 @@ def _load_method(
     """
     stored = header_of(content, path)
     blueprint = blueprints.get(config, stored)
-    blueprint.check(stored)
+    is_coded = "bits" in config
+    blueprint.check(as_decoded(stored, blueprint.tensors) if is_coded else stored)
     blueprint.method.check_source(source)
-    tensors = read_tensors(content, stored, path)
+    saved = read_tensors(content, stored, path)
+    tensors = decode_tensors(saved, stored, blueprint, source) if is_coded else saved
     if blueprint.can_be_filled:
         method = blueprint.fill(tensors)
     else:
@@ -203,7 +237,7 @@ def _load_method(
             method = SAVED_METHODS[config["method"]].rebuild(source, outputs_of(config), config["config"]).eval()
         method.load_state_dict(tensors)
     method.check_indices()
-    return method
+    return method, CodedTensors(method, int(config["bits"]), saved) if is_coded else None
 
 
 def _load_familiarity(path: Path, source: Source) -> Familiarity | None:

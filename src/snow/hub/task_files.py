@@ -32,8 +32,11 @@ KNOWN_FILE = "known.safetensors"
 FILES = (CONFIG_FILE, METRICS_FILE, MODEL_FILE, SELECTION_FILE, KNOWN_FILE, RECORD_FILE)
 """All files that a task may have. None can execute code when loaded; other files in the folder are ignored."""
 
-FORMAT = 2
-"""Newest format that is read."""
+FORMAT = 3
+"""Newest format that is read: that of tasks in few bits."""
+
+KIND_FORMAT = 2
+"""Format of tasks with other labels than plain classes."""
 
 CLASS_FORMAT = 1
 """Format of tasks with plain classes, which version 0.1.0 reads too."""

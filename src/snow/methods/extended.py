@@ -84,6 +84,10 @@ class Extended(Method):
     def selected_moment_taps(self) -> frozenset[str]:
         return self.base.selected_moment_taps
 
+    def base_of(self, name: str, source: Source) -> Tensor | None:
+        part, _, rest = name.partition(".")
+        return self.base.base_of(rest, source) if part == "base" else None
+
     def check_source(self, source: Source) -> None:
         self.base.check_source(source)
 

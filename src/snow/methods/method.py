@@ -190,6 +190,10 @@ class Method(nn.Module, ABC):
         """
         return dict.fromkeys((*sorted(self.taps), *([FINAL] if self.uses_final else [])))
 
+    def base_of(self, name: str, source: Source) -> Tensor | None:
+        """Return the tensor of the source that a tensor of the method started from; None: it started from none."""
+        return None
+
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Group the trainable parameters for an optimizer, with the keys `params`, `weight_decay` and `lr_scale`."""
         groups: dict[tuple[bool, float], list[nn.Parameter]] = {}

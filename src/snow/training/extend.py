@@ -16,6 +16,7 @@ from snow.data.pictures import inspect
 from snow.data.rows import Opening
 from snow.errors import MismatchError, SnowError
 from snow.hub import Artifact, Hub
+from snow.hub.coded_tensors import CodedTensors
 from snow.inference.calibration import extend_familiarity
 from snow.inference.familiarity import Familiarity
 from snow.kinds import ClassKind
@@ -107,7 +108,8 @@ def extend(
     metrics = {key: value for key, value in artifact.metrics.items() if key not in MEASURED}
     metrics["learned_parameters"] = method.learned_parameters
     answering = replace(artifact, classes=names, method=method, labels=ClassKind(names), familiarity=updated)
-    extended = replace(answering, training=training, metrics=metrics)
+    coded = None if artifact.coded is None else CodedTensors.of(method, hub.source, artifact.coded.bits)
+    extended = replace(answering, training=training, metrics=metrics, coded=coded)
     added = {label: count for label, count in counts.items() if label not in artifact.classes}
     corrected = {label: count for label, count in counts.items() if label in artifact.classes}
     lost = _lost(familiarity, updated, len(present) - len(added))

@@ -16,6 +16,7 @@ Precision = Literal["auto", "32", "bf16", "16", "int8"]
 CacheDtype = Literal["fp16", "fp32", "int8"]
 NumberLoss = Literal["huber", "squared"]
 Sampling = Literal["uniform", "balanced"]
+WeightBits = Literal[32, 8, 4]
 
 CACHE_VIEWS = 4
 CACHE_DTYPE: CacheDtype = "fp16"
@@ -30,6 +31,7 @@ LATER_FIELDS = {
     "number_loss": "huber",
     "sampling": "uniform",
     "thresholds": "f1",
+    "weight_bits": 32,
 }
 """Fields that version 0.1.0 did not have, or left out by default, and these defaults."""
 
@@ -70,6 +72,8 @@ class Recipe:
             in turn; by default 4.
         cache_dtype: with a cache, fp32 keeps features as they are, fp16 takes half of that, int8 about a quarter; by
             default fp16.
+        weight_bits: bits of each saved weight. 32 saves weights as trained. 8 and 4 round what a copy of the source has
+            learned on top of the source's weights, and other large weights to 8 bits, before the task is measured.
         seed: of order, augmentation and noise.
 
     Raises:
@@ -100,6 +104,7 @@ class Recipe:
     freeze_selection: bool | None = None
     cache_views: int | None = None
     cache_dtype: CacheDtype | None = None
+    weight_bits: WeightBits = 32
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -117,6 +122,7 @@ class Recipe:
             known = get_args(values)
             default = name == "cache_dtype" and self.cache_dtype is None
             self._require(name, default or getattr(self, name) in known, f"one of {', '.join(known)}")
+        self._require("weight_bits", self.weight_bits in get_args(WeightBits), "one of 32, 8, 4")
         for name in ("epochs", "batch_size", "step_epochs"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("weight_decay", "warmup_epochs", "clip_grad", "calibration", "seed"):

@@ -19,11 +19,13 @@ from snow.data import Dataset, SplitRecord, Task
 from snow.data.labels import require_text
 from snow.errors import MismatchError, NoSpaceError, NotFoundError, SnowError
 from snow.hub import Artifact, Hub
+from snow.hub.coded_tensors import CodedTensors
 from snow.hub.listing import store_of
 from snow.hub.task_files import read_config
 from snow.inference.familiarity import Familiarity
 from snow.kinds import ClassKind, LabelKind
 from snow.methods import METHODS, Method
+from snow.methods.low_bit import FULL_BITS
 from snow.methods.method import option_values
 from snow.process.interrupt import Interrupt
 from snow.process.randomness import fork_rng, seed_all
@@ -275,7 +277,7 @@ def artifact_of(
     method = fitted.learners[task.name].export_form()
     history = [asdict(record) for record in fitted.history if record.learner == task.name]
     dataset = job.dataset
-    column = [known.name for known in dataset.tasks].index(task.name)
+    column, bits = [known.name for known in dataset.tasks].index(task.name), job.recipe.weight_bits
     data = {
         **(about or {}),
         "train_images": int((dataset.train.labels[:, column] >= 0).sum()),
@@ -291,6 +293,7 @@ def artifact_of(
         selection_history=fitted.selection_history.get(task.name),
         labels=fitted.kinds.get(task.name, task.kind),
         familiarity=None if familiarity is None else familiarity.get(task.name),
+        coded=None if bits == FULL_BITS else CodedTensors.of(method, job.source, bits),
     )
     measured = fitted.metrics.get(task.name)
     started = fitted.calibration_seconds if task.name in fitted.evidence else 0.0

@@ -12,6 +12,7 @@ from snow.inference.features import LiveFeatures
 from snow.inference.onnx_backend import source_for_precision
 from snow.kinds import LabelKind, ThresholdTarget
 from snow.methods import Method
+from snow.methods.low_bit import FULL_BITS, round_weights
 from snow.process.interrupt import Interrupt
 from snow.process.randomness import seed_all
 from snow.training.calibration import calibrate_learners, calibration_sample
@@ -124,6 +125,9 @@ class Trainer:
         for learner in learners:
             learner.finish()
         methods = {learner.name: learner.method for learner in learners}
+        if self.job.recipe.weight_bits < FULL_BITS:
+            for method in methods.values():
+                round_weights(method, self.job.source, self.job.recipe.weight_bits)
         evidence = {name: method.evidence for name, method in methods.items()}
         for learner in learners:
             if learner.guard is not None:
