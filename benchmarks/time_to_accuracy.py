@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def trained(source: Source, dataset: Dataset, way: Way) -> dict[str, Any]:
     for record in fitted.history:
         elapsed += record.seconds
         curve.append({"seconds": round(elapsed, 2), "accuracy": record.validation})
-    return {"start": round(timer.seconds, 2), "curve": curve, "test": asdict(fitted.metrics["task"])}
+    return {"start": round(timer.seconds, 2), "curve": curve, "test": fitted.metrics["task"].to_dict()}
 
 
 def add_times(ways: dict[str, Any], baseline: str) -> None:

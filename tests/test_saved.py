@@ -33,7 +33,7 @@ from snow.cli import main
 OFF = 1e-4
 """How far answers may be off on another processor, beside the largest of a task."""
 
-LATER = {"partial"}
+LATER = {"partial", "tail"}
 """Methods that version 0.1.0 did not have."""
 
 Opened = dict[str, Hub]

@@ -38,3 +38,6 @@ def test_it_says_what_was_kept() -> None:
     better = {**training, "kept": "epoch 1", "epochs": [{"loss": 0.3, "accuracy": 0.9}]}
     line = evidence_lines({**EVIDENCE, "training": better})[1]
     assert line.startswith("kept: epoch 1; log-loss 0.300, 90.0 % right on 60 held-out pictures (start 0.410, 84.0 %)")
+    mixed = {**better, "epochs": [{"loss": 0.3, "accuracy": 0.9, "share": 0.65}]}
+    line = evidence_lines({**EVIDENCE, "training": mixed})[1]
+    assert line.startswith("kept: epoch 1, 65% of it the copy's; log-loss 0.300")

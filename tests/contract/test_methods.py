@@ -86,6 +86,7 @@ def learn(method: Method, source: Source, images: Tensor, labels: Tensor, steps:
         optimizer.step()
         optimizer.zero_grad()
     method.set_progress(1.0)
+    method.set_share(0.5)
     return losses
 
 
@@ -125,7 +126,7 @@ def test_the_source_is_the_same_to_the_bit(learned: Learned) -> None:
 
 
 def test_a_separable_task_is_learned(learned: Learned) -> None:
-    if learned.method.evidence:  # it starts with the answers
+    if learned.method.evidence and learned.variant != "tail":  # it starts with the answers
         assert max(learned.losses[0], learned.losses[-1]) < 0.5 * math.log(3), learned.losses
         return
     assert learned.losses[0] == pytest.approx(math.log(3), abs=0.3)
@@ -138,8 +139,9 @@ def test_exactly_the_grouped_parameters_learn(learned: Learned) -> None:
     moved = {
         name for name, _ in learned.method.named_parameters() if not torch.equal(after[name], learned.before[name])
     }
+    frozen = {name for name, value in learned.method.named_parameters() if not value.requires_grad}
     assert learned.expected
-    assert moved == learned.expected
+    assert moved - frozen == learned.expected - frozen, "what calibration alone finds may move as well"
 
 
 def test_groups_hold_each_parameter_once(learned: Learned) -> None:

@@ -145,7 +145,7 @@ def _losses(method: Method, tokens: Source, images: Tensor, labels: Tensor, rate
     return losses
 
 
-@pytest.mark.parametrize("name", ["mp", "partial", "pn"])
+@pytest.mark.parametrize("name", ["mp", "partial", "pn", "tail"])
 def test_methods_that_need_convolutions_say_so(name: str) -> None:
     source = opened("test_vit")
     with pytest.raises(SnowError, match=f"method {name} works on convolutional sources only: timm/test_vit"):

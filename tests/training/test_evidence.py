@@ -16,6 +16,7 @@ from snow.data import Dataset, Task
 from snow.hub import Hub
 from snow.kinds import GradeKind, NumberKind, Prediction, TagKind
 from snow.methods import FinalOutput, Method, Snow
+from snow.methods.tail import Tail
 from snow.training.evaluate import evaluate
 from snow.training.fit import fit
 from snow.training.history import Fitted
@@ -93,6 +94,28 @@ def test_of_few_pictures_the_start_is_kept_without_a_step() -> None:
     assert fitted.history == ()
     assert fitted.evidence["snow"]["training"] == {"held_out": 0, "kept": "start"}
     assert fitted.metrics["snow"].top1 > 0.5
+
+
+def test_a_tail_has_the_share_that_held_out_pictures_say(tmp_path: Path) -> None:
+    fitted = run(440, {"tail": built(Tail)}, epochs=2, lr=0.02)
+    training = fitted.evidence["tail"]["training"]
+    assert training["held_out"] == 42, "a tenth, as its copy cannot be fitted to them later"
+    assert "share" not in training["start"] or training["start"]["share"] == 0
+    assert all(0 <= epoch["share"] <= 1 and epoch["loss"] <= training["start"]["loss"] for epoch in training["epochs"])
+    tail = fitted.learners["tail"]
+    assert isinstance(tail, Tail)
+    assert (tail.copy is None) == (training["kept"] == "start")
+    dataset, recipe = tiny_dataset(440, 60, 1), tiny_recipe(epochs=2, lr=0.02)
+    [trained] = train(
+        Hub.create(tmp_path / "hub", tiny_source()), dataset, recipe, method="tail", runtime=tiny_runtime()
+    )
+    images = torch.stack([dataset.test[number][0] for number in range(8)])
+    eager, auto = (
+        Hub(tmp_path / "hub", tiny_source(), engine=engine).logits(images, [trained.name])[trained.name]
+        for engine in ("eager", "auto")
+    )
+    torch.testing.assert_close(auto, eager, rtol=1e-3, atol=1e-3)
+    assert eager.std() > 0
 
 
 def test_equal_learners_are_calibrated_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snow.delta import NORMAL
+from snow.methods import Method
 from snow.training.guard import MIN_HELD_OUT, Guard, hold_out
 
 CLASSES = 4
@@ -22,6 +23,12 @@ class Toy(nn.Module):
         self.state = nn.Parameter(torch.zeros(1))
         self.concluded: tuple[bool, float] | None = None
         self.evidence = {"growth": 1.5}
+        self.share = 0.0
+
+    mix = Method.mix
+
+    def set_share(self, share: float) -> None:
+        self.share = share
 
     def conclude(self, trained: bool, scale: float) -> None:
         self.concluded = trained, scale
@@ -41,7 +48,7 @@ def labels() -> Tensor:
 def run(guard: Guard, toy: Any, labels: Tensor, qualities: list[float]) -> None:
     for epoch, quality in enumerate(qualities):
         toy.state.data.fill_(epoch)
-        guard.update(answers(labels, quality), labels)
+        guard.update(answers(labels, quality)[:, None], labels)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +71,8 @@ def test_the_best_state_is_kept(labels: Tensor, qualities: list[float], kept: in
 def test_the_scale_is_that_of_the_kept_state(labels: Tensor) -> None:
     toy: Any = Toy()
     guard = Guard(toy)
-    guard.update(answers(labels, 1.0), labels)
-    guard.update(10 * answers(labels, 3.0), labels)
+    guard.update(answers(labels, 1.0)[:, None], labels)
+    guard.update(10 * answers(labels, 3.0)[:, None], labels)
     guard.finish()
     trained, scale = toy.concluded
     assert trained
@@ -74,12 +81,30 @@ def test_the_scale_is_that_of_the_kept_state(labels: Tensor) -> None:
     torch.testing.assert_close(guard.answers, (1.5 * 10 * scale * answers(labels, 3.0), labels))
 
 
+@pytest.mark.parametrize(("second", "least", "most"), [(2.0, 0.4, 0.6), (5.0, 0.6, 0.8), (0.0, 0.0, 0.1)])
+def test_of_two_networks_the_better_one_has_the_larger_share(
+    labels: Tensor, second: float, least: float, most: float
+) -> None:
+    toy: Any = Toy()
+    guard = Guard(toy)
+    start, other = answers(labels, 2.0), answers(labels, second, seed=1)
+    guard.update(torch.stack([start, other], 1), labels)
+    assert toy.share == 0, "the first state is the start alone"
+    toy.state.data.fill_(1)
+    guard.update(torch.stack([start, other], 1), labels)
+    assert least <= toy.share <= most
+    assert guard.evidence["epochs"][0]["share"] == toy.share
+    assert guard.evidence["epochs"][0]["loss"] <= guard.evidence["start"]["loss"]
+    guard.finish()
+    assert toy.concluded[0] == (second > 0)
+
+
 def test_a_gain_within_its_error_is_seldom_kept(labels: Tensor) -> None:
     kept = 0
     for seed in range(1, 21):
         guard = Guard(Toy())  # ty: ignore[invalid-argument-type]
-        guard.update(answers(labels, 2.0, 100 + seed), labels)
-        guard.update(answers(labels, 2.0, seed), labels)
+        guard.update(answers(labels, 2.0, 100 + seed)[:, None], labels)
+        guard.update(answers(labels, 2.0, seed)[:, None], labels)
         kept += guard.evidence["kept"] != "start"
     assert kept <= 8
 
@@ -92,7 +117,7 @@ def test_of_a_number_squared_errors_are_compared(errors: list[float], kept: int)
     labels = torch.randn(200, 1, generator=generator)
     for epoch, error in enumerate(errors):
         toy.state.data.fill_(epoch)
-        guard.update(labels + error * torch.randn(200, 1, generator=generator), labels)
+        guard.update((labels + error * torch.randn(200, 1, generator=generator))[:, None], labels)
     guard.finish()
     assert toy.state.item() == kept
     assert toy.concluded == (kept > 0, 1.0)
@@ -119,19 +144,19 @@ def test_a_saved_guard_goes_on(labels: Tensor) -> None:
     assert again.has_start
     torch.testing.assert_close(again.answers, guard.answers)
     toy.state.data.fill_(7)
-    again.update(answers(labels, 2.0), labels)
+    again.update(answers(labels, 2.0)[:, None], labels)
     again.finish()
     assert toy.state.item() == 1
 
 
 def test_a_fifth_of_each_class_judges() -> None:
     labels = torch.cat([torch.zeros(100), torch.ones(104), torch.full((4,), 2), torch.full((9,), -1)]).long()
-    held = hold_out(labels, 0)
+    held = hold_out(labels, 0.2, 0)
     assert [int(held[labels == value].sum()) for value in (0, 1, 2, -1)] == [20, 20, 0, 0]
-    assert torch.equal(held, hold_out(labels, 0))
-    assert not torch.equal(held, hold_out(labels, 1))
+    assert torch.equal(held, hold_out(labels, 0.2, 0))
+    assert not torch.equal(held, hold_out(labels, 0.2, 1))
 
 
 def test_too_few_pictures_judge_nothing() -> None:
     labels = torch.arange(5 * MIN_HELD_OUT - 5) % 5
-    assert not hold_out(labels, 0).any()
+    assert not hold_out(labels, 0.2, 0).any()

@@ -27,11 +27,13 @@ from snow.methods.model_patch import ModelPatch
 from snow.methods.partial_fine_tuning import PartialFineTuning
 from snow.methods.progressive_nets import ProgressiveNets
 from snow.methods.snow import Snow
+from snow.methods.tail import Tail
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         Snow,
+        Tail,
         FinalOutput,
         FeatureExtraction,
         FineTuning,

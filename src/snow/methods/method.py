@@ -44,6 +44,7 @@ class Method(nn.Module, ABC):
         lr_scale: its learning rate relative to the recipe's.
         num_classes: C, number of outputs: the classes, or what another kind of label asks for (`snow.kinds`).
         classes_only: True if it can learn labels of kind class only.
+        held_out: share of the training pictures that judge a start against training, where it `starts_by_evidence`.
     """
 
     name: ClassVar[str]
@@ -53,6 +54,7 @@ class Method(nn.Module, ABC):
     uses_final: ClassVar[bool] = True
     extra: ClassVar[str | None] = None
     classes_only: ClassVar[bool] = False
+    held_out: ClassVar[float] = 0.2
     lr_scale: float = 1.0
     num_classes: int
 
@@ -142,6 +144,17 @@ class Method(nn.Module, ABC):
                 for such targets.
         """
         self.calibrate(batches)
+
+    def apart(self, features: Features) -> Tensor:
+        """Compute the logits of P networks whose sum is weighed by held-out pictures: (B, P, C), P of 1 or 2."""
+        return self(features)[:, None]
+
+    def mix(self, parts: Tensor, share: float) -> Tensor:
+        """Sum the logits of `apart`, the last of them with this share: (B, P, C) -> (B, C)."""
+        return parts[:, 0] if parts.shape[1] == 1 else parts[:, 0].lerp(parts[:, 1], share)
+
+    def set_share(self, share: float) -> None:
+        """Answer with this share from now on, where there are two networks."""
 
     @property
     def folds(self) -> Tensor | None:

@@ -134,7 +134,7 @@ def _no_evidence(labels: TaskLabels, method: Method) -> Tensor:
 def collect_logits(
     learners: Mapping[str, Method], batches: Iterable[FeatureBatch], fabric: Fabric
 ) -> dict[str, Tensor]:
-    """Return the logits of methods for all pictures: learner -> (n, C), float32 on the CPU."""
+    """Return the logits of the parts of methods for all pictures: learner -> (n, P, C), float32 on the CPU."""
     methods = list(learners.values())
     logits: dict[str, list[Tensor]] = {name: [] for name in learners}
     with ExitStack() as modes:
@@ -143,7 +143,7 @@ def collect_logits(
         for batch in batches:
             with fabric.autocast():
                 for name, method, features in zip(learners, methods, batch.features(methods), strict=True):
-                    logits[name].append(method(features).float().cpu())
+                    logits[name].append(method.apart(features).float().cpu())
     return {name: torch.cat(parts) for name, parts in logits.items()}
 
 

@@ -10,14 +10,15 @@ from torch import Tensor
 from snow.delta import CATEGORICAL, Likelihood
 from snow.methods import Method
 
-HELD_OUT_FRACTION = 0.2
+SHARES = tuple(number / 20 for number in range(21))
+"""Shares of a second network that are tried, see `Method.apart`."""
 
 MIN_HELD_OUT = 40
 """With fewer held-out pictures, no difference of two states could be told from chance."""
 
 
-def hold_out(labels: Tensor, seed: int) -> Tensor:
-    """Choose a fifth of the pictures of each stratum, rounded down, to judge training by: (n,) -> (n,) of bool.
+def hold_out(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """Choose a fraction of the pictures of each stratum, rounded down, to judge training by: (n,) -> (n,) of bool.
 
     There are none where that makes fewer than `MIN_HELD_OUT`.
 
@@ -28,7 +29,7 @@ def hold_out(labels: Tensor, seed: int) -> Tensor:
     held = torch.zeros(len(labels), dtype=torch.bool)
     for value in labels[labels >= 0].unique():
         members = (labels == value).nonzero().flatten()
-        count = int(HELD_OUT_FRACTION * len(members))
+        count = int(fraction * len(members))
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
     return held if int(held.sum()) >= MIN_HELD_OUT else torch.zeros_like(held)
 
@@ -59,16 +60,21 @@ class Guard:
         """Whether the start has been measured."""
         return bool(self._states)
 
-    def update(self, logits: Tensor, labels: Tensor) -> None:
+    def update(self, parts: Tensor, labels: Tensor) -> None:
         """Measure the method's current weights, the first time those of the start.
 
         Args:
-            logits: (h, C), for the held-out pictures.
+            parts: (h, P, C), logits for the held-out pictures; where there are two, their best share is set.
             labels: (h,), or targets in the units of outputs, (h, C).
         """
+        share = self._best_share(parts, labels) if self._states else 0.0
+        self._method.set_share(share)
+        logits = self._method.mix(parts, share)
         losses, figure = self._likelihood.losses(logits, labels)
         state = {"loss": round(float(losses.mean()), 4), self._likelihood.figure: round(figure, 4)}
         state["scale"] = self._likelihood.factor(logits, labels)
+        if parts.shape[1] > 1:
+            state["share"] = share
         if not self._states:
             self._start_losses, self._logits, self._labels = losses, logits.clone(), labels
         elif bool(losses.isfinite().all()):
@@ -83,6 +89,13 @@ class Guard:
         """Leave the method with the best weights, fitted to the held-out pictures as far as its start was."""
         self._method.load_state_dict(self._weights)
         self._method.conclude(self._best > 0, self._scale)
+
+    def _best_share(self, parts: Tensor, labels: Tensor) -> float:
+        """Find the share with the smallest mean loss."""
+        if parts.shape[1] == 1 or not parts.isfinite().all():
+            return 0.0
+        losses = [float(self._likelihood.losses(self._method.mix(parts, share), labels)[0].mean()) for share in SHARES]
+        return SHARES[losses.index(min(losses))]
 
     @property
     def _scale(self) -> float:
@@ -103,7 +116,8 @@ class Guard:
         if not self._states:
             return {"held_out": 0, "kept": "start"}
         kept = f"epoch {self._best}" if self._best else "start"
-        shown = [{name: state[name] for name in ("loss", self._likelihood.figure)} for state in self._states]
+        names = ("loss", self._likelihood.figure, "share")
+        shown = [{name: state[name] for name in names if name in state} for state in self._states]
         return {"held_out": len(self._start_losses), "kept": kept, "start": shown[0], "epochs": shown[1:]}
 
     def state_dict(self) -> dict[str, Any]:

@@ -171,12 +171,12 @@ class TrainingLoop:
         with ExitStack() as averaged:
             for learner in active:
                 averaged.enter_context(learner.averaged_weights())
+            self._judge([learner for learner in active if learner.guard])
             if validation is not None:
                 methods = {learner.name: learner.method for learner in active}
                 metrics = evaluate_batches(methods, self._run.data.labels, validation, self._run.fabric)
                 for learner in active:
                     learner.update_best(metrics[learner.name].score)
-            self._judge([learner for learner in active if learner.guard])
         records = [self._record(learner, metrics.get(learner.name)) for learner in active]
         state.history += records
         state.epoch, state.batch, state.seconds = state.epoch + 1, 0, 0.0

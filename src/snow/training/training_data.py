@@ -75,7 +75,7 @@ class TrainingData:
             own = self.labels[name]
             if method.starts_by_evidence and own.kind.likelihood is not None and job.guards_starts:
                 column = self.train.labels[:, own.column]
-                judged = hold_out(strata[:, own.column], self._recipe.seed)
+                judged = hold_out(strata[:, own.column], method.held_out, self._recipe.seed)
                 if judged.any():
                     self._judged[name] = judged
                     self.learned_labels[name] = replace(own, column=sum(part.shape[1] for part in columns))
