@@ -118,6 +118,12 @@ def test_a_tail_has_the_share_that_held_out_pictures_say(tmp_path: Path) -> None
     assert eager.std() > 0
 
 
+def test_a_tail_learns_from_a_cache(tmp_path: Path) -> None:
+    fitted = run(440, {"tail": built(Tail)}, epochs=2, lr=0.02, cache="100MB", cache_dir=tmp_path)
+    assert len(fitted.evidence["tail"]["training"]["epochs"]) == 2
+    assert fitted.metrics["tail"].top1 >= standing_still().metrics["snow"].top1 - 0.05
+
+
 def test_equal_learners_are_calibrated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     calibrate_views = Snow.calibrate_views
