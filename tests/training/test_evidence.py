@@ -145,19 +145,23 @@ def test_another_learner_of_the_run_learns_all_pictures() -> None:
     assert "fo" not in fitted.evidence
 
 
-@pytest.mark.parametrize("cache", [pytest.param(None, marks=pytest.mark.slow), "100MB"])
-def test_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, cache: str | None) -> None:
+@pytest.mark.parametrize(
+    ("method", "cache"), [pytest.param(Snow, None, marks=pytest.mark.slow), (Snow, "100MB"), (Tail, "100MB")]
+)
+def test_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, method: type[Method], cache: str | None) -> None:
     class Stop(Listener):
         def on_epoch(self, records: Any) -> None:
             if records[0].epoch == 2:
                 raise KeyboardInterrupt
 
-    options = {"cache": cache, "epochs": 3}
-    whole = run(**options)
+    def learned(**options: Any) -> Fitted:
+        return run(440, {"task": built(method)}, cache=cache, epochs=3, **options)
+
+    whole = learned()
     with pytest.raises(KeyboardInterrupt):
-        run(checkpoint=tmp_path / "checkpoint", listeners=[Stop()], **options)
-    resumed = run(checkpoint=tmp_path / "checkpoint", resume=True, **options)
-    assert same_tensors(whole.learners["snow"], resumed.learners["snow"])
+        learned(checkpoint=tmp_path / "checkpoint", listeners=[Stop()])
+    resumed = learned(checkpoint=tmp_path / "checkpoint", resume=True)
+    assert same_tensors(whole.learners["task"], resumed.learners["task"])
     assert whole.evidence == resumed.evidence
     assert [record.loss for record in whole.history] == [record.loss for record in resumed.history]
 

@@ -93,7 +93,7 @@ def test_weights_are_bit_equal(
     assert step <= again.info.first_step <= step + 1 + late  # a late report comes one step later
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"tail"}))  # a start by evidence, see `test_evidence`
 def test_every_method_resumes_to_the_bit(tmp_path: Path, name: str) -> None:
     path = tmp_path / "checkpoint.pt"
     config = {"start": "zero"} if name == "snow" else {}  # a start by evidence takes no step on so few pictures

@@ -158,7 +158,7 @@ def test_too_little_memory_is_one_line(hub: snow.Hub, dataset: snow.Dataset, mon
 
 
 def test_an_unknown_method_is_refused_with_those_there_are(hub: snow.Hub, dataset: snow.Dataset) -> None:
-    with pytest.raises(snow.SnowError, match="no method 'magic': there are snow, fo"):
+    with pytest.raises(snow.SnowError, match="no method 'magic': there are snow, tail, fo"):
         snow.train(hub, dataset, RECIPE, runtime=RUNTIME, method="magic")
 
 

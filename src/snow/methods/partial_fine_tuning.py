@@ -37,7 +37,7 @@ class PartialFineTuningConfig:
         SnowError: a number of stages below one, a ratio outside (0, 1], unknown statistics.
     """
 
-    stages: int = 2
+    stages: int = 1
     copy_rate: float = 0.3
     statistics: str = "task"
 
