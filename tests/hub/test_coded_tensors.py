@@ -23,9 +23,9 @@ CLASSES = ("a", "b", "c")
 NAMES = ("ft", "partial", "mp", "snow", "fo")
 
 
-@pytest.fixture(scope="module")
-def source(make_source: Callable[..., Source]) -> Source:
-    return make_source("resnet18")
+@pytest.fixture
+def source(resnet: Source) -> Source:
+    return resnet
 
 
 def coded(source: Source, name: str, bits: int) -> Artifact:
@@ -52,7 +52,8 @@ def test_a_task_answers_as_before_it_was_saved(
     torch.testing.assert_close(loaded.method(features), task.method(features), rtol=1e-4, atol=1e-5)
 
 
-def test_a_copy_takes_a_seventh_of_its_bytes(source: Source, tmp_path: Path) -> None:
+def test_a_copy_takes_a_seventh_of_its_bytes(make_source: Callable[..., Source], tmp_path: Path) -> None:
+    source = make_source("resnet18")
     task = coded(source, "ft", 4)
     whole = Artifact("ft", CLASSES, task.method, source.description())
     assert task.size == sum(
@@ -103,7 +104,7 @@ def test_a_hub_keeps_and_serves_it(source: Source, tmp_path: Path, draw: Callabl
 def test_what_does_not_fit_is_refused(change: str, source: Source, tmp_path: Path) -> None:
     folder = coded(source, "partial", 4).save(tmp_path / "task")
     tensors = load_file(folder / "model.safetensors")
-    name = "cnn.layer4.1.conv2.weight"
+    name = "cnn.layer4.0.conv2.weight"
     codes, scale = tensors[name + CODES], tensors[name + SCALE]
     if change == "without scale":
         del tensors[name + SCALE]
