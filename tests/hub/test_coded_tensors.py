@@ -99,7 +99,7 @@ def test_a_hub_keeps_and_serves_it(source: Source, tmp_path: Path, draw: Callabl
 
 
 @pytest.mark.parametrize(
-    "change", ["without scale", "wide codes", "unknown tensor", "type of scale", "not said", "NaN"]
+    "change", ["without scale", "wide codes", "unknown tensor", "unknown scale", "type of scale", "not said", "NaN"]
 )
 def test_what_does_not_fit_is_refused(change: str, source: Source, tmp_path: Path) -> None:
     folder = coded(source, "partial", 4).save(tmp_path / "task")
@@ -112,6 +112,8 @@ def test_what_does_not_fit_is_refused(change: str, source: Source, tmp_path: Pat
         tensors[name + CODES] = torch.cat([codes, codes, codes], 1)
     elif change == "unknown tensor":
         tensors |= {f"other{CODES}": codes.clone(), f"other{SCALE}": scale.clone()}
+    elif change == "unknown scale":
+        tensors[f"other{SCALE}"] = scale.clone()
     elif change == "type of scale":
         tensors[name + SCALE] = scale.half()
     elif change == "NaN":

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from snow.errors import SnowError
 from snow.methods import Method
@@ -36,6 +37,28 @@ def test_an_untrained_copy_gives_the_source_s_final_features(
     features = source(draw(2, 3)[0], method.taps)
     found = method.final_features(features.maps[module])
     assert (found - features.final).abs().max() <= 1e-4 * features.final.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "shares"),
+    [("tf_efficientnet_lite0", [(58, 37), (72, 70)]), ("resnet50", [(59, 20), (86, 56)])],
+)
+def test_a_copy_costs_what_the_documentation_says(
+    make_source: Callable[..., Source], name: str, shares: list[tuple[int, int]]
+) -> None:
+    """In percent of the source's parameters and multiplications."""
+    source = make_source(name, image_size=224)
+    images = torch.zeros(1, 3, 224, 224, dtype=torch.uint8)
+    with FlopCounterMode(display=False) as whole:
+        source(images, ())
+    for stages, expected in enumerate(shares, 1):
+        method = PartialFineTuning.build(source, 10, {"stages": stages}).eval()
+        features = source(images, method.taps, final=False)
+        with FlopCounterMode(display=False) as part:
+            method(features)
+        parameters = method.learned_parameters / source.learned_parameters
+        multiplications = part.get_total_flops() / whole.get_total_flops()
+        assert (round(100 * parameters), round(100 * multiplications)) == expected
 
 
 def test_only_what_is_behind_the_map_is_learned_and_saved(resnet: Source) -> None:

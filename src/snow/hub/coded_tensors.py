@@ -72,6 +72,8 @@ def as_decoded(stored: Header, shapes: Shapes) -> Header:
             _, shape = shapes.get(whole, (None, ()))
             _code_bits(whole, stored, shape)
             decoded[whole] = StoredTensor("F32", shape, entry.start, entry.stop)
+        elif whole + CODES not in stored:
+            raise DamagedError(f"tensor {name} is unknown")
     return decoded
 
 

@@ -149,7 +149,7 @@ class Method(nn.Module, ABC):
         """Compute the logits of P networks whose sum is weighed by held-out pictures: (B, P, C), P of 1 or 2."""
         return self(features)[:, None]
 
-    def mix(self, parts: Tensor, share: float) -> Tensor:
+    def mix(self, parts: Tensor, share: float | Tensor) -> Tensor:
         """Sum the logits of `apart`, the last of them with this share: (B, P, C) -> (B, C)."""
         return parts[:, 0] if parts.shape[1] == 1 else parts[:, 0].lerp(parts[:, 1], share)
 

@@ -117,8 +117,7 @@ class Tail(Method):
     def forward(self, features: Features) -> Tensor:
         if self.training and self.starts_by_evidence and self.copy is not None:
             return self.copy(features)
-        parts = self.apart(features)
-        return parts[:, 0] if self.copy is None else parts[:, 0].lerp(parts[:, 1], self.share)
+        return self.mix(self.apart(features), self.share)
 
     def apart(self, features: Features) -> Tensor:
         start = self.start(features)
