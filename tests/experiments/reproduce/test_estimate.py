@@ -11,6 +11,7 @@ import pytest
 from snow.experiments.reproduce import estimate
 from snow.experiments.reproduce.estimate import format_duration, training
 from snow.experiments.reproduce.settings import ReproductionSettings
+from snow.methods import METHODS
 from snow.methods.variant import Variant
 from snow.source import Source
 
@@ -28,7 +29,7 @@ def test_a_gpu_leaves_the_cores_to_loading(
 
 def test_a_method_is_as_much_slower_than_a_pass_as_in_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "pass_seconds", lambda *_: 1.0)
-    steps = {name: estimate.step_seconds(Variant(name), "resnet50", 224, "32") for name in ("fo", "ft", "snow")}
+    steps = {name: estimate.step_seconds(Variant(name), "resnet50", 224, "32") for name in METHODS}
     assert steps["fo"] == 1
     assert steps["ft"] == pytest.approx(1085.67 / 358.74)
     assert steps["snow"] == pytest.approx(1085.67 / 965.31)
