@@ -17,7 +17,7 @@ import snow
 from snow.errors import file_error
 from snow.methods.lora import LoraConfig
 from snow.methods.model_patch import ModelPatchConfig
-from snow.training.train import run_folder
+from snow.training.hub_run import run_folder
 
 ROOT = Path(__file__).parents[1]
 RECIPE = snow.Recipe(epochs=1, batch_size=8, lr=0.01, augment="none", precision="32")

@@ -13,8 +13,8 @@ import torch
 import snow
 from snow.process.interrupt import Interrupted
 from snow.training.history import RunInfo, StepReport
+from snow.training.hub_run import run_folder
 from snow.training.listeners import CsvLog, Listener
-from snow.training.train import run_folder
 
 RECIPE = snow.Recipe(epochs=2, batch_size=8, lr=0.01, augment="none", precision="32")
 RUNTIME = snow.Runtime(workers=0)

@@ -15,8 +15,8 @@ from snow.hub import Artifact, Hub
 from snow.kinds import ClassMetrics
 from snow.training.evaluate import evaluate
 from snow.training.extend import Extension, extend
+from snow.training.hub_run import sole_run
 from snow.training.polish import Polish
-from snow.training.train import sole_run
 
 app = command("extend", "snow extend my-hub insects new-pictures/ --check pictures/")
 

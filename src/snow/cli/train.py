@@ -34,11 +34,12 @@ from snow.methods.variant import Variant
 from snow.process.devices import find_device
 from snow.process.interrupt import Interrupted
 from snow.training import Recipe
+from snow.training.hub_run import CHECKPOINT, require_free, rollback, run_folder
 from snow.training.launch import is_first
 from snow.training.listeners import Listener, ProgressBar
 from snow.training.task_labels import require_weighted_names
 from snow.training.trackers import LOGS
-from snow.training.train import CHECKPOINT, method_named, require_free, require_kind, rollback, run_folder, train
+from snow.training.train import method_named, require_kind, train
 
 Method = Annotated[str, Parameter(help=f"how to train: {', '.join(METHODS)}; `mp:patch=both` is one with options.")]
 Columns = Annotated[Names, Parameter(name=("--tasks", "--labels"))]

@@ -11,9 +11,10 @@ from snow.data import Dataset, open_dataset
 from snow.hub import Hub
 from snow.training import Recipe, Runtime
 from snow.training.checkpoint import data_digest
+from snow.training.hub_run import remove_run, run_folder
 from snow.training.recipe import current_fields
 from snow.training.trackers import LOGS
-from snow.training.train import holding_out, remove_run, run_folder, train
+from snow.training.train import holding_out, train
 
 
 @dataclass(frozen=True)

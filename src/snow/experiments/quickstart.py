@@ -17,8 +17,9 @@ from snow.source import Source
 from snow.training import Recipe, RunPaths, Runtime, TrainingJob
 from snow.training.familiarity_pass import fit_familiarity
 from snow.training.fit import run_job
+from snow.training.hub_run import CHECKPOINT, run_folder
 from snow.training.listeners import Listener
-from snow.training.train import artifact_of, run_folder
+from snow.training.train import artifact_of
 
 TASKS = ("digits", "textures")
 IMAGE_SIZE = 64
@@ -97,7 +98,7 @@ def _train(
             name: METHODS["snow"].build(hub.source, len(task.classes)),
             PROBE: METHODS["fo"].build(hub.source, len(task.classes)),
         }
-    checkpoint = run_folder(hub.path, [name]) / "checkpoint.pt"
+    checkpoint = run_folder(hub.path, [name]) / CHECKPOINT
     job = TrainingJob(hub.source, learners, dataset, recipe, RUNTIME, RunPaths(checkpoint, resume=True))
     fitted = run_job(job, listeners)
     artifact = artifact_of(task, fitted, job, {"path": str(pictures)}, fit_familiarity(job, fitted.held_out))

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import shutil
-from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from dataclasses import replace as with_changes
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from snow.data import Dataset, SplitRecord, Task
-from snow.data.labels import require_text
 from snow.errors import MismatchError, NoSpaceError, NotFoundError, SnowError
 from snow.hub import Artifact, Hub
 from snow.hub.coded_tensors import CodedTensors
-from snow.hub.listing import store_of
-from snow.hub.task_files import read_config
 from snow.inference.familiarity import Familiarity
 from snow.kinds import ClassKind, LabelKind
 from snow.methods import METHODS, Method
@@ -29,21 +24,27 @@ from snow.methods.low_bit import FULL_BITS
 from snow.methods.method import option_values
 from snow.process.interrupt import Interrupt
 from snow.process.randomness import fork_rng, seed_all
-from snow.store import check_name, write_lock
 from snow.training.checkpoint import data_digest
 from snow.training.familiarity_pass import fit_familiarity
 from snow.training.fit import run_job
 from snow.training.history import Fitted
+from snow.training.hub_run import (
+    CACHE,
+    CHECKPOINT,
+    added_before,
+    remove_run,
+    require_free,
+    require_writable,
+    rollback,
+    run_folder,
+    sole_run,
+)
 from snow.training.job import RunPaths, TrainingJob
-from snow.training.launch import is_first
 from snow.training.listeners import Listener
 from snow.training.recipe import Recipe
 from snow.training.runtime import Runtime
 
 log = logging.getLogger("snow")
-
-CHECKPOINT, CACHE = "checkpoint.pt", "cache"
-"""In the folder of a run, while it lasts."""
 
 TUNING = 0.1
 """Fraction of the training pictures that is held out where thresholds have to be picked and no fraction is given."""
@@ -139,20 +140,6 @@ def holding_out(recipe: Recipe, dataset: Dataset) -> Recipe:
     return with_changes(recipe, validation=TUNING)
 
 
-@contextmanager
-def sole_run(hub: Path, names: Collection[str]) -> Generator[None]:
-    """Keep other processes from training or extending tasks of these names during the block.
-
-    Raises:
-        SnowError: another process does so with one of them, or the hub cannot be written.
-    """
-    with ExitStack() as locks:
-        for name in sorted(names) if is_first() else ():
-            lock = hub / ".locks" / f"{name}.lock"
-            locks.enter_context(write_lock(f"task {name} of hub {hub}", lock, activity="trained"))
-        yield
-
-
 def build_learners(hub: Hub, dataset: Dataset, method: str, config: object, seed: int) -> dict[str, Method]:
     """Build a method for each task of a data set, with weights that depend on nothing but the seed.
 
@@ -209,54 +196,6 @@ def _warn_of_learned(hub: Hub, dataset: Dataset) -> None:
 def earlier_recipes(artifact: Artifact) -> list[dict[str, Any]]:
     """List the recipes that a task was trained by, in order."""
     return [*artifact.training.get("earlier_recipes", []), artifact.training.get("recipe", {})]
-
-
-def remove_run(folder: Path) -> None:
-    """Remove checkpoint and cache from the folder of a run whose tasks are in the hub."""
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    shutil.rmtree(folder / CACHE, ignore_errors=True)
-
-
-def run_folder(hub: Path, names: Sequence[str]) -> Path:
-    """Return where the run that trains these tasks together keeps its logs and, until it ends, its checkpoint."""
-    return hub / "runs" / "+".join(names)[:200]
-
-
-def added_before(hub: Path, dataset: Dataset, recipe: Recipe) -> set[str]:
-    """Name the tasks that a run of this recipe and data had added to the hub when it was killed."""
-    digest, names = data_digest(dataset), set[str]()
-    for task in dataset.tasks:
-        with suppress(SnowError):
-            training = store_of(hub).read(task.name, read_config)["training"]
-            if (training.get("recipe"), training.get("data", {}).get("fingerprint")) == (recipe.to_dict(), digest):
-                names.add(task.name)
-    return names
-
-
-def require_free(hub: Path, names: Collection[str], replace: bool, added: Collection[str] = ()) -> None:
-    """Check that tasks may be added under these names, other than those that the run itself has added.
-
-    Raises:
-        SnowError: a name cannot name a task, or the path of the hub is not text.
-        MismatchError: a task has the name, and is not to be replaced.
-    """
-    require_text(str(hub), "the path of hub")
-    for name in names:
-        check_name(name)
-        if not replace and name not in added and store_of(hub).has(name):
-            choices = "replace it, train it on (warm start), or choose another name"
-            raise MismatchError(f"hub {hub} has a task {name!r} already: {choices}")
-
-
-def require_writable(hub: Path) -> None:
-    """Check before the first step that the hub can take a task after the last one.
-
-    Raises:
-        SnowError: its folder is read-only, or belongs to another user.
-    """
-    for folder in (hub, hub / "tasks", hub / "runs"):
-        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
-            raise SnowError(f"hub {hub} cannot be written: {folder} is read-only for this user")
 
 
 def method_named(name: str) -> type[Method]:
@@ -323,18 +262,6 @@ def _split_with_earlier(artifact: Artifact, earlier: Artifact) -> dict[str, Any]
         return {}
     before = SplitRecord.from_dict(recorded_before)
     return {"split": SplitRecord.from_dict(recorded).with_trained(before.trained, before.all_trained).to_dict()}
-
-
-@contextmanager
-def rollback(folder: Path, keep: Path) -> Generator[None, None, None]:
-    """Remove a folder that a failed block has made, unless the block left `keep` to continue from."""
-    existed = folder.exists()
-    try:
-        yield
-    except BaseException:
-        if not existed and not keep.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 @contextmanager
