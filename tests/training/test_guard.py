@@ -22,7 +22,7 @@ class Toy(nn.Module):
         super().__init__()
         self.state = nn.Parameter(torch.zeros(1))
         self.concluded: tuple[bool, float] | None = None
-        self.evidence = {"growth": 1.5}
+        self.growth = 1.0
         self.share = 0.0
 
     mix = Method.mix
@@ -70,15 +70,16 @@ def test_the_best_state_is_kept(labels: Tensor, qualities: list[float], kept: in
 
 def test_the_scale_is_that_of_the_kept_state(labels: Tensor) -> None:
     toy: Any = Toy()
+    toy.growth = 1.5
     guard = Guard(toy)
     guard.update(answers(labels, 1.0)[:, None], labels)
     guard.update(10 * answers(labels, 3.0)[:, None], labels)
     guard.finish()
     trained, scale = toy.concluded
     assert trained
-    assert 0.2 < scale < 0.4
+    assert 0.3 < scale < 0.6
     assert guard.answers is not None
-    torch.testing.assert_close(guard.answers, (1.5 * 10 * scale * answers(labels, 3.0), labels))
+    torch.testing.assert_close(guard.answers, (10 * scale * answers(labels, 3.0), labels))
 
 
 @pytest.mark.parametrize(("second", "least", "most"), [(2.0, 0.4, 0.6), (5.0, 0.6, 0.8), (0.0, 0.0, 0.1)])

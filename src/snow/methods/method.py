@@ -171,12 +171,17 @@ class Method(nn.Module, ABC):
     def set_layout(self, layout: Mapping[str, Any]) -> None:
         """Take the shapes of a calibrated method's `layout`, so that its tensors can be loaded."""
 
+    @property
+    def growth(self) -> float:
+        """By how much surer trained logits may be once `conclude` has fitted held-out pictures as well."""
+        return 1.0
+
     def conclude(self, trained: bool, scale: float) -> None:
         """Finish a method that `starts_by_evidence`, in place.
 
         Args:
             trained: whether its weights are trained ones, or those of its start.
-            scale: factor of the trained logits that left-out pictures bear out.
+            scale: factor of the trained logits that held-out pictures bear out, `growth` included.
         """
 
     def set_progress(self, fraction: float) -> None:

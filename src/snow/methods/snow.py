@@ -256,6 +256,10 @@ class Snow(Method):
         if not layout["delta"]:
             self.delta = None
 
+    @property
+    def growth(self) -> float:
+        return self._evidence.get("growth", 1.0)
+
     @torch.no_grad()
     def conclude(self, trained: bool, scale: float) -> None:
         if self.readout is None:
@@ -264,7 +268,6 @@ class Snow(Method):
         if not trained:
             self.delta = None
             return
-        scale *= self._evidence.get("growth", 1.0)  # held-out pictures are fitted as well now
         for part in (self.readout, self.delta):
             if part is not None:
                 part.multiply(scale)

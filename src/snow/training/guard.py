@@ -99,7 +99,8 @@ class Guard:
 
     @property
     def _scale(self) -> float:
-        return self._states[self._best]["scale"] if self._best else 1.0
+        """Factor of the logits of the state that is kept; a start has its own."""
+        return self._states[self._best]["scale"] * self._method.growth if self._best else 1.0
 
     @property
     def answers(self) -> tuple[Tensor, Tensor] | None:
@@ -107,8 +108,7 @@ class Guard:
 
         They are as sure as those of the method that is left, which is fitted to these pictures as well.
         """
-        scale = self._scale * (self._method.evidence.get("growth", 1.0) if self._best else 1.0)
-        return (self._logits.float() * scale, self._labels) if len(self._logits) else None
+        return (self._logits.float() * self._scale, self._labels) if len(self._logits) else None
 
     @property
     def evidence(self) -> dict[str, Any]:
