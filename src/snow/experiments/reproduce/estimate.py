@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from snow.data import Pictures, train_transform
+from snow.data.published import PUBLISHED
 from snow.experiments.reproduce.paper import LF_THROUGHPUT, SETS, TABLE8
 from snow.methods.variant import Variant
 from snow.source import Source
@@ -48,8 +49,13 @@ def training(settings: ReproductionSettings, variant: Variant, pictures: Picture
 
 def step_seconds(variant: Variant, architecture: str, image_size: int, precision: str) -> float:
     """Estimate the seconds per image of a training step, with images in memory."""
-    paper_speed = LF_THROUGHPUT if variant.method == "lf" else TABLE8[ROWS.get(variant.method, "FT")][CAR][0]
-    return pass_seconds(architecture, image_size, precision) * TABLE8["FO"][CAR][0] / paper_speed
+    pass_speed = TABLE8["FO"][CAR][0]
+    return pass_seconds(architecture, image_size, precision) * pass_speed / _paper_speed(variant.method, CAR)
+
+
+def _paper_speed(method: str, column: int) -> float:
+    """Look up the images per second of training in the paper's Table 8."""
+    return LF_THROUGHPUT if method == "lf" else TABLE8[ROWS.get(method, "FT")][column][0]
 
 
 @cache
@@ -78,6 +84,15 @@ def _loading_seconds(settings: ReproductionSettings, pictures: Pictures) -> floa
     for index in indices:
         augmented[index, 0]
     return (time.perf_counter() - started) / len(indices) / max(1, settings.runtime.loading_workers())
+
+
+def paper_seconds(variants: Sequence[Variant], epochs: float) -> float:
+    """Estimate training on all five datasets at the speeds of the paper's Table 8 (one V100)."""
+    return epochs * sum(
+        known.train / _paper_speed(variant.method, SETS.index(known.column))
+        for variant in variants
+        for known in PUBLISHED.values()
+    )
 
 
 def total(estimates: Sequence[TimeEstimate]) -> float:
