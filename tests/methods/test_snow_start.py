@@ -57,6 +57,8 @@ def test_a_start_by_evidence_answers_before_the_first_step(by_evidence: Snow) ->
     assert (logits.argmax(1) == labels).float().mean() > 0.7
     assert by_evidence.delta(features).abs().max() == 0, "the delta's own blocks add nothing yet"
     assert by_evidence.evidence["chosen"] in by_evidence.evidence["layouts"]
+    by_evidence.evidence["growth"] = 1.5
+    assert by_evidence.growth == 1.5
 
 
 def test_before_calibration_it_is_a_linear_probe_of_all_final_features(by_evidence: Snow) -> None:
