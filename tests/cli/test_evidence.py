@@ -40,4 +40,4 @@ def test_it_says_what_was_kept() -> None:
     assert line.startswith("kept: epoch 1; log-loss 0.300, 90.0 % right on 60 held-out pictures (start 0.410, 84.0 %)")
     mixed = {**better, "epochs": [{"loss": 0.3, "accuracy": 0.9, "share": 0.65}]}
     line = evidence_lines({**EVIDENCE, "training": mixed})[1]
-    assert line.startswith("kept: epoch 1, 65% of it the copy's; log-loss 0.300")
+    assert line.startswith("kept: epoch 1, 65% of it trained; log-loss 0.300")

@@ -92,27 +92,6 @@ def test_pictures_that_are_not_learned_come_with_the_refit() -> None:
     assert torch.equal(find_start(changed, 10_000, learned).index, part.index)
 
 
-@pytest.mark.parametrize("folded", [True, False])
-def test_fits_without_a_fold_do_not_see_its_pictures(monkeypatch: pytest.MonkeyPatch, folded: bool) -> None:
-    if not folded:
-        monkeypatch.setattr(module, "MAX_FOLDED_ROWS", 10)
-    rows = make_rows(20, strength=1.0)
-    learned = torch.arange(60) % 5 > 0
-    start = find_start(rows, 10_000, learned)
-    assert start.crossfit is not None
-    assert start.folds is not None
-    assert start.crossfit.shape == (5 if folded else 4, *start.weight.shape)
-    assert (start.folds[~learned] == -1).all()
-    assert set(start.folds[learned].tolist()) == set(range(len(start.crossfit)))
-    x = torch.cat([values[0] for values in rows.blocks.values()], 1)[:, start.index]
-    z = (x - start.centre) * start.gain
-    fitted = (z @ start.weight.T + start.bias).argmax(1) == rows.label
-    without = torch.stack([z @ (start.weight + weight).T + start.bias for weight in start.crossfit])
-    left_out = without[start.folds.clamp(min=0), torch.arange(60)].argmax(1) == rows.label
-    assert fitted[learned].float().mean() > left_out[learned].float().mean()
-    assert find_start(rows, 10_000).crossfit is None
-
-
 @pytest.mark.parametrize("budget", [24, 100, 200])
 def test_it_stays_within_its_budget(budget: int) -> None:
     rows = make_rows(20, classes=8)

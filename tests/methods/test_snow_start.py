@@ -22,7 +22,7 @@ from snow.subscribe import moments
 @pytest.fixture
 def by_evidence() -> Snow:
     level = Level("map", N, K, own=8, out=8, hidden=8, kernel=3, stride=1)
-    plan = DeltaPlan("general", 8, 4, (level,), 16, FINAL, 0)
+    plan = DeltaPlan("general", 8, 4, (level,), 16, FINAL, FINAL // 2)
     return Snow(plan, 3, SnowConfig().resolved(3), budget=10_000, answers=2)
 
 
@@ -46,9 +46,7 @@ def test_by_default_a_task_starts_by_evidence_unless_a_head_is_named(source: Sou
         snow = Snow.build(source, 3, options)
         assert not snow.starts_by_evidence
         assert snow.readout is None
-    with pytest.raises(SnowError, match="final_keep, readout and rank need start=zero"):
-        Snow.build(source, 3, {"start": "evidence", "rank": 8})
-    assert Snow.build(source, 3, {"start": "evidence"}).plan.final_keep == 0
+    assert Snow.build(source, 3, {"start": "evidence", "rank": 2}).starts_by_evidence
 
 
 def test_a_start_by_evidence_answers_before_the_first_step(by_evidence: Snow) -> None:
@@ -57,8 +55,6 @@ def test_a_start_by_evidence_answers_before_the_first_step(by_evidence: Snow) ->
     assert (logits.argmax(1) == labels).float().mean() > 0.7
     assert by_evidence.delta(features).abs().max() == 0, "the delta's own blocks add nothing yet"
     assert by_evidence.evidence["chosen"] in by_evidence.evidence["layouts"]
-    by_evidence.evidence["growth"] = 1.5
-    assert by_evidence.growth == 1.5
 
 
 def test_before_calibration_it_is_a_linear_probe_of_all_final_features(by_evidence: Snow) -> None:
@@ -104,6 +100,22 @@ def test_moments_of_the_pass_or_of_whole_maps_are_the_same(by_evidence: Snow) ->
     torch.testing.assert_close(by_evidence(narrow), by_evidence(features))
 
 
+def test_all_final_features_pass_beside_a_readout(by_evidence: Snow) -> None:
+    features, _ = calibrate(by_evidence, learned=torch.arange(30) % 5 > 0)
+    torch.nn.init.normal_(by_evidence.delta.classifier.weight)
+    by_evidence.set_share(0.5)
+    by_evidence.freeze_selection()
+    by_evidence.eval()
+    channels = by_evidence.sample_channels()
+    assert channels["(final)"] is None, "the delta reads some of them, the readout any"
+    narrow = replace(
+        features,
+        maps={"map": features.maps["map"][:, channels["map"]]},
+        moments={"map": moments(features.maps["map"])},
+    )
+    torch.testing.assert_close(by_evidence(narrow), by_evidence(features))
+
+
 def test_a_fresh_method_takes_layout_and_tensors_of_a_calibrated_one(by_evidence: Snow) -> None:
     fresh = Snow(by_evidence.plan, 3, by_evidence.options)
     features, _ = calibrate(by_evidence, learned=torch.arange(30) > 5)
@@ -132,8 +144,9 @@ def test_the_conclusion_adds_the_refit_and_scales_what_was_trained(by_evidence: 
     calibrate(copied, learned=learned)
     torch.nn.init.normal_(copied.delta.classifier.weight)
     added = copied.eval().delta(features)
+    copied.set_share(0.5)
     copied.conclude(trained=True, scale=3.0)
-    torch.testing.assert_close(copied(features), 3 * (whole + added), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(copied(features), 1.5 * (whole + added), rtol=1e-3, atol=1e-3)
 
 
 def test_a_kept_start_has_no_delta(by_evidence: Snow, source: Source) -> None:
@@ -161,16 +174,14 @@ def test_a_kept_start_has_no_delta(by_evidence: Snow, source: Source) -> None:
 
 def test_a_number_starts_by_evidence_where_it_is_known(by_evidence: Snow, source: Source) -> None:
     level = by_evidence.plan.levels[0]
-    snow = Snow(DeltaPlan("general", 8, 4, (level,), 16, FINAL, 0), 1, SnowConfig().resolved(1), budget=1000, answers=2)
+    plan = DeltaPlan("general", 8, 4, (level,), 16, FINAL, FINAL // 2)
+    snow = Snow(plan, 1, SnowConfig().resolved(1), budget=1000, answers=2)
     fresh = copy.deepcopy(snow)
     numbers = (torch.arange(60) % 3 - 1.0)[:, None]
     features = make_features(torch.arange(60) % 3)
     numbers[::6] = torch.nan
     snow.calibrate_views([(features, numbers)], 1, torch.arange(60) % 5 > 0, NORMAL)
     assert snow.evidence["pictures"] == 50
-    assert snow.folds is not None
-    assert (snow.folds[::6] == -1).all()
-    assert snow.folds.max() == 4
     new = torch.arange(90) % 3
     answers = snow.eval()(make_features(new, seed=9)).detach()
     assert NORMAL.measure(answers, (new - 1.0)[:, None])[1] > 0.7
@@ -213,27 +224,47 @@ def test_targets_of_no_known_likelihood_start_from_zero(by_evidence: Snow) -> No
     assert set(by_evidence.export_form().config) == {"plan", "options"}
 
 
-def test_while_it_learns_a_picture_is_answered_without_its_fold(by_evidence: Snow) -> None:
+def test_beside_a_start_the_delta_learns_from_its_own_logits(by_evidence: Snow) -> None:
     features, _ = calibrate(by_evidence, learned=torch.arange(30) % 5 > 0)
-    readout = by_evidence.readout
-    assert readout is not None
-    assert readout.crossfit is not None
-    assert by_evidence.folds is not None
-    assert by_evidence.folds.shape == (30,)
-    assert not any(parameter.requires_grad for parameter in readout.parameters())
-    answered = by_evidence.eval()(features)
+    assert by_evidence.delta is not None
+    assert by_evidence.readout is not None
+    assert not any(parameter.requires_grad for parameter in by_evidence.readout.parameters())
+    torch.nn.init.normal_(by_evidence.delta.classifier.weight)
+    by_evidence.eval()
+    start, own = by_evidence.readout(features), by_evidence.delta(features)
+    assert torch.equal(by_evidence(features), start), "until held-out pictures say more"
+    by_evidence.set_share(0.25)
+    parts = by_evidence.apart(features)
+    assert torch.equal(parts, torch.stack([start, own], 1))
+    torch.testing.assert_close(by_evidence(features), 0.75 * start + 0.25 * own)
+    torch.testing.assert_close(by_evidence.export_form()(features), by_evidence(features))
     by_evidence.train()
-    folds = torch.arange(90) % (readout.folds + 1) - 1
-    by_evidence.set_folds(folds)
-    learning = by_evidence(features)
-    weight = readout.weight.clone()
-    for fold in range(readout.folds):
-        readout.weight.data = weight + readout.crossfit[fold]
-        torch.testing.assert_close(learning[folds == fold], readout(features)[folds == fold])
-    readout.weight.data = weight
-    torch.testing.assert_close(learning[folds == -1], answered[folds == -1])
-    assert not torch.allclose(learning[folds == 0], answered[folds == 0], atol=1e-3)
-    torch.testing.assert_close(by_evidence(features), answered)  # folds are told for one batch
-    by_evidence.conclude(trained=True, scale=1.0)
-    assert readout.crossfit is None
-    assert all(parameter.requires_grad for parameter in by_evidence.export_form().parameters())
+    by_evidence(features).square().sum().backward()
+    reached = {name.split(".")[0] for name, value in by_evidence.named_parameters() if value.grad is not None}
+    assert reached == {"delta"}
+
+
+@pytest.mark.parametrize("targets", [False, True])
+def test_a_delta_is_not_calibrated_by_labels_that_it_does_not_learn(by_evidence: Snow, targets: bool) -> None:
+    learned = torch.arange(60) % 5 > 0
+    label = torch.arange(60) % 3
+    features = make_features(label)
+    wrong = torch.where(learned, label, (label + 1) % 3)
+    scores = []
+    for labels in (label, wrong):
+        snow = Snow(by_evidence.plan, 1 if targets else 3, by_evidence.options, budget=10_000, answers=2)
+        named = (labels - 1.0)[:, None] if targets else labels
+        snow.calibrate_views([(features, named)], 1, learned, NORMAL if targets else None)
+        assert snow.delta is not None
+        scores.append(snow.delta.subscriptions[0].weight.detach())
+    assert torch.equal(*scores)
+
+
+def test_without_held_out_pictures_both_learn_together(by_evidence: Snow) -> None:
+    features, _ = calibrate(by_evidence)
+    assert by_evidence.share is None
+    torch.nn.init.normal_(by_evidence.delta.classifier.weight)
+    by_evidence.eval()
+    torch.testing.assert_close(by_evidence(features), by_evidence.readout(features) + by_evidence.delta(features))
+    by_evidence(features).square().sum().backward()
+    assert by_evidence.readout.weight.grad is not None

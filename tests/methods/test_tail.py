@@ -71,8 +71,7 @@ def test_trained_logits_have_the_scale_of_held_out_pictures(
 ) -> None:
     tail.set_share(0.5)
     answered = tail(features)
-    tail.start.evidence["growth"] = 1.5
-    tail.conclude(True, 2.0 * tail.growth)
+    tail.conclude(True, 2.0)
     torch.testing.assert_close(tail(features), 2 * answered)
     assert torch.equal(rebuilt(resnet, tail)(features), tail(features))
 

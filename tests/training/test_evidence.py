@@ -99,7 +99,7 @@ def test_of_few_pictures_the_start_is_kept_without_a_step() -> None:
 def test_a_tail_has_the_share_that_held_out_pictures_say(tmp_path: Path) -> None:
     fitted = run(440, {"tail": built(Tail)}, epochs=2, lr=0.02)
     training = fitted.evidence["tail"]["training"]
-    assert training["held_out"] == 42, "a tenth, as its copy cannot be fitted to them later"
+    assert training["held_out"] == 84
     assert "share" not in training["start"] or training["start"]["share"] == 0
     assert all(0 <= epoch["share"] <= 1 and epoch["loss"] <= training["start"]["loss"] for epoch in training["epochs"])
     tail = fitted.learners["tail"]
@@ -213,7 +213,7 @@ def test_numbers_start_by_evidence_beside_classes(tmp_path: Path) -> None:
     training = evidence["training"]
     assert training["held_out"] == 48
     assert len(training["epochs"]) == len(size.metrics["history"]) == 2
-    assert training["start"].keys() == {"loss", "r2"}
+    assert training["start"].keys() == {"loss", "r2", "share"}
     assert size.metrics["test"]["r2"] > 0.7
     assert size.familiarity is not None
     assert size.familiarity.confidence is None

@@ -30,7 +30,7 @@ def evidence_lines(evidence: Mapping[str, Any]) -> list[str]:
     if training["kept"] == "start":
         return [*lines, f"kept: the start; no epoch was better on {training['held_out']} held-out pictures"]
     best = epochs[int(training["kept"].removeprefix("epoch ")) - 1]
-    share = f", {best['share']:.0%} of it the copy's" if "share" in best else ""
+    share = f", {best['share']:.0%} of it trained" if "share" in best else ""
     return [
         *lines,
         f"kept: {training['kept']}{share}; {_figures(best)} on {training['held_out']} held-out pictures "

@@ -26,13 +26,13 @@ class SnowConfig:
         width: channels of the delta per channel of the source (paper: delta model size, 1/8). Wider deltas fit more
             and cost quadratically more.
         keep: K / N at each tap (paper: 1/8). By default 1/8; with `start=zero`, 1/4 with more classes than `rank`.
-        start: "evidence" starts from the linear classifier on final features, answers and moments of the source that
-            left-out pictures bear out, and keeps it unless training is better on held-out pictures. "zero" starts
-            from weights of zero (paper); the default where `final_keep`, `readout` or `rank` is named.
+        start: "evidence" has a linear classifier on final features, answers and moments of the source beside the delta,
+            as left-out pictures bear out, and a delta only where it makes that better on held-out pictures. "zero" is
+            the delta alone (paper); the default where `final_keep`, `readout` or `rank` is named.
         budget: largest number of weights of that classifier per parameter of the source. A linear probe's number is
             always allowed.
-        final_keep: K / N of the source's final features, an input of the classifier. With `start=zero`, by default 1/8
-            with more classes than `rank`, else 1/2.
+        final_keep: K / N of the source's final features, an input of the classifier; by default 1/8 with more classes
+            than `rank`, else 1/2.
         finest: stride in pixels of the finest maps to subscribe to; finer ones are skipped where coarser ones exist
             (paper: all; 4 with `preset=paper`). Finer maps take most of a delta's time.
         patchify: replace the stem by one convolution over patches as large as the stride of the first map. The stem of
@@ -41,8 +41,8 @@ class SnowConfig:
         readout: scale of the mean and standard deviation of every subscribed channel as extra inputs of the
             classifier, beside the final features with scale 1; by default 1. 0 leaves them out (paper).
         rank: number R of directions between these moments and the classes, used where R * (inputs + classes) is less
-            than inputs * classes; by default 128. They start as linear discriminants. 0 connects moments and classes
-            directly.
+            than inputs * classes; by default 48, with `start=zero` 128. They start as linear discriminants. 0 connects
+            moments and classes directly.
         subscription: how channels of a map are read, a name in `SUBSCRIPTIONS`.
         pooling: how channel pooling learns its selection.
 
@@ -76,8 +76,6 @@ class SnowConfig:
             raise SnowError(f"rank is a number of directions, zero or more, not {self.rank}")
         if self.start not in (None, *STARTS):
             raise SnowError(f"start is one of {', '.join(STARTS)}, not {self.start!r}")
-        if self.start == EVIDENCE and self._names_a_head:
-            raise SnowError("final_keep, readout and rank need start=zero: a start by evidence decides them itself")
         if not 0 <= self.budget < math.inf:
             raise SnowError(f"budget is a fraction of the source's parameters, zero or more, not {self.budget}")
         if self.subscription not in SUBSCRIPTIONS:
@@ -115,10 +113,10 @@ class SnowConfig:
     def resolved(self, num_classes: int) -> SnowConfig:
         """Fill in the defaults that depend on each other or on the number of classes."""
         start = self.start or ("zero" if self._names_a_head else EVIDENCE)
-        if start == EVIDENCE:
-            return replace(self, start=start, keep=1 / 8 if self.keep is None else self.keep)
-        rank = 128 if self.rank is None else self.rank
+        by_evidence = start == EVIDENCE
+        rank = (48 if by_evidence else 128) if self.rank is None else self.rank
         keep, final_keep = (1 / 4, 1 / 8) if 0 < rank < num_classes else (1 / 8, 1 / 2)
+        keep = 1 / 8 if by_evidence else keep
         return replace(
             self,
             keep=keep if self.keep is None else self.keep,

@@ -165,9 +165,11 @@ class Delta(nn.Module):
 
     @torch.no_grad()
     def multiply(self, factor: float) -> None:
-        """Multiply the logits by a factor. The delta has no other head than its classifier."""
-        for value in self.classifier.parameters():
-            value.mul_(factor)
+        """Multiply the logits by a factor."""
+        last = [self.readouts] if self.directions is None else [self.directions.expand]
+        for part in (self.classifier, *last):
+            for value in part.parameters():
+                value.mul_(factor)
 
     def export_form(self) -> Delta:
         """Copy with the current selection fixed, in eval mode: only the selected channels and their weights."""

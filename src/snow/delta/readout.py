@@ -48,21 +48,14 @@ class Readout(nn.Module):
         x = concat(final, sqrt(softmax(logits)), moments of each tap)[index]
         logits = expand ((x - centre) * gain) W' + bias               without `expand` at full rank
 
-    A closed form answers the pictures that it is fitted to better than any others, so their loss does not show what is
-    missing. While the delta learns, the logits of a picture can therefore be those of a fit without its fold. The
-    weights themselves do not learn then.
-
     Args:
         shape: what it gathers.
         num_classes: C.
         learning: it holds `refit` and `refit_bias`, what a fit to held-out pictures adds to weight and bias.
-        folds: F; with `learning`, it holds `crossfit`, what fits without each fold add to the weight.
         dropout: dropout probability of its inputs while its weights learn.
     """
 
-    def __init__(
-        self, shape: ReadoutShape, num_classes: int, learning: bool = False, folds: int = 0, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, shape: ReadoutShape, num_classes: int, learning: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         self.shape, self.num_classes = shape, num_classes
         rows = shape.rank or num_classes
@@ -79,10 +72,7 @@ class Readout(nn.Module):
         self.register_buffer("refit", torch.zeros(rows, shape.inputs) if learning else None)
         self.refit_bias: Tensor | None
         self.register_buffer("refit_bias", torch.zeros(num_classes) if learning else None)
-        self.dropout = nn.Dropout(0.0 if folds else dropout)
-        self.crossfit: Tensor | None
-        self.register_buffer("crossfit", torch.zeros(folds, rows, shape.inputs) if folds else None)
-        self.requires_grad_(not folds)
+        self.dropout = nn.Dropout(dropout)
 
     @classmethod
     @torch.no_grad()
@@ -98,10 +88,7 @@ class Readout(nn.Module):
                 dropped += size
             first += size
         rank = 0 if start.expand is None else start.expand.shape[1]
-        folds = 0 if start.crossfit is None else len(start.crossfit)
-        readout = cls(ReadoutShape(tuple(used), len(start.index), rank), len(start.bias), True, folds, dropout)
-        if readout.crossfit is not None and start.crossfit is not None:
-            readout.crossfit.copy_(start.crossfit)
+        readout = cls(ReadoutShape(tuple(used), len(start.index), rank), len(start.bias), True, dropout)
         readout.index.copy_(torch.cat(index))
         for own in ("centre", "gain", "refit", "refit_bias"):
             getattr(readout, own).copy_(getattr(start, own))
@@ -116,23 +103,11 @@ class Readout(nn.Module):
         """Names of the taps whose moments it reads."""
         return frozenset(name for name, _ in self.shape.parts) - {FINAL, LOGITS}
 
-    @property
-    def folds(self) -> int:
-        """F, number of folds; 0 where it learns itself."""
-        return 0 if self.crossfit is None else len(self.crossfit)
-
-    def forward(self, features: Features, folds: Tensor | None = None) -> Tensor:
-        """Compute logits: (B, C).
-
-        Args:
-            folds: (B,), the fold of each picture that its logits do without; -1: none.
-        """
+    def forward(self, features: Features) -> Tensor:
+        """Compute logits: (B, C)."""
         x = torch.cat([_part(name, features) for name, _ in self.shape.parts], 1).index_select(1, self.index)
         x = self.dropout((x - self.centre) * self.gain)
         z = nn.functional.linear(x, self.weight)
-        if folds is not None and self.crossfit is not None:
-            for number, weight in enumerate(self.crossfit):
-                z = z + nn.functional.linear(x, weight) * (folds == number)[:, None]
         return (z if self.expand is None else nn.functional.linear(z, self.expand)) + self.bias
 
     def selected_mask(self) -> dict[str, Tensor]:
@@ -149,13 +124,12 @@ class Readout(nn.Module):
 
     @torch.no_grad()
     def add_refit(self) -> None:
-        """Add what a fit to the held-out pictures adds, once, and drop the folds."""
+        """Add what a fit to the held-out pictures adds, once."""
         if self.refit is not None and self.refit_bias is not None:
             self.weight += self.refit
             self.bias += self.refit_bias
             self.refit.zero_()
             self.refit_bias.zero_()
-        self.crossfit = None
 
     @torch.no_grad()
     def multiply(self, factor: float) -> None:
@@ -164,7 +138,7 @@ class Readout(nn.Module):
         self.bias *= factor
 
     def export_form(self) -> Readout:
-        """Copy without `refit` and `crossfit`."""
+        """Copy without `refit`."""
         exported = Readout(self.shape, self.num_classes).to(self.weight.device)
         values = self.state_dict()
         exported.load_state_dict({name: values[name] for name in exported.state_dict()})

@@ -61,9 +61,6 @@ class Start:
         expand: (C, R), or None.
         refit, refit_bias: what is added to the weight and the bias where pictures that training holds out are fitted as
             well; of their shapes.
-        crossfit: what is added to the weight where one fold of the learned pictures is not fitted, (F, C, I) or
-            (F, R, I); None if all pictures are learned.
-        folds: (n,), in 0..F - 1 of the learned pictures, else -1; None with `crossfit`.
         evidence: what was chosen and why, as JSON values.
     """
 
@@ -75,8 +72,6 @@ class Start:
     expand: Tensor | None
     refit: Tensor
     refit_bias: Tensor
-    crossfit: Tensor | None
-    folds: Tensor | None
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
@@ -164,12 +159,10 @@ class _Fit(NamedTuple):
         learned: Tensor | None,
         layouts: Sequence[dict[str, Any]],
     ) -> Start:
-        """Fit the average to the learned pictures, to all, and to the learned ones without each fold."""
+        """Fit the average to the learned pictures, and to all."""
         used = [name for name in self.layout.inputs if any(name in candidate.shares for candidate, _ in self.weighted)]
         fitted = [] if learned is None else [learned]
         fitted.append(torch.ones(len(rows.label), dtype=torch.bool))
-        numbers = [] if learned is None else folds.fold[learned].unique().tolist()
-        fitted += [learned & (folds.fold != number) for number in numbers if learned is not None]
         fits = [self._average(used, mask.repeat(rows.views)) for mask in fitted]
         starts = dict(zip(rows.sizes, torch.tensor([0, *rows.sizes.values()]).cumsum(0).tolist(), strict=False))
         inputs = self.layout.inputs
@@ -185,13 +178,10 @@ class _Fit(NamedTuple):
         evidence |= {"left_out": len(self.judge.label), "chosen": self.summary(rows.num_classes)}
         evidence["layouts"] = list(layouts)
         bias, refit, refit_bias = fits[0][1], torch.zeros_like(first), torch.zeros_like(fits[0][1])
-        crossfit, places = None, None
         if learned is not None:
             refit, refit_bias = rest[0] - first, fits[1][1] - bias
-            crossfit = torch.stack(rest[1:]) - first
-            places = torch.searchsorted(torch.tensor(numbers), folds.fold).masked_fill(~learned, -1)
         gain = gain / length
-        return Start(index, centre, gain, first, bias, self.basis, refit, refit_bias, crossfit, places, evidence)
+        return Start(index, centre, gain, first, bias, self.basis, refit, refit_bias, evidence)
 
     def _average(self, used: Sequence[str], fitted: Tensor) -> tuple[Tensor, Tensor]:
         """Average the candidates' weights, (C, I) or (R, I) on the basis, and their biases, (C,)."""

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from snow.delta import Delta
+from snow.delta import Delta, Readout
 from snow.delta.readout import root_probabilities
 from snow.methods.snow import Snow
 from snow.source import FINAL, LOGITS, Features
@@ -89,16 +89,18 @@ class ReadoutWeights(NamedTuple):
     def of(cls, method: Snow, offsets: dict[str, int]) -> ReadoutWeights:
         """Read the weights of a method in export form, with BatchNorm folded."""
         delta, start = method.delta, method.readout
+        heads = None if delta is None or delta.final is None else _heads(delta, offsets)
+        own = None if delta is None else _own(delta)
         if start is None:
-            assert delta is not None, "a method has a delta or a readout"
-            expand = None if delta.directions is None else delta.directions.expand.weight.t()
-            return cls(*_heads(delta, offsets), expand, *_own(delta))
-        own, bias = (start.bias.new_zeros(0, len(start.bias)), 0.0) if delta is None else _own(delta)
-        places = [offsets[name] + torch.arange(size, device=start.weight.device) for name, size in start.shape.parts]
-        index = torch.cat(places)[start.index.long()]
-        expand = None if start.expand is None else start.expand.t()
-        scale = torch.ones_like(start.gain)
-        return cls(index, scale, start.centre, start.gain, start.weight.t(), expand, own, bias + start.bias)
+            assert heads is not None, "a method has a delta that reads the final features, or a readout"
+            assert own is not None
+            return cls(*heads, *own)
+        read = _start(start, offsets)
+        if heads is not None:
+            read = _join(read, heads)
+        if own is None:
+            return cls(*read, start.bias.new_zeros(0, len(start.bias)), start.bias)
+        return cls(*read, own[0], own[1] + start.bias)
 
 
 class StackedReadout(nn.Module):
@@ -156,6 +158,37 @@ class StackedReadout(nn.Module):
         return outputs.baddbmm_(own, current["own"])
 
 
+class _Linear(NamedTuple):
+    """The first six tensors of `ReadoutWeights`."""
+
+    index: Tensor
+    scale: Tensor
+    centre: Tensor
+    gain: Tensor
+    weight: Tensor
+    expand: Tensor | None
+
+
+def _join(first: _Linear, second: _Linear) -> _Linear:
+    """Make one readout of two, whose logits are the sum of theirs."""
+    if first.expand is None or second.expand is None:
+        weights = [part.weight if part.expand is None else part.weight @ part.expand for part in (first, second)]
+        weight, expand = torch.cat(weights), None
+    else:
+        weight = torch.block_diag(first.weight, second.weight)
+        expand = torch.cat([first.expand, second.expand])
+    inputs = (torch.cat(pair) for pair in zip(first[:4], second[:4], strict=True))
+    return _Linear(*inputs, weight, expand)
+
+
+def _start(start: Readout, offsets: dict[str, int]) -> _Linear:
+    """Read the readout of a start."""
+    places = [offsets[name] + torch.arange(size, device=start.weight.device) for name, size in start.shape.parts]
+    index = torch.cat(places)[start.index.long()]
+    expand = None if start.expand is None else start.expand.t()
+    return _Linear(index, torch.ones_like(start.gain), start.centre, start.gain, start.weight.t(), expand)
+
+
 def _own(delta: Delta) -> tuple[Tensor, Tensor]:
     """Read the weights of a delta's own features, (D, C), and the bias of its classifier, (C,)."""
     own = delta.classifier.weight[:, : delta.classifier.own, 0, 0].t()
@@ -168,8 +201,8 @@ def room(count: int) -> int:
     return -(-count // step) * step
 
 
-def _heads(delta: Delta, offsets: dict[str, int]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Read moments heads and the weights of the final features: index, scale, centre, gain and weight."""
+def _heads(delta: Delta, offsets: dict[str, int]) -> _Linear:
+    """Read moments heads and the weights of the final features."""
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
     heads, named = list(delta.moments_heads()), delta.named_subscriptions()
     for (tap, subscription), head in zip(named[:-1], heads, strict=False):
@@ -185,4 +218,5 @@ def _heads(delta: Delta, offsets: dict[str, int]) -> tuple[Tensor, Tensor, Tenso
     else:
         parts.append((index, scale, heads[-1].centre[0], heads[-1].gain[0], heads[-1].weight[:, 0].t()))
     joined = [torch.cat(values) for values in zip(*parts, strict=True)]
-    return joined[0], joined[1], joined[2], joined[3], joined[4]
+    expand = None if delta.directions is None else delta.directions.expand.weight.t()
+    return _Linear(joined[0], joined[1], joined[2], joined[3], joined[4], expand)

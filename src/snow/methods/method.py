@@ -44,7 +44,6 @@ class Method(nn.Module, ABC):
         lr_scale: its learning rate relative to the recipe's.
         num_classes: C, number of outputs: the classes, or what another kind of label asks for (`snow.kinds`).
         classes_only: True if it can learn labels of kind class only.
-        held_out: share of the training pictures that judge a start against training, where it `starts_by_evidence`.
     """
 
     name: ClassVar[str]
@@ -54,7 +53,6 @@ class Method(nn.Module, ABC):
     uses_final: ClassVar[bool] = True
     extra: ClassVar[str | None] = None
     classes_only: ClassVar[bool] = False
-    held_out: ClassVar[float] = 0.2
     lr_scale: float = 1.0
     num_classes: int
 
@@ -156,14 +154,6 @@ class Method(nn.Module, ABC):
     def set_share(self, share: float) -> None:
         """Answer with this share from now on, where there are two networks."""
 
-    @property
-    def folds(self) -> Tensor | None:
-        """The folds of the n pictures of `calibrate_views`, -1 for those without one: (n,); None: there are none."""
-        return None
-
-    def set_folds(self, folds: Tensor) -> None:
-        """Tell the folds of the pictures that the next `forward` learns: (B,), -1 for those without one."""
-
     def layout(self) -> dict[str, Any] | None:
         """Return what `calibrate` decided about the shapes of tensors, as JSON values; None: nothing."""
         return None
@@ -171,17 +161,12 @@ class Method(nn.Module, ABC):
     def set_layout(self, layout: Mapping[str, Any]) -> None:
         """Take the shapes of a calibrated method's `layout`, so that its tensors can be loaded."""
 
-    @property
-    def growth(self) -> float:
-        """By how much surer trained logits may be once `conclude` has fitted held-out pictures as well."""
-        return 1.0
-
     def conclude(self, trained: bool, scale: float) -> None:
         """Finish a method that `starts_by_evidence`, in place.
 
         Args:
             trained: whether its weights are trained ones, or those of its start.
-            scale: factor of the trained logits that held-out pictures bear out, `growth` included.
+            scale: factor of the trained logits that held-out pictures bear out.
         """
 
     def set_progress(self, fraction: float) -> None:

@@ -21,7 +21,6 @@ from snow.delta import (
     make_plan,
 )
 from snow.delta.config import EVIDENCE
-from snow.delta.plan import kept
 from snow.methods.calibration_rows import CalibrationRows
 from snow.methods.method import Method, require_channels, require_index
 from snow.source import FINAL, LOGITS, Features, Source
@@ -39,11 +38,12 @@ starts at zero, relative to the rest. Chosen on held-out training pictures of 19
 class Snow(Method):
     """Train a `Delta`; what is saved holds the selected channels only.
 
-        logits = delta(features) + readout(features)
+        logits = (1 - s) readout(features) + s delta(features)
 
-    The readout is the start by evidence, see `snow.delta.start`; the delta adds nothing to it before the first step,
-    and is dropped where training was not better than the start. With `start=zero` there is no readout, and the delta
-    reads final features and moments itself.
+    The readout is the start by evidence, see `snow.delta.start`. The delta learns from its own logits alone: beside
+    those of a closed form, which knows the pictures that it is fitted to, it would have nothing left to learn. Both err
+    on different pictures, so that their sum is right more often than either. Held-out pictures say how much each
+    counts; if they find no epoch better than the start, the delta is dropped. With `start=zero` there is no readout.
 
     Args:
         plan: shapes of the delta.
@@ -79,16 +79,15 @@ class Snow(Method):
         if readout is not None:
             self.readout = Readout(readout, num_classes, not exported, dropout=options.dropout)
         self._budget, self._answers = budget, answers
+        self.share: Tensor | None
+        self.register_buffer("share", None)
         self._evidence: dict[str, Any] = {}
-        self._folds: Tensor | None = None
-        self._batch_folds: Tensor | None = None
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
         options = SnowConfig.from_dict(config or {}).resolved(num_classes)
         assert options.keep is not None
-        final_keep = None if options.start == EVIDENCE else options.final_keep
-        plan = make_plan(source, options.width, options.keep, final_keep, options.finest, options.patchify)
+        plan = make_plan(source, options.width, options.keep, options.final_keep, options.finest, options.patchify)
         budget = max(round(options.budget * source.learned_parameters), (source.num_features + 1) * num_classes)
         return cls(plan, num_classes, options, budget=budget, answers=source.num_classes)
 
@@ -143,12 +142,23 @@ class Snow(Method):
             require_index("the readout", self.readout.index, sum(size for _, size in self.readout.shape.parts))
 
     def forward(self, features: Features) -> Tensor:
-        folds, self._batch_folds = self._batch_folds, None
         if self.readout is None:
             assert self.delta is not None
             return self.delta(features)
-        logits = self.readout(features, folds if self.training else None)
-        return logits if self.delta is None else logits + self.delta(features)
+        if self.delta is None:
+            return self.readout(features)
+        if self.share is None:
+            return self.readout(features) + self.delta(features)
+        return self.delta(features) if self.training else self.mix(self.apart(features), self.share)
+
+    def apart(self, features: Features) -> Tensor:
+        if self.share is None or self.readout is None or self.delta is None:
+            return self(features)[:, None]
+        return torch.stack([self.readout(features), self.delta(features)], 1)
+
+    def set_share(self, share: float) -> None:
+        if self.share is not None:
+            self.share.fill_(share)
 
     def selected_mask(self) -> dict[str, Tensor]:
         read = {} if self.readout is None else self.readout.selected_mask()
@@ -161,8 +171,8 @@ class Snow(Method):
             self.delta = self.delta.freeze_selection()
 
     def sample_channels(self) -> dict[str, Tensor | None]:
-        channels: dict[str, Tensor | None] = {} if self.readout is None else {FINAL: None}
-        return channels if self.delta is None else {**channels, **self.delta.sample_channels()}
+        channels = {} if self.delta is None else self.delta.sample_channels()
+        return channels if self.readout is None else {**channels, FINAL: None}
 
     def set_progress(self, fraction: float) -> None:
         if self.delta is not None:
@@ -184,23 +194,16 @@ class Snow(Method):
         if likelihood is None and rows.label.ndim > 1 and self.options.start == EVIDENCE:
             self._start_from_zero()
         assert self.delta is not None
-        plain = {tap: rows.moments[tap][0].float() for tap in self.delta.taps}
-        if self.options.start != EVIDENCE:
-            plain[FINAL] = rows.final_moments()
-        self.delta.calibrate({tap: ChannelStatistics.from_moments([x], rows.label) for tap, x in plain.items()})
+        plain = {tap: rows.moments[tap][0].float() for tap in self.delta.taps} | {FINAL: rows.final_moments()}
+        label = rows.label if learned is None else _without(rows.label, ~learned)
+        self.delta.calibrate({tap: ChannelStatistics.from_moments([x], label) for tap, x in plain.items()})
+        self.delta.init_directions(plain, label if label.ndim == 1 else _as_classes(label))
         if self.options.start == EVIDENCE:
             self._find_start(rows, learned, likelihood or CATEGORICAL)
-        else:
-            self.delta.init_directions(plain, rows.label if rows.label.ndim == 1 else _as_classes(rows.label))
 
     def _start_from_zero(self) -> None:
         """Take the form without a start, for targets whose likelihood is not known."""
-        options = replace(self.options, start="zero").resolved(self.num_classes)
-        assert options.final_keep is not None
-        self.options, self.readout = options, None
-        self.plan = replace(self.plan, final_keep=kept(self.plan.final, options.final_keep))
-        device = next(self.parameters()).device
-        self.delta = Delta(self.plan, self.num_classes, options, self.is_exported).to(device)
+        self.options, self.readout = replace(self.options, start="zero"), None
 
     def _find_start(self, rows: CalibrationRows, learned: Tensor | None, likelihood: Likelihood) -> None:
         """Start as the linear fit that left-out pictures bear out, if their labels differ."""
@@ -213,30 +216,25 @@ class Snow(Method):
         start = find_start(labelled.pass_rows(self.num_classes, likelihood), self._budget, fitted)
         self.readout = Readout.from_start(start, labelled.parts(), self.options.dropout).to(device)
         self._evidence = start.evidence
-        if start.folds is not None:
-            self._folds = torch.full((len(rows.label),), -1)
-            self._folds[known] = start.folds
+        if fitted is not None and not bool(fitted.all()):
+            self._learn_apart()
+
+    def _learn_apart(self) -> None:
+        """Let the delta alone learn, from its own logits."""
+        assert self.readout is not None
+        self.readout.requires_grad_(False)
+        self.share = torch.zeros((), device=self.readout.bias.device)
 
     @property
     def evidence(self) -> dict[str, Any]:
         return self._evidence
 
-    @property
-    def folds(self) -> Tensor | None:
-        return self._folds
-
-    def set_folds(self, folds: Tensor) -> None:
-        self._batch_folds = folds
-
     def layout(self) -> dict[str, Any] | None:
         if self.readout is None:
             return {"start": "zero"}
-        readout = self.readout.shape.to_dict()
-        folds = None if self._folds is None else self._folds.tolist()
         return {
-            "readout": readout,
-            "crossfit": self.readout.folds,
-            "folds": folds,
+            "readout": self.readout.shape.to_dict(),
+            "apart": self.share is not None,
             "delta": self.delta is not None,
             "evidence": self._evidence,
         }
@@ -248,17 +246,12 @@ class Snow(Method):
             return
         device = next(self.parameters()).device
         shape = ReadoutShape.from_dict(layout["readout"])
-        folds = int(layout["crossfit"])
-        dropout = self.options.dropout
-        self.readout = Readout(shape, self.num_classes, not self.is_exported, folds, dropout).to(device)
-        self._folds = None if layout["folds"] is None else torch.tensor(layout["folds"])
+        self.readout = Readout(shape, self.num_classes, not self.is_exported, self.options.dropout).to(device)
+        if layout["apart"]:
+            self._learn_apart()
         self._evidence = dict(layout["evidence"])
         if not layout["delta"]:
             self.delta = None
-
-    @property
-    def growth(self) -> float:
-        return self._evidence.get("growth", 1.0)
 
     @torch.no_grad()
     def conclude(self, trained: bool, scale: float) -> None:
@@ -289,7 +282,15 @@ class Snow(Method):
             )
         exported.delta = None if self.delta is None else self.delta.export_form()
         exported.readout = None if self.readout is None else self.readout.export_form()
+        if self.share is not None and exported.delta is not None and exported.readout is not None:
+            exported.readout.multiply(1 - float(self.share))
+            exported.delta.multiply(float(self.share))
         return exported.eval()
+
+
+def _without(labels: Tensor, hidden: Tensor) -> Tensor:
+    """Make the labels of some pictures unknown: (n,) or (n, W), (n,) of bool."""
+    return labels.masked_fill(hidden, -1) if labels.ndim == 1 else labels.masked_fill(hidden[:, None], torch.nan)
 
 
 def _as_classes(targets: Tensor) -> Tensor:

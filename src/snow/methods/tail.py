@@ -58,7 +58,6 @@ class Tail(Method):
     name: ClassVar[str] = "tail"
     config_class: ClassVar[type | None] = TailConfig
     uses_pictures: ClassVar[bool] = False
-    held_out: ClassVar[float] = 0.1
 
     def __init__(self, start: Snow, tail: PartialFineTuning | None) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from snow.training.job import TrainingJob
 from snow.training.process_group import ProcessGroup
 from snow.training.recipe import current_fields
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Checkpointer:

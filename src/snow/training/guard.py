@@ -13,25 +13,35 @@ from snow.methods import Method
 SHARES = tuple(number / 20 for number in range(21))
 """Shares of a second network that are tried, see `Method.apart`."""
 
+HELD_OUT = 0.2
+"""Share of the pictures of each stratum that are held out at most."""
+
 MIN_HELD_OUT = 40
 """With fewer held-out pictures, no difference of two states could be told from chance."""
 
 
-def hold_out(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """Choose a fraction of the pictures of each stratum, rounded down, to judge training by: (n,) -> (n,) of bool.
+def hold_out(labels: Tensor, seed: int) -> Tensor:
+    """Choose pictures to judge training by, which it does not learn: (n,) -> (n,) of bool.
 
+    They are `HELD_OUT` of each stratum, rounded down, but of n pictures with a label at most 4 √n, with as equal a
+    part of each stratum as possible: where there are many, more would tell little more, and be missed in training.
     There are none where that makes fewer than `MIN_HELD_OUT`.
 
     Args:
         labels: strata, of classes their numbers; -1 where there is none.
     """
     generator = torch.Generator().manual_seed(seed)
-    held = torch.zeros(len(labels), dtype=torch.bool)
+    order = torch.full((len(labels),), torch.inf)
     for value in labels[labels >= 0].unique():
         members = (labels == value).nonzero().flatten()
-        count = int(fraction * len(members))
-        held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-    return held if int(held.sum()) >= MIN_HELD_OUT else torch.zeros_like(held)
+        count = int(HELD_OUT * len(members))
+        chosen = members[torch.randperm(len(members), generator=generator)[:count]]
+        order[chosen] = (torch.arange(count) + torch.rand(count, generator=generator)) / len(members)
+    total = min(int(order.isfinite().sum()), round(4 * int((labels >= 0).sum()) ** 0.5))
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    if total >= MIN_HELD_OUT:
+        held[order.argsort()[:total]] = True
+    return held
 
 
 class Guard:
@@ -91,16 +101,21 @@ class Guard:
         self._method.conclude(self._best > 0, self._scale)
 
     def _best_share(self, parts: Tensor, labels: Tensor) -> float:
-        """Find the share with the smallest mean loss."""
+        """Find the smallest share whose mean loss is within a standard error of the smallest (Breiman et al., 1984).
+
+        Where few pictures judge, the second network then counts less than on these pictures would be best.
+        """
         if parts.shape[1] == 1 or not parts.isfinite().all():
             return 0.0
-        losses = [float(self._likelihood.losses(self._method.mix(parts, share), labels)[0].mean()) for share in SHARES]
-        return SHARES[losses.index(min(losses))]
+        losses = torch.stack([self._likelihood.losses(self._method.mix(parts, share), labels)[0] for share in SHARES])
+        behind = losses - losses[losses.mean(1).argmin()]
+        within = behind.mean(1) <= behind.std(1) / behind.shape[1] ** 0.5
+        return SHARES[int(within.nonzero()[0])]
 
     @property
     def _scale(self) -> float:
         """Factor of the logits of the state that is kept; a start has its own."""
-        return self._states[self._best]["scale"] * self._method.growth if self._best else 1.0
+        return self._states[self._best]["scale"] if self._best else 1.0
 
     @property
     def answers(self) -> tuple[Tensor, Tensor] | None:

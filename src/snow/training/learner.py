@@ -35,7 +35,6 @@ class Learner:
         recipe: optimizer, schedule, averaging and stopping.
         fabric: device and precision. With fp16 the loss is scaled against its narrow range.
         guarded: keep the start that calibration found by evidence, if it did, unless training is better.
-        fold_column: of the labels, the folds of the pictures in this start, see `Method.set_folds`.
     """
 
     def __init__(
@@ -46,13 +45,11 @@ class Learner:
         recipe: Recipe,
         fabric: Fabric,
         guarded: bool = False,
-        fold_column: int | None = None,
     ) -> None:
         self.name = name
         self.method = method
         self.labels = labels
         self.column = labels.column
-        self._fold_column = fold_column
         self.means = RunningMeans()
         self.stopped = False
         self.lr = 0.0
@@ -88,8 +85,6 @@ class Learner:
             This process's part of the mean loss, scaled for fp16, to be differentiated; and (2,), the sum of losses
             and the number of correct predictions.
         """
-        if self._fold_column is not None:
-            self.method.set_folds(labels[:, self._fold_column])
         logits, learned = self.method(features), self.labels(labels)
         total = self.labels.loss(logits, learned)
         if (penalty := self.method.penalty()) is not None:

@@ -15,7 +15,7 @@ from snow.methods import Method
 from snow.methods.low_bit import FULL_BITS, round_weights
 from snow.process.interrupt import Interrupt
 from snow.process.randomness import seed_all
-from snow.training.calibration import calibrate_learners, calibration_sample
+from snow.training.calibration import calibrate_learners
 from snow.training.checkpoint import Checkpointer
 from snow.training.evaluate import collect_evidence, evaluate_batches
 from snow.training.feature_cache import open_cache
@@ -78,23 +78,12 @@ class Trainer:
             for name, method in job.learners.items():
                 if (layout := prepared.saved["learners"][name].get("layout")) is not None:
                     method.set_layout(layout)
-        for name, method in job.learners.items():
-            if method.folds is not None:
-                data.set_folds(name, calibration_sample(name, data, job), method.folds)
         if job.freezes_selection:
             for method in job.learners.values():
                 method.freeze_selection()
         state = RunState(
             [
-                Learner(
-                    name,
-                    method,
-                    data.learned_labels[name],
-                    job.recipe,
-                    self.fabric,
-                    job.guards_starts,
-                    data.fold_column(name),
-                )
+                Learner(name, method, data.learned_labels[name], job.recipe, self.fabric, job.guards_starts)
                 for name, method in job.learners.items()
             ]
         )

@@ -66,35 +66,22 @@ class TrainingData:
         self.views += 0 if self._judging is None else len(self._judging)
 
     def _learned_columns(self, job: TrainingJob) -> Tensor:
-        """Return the labels with two columns more for each learner that some pictures judge: (n, T + …).
-
-        The first are the labels that it learns, the second the folds of `set_folds`.
-        """
+        """Return the labels with a column more for each learner that some pictures judge: (n, T + …)."""
         columns, strata = [self.train.labels], strata_of(job.dataset.tasks, self.train.labels)
         for name, method in job.learners.items():
             own = self.labels[name]
             if method.starts_by_evidence and own.kind.likelihood is not None and job.guards_starts:
                 column = self.train.labels[:, own.column]
-                judged = hold_out(strata[:, own.column], method.held_out, self._recipe.seed)
+                judged = hold_out(strata[:, own.column], self._recipe.seed)
                 if judged.any():
                     self._judged[name] = judged
                     self.learned_labels[name] = replace(own, column=sum(part.shape[1] for part in columns))
-                    columns.append(torch.stack([column.masked_fill(judged, -1), torch.full_like(column, -1)], 1))
+                    columns.append(column.masked_fill(judged, -1)[:, None])
         return torch.cat(columns, 1)
 
     def learned(self, learner: str, index: Tensor) -> Tensor | None:
         """Return which of some training pictures a learner learns: (k,) -> (k,) of bool; None: all."""
         return ~self._judged[learner][index] if learner in self._judged else None
-
-    def set_folds(self, learner: str, index: Tensor, folds: Tensor) -> None:
-        """Note the folds of some training pictures, (k,) each, in the start of a learner that is judged."""
-        column = self.fold_column(learner)
-        if column is not None:
-            self._columns[index, column] = folds
-
-    def fold_column(self, learner: str) -> int | None:
-        """Return the column of the labels with the folds of `set_folds`; None for a learner that is not judged."""
-        return self.learned_labels[learner].column + 1 if learner in self._judged else None
 
     def judging(self) -> DeviceLoader | None:
         """Load the training pictures that judge learners, without augmentation; their labels are (n, T + …)."""
