@@ -98,6 +98,19 @@ def test_of_two_networks_the_better_one_has_the_larger_share(
     assert toy.concluded[0] == (second > 0)
 
 
+def test_a_state_with_fewer_right_answers_is_not_kept(labels: Tensor) -> None:
+    """Its mistakes are cheap ones: the log-loss is better by far."""
+    unsure, sure = 0.2 * nn.functional.one_hot(labels, CLASSES), 9.0 * nn.functional.one_hot(labels, CLASSES)
+    sure[:4] = nn.functional.one_hot((labels[:4] + 1) % CLASSES, CLASSES)
+    unsure[:3] = nn.functional.one_hot((labels[:3] + 1) % CLASSES, CLASSES)
+    toy: Any = Toy()
+    guard = Guard(toy)
+    guard.update(unsure[:, None], labels)
+    guard.update(sure[:, None], labels)
+    assert guard.evidence["epochs"][0]["loss"] < guard.evidence["start"]["loss"] / 2
+    assert guard.evidence["kept"] == "start"
+
+
 def test_a_gain_within_its_error_is_seldom_kept(labels: Tensor) -> None:
     kept = 0
     for seed in range(1, 21):

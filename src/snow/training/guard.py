@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -48,7 +49,8 @@ class Guard:
     """Remembers the state of a learner with the best answers for held-out pictures, its start included.
 
     A later state is better if the mean loss of the pictures, at the temperature that suits it, is below that of the
-    start by more than twice its standard error, and below that of any other state.
+    start by more than twice its standard error, and below that of any other state, and if no fewer pictures are right:
+    what is only more or less sure of the same answers is not worth its weights.
 
     Args:
         method: holds its start.
@@ -87,18 +89,21 @@ class Guard:
             state["share"] = share
         if not self._states:
             self._start_losses, self._logits, self._labels = losses, logits.clone(), labels
-        elif bool(losses.isfinite().all()):
-            gain = self._start_losses - losses
-            error = float(gain.std()) / len(gain) ** 0.5
-            if float(gain.mean()) > 2 * error and state["loss"] < self._states[self._best]["loss"]:
-                self._best, self._weights = len(self._states), _copy(self._method)
-                self._logits = logits.clone()
+        elif bool(losses.isfinite().all()) and self._is_better(state, self._start_losses - losses):
+            self._best, self._weights = len(self._states), _copy(self._method)
+            self._logits = logits.clone()
         self._states.append(state)
 
     def finish(self) -> None:
         """Leave the method with the best weights, fitted to the held-out pictures as far as its start was."""
         self._method.load_state_dict(self._weights)
         self._method.conclude(self._best > 0, self._scale)
+
+    def _is_better(self, state: Mapping[str, Any], gain: Tensor) -> bool:
+        """Judge a state by what each held-out picture gains over the start, (h,)."""
+        start, best, figure = self._states[0], self._states[self._best], self._likelihood.figure
+        error = float(gain.std()) / len(gain) ** 0.5
+        return float(gain.mean()) > 2 * error and state[figure] >= start[figure] and state["loss"] < best["loss"]
 
     def _best_share(self, parts: Tensor, labels: Tensor) -> float:
         """Find the smallest share whose mean loss is within a standard error of the smallest (Breiman et al., 1984).
