@@ -41,9 +41,10 @@ class Snow(Method):
         logits = (1 - s) readout(features) + s delta(features)
 
     The readout is the start by evidence, see `snow.delta.start`. The delta learns from its own logits alone: beside
-    those of a closed form, which knows the pictures that it is fitted to, it would have nothing left to learn. Where both
-    are good they err on different pictures, and their sum is right more often than either. Held-out pictures say how
-    much each counts; if they find no epoch better than the start, the delta is dropped. With `start=zero` there is no readout.
+    those of a closed form, which knows the pictures that it is fitted to, it would have nothing left to learn. Where
+    both are good they err on different pictures, and their sum is right more often than either. Held-out pictures say
+    how much each counts; if they find no epoch better than the start, the delta is dropped. With `start=zero` there is
+    no readout.
 
     Args:
         plan: shapes of the delta.
