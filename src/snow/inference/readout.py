@@ -9,6 +9,7 @@ task with the most, R directions of a low-rank head.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple, cast
 
 import torch
@@ -88,19 +89,24 @@ class ReadoutWeights(NamedTuple):
     @classmethod
     def of(cls, method: Snow, offsets: dict[str, int]) -> ReadoutWeights:
         """Read the weights of a method in export form, with BatchNorm folded."""
-        delta, start = method.delta, method.readout
-        heads = None if delta is None or delta.final is None else _heads(delta, offsets)
-        own = None if delta is None else _own(delta)
-        if start is None:
-            assert heads is not None, "a method has a delta that reads the final features, or a readout"
-            assert own is not None
-            return cls(*heads, *own)
-        read = _start(start, offsets)
-        if heads is not None:
-            read = _join(read, heads)
-        if own is None:
-            return cls(*read, start.bias.new_zeros(0, len(start.bias)), start.bias)
-        return cls(*read, own[0], own[1] + start.bias)
+        start, delta = method.readout, method.delta
+        parts = [] if start is None else [_start(start, offsets)]
+        if delta is not None:
+            parts.append(_delta(delta, offsets))
+        return reduce(cls.plus, parts)
+
+    def plus(self, other: ReadoutWeights) -> ReadoutWeights:
+        """Make one readout of two, whose logits are the sum of theirs."""
+        names = ("index", "scale", "centre", "gain", "own")
+        joined = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in names}
+        if self.expand is None or other.expand is None:
+            weight, expand = torch.cat([self._dense(), other._dense()]), None
+        else:
+            weight, expand = torch.block_diag(self.weight, other.weight), torch.cat([self.expand, other.expand])
+        return ReadoutWeights(**joined, weight=weight, expand=expand, bias=self.bias + other.bias)
+
+    def _dense(self) -> Tensor:
+        return self.weight if self.expand is None else self.weight @ self.expand
 
 
 class StackedReadout(nn.Module):
@@ -158,51 +164,29 @@ class StackedReadout(nn.Module):
         return outputs.baddbmm_(own, current["own"])
 
 
-class _Linear(NamedTuple):
-    """The first six tensors of `ReadoutWeights`."""
-
-    index: Tensor
-    scale: Tensor
-    centre: Tensor
-    gain: Tensor
-    weight: Tensor
-    expand: Tensor | None
-
-
-def _join(first: _Linear, second: _Linear) -> _Linear:
-    """Make one readout of two, whose logits are the sum of theirs."""
-    if first.expand is None or second.expand is None:
-        weights = [part.weight if part.expand is None else part.weight @ part.expand for part in (first, second)]
-        weight, expand = torch.cat(weights), None
-    else:
-        weight = torch.block_diag(first.weight, second.weight)
-        expand = torch.cat([first.expand, second.expand])
-    inputs = (torch.cat(pair) for pair in zip(first[:4], second[:4], strict=True))
-    return _Linear(*inputs, weight, expand)
-
-
-def _start(start: Readout, offsets: dict[str, int]) -> _Linear:
-    """Read the readout of a start."""
-    places = [offsets[name] + torch.arange(size, device=start.weight.device) for name, size in start.shape.parts]
-    index = torch.cat(places)[start.index.long()]
-    expand = None if start.expand is None else start.expand.t()
-    return _Linear(index, torch.ones_like(start.gain), start.centre, start.gain, start.weight.t(), expand)
-
-
-def _own(delta: Delta) -> tuple[Tensor, Tensor]:
-    """Read the weights of a delta's own features, (D, C), and the bias of its classifier, (C,)."""
-    own = delta.classifier.weight[:, : delta.classifier.own, 0, 0].t()
-    return own, own.new_zeros(own.shape[1]) if delta.classifier.bias is None else delta.classifier.bias
-
-
 def room(count: int) -> int:
     """Round up to one of four numbers between two powers of two, at least 8: tasks with as much room share a stack."""
     step = max(8, 1 << max(0, (count - 1).bit_length() - 3))
     return -(-count // step) * step
 
 
-def _heads(delta: Delta, offsets: dict[str, int]) -> _Linear:
-    """Read moments heads and the weights of the final features."""
+def _start(start: Readout, offsets: dict[str, int]) -> ReadoutWeights:
+    """Read the readout of a start."""
+    places = [offsets[name] + torch.arange(size, device=start.weight.device) for name, size in start.shape.parts]
+    index = torch.cat(places)[start.index.long()]
+    expand = None if start.expand is None else start.expand.t()
+    own = start.bias.new_zeros(0, len(start.bias))
+    unscaled = torch.ones_like(start.gain)
+    return ReadoutWeights(index, unscaled, start.centre, start.gain, start.weight.t(), expand, own, start.bias)
+
+
+def _delta(delta: Delta, offsets: dict[str, int]) -> ReadoutWeights:
+    """Read the moments heads of a delta, its weights of final features, and those of its own features."""
+    own = delta.classifier.weight[:, : delta.classifier.own, 0, 0].t()
+    bias = own.new_zeros(own.shape[1]) if delta.classifier.bias is None else delta.classifier.bias
+    if delta.final is None:  # one that learned beside a start with its own features alone
+        nothing, rank_zero = own.new_zeros(0), own.new_zeros(0, 0)
+        return ReadoutWeights(nothing.long(), nothing, nothing, nothing, rank_zero, own[:0], own, bias)
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
     heads, named = list(delta.moments_heads()), delta.named_subscriptions()
     for (tap, subscription), head in zip(named[:-1], heads, strict=False):
@@ -217,6 +201,6 @@ def _heads(delta: Delta, offsets: dict[str, int]) -> _Linear:
         parts.append((index, scale, torch.zeros_like(scale), torch.ones_like(scale), weight))
     else:
         parts.append((index, scale, heads[-1].centre[0], heads[-1].gain[0], heads[-1].weight[:, 0].t()))
-    joined = [torch.cat(values) for values in zip(*parts, strict=True)]
+    index, scale, centre, gain, weight = (torch.cat(values) for values in zip(*parts, strict=True))
     expand = None if delta.directions is None else delta.directions.expand.weight.t()
-    return _Linear(joined[0], joined[1], joined[2], joined[3], joined[4], expand)
+    return ReadoutWeights(index, scale, centre, gain, weight, expand, own, bias)
