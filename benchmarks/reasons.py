@@ -83,20 +83,19 @@ def noise(measured: Sequence[Result]) -> Iterator[str]:
 
 
 def epochs(measured: Sequence[Result]) -> Iterator[str]:
-    few = [f"{one.epochs} on {title(one.entry)}" for one in accuracies(measured) if one.epochs < CONVERGED]
-    tuned = [
-        f"{100 * way['test']['top1']:.1f} % after {len(way['curve'])}"
-        for result in measured
-        for name, way in result.get("ways", {}).items()
-        if name.startswith("ft") and len(way["curve"]) < CONVERGED and "cars196" in result["command"]
-    ]
-    other = f" On the cars fine-tuning has {' and '.join(tuned)}." if tuned else ""
-    if few:
-        yield (
-            f"**Few epochs.** The paper trains until about epoch {CONVERGED}; these rows end after {', '.join(few)}. "
-            f"The paper's network starts from random weights, a linear probe and a tuned copy do not.{other} Until the "
-            "cars are trained to the end, the paper's accuracies there are neither confirmed nor refuted."
-        )
+    few = {title(one.entry): one.epochs for one in accuracies(measured) if one.epochs < CONVERGED}
+    if not few:
+        return
+    ends = ", ".join(f"{count} on {where}" for where, count in few.items())
+    unsettled = (
+        " Until the cars are trained to the end, the paper's accuracies there are neither confirmed nor refuted."
+        if any(where.startswith("cars196") for where in few)
+        else ""
+    )
+    yield (
+        f"**Few epochs.** The paper trains until about epoch {CONVERGED}; these rows end after {ends}. The paper's "
+        f"network starts from random weights, a linear probe and a tuned copy do not.{unsettled}"
+    )
 
 
 def differences(measured: Sequence[Result]) -> Iterator[str]:

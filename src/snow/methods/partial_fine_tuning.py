@@ -6,16 +6,18 @@ EfficientNet-Lite0 has 37 % of its multiplications and 58 % of its parameters, t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
 from snow.methods.source_copy import SourceCopy, require_maps, require_statistics
+from snow.methods.thinning import PICTURES, Chain, find_chains, select, thin
 from snow.methods.trunk import cut, last_map, maps_around
 from snow.source import Features, Source
 from snow.source.dry_run import noise
@@ -32,6 +34,7 @@ class PartialFineTuningConfig:
         stages: how many of the source's resolutions, from the coarsest, are copied for the task.
         copy_rate: learning rate of the copy relative to that of the new head.
         statistics: which statistics BatchNorm in the copy uses, "task" or "source"; see `SourceCopy`.
+        keep: share of the channels inside the copy's blocks that it keeps, see `snow.methods.thinning`.
 
     Raises:
         SnowError: a number of stages below one, a ratio outside (0, 1], unknown statistics.
@@ -40,12 +43,14 @@ class PartialFineTuningConfig:
     stages: int = 1
     copy_rate: float = 0.3
     statistics: str = "task"
+    keep: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.stages, int) or self.stages < 1:
             raise SnowError(f"stages is a whole number of at least 1, not {self.stages!r}")
-        if not 0 < self.copy_rate <= 1:
-            raise SnowError(f"copy_rate is a ratio in (0, 1], not {self.copy_rate}")
+        for name in ("copy_rate", "keep"):
+            if not 0 < getattr(self, name) <= 1:
+                raise SnowError(f"{name} is a ratio in (0, 1], not {getattr(self, name)}")
         require_statistics(self.statistics)
 
 
@@ -63,12 +68,18 @@ class PartialFineTuning(SourceCopy):
     def __init__(self, source: Source, num_classes: int, options: PartialFineTuningConfig, name: str) -> None:
         super().__init__(source, num_classes, options.statistics)
         self.options, self.map = options, name
+        self.chains: list[Chain] = []
+        self._whole: list[Self] = []
+        """The copy before it was thinned, until `calibrate` has chosen its channels. In a list, it is no part of it."""
         cut(self.cnn.eval(), name, source.preprocessing.image_size)
         self.train()
 
     @classmethod
     def build(cls, source: Source, num_classes: int, config: Mapping[str, Any] | None = None) -> Self:
-        """Raises SnowError: impossible options, a source of tokens, or one with too few or entangled stages."""
+        """Raises SnowError: impossible options, a source of tokens, or one with too few or entangled stages.
+
+        With `keep`, also where the copy has no channels that can be left out.
+        """
         require_maps(source, cls.name)
         options = read_options(PartialFineTuningConfig, config, cls.name)
         names = _maps_before(source, options.stages)
@@ -77,6 +88,8 @@ class PartialFineTuning(SourceCopy):
         for name in names:
             method = cls(source, num_classes, options, name)
             if method._agrees(features):
+                if options.keep < 1:
+                    method._thin(features.maps[name])
                 return method
         raise SnowError(
             f"{source.name} cannot be cut behind {names[0]}, because what follows reads more than this map or changes "
@@ -86,21 +99,67 @@ class PartialFineTuning(SourceCopy):
     @classmethod
     def rebuild(cls, source: Source, num_classes: int, config: Mapping[str, Any]) -> Self:
         options = read_options(PartialFineTuningConfig, config["options"], cls.name)
-        return cls(source, num_classes, options, config["map"]).eval()
+        method = cls(source, num_classes, options, config["map"])
+        method.chains = [Chain.from_list(values) for values in config.get("chains", ())]
+        for chain in method.chains:
+            select(method, chain, torch.arange(chain.kept(options.keep)))
+        return method.eval()
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"map": self.map, "options": asdict(self.options)}
+        chains = {"chains": [chain.to_list() for chain in self.chains]} if self.chains else {}
+        return {"map": self.map, "options": asdict(self.options), **chains}
 
     @property
     def taps(self) -> frozenset[str]:
         return frozenset({self.map})
 
     def forward(self, features: Features) -> Tensor:
-        return self.classifier(self.final_features(features.maps[self.map]))
+        return self._answer(features.maps[self.map])
+
+    def calibrate(self, batches: Iterable[tuple[Features, Tensor]]) -> None:
+        for _ in self.choosing(batches) if self._whole else ():
+            if not self._whole:
+                break
+
+    def choosing(self, batches: Iterable[tuple[Features, Tensor]]) -> Iterator[tuple[Features, Tensor]]:
+        """Pass batches on; a thinned copy chooses its channels, once, by the maps of the first `PICTURES` pictures."""
+        maps: list[Tensor] = []
+        for features, labels in batches:
+            if self._whole:
+                maps.append(features.maps[self.map])
+                if sum(map(len, maps)) >= PICTURES:
+                    self._choose_channels(torch.cat(maps)[:PICTURES])
+            yield features, labels
+        if self._whole and maps:
+            self._choose_channels(torch.cat(maps))
 
     def parameter_lr_scale(self, name: str) -> float:
         return self.options.copy_rate if name.startswith("cnn.") else 1.0
+
+    def _answer(self, x: Tensor) -> Tensor:
+        return self.classifier(self.final_features(x))
+
+    @torch.no_grad()
+    def _thin(self, x: Tensor) -> None:
+        """Keep some channels of the copy, at first those with the largest weights. `x`: any maps."""
+        self.eval()
+        self._whole.append(copy.deepcopy(self))
+        weight = self.classifier.weight
+        weight.copy_(torch.arange(1.0, weight.numel() + 1).sin().view_as(weight))  # of zeros nothing could be told
+        self.chains = find_chains(self, lambda: self._answer(x))
+        nn.init.zeros_(weight)
+        if not self.chains:
+            raise SnowError(f"keep={self.options.keep:g}: behind {self.map} there are no channels to leave out")
+        thin(self, self.chains, self.options.keep)
+        self.train()
+
+    @torch.no_grad()
+    def _choose_channels(self, maps: Tensor) -> None:
+        """Choose the channels that are kept by what they say of some pictures: maps (B, N, H, W)."""
+        whole = self._whole.pop().to(maps.device).eval()
+        thin(whole, self.chains, self.options.keep, lambda: whole._answer(maps))
+        self.load_state_dict(whole.state_dict())
 
     @torch.no_grad()
     def _agrees(self, features: Features) -> bool:

@@ -39,12 +39,14 @@ class TailConfig:
         copy_rate: learning rate of the copy relative to that of its head.
         statistics: which statistics BatchNorm in the copy uses, "task" or "source"; see `SourceCopy`.
         budget: numbers that the start may have, as a share of the source's parameters; see `SnowConfig`.
+        keep: share of the channels inside the copy's blocks that it keeps, see `snow.methods.thinning`.
     """
 
     stages: int = 1
     copy_rate: float = 0.3
     statistics: str = "task"
     budget: float = 0.1
+    keep: float = 1.0
 
 
 class Tail(Method):
@@ -72,7 +74,7 @@ class Tail(Method):
         require_maps(source, cls.name)
         options = read_options(TailConfig, config, cls.name)
         start = Snow.build(source, num_classes, {"budget": options.budget})
-        copied = {"stages": options.stages, "copy_rate": options.copy_rate, "statistics": options.statistics}
+        copied = {name: getattr(options, name) for name in ("stages", "copy_rate", "statistics", "keep")}
         return cls(start.requires_grad_(False), PartialFineTuning.build(source, num_classes, copied))
 
     @classmethod
@@ -139,7 +141,8 @@ class Tail(Method):
         learned: Tensor | None = None,
         likelihood: Likelihood | None = None,
     ) -> None:
-        self.start.calibrate_views(batches, views, learned, likelihood)
+        passed = batches if self.copy is None else self.copy.choosing(batches)
+        self.start.calibrate_views(passed, views, learned, likelihood)
         self.start.requires_grad_(False)
         has_start = self.start.readout is not None  # labels of another kind may have none
         if has_start:

@@ -1,0 +1,307 @@
+"""Thin a CNN: of the channels between two layers, keep the few that the second one needs most.
+
+The channels are those of a chain: a convolution or linear layer makes them, layers that treat each channel by itself
+(normalisation, activation, depthwise convolution) pass them on, and another convolution or linear layer alone reads
+them. In an inverted residual they are the expanded channels, in a residual block all but those of its sum. The second
+layer is then fitted again by least squares, so that it makes of the kept channels what it made of all (ThiNet, Luo et
+al., 2017; He et al., 2017). What residual sums read stays as wide as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
+from typing import Any, NamedTuple, Self, TypeGuard
+
+import torch
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+from torch.nn.functional import unfold
+from torch.nn.modules.batchnorm import _NormBase
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
+
+from snow.source.dry_run import hooked
+
+PICTURES = 256
+"""Pictures that channels are chosen by, and layers fitted again."""
+
+POSITIONS = 8192
+"""Positions of maps that a layer is fitted to, of all pictures together."""
+
+RIDGE = 1e-3
+"""Penalty of the least squares, relative to the mean square of the inputs."""
+
+MULTIPLE = 8
+"""Numbers of kept channels are rounded up to a multiple of this, which processors are fast with."""
+
+TOLERANCE = 1e-3
+"""Largest accepted difference where the channels of a chain are permuted, relative to the largest answer."""
+
+
+class Chain(NamedTuple):
+    """The layers around some channels, by name.
+
+    Attributes:
+        first: makes the channels.
+        between: those that hold tensors with an entry for each channel.
+        last: alone reads the channels.
+        channels: their number, N.
+    """
+
+    first: str
+    between: tuple[str, ...]
+    last: str
+    channels: int
+
+    def to_list(self) -> list[Any]:
+        """Convert to JSON values."""
+        return [self.first, list(self.between), self.last, self.channels]
+
+    @classmethod
+    def from_list(cls, values: Sequence[Any]) -> Self:
+        first, between, last, channels = values
+        return cls(str(first), tuple(map(str, between)), str(last), int(channels))
+
+    def kept(self, keep: float) -> int:
+        """Return how many channels are kept: K."""
+        return min(self.channels, -(-round(keep * self.channels) // MULTIPLE) * MULTIPLE or MULTIPLE)
+
+
+@torch.no_grad()
+def find_chains(network: nn.Module, run: Callable[[], Tensor]) -> list[Chain]:
+    """Find the chains of a network in eval mode, in the order in which it runs them.
+
+    Args:
+        run: runs the network, and returns its answers. If they change once the channels of a chain are permuted, the
+            chain is left out.
+    """
+    recorder = _Recorder(network)
+    with recorder:
+        expected = run()
+    chains = _follow(recorder.calls, recorder.elsewhere)
+    return [chain for chain in chains if expected.is_meta or _can_permute(network, chain, run, expected)]
+
+
+@torch.no_grad()
+def thin(network: nn.Module, chains: Sequence[Chain], keep: float, run: Callable[[], Tensor] | None = None) -> None:
+    """Keep a share of the channels of each chain, in place.
+
+    Channels that vary little, or that the last layer hardly weighs, go first.
+
+    Args:
+        network: in eval mode.
+        run: runs the network with inputs that say what channels are worth; None: weights alone say that.
+    """
+    before = {} if run is None else _observe(network, run, [chain.last for chain in chains])
+    for chain in chains:
+        last = network.get_submodule(chain.last)
+        assert _is_dense(last)
+        score = last.weight.transpose(0, 1).flatten(1).norm(dim=1)
+        is_weighed = bool(score.is_meta or score.any())
+        if run is not None:
+            deviation = _channels_last(before[chain.last][0], last).std(0)
+            score = deviation * score if is_weighed else deviation
+        select(network, chain, score.topk(chain.kept(keep)).indices.sort().values)
+        if run is not None and is_weighed:
+            _refit(last, _observe(network, run, [chain.last])[chain.last][0], before[chain.last][1])
+
+
+def select(network: nn.Module, chain: Chain, index: Tensor) -> None:
+    """Keep some channels of a chain in place, in this order: (K,)."""
+    _take(network.get_submodule(chain.first), index, 0)
+    for name in chain.between:
+        _take(network.get_submodule(name), index, 0)
+    _take(network.get_submodule(chain.last), index, 1)
+
+
+class _Call(NamedTuple):
+    """One run of a layer.
+
+    Attributes:
+        source, made: the input and the output as they are at that time: two runs that read the same have one source.
+        tensors: of both, kept so that no other one gets their identity.
+    """
+
+    name: str
+    module: nn.Module
+    source: tuple[int, int]
+    made: tuple[int, int]
+    tensors: tuple[Tensor, Tensor]
+
+
+class _Recorder(TorchFunctionMode):
+    """Records which layers and which other functions read what, while a network runs.
+
+    Layers are modules without any inside, and normalisation with its activation.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.calls: list[_Call] = []
+        self.elsewhere: set[tuple[int, int]] = set()
+        self._network, self._source = network, None
+        self._handles: list[RemovableHandle] = []
+        self._kept: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        inside, tensors = self._source is not None, []
+        if not inside:
+            tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+            read = [_identity(one) for one in tensors]
+        result = func(*args, **(kwargs or {}))
+        if not inside and any(isinstance(one, Tensor) for one in tree_leaves(result)):
+            self.elsewhere.update(read)
+            self._kept += tensors
+        return result
+
+    def __enter__(self) -> Self:
+        norms = tuple(f"{name}." for name, one in self._network.named_modules() if isinstance(one, _NormBase))
+        for name, module in self._network.named_modules():
+            has_parts = next(module.children(), None) is not None and not isinstance(module, _NormBase)
+            if not name.startswith(norms) and not has_parts:
+                self._handles.append(module.register_forward_pre_hook(self._enter))
+                self._handles.append(module.register_forward_hook(partial(self._leave, name)))
+        return super().__enter__()
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        super().__exit__(exc_type, exc_val, exc_tb)
+        for handle in self._handles:
+            handle.remove()
+
+    def _enter(self, _module: nn.Module, inputs: tuple) -> None:
+        self._source = _identity(inputs[0]) if inputs and isinstance(inputs[0], Tensor) else None
+
+    def _leave(self, name: str, module: nn.Module, inputs: tuple, output: object) -> None:
+        source, self._source = self._source, None
+        if source is not None and isinstance(output, Tensor) and source != _identity(output):
+            self.calls.append(_Call(name, module, source, _identity(output), (inputs[0], output)))
+
+
+def _identity(x: Tensor) -> tuple[int, int]:
+    """Return what tells a tensor, and what it holds, from others: a change in place makes it another one."""
+    return id(x), x._version
+
+
+def _follow(calls: Sequence[_Call], elsewhere: Set[tuple[int, int]]) -> list[Chain]:
+    """Follow the channels of each layer to the only one that reads them.
+
+    Args:
+        elsewhere: what functions read that are no layers.
+    """
+    readers: dict[tuple[int, int], list[_Call]] = {}
+    for call in calls:
+        readers.setdefault(call.source, []).append(call)
+    counts: dict[str, int] = {}
+    for call in calls:
+        counts[call.name] = counts.get(call.name, 0) + 1
+    chains = []
+    for first in calls:
+        if not _is_dense(first.module):
+            continue
+        channels, between, call = len(first.module.weight), list[str](), first
+        while len(readers.get(call.made, ())) == 1 and call.made not in elsewhere:
+            [call] = readers[call.made]
+            if _is_dense(call.module):
+                chain = Chain(first.name, tuple(between), call.name, channels)
+                run_once = all(counts[name] == 1 for name in (chain.first, *chain.between, chain.last))
+                if run_once and _is_wide(first.module.weight, call.module.weight):
+                    chains.append(chain)
+                break
+            if not _treats_each(call.module, channels):
+                break
+            if any(True for _ in _own_tensors(call.module)):
+                between.append(call.name)
+    return chains
+
+
+def _is_dense(module: nn.Module) -> TypeGuard[nn.Conv2d | nn.Linear]:
+    """Whether each output of a layer reads all of its input channels."""
+    if isinstance(module, nn.Conv2d):
+        return type(module) in (nn.Conv2d, Conv2dSame) and module.groups == 1
+    return type(module) is nn.Linear
+
+
+def _is_wide(first: Tensor, last: Tensor) -> bool:
+    """Whether the channels between two weights are no bottleneck, which is narrow already."""
+    return first.shape[0] == last.shape[1] and first.shape[0] >= min(first.shape[1], last.shape[0])
+
+
+def _treats_each(module: nn.Module, channels: int) -> bool:
+    """Whether a layer treats each channel by itself."""
+    if isinstance(module, nn.Conv2d):
+        return module.groups == module.in_channels == module.out_channels == channels
+    return isinstance(module, _NormBase) or not any(True for _ in _own_tensors(module))
+
+
+def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a layer."""
+    return dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
+
+
+def _can_permute(network: nn.Module, chain: Chain, run: Callable[[], Tensor], expected: Tensor) -> bool:
+    order = torch.arange(chain.channels - 1, -1, -1)
+    select(network, chain, order)
+    found = run()
+    select(network, chain, order)
+    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
+
+
+def _take(module: nn.Module, index: Tensor, side: int) -> None:
+    """Keep the outputs (`side` 0) or the inputs (1) of a layer, or the channels of one that treats each by itself."""
+    for name, value in _own_tensors(module).items():
+        if value.ndim > side:
+            taken = value.detach().index_select(side, index.to(value.device))
+            is_parameter = isinstance(value, nn.Parameter)
+            setattr(module, name, nn.Parameter(taken, value.requires_grad) if is_parameter else taken)
+    depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
+    outputs, inputs = ("out_channels", "out_features", "num_features"), ("in_channels", "in_features")
+    for name in (*outputs, *inputs, "groups") if depthwise else (outputs, inputs)[side]:
+        if hasattr(module, name):
+            setattr(module, name, len(index))
+
+
+def _observe(
+    network: nn.Module, run: Callable[[], Tensor], names: Sequence[str]
+) -> Mapping[str, tuple[Tensor, Tensor]]:
+    """Run a network, and return inputs and outputs of some of its layers."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def record(name: str, inputs: tuple, output: Tensor) -> None:
+        found[name] = inputs[0].clone(), output.clone()
+
+    handles = [
+        network.get_submodule(name).register_forward_hook(lambda _m, inputs, out, name=name: record(name, inputs, out))
+        for name in names
+    ]
+    with hooked(handles):
+        run()
+    return found
+
+
+def _channels_last(x: Tensor, layer: nn.Module) -> Tensor:
+    """Arrange what a layer reads or makes in rows: (B, C, H, W), or (..., C) of a linear one, -> (P, C)."""
+    return (x if isinstance(layer, nn.Linear) else x.movedim(1, -1)).flatten(0, -2)
+
+
+def _refit(layer: nn.Conv2d | nn.Linear, inputs: Tensor, outputs: Tensor) -> None:
+    """Fit a layer so that it makes these outputs of these inputs, as far as it can."""
+    if isinstance(layer, nn.Linear):
+        rows = _channels_last(inputs, layer)
+    elif type(layer) is nn.Conv2d and not isinstance(layer.padding, str):
+        rows = unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride).mT.flatten(0, 1)
+    else:
+        return  # its padding depends on the size of the map
+    wanted = _channels_last(outputs, layer)
+    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:POSITIONS].to(rows.device)
+    rows, wanted = rows[chosen].double(), wanted[chosen].double()
+    if layer.bias is not None:
+        rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
+    system = rows.T @ rows
+    system += RIDGE * system.diagonal().mean() * torch.eye(len(system), dtype=system.dtype, device=system.device)
+    solved = torch.linalg.solve(system, rows.T @ wanted).T.to(layer.weight.dtype)
+    if layer.bias is not None:
+        layer.bias.copy_(solved[:, -1])
+        solved = solved[:, :-1]
+    layer.weight.copy_(solved.reshape(layer.weight.shape))
