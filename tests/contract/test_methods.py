@@ -37,8 +37,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "snow-norm": ("snow", {"pooling": {"slots": "index", "norm": True, "relu": True}}),
     "mp-both": ("mp", {"patch": "both", "statistics": "source"}),
-    "partial-thin": ("partial", {"keep": 0.5}),
-    "tail-thin": ("tail", {"keep": 0.5}),
+    "partial-pruned": ("partial", {"keep": 0.5}),
+    "tail-pruned": ("tail", {"keep": 0.5}),
 }
 
 

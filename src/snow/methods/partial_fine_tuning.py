@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.methods.method import read_options
+from snow.methods.pruning import PICTURES, Chain, find_chains, prune, select
 from snow.methods.source_copy import SourceCopy, require_maps, require_statistics
-from snow.methods.thinning import PICTURES, Chain, find_chains, select, thin
 from snow.methods.trunk import cut, last_map, maps_around
 from snow.source import Features, Source
 from snow.source.dry_run import noise
@@ -34,7 +34,7 @@ class PartialFineTuningConfig:
         stages: how many of the source's resolutions, from the coarsest, are copied for the task.
         copy_rate: learning rate of the copy relative to that of the new head.
         statistics: which statistics BatchNorm in the copy uses, "task" or "source"; see `SourceCopy`.
-        keep: share of the channels inside the copy's blocks that it keeps, see `snow.methods.thinning`.
+        keep: share of the channels inside the copy's blocks that it keeps, see `snow.methods.pruning`.
 
     Raises:
         SnowError: a number of stages below one, a ratio outside (0, 1], unknown statistics.
@@ -70,7 +70,7 @@ class PartialFineTuning(SourceCopy):
         self.options, self.map = options, name
         self.chains: list[Chain] = []
         self._whole: list[Self] = []
-        """The copy before it was thinned, until `calibrate` has chosen its channels. In a list, it is no part of it."""
+        """The copy before it was pruned, until `calibrate` has chosen its channels. In a list, it is no part of it."""
         cut(self.cnn.eval(), name, source.preprocessing.image_size)
         self.train()
 
@@ -89,7 +89,7 @@ class PartialFineTuning(SourceCopy):
             method = cls(source, num_classes, options, name)
             if method._agrees(features):
                 if options.keep < 1:
-                    method._thin(features.maps[name])
+                    method._prune(features.maps[name])
                 return method
         raise SnowError(
             f"{source.name} cannot be cut behind {names[0]}, because what follows reads more than this map or changes "
@@ -123,7 +123,7 @@ class PartialFineTuning(SourceCopy):
                 break
 
     def choosing(self, batches: Iterable[tuple[Features, Tensor]]) -> Iterator[tuple[Features, Tensor]]:
-        """Pass batches on; a thinned copy chooses its channels, once, by the maps of the first `PICTURES` pictures."""
+        """Pass batches on; a pruned copy chooses its channels, once, by the maps of the first `PICTURES` pictures."""
         maps: list[Tensor] = []
         for features, labels in batches:
             if self._whole:
@@ -141,7 +141,7 @@ class PartialFineTuning(SourceCopy):
         return self.classifier(self.final_features(x))
 
     @torch.no_grad()
-    def _thin(self, x: Tensor) -> None:
+    def _prune(self, x: Tensor) -> None:
         """Keep some channels of the copy, at first those with the largest weights. `x`: any maps."""
         self.eval()
         self._whole.append(copy.deepcopy(self))
@@ -151,14 +151,14 @@ class PartialFineTuning(SourceCopy):
         nn.init.zeros_(weight)
         if not self.chains:
             raise SnowError(f"keep={self.options.keep:g}: behind {self.map} there are no channels to leave out")
-        thin(self, self.chains, self.options.keep)
+        prune(self, self.chains, self.options.keep)
         self.train()
 
     @torch.no_grad()
     def _choose_channels(self, maps: Tensor) -> None:
         """Choose the channels that are kept by what they say of some pictures: maps (B, N, H, W)."""
         whole = self._whole.pop().to(maps.device).eval()
-        thin(whole, self.chains, self.options.keep, lambda: whole._answer(maps))
+        prune(whole, self.chains, self.options.keep, lambda: whole._answer(maps))
         self.load_state_dict(whole.state_dict())
 
     @torch.no_grad()

@@ -39,7 +39,7 @@ class TailConfig:
         copy_rate: learning rate of the copy relative to that of its head.
         statistics: which statistics BatchNorm in the copy uses, "task" or "source"; see `SourceCopy`.
         budget: numbers that the start may have, as a share of the source's parameters; see `SnowConfig`.
-        keep: share of the channels inside the copy's blocks that it keeps, see `snow.methods.thinning`.
+        keep: share of the channels inside the copy's blocks that it keeps, see `snow.methods.pruning`.
     """
 
     stages: int = 1

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from snow.errors import SnowError
 from snow.methods import METHODS, Method
 from snow.methods.partial_fine_tuning import PartialFineTuning
+from snow.methods.pruning import Chain, find_chains, prune, select
 from snow.methods.tail import Tail
-from snow.methods.thinning import Chain, find_chains, select, thin
 from snow.source import Features, Source
 
 
@@ -113,7 +113,7 @@ def test_channels_that_say_the_same_make_up_for_each_other(x: Tensor) -> None:
                         value.copy_(value[:8].repeat(3, *[1] * (value.ndim - 1)))
             unit.reduce.weight.mul_(torch.tensor([1.0, 0.4, 0.2]).repeat_interleave(8)[:, None, None])  # ty: ignore[unresolved-attribute]
         expected = network(x)
-    thin(network, find_chains(network, lambda: network(x)), 1 / 3, lambda: network(x))
+    prune(network, find_chains(network, lambda: network(x)), 1 / 3, lambda: network(x))
     assert sum(value.numel() for value in network.parameters()) < 2 * (4 * 8 + 8 * 16 + 4 * 8)
     with torch.no_grad():
         assert (network(x) - expected).square().mean() < 1e-3 * expected.var()
@@ -131,26 +131,26 @@ def test_a_convolution_over_several_positions_is_fitted_again(x: Tensor) -> None
 
 
 def made_of(network: nn.Sequential, chains: list[Chain], x: Tensor, refit: bool) -> Tensor:
-    thinned = copy.deepcopy(network)
-    thin(thinned, chains, 0.5, (lambda: thinned(x)) if refit else None)
-    return thinned(x)
+    pruned = copy.deepcopy(network)
+    prune(pruned, chains, 0.5, (lambda: pruned(x)) if refit else None)
+    return pruned(x)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "densenet121"])
 @pytest.mark.parametrize("method", ["partial", "tail"])
-def test_a_thinned_copy_is_smaller_from_the_beginning_and_stays_as_small(
+def test_a_pruned_copy_is_smaller_from_the_beginning_and_stays_as_small(
     make_source: Callable[..., Source], draw: Callable[..., tuple[Tensor, Tensor]], name: str, method: str
 ) -> None:
     source = make_source(name)
-    whole, thinned = (METHODS[method].build(source, 3, {"keep": keep}) for keep in (1.0, 0.01))
-    before = {key: value.clone() for key, value in copied(thinned).state_dict().items()}
+    whole, pruned = (METHODS[method].build(source, 3, {"keep": keep}) for keep in (1.0, 0.01))
+    before = {key: value.clone() for key, value in copied(pruned).state_dict().items()}
     images, labels = draw(24, 3)
-    thinned.eval()
-    thinned.calibrate([(source(images, thinned.taps), labels)])
-    after = copied(thinned).state_dict()
+    pruned.eval()
+    pruned.calibrate([(source(images, pruned.taps), labels)])
+    after = copied(pruned).state_dict()
     assert {key: value.shape for key, value in before.items()} == {key: value.shape for key, value in after.items()}
     assert any(not torch.equal(before[key], after[key]) for key in before)
-    sizes = [sum(value.numel() for value in copied(one).parameters()) for one in (whole, thinned)]
+    sizes = [sum(value.numel() for value in copied(one).parameters()) for one in (whole, pruned)]
     assert sizes[1] < 0.9 * sizes[0]
 
 
@@ -164,13 +164,13 @@ def test_channels_chosen_by_pictures_are_nearer_to_the_whole_copy(
     resnet: Source, draw: Callable[..., tuple[Tensor, Tensor]]
 ) -> None:
     images, labels = draw(32, 3)
-    thinned = PartialFineTuning.build(resnet, 3, {"stages": 2, "keep": 0.5}).eval()
-    features: Features = resnet(images, thinned.taps)
-    x = features.maps[thinned.map]
+    pruned = PartialFineTuning.build(resnet, 3, {"stages": 2, "keep": 0.5}).eval()
+    features: Features = resnet(images, pruned.taps)
+    x = features.maps[pruned.map]
     with torch.no_grad():
-        before = thinned.final_features(x) - features.final
-        thinned.calibrate([(features, labels)])
-        after = thinned.final_features(x) - features.final
+        before = pruned.final_features(x) - features.final
+        pruned.calibrate([(features, labels)])
+        after = pruned.final_features(x) - features.final
     assert after.square().mean() < 0.5 * before.square().mean()
 
 

@@ -1,4 +1,4 @@
-"""Thin a CNN: of the channels between two layers, keep the few that the second one needs most.
+"""Prune a CNN: of the channels between two layers, keep the few that the second one needs most.
 
 The channels are those of a chain: a convolution or linear layer makes them, layers that treat each channel by itself
 (normalisation, activation, depthwise convolution) pass them on, and another convolution or linear layer alone reads
@@ -85,7 +85,7 @@ def find_chains(network: nn.Module, run: Callable[[], Tensor]) -> list[Chain]:
 
 
 @torch.no_grad()
-def thin(network: nn.Module, chains: Sequence[Chain], keep: float, run: Callable[[], Tensor] | None = None) -> None:
+def prune(network: nn.Module, chains: Sequence[Chain], keep: float, run: Callable[[], Tensor] | None = None) -> None:
     """Keep a share of the channels of each chain, in place.
 
     Channels that vary little, or that the last layer hardly weighs, go first.
