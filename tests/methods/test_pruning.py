@@ -56,41 +56,43 @@ def x() -> Tensor:
 def test_chains_lead_from_layer_to_layer(x: Tensor) -> None:
     network = made()
     between = ("norm", "depthwise", "norm_act")
-    expected = [Chain(f"{n}.expand", tuple(f"{n}.{name}" for name in between), f"{n}.reduce", 24) for n in (0, 1)]
-    assert find_chains(network, lambda: network(x)) == expected
+    expected = [Chain(f"{n}.expand", tuple(f"{n}.{name}" for name in between), f"{n}.reduce", 24, 16) for n in (0, 1)]
+    assert find_chains(network, 0.5, lambda: network(x)) == expected
     assert [Chain.from_list(chain.to_list()) for chain in expected] == expected
 
 
 def test_what_something_else_reads_is_in_no_chain(x: Tensor) -> None:
     network = made(read_inside=True)
-    assert find_chains(network, lambda: network(x)) == []
+    assert find_chains(network, 0.5, lambda: network(x)) == []
 
 
 def test_a_bottleneck_is_left_alone() -> None:
     network = nn.Sequential(nn.Linear(12, 3), nn.ReLU(), nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 4)).eval()
     x = torch.randn(5, 12)
-    assert find_chains(network, lambda: network(x)) == [Chain("2", (), "4", 12)]
+    assert find_chains(network, 0.5, lambda: network(x)) == [Chain("2", (), "4", 12, 8)]
 
 
 def test_a_layer_that_runs_twice_is_left_alone() -> None:
     layer = nn.Linear(8, 8)
     x = torch.randn(5, 8)
     once = nn.Sequential(layer, nn.ReLU(), nn.Linear(8, 8)).eval()
-    assert len(find_chains(once, lambda: once(x))) == 1
+    assert len(find_chains(once, 0.5, lambda: once(x))) == 1
     twice = nn.Sequential(layer, nn.ReLU(), layer).eval()
-    assert find_chains(twice, lambda: twice(x)) == []
+    assert find_chains(twice, 0.5, lambda: twice(x)) == []
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(1.0, 24), (0.5, 16), (0.34, 8), (0.01, 8)])
-def test_kept_channels_are_a_multiple_of_eight(keep: float, kept: int) -> None:
-    assert Chain("a", (), "b", 24).kept(keep) == kept
-    assert Chain("a", (), "b", 5).kept(keep) == 5
+def test_kept_channels_are_a_multiple_of_eight(x: Tensor, keep: float, kept: int) -> None:
+    network = made()
+    assert {chain.kept for chain in find_chains(network, keep, lambda: network(x))} == {kept}
+    network, x = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5)).eval(), torch.randn(3, 5)
+    assert {chain.kept for chain in find_chains(network, keep, lambda: network(x))} == {5}
 
 
 def test_kept_channels_answer_as_they_did(x: Tensor) -> None:
     """Channels that nothing reads can go: the rest of the network makes the same of the others."""
     network = made()
-    chains = find_chains(network, lambda: network(x))
+    chains = find_chains(network, 0.5, lambda: network(x))
     with torch.no_grad():
         for chain in chains:
             network.get_submodule(chain.last).weight[:, ::3] = 0.0  # ty: ignore[invalid-assignment]
@@ -113,7 +115,7 @@ def test_channels_that_say_the_same_make_up_for_each_other(x: Tensor) -> None:
                         value.copy_(value[:8].repeat(3, *[1] * (value.ndim - 1)))
             unit.reduce.weight.mul_(torch.tensor([1.0, 0.4, 0.2]).repeat_interleave(8)[:, None, None])  # ty: ignore[unresolved-attribute]
         expected = network(x)
-    prune(network, find_chains(network, lambda: network(x)), 1 / 3, lambda: network(x))
+    prune(network, find_chains(network, 1 / 3, lambda: network(x)), lambda: network(x))
     assert sum(value.numel() for value in network.parameters()) < 2 * (4 * 8 + 8 * 16 + 4 * 8)
     with torch.no_grad():
         assert (network(x) - expected).square().mean() < 1e-3 * expected.var()
@@ -122,7 +124,7 @@ def test_channels_that_say_the_same_make_up_for_each_other(x: Tensor) -> None:
 def test_a_convolution_over_several_positions_is_fitted_again(x: Tensor) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3, stride=2, padding=1)).eval()
-    chains = find_chains(network, lambda: network(x))
+    chains = find_chains(network, 0.5, lambda: network(x))
     with torch.no_grad():
         expected = network(x)
         sliced = made_of(network, chains, x, refit=False)
@@ -132,7 +134,7 @@ def test_a_convolution_over_several_positions_is_fitted_again(x: Tensor) -> None
 
 def made_of(network: nn.Sequential, chains: list[Chain], x: Tensor, refit: bool) -> Tensor:
     pruned = copy.deepcopy(network)
-    prune(pruned, chains, 0.5, (lambda: pruned(x)) if refit else None)
+    prune(pruned, chains, (lambda: pruned(x)) if refit else None)
     return pruned(x)
 
 

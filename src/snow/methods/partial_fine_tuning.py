@@ -102,7 +102,7 @@ class PartialFineTuning(SourceCopy):
         method = cls(source, num_classes, options, config["map"])
         method.chains = [Chain.from_list(values) for values in config.get("chains", ())]
         for chain in method.chains:
-            select(method, chain, torch.arange(chain.kept(options.keep)))
+            select(method, chain, torch.arange(chain.kept))
         return method.eval()
 
     @property
@@ -147,18 +147,18 @@ class PartialFineTuning(SourceCopy):
         self._whole.append(copy.deepcopy(self))
         weight = self.classifier.weight
         weight.copy_(torch.arange(1.0, weight.numel() + 1).sin().view_as(weight))  # of zeros nothing could be told
-        self.chains = find_chains(self, lambda: self._answer(x))
+        self.chains = find_chains(self, self.options.keep, lambda: self._answer(x))
         nn.init.zeros_(weight)
         if not self.chains:
             raise SnowError(f"keep={self.options.keep:g}: behind {self.map} there are no channels to leave out")
-        prune(self, self.chains, self.options.keep)
+        prune(self, self.chains)
         self.train()
 
     @torch.no_grad()
     def _choose_channels(self, maps: Tensor) -> None:
         """Choose the channels that are kept by what they say of some pictures: maps (B, N, H, W)."""
         whole = self._whole.pop().to(maps.device).eval()
-        prune(whole, self.chains, self.options.keep, lambda: whole._answer(maps))
+        prune(whole, self.chains, lambda: whole._answer(maps))
         self.load_state_dict(whole.state_dict())
 
     @torch.no_grad()

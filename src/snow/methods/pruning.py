@@ -9,9 +9,10 @@ al., 2017; He et al., 2017). What residual sums read stays as wide as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Sequence, Set
 from functools import partial
-from typing import Any, NamedTuple, Self, TypeGuard
+from typing import Any, NamedTuple, Self, TypeGuard, TypeVar
 
 import torch
 from timm.layers import Conv2dSame
@@ -23,6 +24,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 from snow.source.dry_run import hooked
+
+T = TypeVar("T")
 
 PICTURES = 256
 """Pictures that channels are chosen by, and layers fitted again."""
@@ -48,64 +51,63 @@ class Chain(NamedTuple):
         between: those that hold tensors with an entry for each channel.
         last: alone reads the channels.
         channels: their number, N.
+        kept: how many of them stay, K.
     """
 
     first: str
     between: tuple[str, ...]
     last: str
     channels: int
+    kept: int
 
     def to_list(self) -> list[Any]:
         """Convert to JSON values."""
-        return [self.first, list(self.between), self.last, self.channels]
+        return [self.first, list(self.between), self.last, self.channels, self.kept]
 
     @classmethod
     def from_list(cls, values: Sequence[Any]) -> Self:
-        first, between, last, channels = values
-        return cls(str(first), tuple(map(str, between)), str(last), int(channels))
-
-    def kept(self, keep: float) -> int:
-        """Return how many channels are kept: K."""
-        return min(self.channels, -(-round(keep * self.channels) // MULTIPLE) * MULTIPLE or MULTIPLE)
+        first, between, last, channels, kept = values
+        return cls(str(first), tuple(map(str, between)), str(last), int(channels), int(kept))
 
 
 @torch.no_grad()
-def find_chains(network: nn.Module, run: Callable[[], Tensor]) -> list[Chain]:
+def find_chains(network: nn.Module, keep: float, run: Callable[[], Tensor]) -> list[Chain]:
     """Find the chains of a network in eval mode, in the order in which it runs them.
 
     Args:
+        keep: share of the channels that stay, K / N.
         run: runs the network, and returns its answers. If they change once the channels of a chain are permuted, the
             chain is left out.
     """
     recorder = _Recorder(network)
     with recorder:
         expected = run()
-    chains = _follow(recorder.calls, recorder.elsewhere)
+    chains = _follow(recorder.calls, recorder.elsewhere, keep)
     return [chain for chain in chains if expected.is_meta or _can_permute(network, chain, run, expected)]
 
 
 @torch.no_grad()
-def prune(network: nn.Module, chains: Sequence[Chain], keep: float, run: Callable[[], Tensor] | None = None) -> None:
-    """Keep a share of the channels of each chain, in place.
-
-    Channels that vary little, or that the last layer hardly weighs, go first.
+def prune(network: nn.Module, chains: Sequence[Chain], run: Callable[[], Tensor] | None = None) -> None:
+    """Leave out channels of each chain, in place: those that vary little, or that the last layer hardly weighs.
 
     Args:
         network: in eval mode.
         run: runs the network with inputs that say what channels are worth; None: weights alone say that.
     """
-    before = {} if run is None else _observe(network, run, [chain.last for chain in chains])
+    lasts = [chain.last for chain in chains]
+    before = {} if run is None else _observe(network, run, lasts, _deviation_and_outputs)
     for chain in chains:
         last = network.get_submodule(chain.last)
         assert _is_dense(last)
         score = last.weight.transpose(0, 1).flatten(1).norm(dim=1)
         is_weighed = bool(score.is_meta or score.any())
         if run is not None:
-            deviation = _channels_last(before[chain.last][0], last).std(0)
+            deviation = before[chain.last][0]
             score = deviation * score if is_weighed else deviation
-        select(network, chain, score.topk(chain.kept(keep)).indices.sort().values)
+        select(network, chain, score.topk(chain.kept).indices.sort().values)
         if run is not None and is_weighed:
-            _refit(last, _observe(network, run, [chain.last])[chain.last][0], before[chain.last][1])
+            inputs = _observe(network, run, [chain.last], lambda _layer, inputs, _outputs: inputs.clone())
+            _refit(last, inputs[chain.last], before[chain.last][1])
 
 
 def select(network: nn.Module, chain: Chain, index: Tensor) -> None:
@@ -184,18 +186,17 @@ def _identity(x: Tensor) -> tuple[int, int]:
     return id(x), x._version
 
 
-def _follow(calls: Sequence[_Call], elsewhere: Set[tuple[int, int]]) -> list[Chain]:
+def _follow(calls: Sequence[_Call], elsewhere: Set[tuple[int, int]], keep: float) -> list[Chain]:
     """Follow the channels of each layer to the only one that reads them.
 
     Args:
         elsewhere: what functions read that are no layers.
+        keep: see `find_chains`.
     """
     readers: dict[tuple[int, int], list[_Call]] = {}
     for call in calls:
         readers.setdefault(call.source, []).append(call)
-    counts: dict[str, int] = {}
-    for call in calls:
-        counts[call.name] = counts.get(call.name, 0) + 1
+    counts = Counter(call.name for call in calls)
     chains = []
     for first in calls:
         if not _is_dense(first.module):
@@ -204,16 +205,21 @@ def _follow(calls: Sequence[_Call], elsewhere: Set[tuple[int, int]]) -> list[Cha
         while len(readers.get(call.made, ())) == 1 and call.made not in elsewhere:
             [call] = readers[call.made]
             if _is_dense(call.module):
-                chain = Chain(first.name, tuple(between), call.name, channels)
+                chain = Chain(first.name, tuple(between), call.name, channels, _kept(channels, keep))
                 run_once = all(counts[name] == 1 for name in (chain.first, *chain.between, chain.last))
                 if run_once and _is_wide(first.module.weight, call.module.weight):
                     chains.append(chain)
                 break
             if not _treats_each(call.module, channels):
                 break
-            if any(True for _ in _own_tensors(call.module)):
+            if _own_tensors(call.module):
                 between.append(call.name)
     return chains
+
+
+def _kept(channels: int, keep: float) -> int:
+    """Return how many channels stay, at least `MULTIPLE` if there are as many."""
+    return min(channels, max(1, -(-round(keep * channels) // MULTIPLE)) * MULTIPLE)
 
 
 def _is_dense(module: nn.Module) -> TypeGuard[nn.Conv2d | nn.Linear]:
@@ -232,7 +238,7 @@ def _treats_each(module: nn.Module, channels: int) -> bool:
     """Whether a layer treats each channel by itself."""
     if isinstance(module, nn.Conv2d):
         return module.groups == module.in_channels == module.out_channels == channels
-    return isinstance(module, _NormBase) or not any(True for _ in _own_tensors(module))
+    return isinstance(module, _NormBase) or not _own_tensors(module)
 
 
 def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -263,44 +269,49 @@ def _take(module: nn.Module, index: Tensor, side: int) -> None:
 
 
 def _observe(
-    network: nn.Module, run: Callable[[], Tensor], names: Sequence[str]
-) -> Mapping[str, tuple[Tensor, Tensor]]:
-    """Run a network, and return inputs and outputs of some of its layers."""
-    found: dict[str, tuple[Tensor, Tensor]] = {}
+    network: nn.Module, run: Callable[[], Tensor], names: Sequence[str], read: Callable[[nn.Module, Tensor, Tensor], T]
+) -> dict[str, T]:
+    """Run a network, and return what `read` makes of some layers, their inputs and their outputs."""
+    found: dict[str, T] = {}
 
-    def record(name: str, inputs: tuple, output: Tensor) -> None:
-        found[name] = inputs[0].clone(), output.clone()
+    def record(name: str, layer: nn.Module, inputs: tuple, outputs: Tensor) -> None:
+        found[name] = read(layer, inputs[0], outputs)
 
-    handles = [
-        network.get_submodule(name).register_forward_hook(lambda _m, inputs, out, name=name: record(name, inputs, out))
-        for name in names
-    ]
-    with hooked(handles):
+    with hooked([network.get_submodule(name).register_forward_hook(partial(record, name)) for name in names]):
         run()
     return found
 
 
-def _channels_last(x: Tensor, layer: nn.Module) -> Tensor:
+def _deviation_and_outputs(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the standard deviation of each input channel, (N,), and some rows of outputs, (P, O)."""
+    return _rows(inputs, layer).std(0), _some(_rows(outputs, layer))
+
+
+def _rows(x: Tensor, layer: nn.Module) -> Tensor:
     """Arrange what a layer reads or makes in rows: (B, C, H, W), or (..., C) of a linear one, -> (P, C)."""
     return (x if isinstance(layer, nn.Linear) else x.movedim(1, -1)).flatten(0, -2)
 
 
-def _refit(layer: nn.Conv2d | nn.Linear, inputs: Tensor, outputs: Tensor) -> None:
-    """Fit a layer so that it makes these outputs of these inputs, as far as it can."""
+def _some(rows: Tensor) -> Tensor:
+    """Draw up to `POSITIONS` rows, of as many rows always the same."""
+    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:POSITIONS]
+    return rows[chosen.to(rows.device)]
+
+
+def _refit(layer: nn.Conv2d | nn.Linear, inputs: Tensor, wanted: Tensor) -> None:
+    """Fit a layer so that it makes the wanted rows of outputs, (P, O), of its inputs, as far as it can."""
     if isinstance(layer, nn.Linear):
-        rows = _channels_last(inputs, layer)
+        rows = _rows(inputs, layer)
     elif type(layer) is nn.Conv2d and not isinstance(layer.padding, str):
         rows = unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride).mT.flatten(0, 1)
     else:
         return  # its padding depends on the size of the map
-    wanted = _channels_last(outputs, layer)
-    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:POSITIONS].to(rows.device)
-    rows, wanted = rows[chosen].double(), wanted[chosen].double()
+    rows = _some(rows).double()
     if layer.bias is not None:
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
     system = rows.T @ rows
     system += RIDGE * system.diagonal().mean() * torch.eye(len(system), dtype=system.dtype, device=system.device)
-    solved = torch.linalg.solve(system, rows.T @ wanted).T.to(layer.weight.dtype)
+    solved = torch.linalg.solve(system, rows.T @ wanted.double()).T.to(layer.weight.dtype)
     if layer.bias is not None:
         layer.bias.copy_(solved[:, -1])
         solved = solved[:, :-1]
