@@ -40,11 +40,16 @@ def test_an_untrained_copy_gives_the_source_s_final_features(
 
 
 @pytest.mark.parametrize(
-    ("name", "shares"),
-    [("tf_efficientnet_lite0", [(58, 37), (72, 70)]), ("resnet50", [(59, 20), (86, 56)])],
+    ("name", "keep", "shares"),
+    [
+        ("tf_efficientnet_lite0", 1.0, [(58, 37), (72, 70)]),
+        ("resnet50", 1.0, [(59, 20), (86, 56)]),
+        ("tf_efficientnet_lite0", 0.125, [(7, 5)]),
+        ("resnet50", 0.125, [(12, 4)]),
+    ],
 )
 def test_a_copy_costs_what_the_documentation_says(
-    make_source: Callable[..., Source], name: str, shares: list[tuple[int, int]]
+    make_source: Callable[..., Source], name: str, keep: float, shares: list[tuple[int, int]]
 ) -> None:
     """In percent of the source's parameters and multiplications."""
     source = make_source(name, image_size=224)
@@ -52,7 +57,7 @@ def test_a_copy_costs_what_the_documentation_says(
     with FlopCounterMode(display=False) as whole:
         source(images, ())
     for stages, expected in enumerate(shares, 1):
-        method = PartialFineTuning.build(source, 10, {"stages": stages}).eval()
+        method = PartialFineTuning.build(source, 10, {"stages": stages, "keep": keep}).eval()
         features = source(images, method.taps, final=False)
         with FlopCounterMode(display=False) as part:
             method(features)

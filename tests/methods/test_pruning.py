@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, SEModule
 from torch import Tensor, nn
 
 from snow.errors import SnowError
@@ -22,20 +22,21 @@ from snow.source import Features, Source
 class Unit(nn.Module):
     """An inverted residual with every kind of layer that passes channels on, and with one that reads them besides."""
 
-    def __init__(self, read_inside: bool = False) -> None:
+    def __init__(self, read_inside: bool = False, gated: bool = True) -> None:
         super().__init__()
         self.expand = nn.Conv2d(4, 24, 1)
         self.norm = nn.BatchNorm2d(24)
         self.act = nn.ReLU(inplace=True)
         self.depthwise = nn.Conv2d(24, 24, 3, padding=1, groups=24, bias=False)
         self.norm_act = BatchNormAct2d(24)
+        self.gate = SEModule(24) if gated else nn.Identity()
         self.reduce = nn.Conv2d(24, 4, 1, bias=False)
         self.read_inside = read_inside
 
     def forward(self, x: Tensor) -> Tensor:
-        inside = self.norm_act(self.depthwise(self.act(self.norm(self.expand(x)))))
-        gate = inside.mean((1, 2, 3), keepdim=True).sigmoid() if self.read_inside else 1.0
-        return x + gate * self.reduce(inside)
+        inside = self.gate(self.norm_act(self.depthwise(self.act(self.norm(self.expand(x))))))
+        factor = inside.mean((1, 2, 3), keepdim=True).sigmoid() if self.read_inside else 1.0
+        return x + factor * self.reduce(inside)
 
 
 def made(**options: Any) -> nn.Sequential:
@@ -55,7 +56,7 @@ def x() -> Tensor:
 
 def test_chains_lead_from_layer_to_layer(x: Tensor) -> None:
     network = made()
-    between = ("norm", "depthwise", "norm_act")
+    between = ("norm", "depthwise", "norm_act", "gate")
     expected = [Chain(f"{n}.expand", tuple(f"{n}.{name}" for name in between), f"{n}.reduce", 24, 16) for n in (0, 1)]
     assert find_chains(network, 0.5, lambda: network(x)) == expected
     assert [Chain.from_list(chain.to_list()) for chain in expected] == expected
@@ -91,7 +92,7 @@ def test_kept_channels_are_a_multiple_of_eight(x: Tensor, keep: float, kept: int
 
 def test_kept_channels_answer_as_they_did(x: Tensor) -> None:
     """Channels that nothing reads can go: the rest of the network makes the same of the others."""
-    network = made()
+    network = made(gated=False)
     chains = find_chains(network, 0.5, lambda: network(x))
     with torch.no_grad():
         for chain in chains:
@@ -106,7 +107,7 @@ def test_kept_channels_answer_as_they_did(x: Tensor) -> None:
 
 def test_channels_that_say_the_same_make_up_for_each_other(x: Tensor) -> None:
     """Of three copies of each channel one is enough, once the layer behind it is fitted again."""
-    network = made()
+    network = made(gated=False)
     with torch.no_grad():
         for unit in network:
             for module in (unit.expand, unit.norm, unit.depthwise, unit.norm_act):  # ty: ignore[unresolved-attribute]

@@ -1,10 +1,10 @@
 """Prune a CNN: of the channels between two layers, keep the few that the second one needs most.
 
-The channels are those of a chain: a convolution or linear layer makes them, layers that treat each channel by itself
-(normalisation, activation, depthwise convolution) pass them on, and another convolution or linear layer alone reads
-them. In an inverted residual they are the expanded channels, in a residual block all but those of its sum. The second
-layer is then fitted again by least squares, so that it makes of the kept channels what it made of all (ThiNet, Luo et
-al., 2017; He et al., 2017). What residual sums read stays as wide as it was.
+The channels are those of a chain: a convolution or linear layer makes them, layers that keep channels apart
+(normalisation, activation, depthwise convolution, a gate) pass them on, and another convolution or linear layer alone
+reads them. In an inverted residual they are the expanded channels, in a residual block all but those of its sum. The
+second layer is then fitted again by least squares, so that it makes of the kept channels what it made of all (ThiNet,
+Luo et al., 2017; He et al., 2017). What residual sums read stays as wide as it was.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from functools import partial
 from typing import Any, NamedTuple, Self, TypeGuard, TypeVar
 
 import torch
-from timm.layers import Conv2dSame
+from timm.layers import Conv2dSame, SEModule
+from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
+from torchvision.ops import SqueezeExcitation
 
 from snow.source.dry_run import hooked
 
@@ -41,6 +43,13 @@ MULTIPLE = 8
 
 TOLERANCE = 1e-3
 """Largest accepted difference where the channels of a chain are permuted, relative to the largest answer."""
+
+
+GATES = (SqueezeExcite, SEModule, SqueezeExcitation)
+"""Layers that multiply each channel by a factor, computed from the means of all channels (Hu et al., 2018)."""
+
+WHOLE = (_NormBase, *GATES)
+"""Modules that are one layer, whatever is inside."""
 
 
 class Chain(NamedTuple):
@@ -136,7 +145,7 @@ class _Call(NamedTuple):
 class _Recorder(TorchFunctionMode):
     """Records which layers and which other functions read what, while a network runs.
 
-    Layers are modules without any inside, and normalisation with its activation.
+    Layers are modules without any inside, and those that are taken as a whole.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -159,10 +168,10 @@ class _Recorder(TorchFunctionMode):
         return result
 
     def __enter__(self) -> Self:
-        norms = tuple(f"{name}." for name, one in self._network.named_modules() if isinstance(one, _NormBase))
+        whole = tuple(f"{name}." for name, one in self._network.named_modules() if isinstance(one, WHOLE))
         for name, module in self._network.named_modules():
-            has_parts = next(module.children(), None) is not None and not isinstance(module, _NormBase)
-            if not name.startswith(norms) and not has_parts:
+            is_layer = next(module.children(), None) is None or isinstance(module, WHOLE)
+            if is_layer and not name.startswith(whole):
                 self._handles.append(module.register_forward_pre_hook(self._enter))
                 self._handles.append(module.register_forward_hook(partial(self._leave, name)))
         return super().__enter__()
@@ -210,9 +219,9 @@ def _follow(calls: Sequence[_Call], elsewhere: Set[tuple[int, int]], keep: float
                 if run_once and _is_wide(first.module.weight, call.module.weight):
                     chains.append(chain)
                 break
-            if not _treats_each(call.module, channels):
+            if not _keeps_apart(call.module, channels):
                 break
-            if _own_tensors(call.module):
+            if _own_tensors(call.module) or isinstance(call.module, GATES):
                 between.append(call.name)
     return chains
 
@@ -234,11 +243,11 @@ def _is_wide(first: Tensor, last: Tensor) -> bool:
     return first.shape[0] == last.shape[1] and first.shape[0] >= min(first.shape[1], last.shape[0])
 
 
-def _treats_each(module: nn.Module, channels: int) -> bool:
-    """Whether a layer treats each channel by itself."""
+def _keeps_apart(module: nn.Module, channels: int) -> bool:
+    """Whether a layer passes channels on without mixing them: what it makes of one takes the place of that one."""
     if isinstance(module, nn.Conv2d):
         return module.groups == module.in_channels == module.out_channels == channels
-    return isinstance(module, _NormBase) or not _own_tensors(module)
+    return isinstance(module, WHOLE) or not _own_tensors(module)
 
 
 def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -255,7 +264,12 @@ def _can_permute(network: nn.Module, chain: Chain, run: Callable[[], Tensor], ex
 
 
 def _take(module: nn.Module, index: Tensor, side: int) -> None:
-    """Keep the outputs (`side` 0) or the inputs (1) of a layer, or the channels of one that treats each by itself."""
+    """Keep the outputs (`side` 0) or the inputs (1) of a layer, or the channels of one that keeps them apart."""
+    if isinstance(module, GATES):
+        dense = [layer for layer in module.modules() if _is_dense(layer)]
+        _take(dense[0], index, 1)
+        _take(dense[-1], index, 0)
+        return
     for name, value in _own_tensors(module).items():
         if value.ndim > side:
             taken = value.detach().index_select(side, index.to(value.device))
