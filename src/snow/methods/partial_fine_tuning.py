@@ -32,18 +32,18 @@ class PartialFineTuningConfig:
 
     Attributes:
         stages: how many of the source's resolutions, from the coarsest, are copied for the task.
+        keep: share of the channels inside the copy's blocks that it keeps, see `snow.methods.pruning`.
         copy_rate: learning rate of the copy relative to that of the new head.
         statistics: which statistics BatchNorm in the copy uses, "task" or "source"; see `SourceCopy`.
-        keep: share of the channels inside the copy's blocks that it keeps, see `snow.methods.pruning`.
 
     Raises:
         SnowError: a number of stages below one, a ratio outside (0, 1], unknown statistics.
     """
 
     stages: int = 1
+    keep: float = 1.0
     copy_rate: float = 0.3
     statistics: str = "task"
-    keep: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.stages, int) or self.stages < 1:

@@ -36,17 +36,17 @@ class TailConfig:
 
     Attributes:
         stages: how many of the source's resolutions, from the coarsest, are copied for the task.
+        keep: share of the channels inside the copy's blocks that it keeps, see `snow.methods.pruning`.
         copy_rate: learning rate of the copy relative to that of its head.
         statistics: which statistics BatchNorm in the copy uses, "task" or "source"; see `SourceCopy`.
         budget: numbers that the start may have, as a share of the source's parameters; see `SnowConfig`.
-        keep: share of the channels inside the copy's blocks that it keeps, see `snow.methods.pruning`.
     """
 
     stages: int = 1
+    keep: float = 1.0
     copy_rate: float = 0.3
     statistics: str = "task"
     budget: float = 0.1
-    keep: float = 1.0
 
 
 class Tail(Method):
