@@ -187,7 +187,7 @@ def accuracy(measured: Sequence[Result]) -> Iterator[Finding]:
             ("fo", "FO", "SNOW is more accurate than a linear probe (FO)"),
             ("ft", "FT", "SNOW is about as accurate as fine-tuning (FT)"),
         ):
-            topic, claim = f"accuracy on {where}", f"{claim}, {where}"
+            topic, claim = f"accuracy beside {row_name} on {where}", f"{claim}, {where}"
             there = one.paper["SNOW-256"] - one.paper[row_name] if one.paper else 0.0
             paper = f"{there:+.1f} on {one.entry['paper']}" if one.paper else "–"
             if label not in one.top1:
@@ -195,6 +195,8 @@ def accuracy(measured: Sequence[Result]) -> Iterator[Finding]:
                 continue
             snow, other = one.top1[PER_CHANNEL_VARIANT], one.top1[label]
             verdict = _gap(snow, other, min(there, 0.0), images, one.epochs)
+            if verdict == HOLDS and there - (snow - other) > chance(snow, other, images):
+                verdict = f"{HOLDS}, by less than in the paper"
             yield Finding(topic, claim, paper, f"{snow - other:+.1f} ({snow:.1f} and {other:.1f} %)", verdict)
 
 
