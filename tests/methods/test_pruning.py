@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from snow.errors import SnowError
 from snow.methods import METHODS, Method
+from snow.methods.chains import Chain, find_chains, select
 from snow.methods.partial_fine_tuning import PartialFineTuning
-from snow.methods.pruning import Chain, find_chains, prune, select
+from snow.methods.pruning import prune
 from snow.methods.tail import Tail
 from snow.source import Features, Source
 

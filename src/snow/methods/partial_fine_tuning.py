@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from snow.errors import SnowError
+from snow.methods.chains import Chain, find_chains, select
 from snow.methods.method import read_options
-from snow.methods.pruning import PICTURES, Chain, find_chains, prune, select
+from snow.methods.pruning import PICTURES, prune
 from snow.methods.source_copy import SourceCopy, require_maps, require_statistics
 from snow.methods.trunk import cut, last_map, maps_around
 from snow.source import Features, Source
