@@ -1,4 +1,4 @@
-"""The values of a safetensors file, read at once: tensors that lie side by side are views of one piece of memory."""
+"""The values of a safetensors file: read at once, each at an address as torch allocates it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ DTYPES = {
 }
 """Types in a safetensors file -> types of torch."""
 
+ALIGNMENT = 64
+"""Bytes that addresses of tensors are multiples of. Elsewhere some kernels sum up in another order, and the last bits
+of an answer are others than before the task was saved."""
+
 Run = dict[str, StoredTensor]
 """Tensors of one type that lie side by side."""
 
 
 def read_tensors(content: bytearray, header: Header, path: Path) -> dict[str, Tensor]:
-    """Make the tensors of a whole file, which share its memory.
+    """Make the tensors of a whole file.
 
     Raises:
         DamagedError: a number is NaN or infinite.
@@ -35,7 +39,8 @@ def read_tensors(content: bytearray, header: Header, path: Path) -> dict[str, Te
         if values.is_floating_point() and not values.isfinite().all():
             raise DamagedError(f"{path} holds NaN or infinity")
         parts = values.split([prod(tensor.shape) for tensor in run.values()])
-        tensors |= {name: part.view(tensor.shape) for (name, tensor), part in zip(run.items(), parts, strict=True)}
+        for (name, tensor), part in zip(run.items(), parts, strict=True):
+            tensors[name] = (part if part.data_ptr() % ALIGNMENT == 0 else part.clone()).view(tensor.shape)
     return tensors
 
 
